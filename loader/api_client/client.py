@@ -1,0 +1,139 @@
+"""`ApiClient`: what the loader says to the resource API, and who it says it as."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from loader.api_client.transport import Answer, Body, Transport
+from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
+from loader.crypto.resource_parts import SMALL_MAX_SIZE
+from loader.errors import ApiError, ApiProtocol, LoaderError, LoginRejected, NotLoggedIn, ResourceNotFound
+
+LOGIN_MAX_SIZE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class _Login:
+    """One successful login. The password stays for the renewal of an expired token, in memory only."""
+
+    email: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+class ApiClient:
+    """Safe to share between threads. Every method may raise ApiUnreachable, ApiError and ApiProtocol."""
+
+    def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
+        """No connection is made yet. `timeouts`: seconds to connect, seconds of silence."""
+        self._transport = Transport(base_url, ca_bundle=ca_bundle, timeouts=timeouts)
+        self._login: _Login | None = None
+        self._login_lock = threading.Lock()
+        self._failed_renewals = 0
+        self._renewal_failure: LoaderError | None = None
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether a login has succeeded and its credentials have not been refused since."""
+        return self._login is not None
+
+    def login(self, email: str, password: str) -> None:
+        """Log in; raises LoginRejected and keeps an earlier login if the API refuses the credentials."""
+        with self._login_lock:
+            self._login = self._log_in(email, password)
+
+    def key_fragment(self) -> bytes:
+        """The key fragment of the archive of images, 32 to 4,096 bytes."""
+        answer = self._authorized(lambda token: self._transport.send("GET", "/binary-split/key-fragment", token=token))
+        fragment = _successful(answer, (200,)).read_all(FRAGMENT_MAX_SIZE)
+        if len(fragment) < FRAGMENT_MIN_SIZE:
+            raise ApiProtocol("The resource API answered with a key fragment that is too short.")
+        return fragment
+
+    def small_object(self, path: str) -> bytes:
+        """The whole small object at `path`; raises ResourceNotFound."""
+        return self.open_object(path).read_all(SMALL_MAX_SIZE)
+
+    def open_object(self, path: str) -> Answer:
+        """The object at `path` as a stream, which the caller closes; raises ResourceNotFound."""
+        url_path = "/resources/" + quote(path)
+        answer = self._authorized(lambda token: self._transport.send("GET", url_path, token=token))
+        if answer.status == 404:
+            answer.close()
+            raise ResourceNotFound(f"The resource API has no {path}.")
+        return _successful(answer, (200,))
+
+    def put_object(self, path: str, body: Body | bytes) -> None:
+        """Store `body` at `path`, as a whole or not at all."""
+        url_path = "/resources/" + quote(path)
+        answer = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
+        _successful(answer, (200, 201, 204)).close()
+
+    def _log_in(self, email: str, password: str) -> _Login:
+        answer = self._transport.send("POST", "/login", json={"email": email, "password": password})
+        if answer.status == 401:
+            answer.close()
+            raise LoginRejected("The resource API refused the e-mail or the password.")
+        document = _json_object(_successful(answer, (200,)).read_all(LOGIN_MAX_SIZE))
+        token = document.get("token")
+        if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
+            raise ApiProtocol("The resource API answered a login without a usable token.")
+        return _Login(email, password, token)
+
+    def _authorized(self, call: Callable[[str], Answer]) -> Answer:
+        """`call(token)`, once more with a new token if the API says that the present one has expired."""
+        login = self._login
+        if login is None:
+            raise NotLoggedIn("Nobody has logged in since the loader was started.")
+        answer = call(login.token)
+        if answer.status != 401:
+            return answer
+        answer.close()
+        answer = call(self._renewed(login).token)
+        if answer.status == 401:
+            answer.close()
+            raise LoginRejected("The resource API refused the token that it had just issued.")
+        return answer
+
+    def _renewed(self, expired: _Login) -> _Login:
+        """The login after `expired`: one thread renews it, the others wait and share its success or its failure."""
+        failed_before = self._failed_renewals
+        with self._login_lock:
+            if self._login is not None and self._login is not expired:
+                return self._login
+            if self._failed_renewals != failed_before and self._renewal_failure is not None:
+                raise self._renewal_failure
+            try:
+                self._login = self._log_in(expired.email, expired.password)
+            except LoaderError as exc:
+                self._failed_renewals += 1
+                self._renewal_failure = exc
+                if isinstance(exc, LoginRejected):
+                    self._login = None
+                raise
+            return self._login
+
+
+def _successful(answer: Answer, expected: tuple[int, ...]) -> Answer:
+    """`answer` if it has one of the `expected` statuses; else it is closed and ApiError or ApiProtocol raised."""
+    if answer.status in expected:
+        return answer
+    answer.close()
+    if answer.status >= 400:
+        raise ApiError(f"The resource API answered with status {answer.status}.")
+    raise ApiProtocol(f"The resource API answered with status {answer.status} where that has no meaning.")
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ApiProtocol("The resource API answered with something that is not a JSON object.")
+    return document

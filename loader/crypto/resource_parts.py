@@ -1,0 +1,151 @@
+"""A resource at rest: one streaming ciphertext C under a random key, split into a small and a big object.
+
+    small = AZSMALL1 | uint32 BE N | N bytes of JSON: key, size, big | head
+    big   = the rest of C, named by its SHA-256
+
+The head is the first 65,536 bytes of C, or all of it. Associated data is `folder/filename`, so that no resource can
+stand in for another. The big object is worthless without the small one, which holds the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from Crypto.Random import get_random_bytes
+
+from loader.crypto.json_header import JSON_MAX_SIZE, exactly, is_size, read_header, require, write_header
+from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, ciphertext_size, encrypt, plaintext_size
+from loader.errors import CorruptCiphertext
+
+MAGIC = b"AZSMALL1"
+HEAD_SIZE = 65_536
+KEY_SIZE = 32
+SMALL_MAX_SIZE = len(MAGIC) + 4 + JSON_MAX_SIZE + HEAD_SIZE
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ResourceName:
+    """A resource's place: `folder` may be empty or nested. Both are checked where they enter, in the web layer."""
+
+    folder: str
+    filename: str
+
+    @property
+    def path(self) -> str:
+        """`folder/filename`, or just `filename`; the associated data of the ciphertext."""
+        return f"{self.folder}/{self.filename}" if self.folder else self.filename
+
+    @property
+    def small(self) -> str:
+        """Path of the small object."""
+        return f"{self.path}.small"
+
+    def big(self, sha256: str) -> str:
+        """Path of the big object with that digest."""
+        return f"{self.path}.{sha256}.big"
+
+
+@dataclass(frozen=True)
+class BigPart:
+    """The big object that a small one belongs to: bytes, and hex digest of them."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SmallPart:
+    """The small object, parsed. `size` is that of the plaintext in bytes; `big` is None if the head is all."""
+
+    key: bytes = field(repr=False)
+    size: int
+    big: BigPart | None
+    head: bytes = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """The object as it is stored."""
+        big = None if self.big is None else {"size": self.big.size, "sha256": self.big.sha256}
+        document = {"key": base64.b64encode(self.key).decode(), "size": self.size, "big": big}
+        return write_header(MAGIC, document) + self.head
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SmallPart:
+        """The parsed object; raises CorruptCiphertext for anything that the format does not allow."""
+        stream = io.BytesIO(data)
+        document, _ = read_header(MAGIC, stream.read)
+        key, size, big = exactly(document, "key", "size", "big")
+        require(is_size(size), "size")
+        part = cls(_parse_key(key), size, _parse_big(big), stream.read())
+        total = ciphertext_size(size)
+        if len(part.head) != min(HEAD_SIZE, total) or len(part.head) + (part.big.size if part.big else 0) != total:
+            raise CorruptCiphertext("its parts do not add up to its size")
+        return part
+
+    def decrypt(self, name: ResourceName, big: Source | None) -> DecryptingReader:
+        """The plaintext of the resource; `big` is a source of the big object, None if there is none."""
+        ciphertext = _HeadThenBig(self.head, big)
+        return DecryptingReader(ciphertext, ciphertext_size(self.size), self.key, name.path.encode())
+
+
+def _parse_key(value: Any) -> bytes:
+    require(isinstance(value, str), "key")
+    try:
+        key = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise CorruptCiphertext("its field key is malformed") from None
+    require(len(key) == KEY_SIZE, "key")
+    return key
+
+
+def _parse_big(value: Any) -> BigPart | None:
+    if value is None:
+        return None
+    require(isinstance(value, dict), "big")
+    size, sha256 = exactly(value, "size", "sha256")
+    require(is_size(size) and size > 0, "big")
+    require(isinstance(sha256, str) and _SHA256.fullmatch(sha256), "big")
+    return BigPart(size, sha256)
+
+
+class _HeadThenBig(io.RawIOBase):
+    """The ciphertext put together again."""
+
+    def __init__(self, head: bytes, big: Source | None) -> None:
+        self._head = memoryview(head)
+        self._big = big
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer)
+        if self._head:
+            count = min(len(view), len(self._head))
+            view[:count] = self._head[:count]
+            self._head = self._head[count:]
+            return count
+        return (self._big.readinto(view) or 0) if self._big is not None else 0
+
+
+def seal_resource(plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO) -> SmallPart:
+    """Encrypt `plaintext` under a fresh key: the big object goes to `big_file`, the small one is returned."""
+    key = get_random_bytes(KEY_SIZE)
+    head, digest, total = bytearray(), hashlib.sha256(), 0
+    for piece in encrypt(plaintext, key, name.path.encode()):
+        room = HEAD_SIZE - len(head)
+        head += piece[:room]
+        rest = piece[room:] if room else piece
+        digest.update(rest)
+        big_file.write(rest)
+        total += len(piece)
+    big = BigPart(total - len(head), digest.hexdigest()) if total > len(head) else None
+    return SmallPart(key, plaintext_size(total), big, bytes(head))

@@ -1,0 +1,82 @@
+"""Files: sent in pieces, written whole or not at all, and their failures as errors of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from loader.errors import DeviceFault, DiskSpace, StorageError
+
+PIECE_SIZE = 1 << 20
+
+
+class FilePieces:
+    """An open file as the body of a request: of known length, and from its begin at each iteration.
+
+    `checkpoint` is called before each piece and may raise to end the sending. A failing disk raises StorageError, so
+    that nobody takes it for a failing connection.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, checkpoint: Callable[[], None] = lambda: None) -> None:
+        self._file = file
+        self._path = path
+        self._checkpoint = checkpoint
+
+    def __len__(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        with storage(self._path, 0):
+            self._file.seek(0)
+            while piece := self._file.read(PIECE_SIZE):
+                self._checkpoint()
+                yield piece
+
+
+@contextmanager
+def storage(path: Path, needed: int) -> Iterator[None]:
+    """Translate an `OSError` of a block that puts `needed` bytes at `path`: DiskSpace when full, else StorageError.
+
+    Only work on files belongs into the block: connection errors are `OSError` too.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise _storage_fault(exc, path, needed) from exc
+
+
+def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = _free_bytes(path if path.is_dir() else path.parent)
+        return DiskSpace(f"The disk is full: {path} needs {needed} bytes, {free} bytes are free.")
+    return StorageError(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
+
+
+def _free_bytes(directory: Path) -> int:
+    usage = os.statvfs(directory)
+    return usage.f_bavail * usage.f_frsize
+
+
+def make_private_directory(path: Path) -> None:
+    """Make `path` and its parents, 0700, if they are missing; raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, 0600: a reader, and a power cut, see the old file or the new one. Raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise

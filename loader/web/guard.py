@@ -1,0 +1,47 @@
+"""Who may talk to the loader: requests to a host name of ours, and no browser page of another origin."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Flask, request
+
+from loader.errors import CrossOrigin, UntrustedHost
+
+# A load balancer's probe sends an address, or no Host at all.
+LIVENESS_PATH = "/health"
+
+
+def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
+    """Refuse what `app` must not answer, before anything of it runs."""
+    trusted = frozenset(host.lower() for host in trusted_hosts)
+
+    @app.before_request
+    def _guard() -> None:
+        if request.path != LIVENESS_PATH and _host_name(request.headers.get("Host", "")) not in trusted:
+            raise UntrustedHost("This host name is not one that the loader answers to.")
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            _refuse_other_origins()
+
+
+def _refuse_other_origins() -> None:
+    """Browsers send Sec-Fetch-Site, older ones and plain-HTTP pages Origin; programs send neither and may pass.
+
+    Only host names are compared: behind a proxy that ends TLS the scheme and port that the browser saw are not known.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if site is not None:
+        foreign = site not in ("same-origin", "none")
+    elif origin is not None:
+        foreign = _host_name(urlsplit(origin).netloc) != _host_name(request.headers.get("Host", ""))
+    else:
+        foreign = False
+    if foreign:
+        raise CrossOrigin("Pages of other origins may not use the loader.")
+
+
+def _host_name(host: str) -> str:
+    """`host` in lower case without its port; an IPv6 address keeps its brackets."""
+    name = host.lower()
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]

@@ -1,0 +1,31 @@
+"""GET /health and GET /status."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from loader import api_client
+from loader.settings import Settings
+from loader.web.schemas import HealthResponse, StatusResponse
+
+
+def blueprint(settings: Settings) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/health")
+    def health() -> dict[str, object]:
+        """Liveness: says that this process answers, and asks nobody else."""
+        return dict(HealthResponse().dump({"status": "healthy"}))
+
+    @routes.get("/status")
+    def status() -> dict[str, object]:
+        """Whether somebody has logged in, and where parts of models lie."""
+        fields = {
+            "status": "healthy",
+            "authenticated": api_client.authenticated(),
+            "modelCacheDir": str(settings.model_cache_dir),
+        }
+        return dict(StatusResponse().dump(fields))
+
+    return routes

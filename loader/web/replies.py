@@ -1,0 +1,107 @@
+"""Replies: problem details (RFC 9457) for every failure. Holds the only table of codes and HTTP statuses."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from loader.errors import LoaderError, ValidationFailed
+
+log = logging.getLogger(__name__)
+
+STATUS_BY_CODE = {
+    "VALIDATION_FAILED": 422,
+    "BODY_TRUNCATED": 400,
+    "NOT_JSON": 400,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "NOT_LOGGED_IN": 401,
+    "LOGIN_REJECTED": 401,
+    "CROSS_ORIGIN": 403,
+    "UNTRUSTED_HOST": 400,
+    "RESOURCE_NOT_FOUND": 404,
+    "ARCHIVE_NOT_FOUND": 404,
+    "PAYLOAD_TOO_LARGE": 413,
+    "LENGTH_REQUIRED": 411,
+    "API_ERROR": 502,
+    "API_PROTOCOL": 502,
+    "RESOURCE_CORRUPT": 502,
+    "API_UNREACHABLE": 503,
+    "ENGINE_UNAVAILABLE": 503,
+    "DISK_SPACE": 507,
+    "STORAGE_ERROR": 500,
+    "KEY_MISMATCH": 500,
+    "ARCHIVE_CORRUPT": 500,
+    "VERSION_MISMATCH": 500,
+    "ENGINE_REJECTED": 500,
+    "ENGINE_STALLED": 500,
+    "IMAGE_MISMATCH": 500,
+    "INTERRUPTED": 500,
+    "INTERNAL": 500,
+}
+
+# An unread body makes a proxy report its own 502 instead of our answer, so that it is read, within these bounds.
+DRAIN_SECONDS = 10.0
+DRAIN_PIECE_SIZE = 1 << 18
+
+
+def problem(code: str, status: int, detail: str, *, retryable: bool = False, **fields: Any) -> Response:
+    """A problem details reply."""
+    document = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+        **fields,
+    }
+    return Response(
+        current_app.json.dumps(document),
+        status,
+        mimetype="application/problem+json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Let every failure of `app` leave as problem details."""
+    app.register_error_handler(LoaderError, _loader_problem)
+    app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(Exception, _unforeseen_problem)
+
+
+def _loader_problem(error: LoaderError) -> Response:
+    _drain()
+    fields = {"errors": error.errors} if isinstance(error, ValidationFailed) else {}
+    return problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
+
+
+def _http_problem(error: HTTPException) -> Response:
+    """What Flask itself refuses: unknown paths and methods. The code is the name of the status."""
+    _drain()
+    status = HTTPStatus(error.code or 500)
+    reply = problem(status.name, status, f"{request.method} {request.path} is not served here.")
+    for name, value in error.get_headers():
+        if name == "Allow":
+            reply.headers[name] = value
+    return reply
+
+
+def _unforeseen_problem(error: Exception) -> Response:
+    log.error("a request failed for a reason that nobody foresaw", exc_info=error)
+    _drain()
+    return problem("INTERNAL", 500, "The loader itself failed; its log says why.")
+
+
+def _drain() -> None:
+    deadline = time.monotonic() + DRAIN_SECONDS
+    try:
+        while time.monotonic() < deadline and request.stream.read(DRAIN_PIECE_SIZE):
+            pass
+    except (OSError, HTTPException):
+        # The client is gone or has lied about its length: there is nothing left to read.
+        return

@@ -1,0 +1,101 @@
+"""POST /load/{filename} and POST /upload/{filename}."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from flask import Blueprint, Response
+from marshmallow import ValidationError
+
+from loader.crypto.resource_parts import ResourceName
+from loader.errors import LoaderError
+from loader.resources import Plaintext, ResourceStore
+from loader.web.audited import Audit, failures_audited
+from loader.web.bodies import invalid, json_body
+from loader.web.schemas import LoadRequest, check_name
+from loader.web.upload_form import StreamedForm
+
+log = logging.getLogger(__name__)
+
+
+def blueprint(store: ResourceStore) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("resources", __name__)
+
+    @routes.post("/load/<filename>")
+    def load(filename: str) -> Response:
+        """The plaintext of a resource, streamed."""
+        with failures_audited("load", filename) as audit:
+            _check_path(filename)
+            body = json_body(LoadRequest(filename))
+            name = ResourceName(body["folder"], filename)
+            audit.file = name.path
+            plaintext = store.load(name)
+        return _streamed(plaintext, audit)
+
+    @routes.post("/upload/<filename>")
+    def upload(filename: str) -> dict[str, str]:
+        """Take a resource, encrypted as it comes in."""
+        with failures_audited("upload", filename) as audit:
+            _check_path(filename)
+            name, audit.size = store.store(filename, StreamedForm())
+            audit.file = name.path
+        audit.write("ok")
+        return {"status": "ok"}
+
+    return routes
+
+
+def _check_path(filename: str) -> None:
+    try:
+        check_name(filename)
+    except ValidationError as exc:
+        raise invalid({"filename": list(exc.messages)}) from None
+
+
+def _streamed(plaintext: Plaintext, audit: Audit) -> Response:
+    response = Response(_PlaintextBody(plaintext, audit), mimetype="application/octet-stream")
+    response.content_length = plaintext.size
+    # Plaintext must not be kept on the way: by a proxy's buffer file, or by a cache.
+    response.headers["X-Accel-Buffering"] = "no"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+class _PlaintextBody:
+    """A response body that closes its resource and writes its audit line, however the transfer ends.
+
+    A failure leaves as an exception: the server then cuts the connection, and no client takes the part for the whole.
+    """
+
+    def __init__(self, plaintext: Plaintext, audit: Audit) -> None:
+        self._plaintext = plaintext
+        self._audit = audit
+        self._failure: str | None = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._plaintext)
+        except StopIteration:
+            raise
+        except Exception as exc:
+            self._failure = exc.code if isinstance(exc, LoaderError) else LoaderError.code
+            log.warning("%s is cut after %d bytes: %s", self._audit.file, self._plaintext.sent, exc)
+            raise
+
+    def close(self) -> None:
+        """Called by the server in every case, also when the client has gone."""
+        if self._closed:
+            return
+        self._closed = True
+        self._plaintext.close()
+        self._audit.size = self._plaintext.sent
+        if self._failure is not None:
+            self._audit.write("cut", self._failure)
+        else:
+            self._audit.write("ok" if self._plaintext.sent == self._plaintext.size else "disconnected")

@@ -1,0 +1,65 @@
+"""The shapes of requests and replies."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+MAX_EMAIL_LENGTH = 254
+MAX_PASSWORD_LENGTH = 1024
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_name(value: str) -> None:
+    """Raises ValidationError unless `value` is a filename or one component of a folder."""
+    if not _NAME.fullmatch(value) or ".." in value:
+        raise ValidationError(
+            "Must be 1 to 128 letters, digits, '.', '_' or '-', begin with a letter or digit, no '..'."
+        )
+
+
+def check_folder(value: str) -> None:
+    """Raises ValidationError unless `value` is empty or names separated by '/'."""
+    if value:
+        for component in value.split("/"):
+            check_name(component)
+
+
+class LoginRequest(Schema):
+    """Whether the e-mail is an address is the API's to judge."""
+
+    email = fields.String(required=True, validate=validate.Length(1, MAX_EMAIL_LENGTH))
+    password = fields.String(required=True, validate=validate.Length(1, MAX_PASSWORD_LENGTH))
+
+
+class LoadRequest(Schema):
+    """`filename` is that of the path once more."""
+
+    filename = fields.String(required=True, validate=check_name)
+    folder = fields.String(required=True, validate=check_folder)
+
+    def __init__(self, path_filename: str) -> None:
+        super().__init__()
+        self._path_filename = path_filename
+
+    @validates_schema
+    def _agrees_with_path(self, data: dict[str, Any], **_: Any) -> None:
+        if data["filename"] != self._path_filename:
+            raise ValidationError("Must be the filename of the path.", "filename")
+
+
+class HealthResponse(Schema):
+    """Liveness."""
+
+    status = fields.String(required=True)
+
+
+class StatusResponse(Schema):
+    """Whether somebody has logged in, and where parts of models lie."""
+
+    status = fields.String(required=True)
+    authenticated = fields.Boolean(required=True)
+    modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire

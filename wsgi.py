@@ -1,0 +1,20 @@
+"""The WSGI entry point: `gunicorn -c gunicorn.conf.py wsgi:app`, or any other server with one process."""
+
+from __future__ import annotations
+
+import logging.config
+import os
+import sys
+
+from loader import create_app, logs
+from loader.settings import BadSettings, Settings
+
+try:
+    _settings = Settings.from_env(os.environ)
+except BadSettings as exc:
+    sys.exit(str(exc))
+
+logging.config.dictConfig(logs.config(_settings.log_level))
+app = create_app(_settings)
+# The name that mod_wsgi and uWSGI look for.
+application = app
