@@ -53,7 +53,7 @@ class DockerEngine:
         with _engine_faults():
             try:
                 attributes = self._connected().api.inspect_image(reference)
-            except docker.errors.ImageNotFound:
+            except docker.errors.NotFound:
                 return None
         root = attributes.get("RootFS") or {}
         return EngineImage(

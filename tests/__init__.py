@@ -1,0 +1,1 @@
+"""The tests of the loader. Counterparts (engines, servers, proxies) are real processes, see `tests.support`."""

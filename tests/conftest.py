@@ -1,0 +1,101 @@
+"""Fixtures shared by all tests: real engines, the real resource API, the loader under real gunicorn."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.support import engines
+from tests.support.engines import Engine
+from tests.support.loader_server import LoaderServer
+from tests.support.missing import not_run
+from tests.support.recording_proxy import RecordingProxy
+from tests.support.resource_api_server import ResourceApiServer
+
+NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refused at once
+NO_ENGINE = "unix:///nonexistent/docker.sock"
+
+
+class StartLoader(Protocol):
+    """The type of the fixture `start_loader`."""
+
+    def __call__(self, *gunicorn_args: str, **env: str) -> LoaderServer:
+        """Starts one more loader of this test."""
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Engine]:
+    """A Docker engine for the whole session; tests remove the images that they make."""
+    with engines.docker_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def podman_engine() -> Iterator[Engine]:
+    """A podman service for the whole session; tests remove the images that they make."""
+    with engines.podman_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def recorded_docker(docker_engine: Engine, tmp_path: Path) -> Iterator[RecordingProxy]:
+    """A proxy in front of `docker_engine`: give the loader its `host` as DOCKER_HOST, ask it what was `sent`."""
+    with RecordingProxy(tmp_path / "docker.sock", docker_engine.socket) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def resource_api(tmp_path: Path) -> Iterator[ResourceApiServer]:
+    """A reference API with a fresh data directory, without users, key fragment or resources."""
+    directory = tmp_path / "resource-api"
+    directory.mkdir()
+    with ResourceApiServer(directory) as server:
+        yield server
+
+
+@pytest.fixture
+def device_dir(tmp_path: Path) -> Path:
+    """The disk of a device: `images.enc` belongs there, and the empty cache directory `models` is there already."""
+    directory = tmp_path / "device"
+    (directory / "models").mkdir(parents=True)
+    return directory
+
+
+@pytest.fixture
+def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
+    """Starts loaders on `device_dir`, to which neither an API nor an engine answers unless `env` names them.
+
+    A second loader of one test finds what the first has left on the disk. All are stopped after the test.
+    """
+    with ExitStack() as running:
+        count = 0
+
+        def start(*gunicorn_args: str, **env: str) -> LoaderServer:
+            nonlocal count
+            count += 1
+            directory = tmp_path / f"loader-{count}"
+            directory.mkdir()
+            defaults = {
+                "IMAGES_PATH": str(device_dir / "images.enc"),
+                "MODEL_CACHE_DIR": str(device_dir / "models"),
+                "RESOURCE_API_URL": NOBODY_LISTENS,
+                "DOCKER_HOST": NO_ENGINE,
+            }
+            return running.enter_context(LoaderServer(directory, {**defaults, **env}, *gunicorn_args))
+
+        yield start
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Prints, after everything else, what was not run because this machine lacks a counterpart."""
+    yield
+    lost = not_run(terminalreporter.stats.get("skipped", []))
+    if lost:
+        terminalreporter.section("NOT RUN: these counterparts are missing on this machine", red=True, bold=True)
+        for message, tests in lost.items():
+            terminalreporter.line(f"{message} (tests not run: {tests})", red=True, bold=True)

@@ -1,0 +1,82 @@
+"""Images without a registry: a root file system made in memory and imported into an engine."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+import tarfile
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlencode
+
+import docker
+import docker.errors
+
+from tests.support.engines import CALL_SECONDS, Engine
+from tests.support.http_probe import connect
+
+MIB = 1024 * 1024
+MESSAGE_BYTES = 1_000
+FILES = {"etc/motd": b"a device image made by the tests\n", "app/model.txt": b"weights\n"}
+
+
+def rootfs_tar(*, random_mib: int = 0, seed: int = 0) -> bytes:
+    """A tar of a few files and, if asked for, `random_mib` MiB that do not compress. Equal arguments, equal bytes."""
+    noise = random.Random(seed)  # noqa: S311  the same bytes on every run are what is wanted
+    contents = {**FILES, "app/seed": str(seed).encode()}
+    if random_mib:
+        contents["app/noise.bin"] = b"".join(noise.randbytes(MIB) for _ in range(random_mib))
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, data in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return target.getvalue()
+
+
+def import_image(engine: Engine, reference: str, *, random_mib: int = 0, seed: int = 0) -> str:
+    """Makes an image of `rootfs_tar` in `engine` under `reference` (`name:tag`) and returns its ID (`sha256:...`).
+
+    Two imports of the same files are two images: the engine notes the time in each.
+    """
+    # The whole reference goes into the parameter `repo`, because podman 4.3 ignores `tag`.
+    engine.client.api.import_image_from_data(rootfs_tar(random_mib=random_mib, seed=seed), repository=reference)
+    return image_id(engine, reference)
+
+
+def image_id(engine: Engine, reference: str) -> str:
+    """The ID of the image; raises docker.errors.NotFound."""
+    found: str = engine.client.images.get(reference).id
+    return found
+
+
+def has_image(engine: Engine, reference: str) -> bool:
+    """True if `reference` names an image in `engine`."""
+    try:
+        image_id(engine, reference)
+    except docker.errors.NotFound:  # podman answers no ImageNotFound, which is a kind of it
+        return False
+    return True
+
+
+def remove_image(engine: Engine, reference: str) -> None:
+    """Removes `reference`, and its image if nothing else names it. Nothing happens if it does not exist."""
+    try:
+        engine.client.images.remove(reference, force=True)
+    except docker.errors.NotFound:
+        return
+
+
+def save_images(engine: Engine, references: list[str], path: Path) -> Path:
+    """Writes `references` to `path` in the form of `docker save`, names included, and returns `path`."""
+    # Not through the SDK, which saves one image only.
+    with closing(connect(engine.host, CALL_SECONDS)) as connection, path.open("wb") as target:
+        connection.request("GET", "/images/get?" + urlencode({"names": references}, doseq=True))
+        with connection.getresponse() as response:
+            if response.status != HTTPStatus.OK:
+                raise AssertionError(f"the engine saves no {references}: {response.read(MESSAGE_BYTES)!r}")
+            shutil.copyfileobj(response, target)
+    return path

@@ -1,0 +1,123 @@
+"""The reference Resource API in a process of its own, with notes of every request that reached it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.support.http_probe import http_status
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import ManagedProcess, clean_env, free_port
+
+READY_SECONDS = 30.0
+THREADS = 16
+TOKEN_SECONDS = 3600
+NOTE_REQUESTS = REPOSITORY / "tests" / "support" / "note_requests.py"
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """One request as the API received it. Names of headers are in upper case; `path` is without the query."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+
+
+class ResourceApiServer:
+    """A running reference API; ready when the constructor returns, stops on leaving.
+
+    `directory` receives its output and, unless `data_dir` names the one of an earlier server, its new data directory.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        data_dir: Path | None = None,
+        token_seconds: int = TOKEN_SECONDS,
+        port: int | None = None,
+    ) -> None:
+        self.data_dir = data_dir or directory / "data"
+        self._notes = directory / "requests.jsonl"
+        self._notes.touch()
+        self._env = clean_env(
+            directory,
+            RESOURCE_API_DATA=str(self.data_dir),
+            RESOURCE_API_TOKEN_SECONDS=str(token_seconds),
+            REQUEST_NOTES=str(self._notes),
+        )
+        if data_dir is None:
+            self.command("init", str(self.data_dir))
+        bind = f"127.0.0.1:{port or free_port()}"
+        self.url = f"http://{bind}"
+        self.process = self._start(directory, bind)
+
+    def add_user(self, email: str, password: str) -> None:
+        """Lets `email` log in with `password`."""
+        self.command("user", "add", str(self.data_dir), email, stdin=password.encode())
+
+    def set_fragment(self, fragment: bytes) -> None:
+        """Makes `fragment` the key fragment that the API hands out."""
+        path = self.data_dir.parent / "fragment"
+        path.write_bytes(fragment)
+        self.command("key", "set", str(self.data_dir), str(path))
+
+    def requests(self, method: str | None = None, path: str | None = None) -> list[ApiRequest]:
+        """The requests so far with this method and this exact path, in order. A request is noted before its answer."""
+        noted = [ApiRequest(**json.loads(line)) for line in self._notes.read_text().splitlines()]
+        return [
+            request
+            for request in noted
+            if (method is None or request.method == method) and (path is None or request.path == path)
+        ]
+
+    def forget_requests(self) -> None:
+        """Empties `requests`."""
+        self._notes.write_text("")
+
+    def command(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Runs `python -m resource_api` with `arguments`; returns its output, raises CalledProcessError if it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "resource_api", *arguments],
+            input=stdin,
+            env=self._env,
+            cwd=REPOSITORY,
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        return done.stdout.decode()
+
+    def stop(self) -> int:
+        """Ends it by SIGTERM and returns the exit code; harmless if it has ended."""
+        return self.process.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self, directory: Path, bind: str) -> ManagedProcess:
+        process = ManagedProcess(
+            "resource-api",
+            [
+                *(sys.executable, "-m", "gunicorn", "-c", str(NOTE_REQUESTS), "--no-control-socket"),
+                *("--worker-class", "gthread", "--threads", str(THREADS), "--bind", bind, "resource_api.wsgi:app"),
+            ],
+            directory,
+            env=self._env,
+            cwd=REPOSITORY,
+        )
+        try:
+            process.wait_until(lambda: http_status(self.url) is not None, READY_SECONDS, "the resource API answers")
+        except BaseException:
+            process.stop()
+            raise
+        self.forget_requests()  # the probes
+        return process

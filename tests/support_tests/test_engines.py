@@ -1,0 +1,71 @@
+"""Both engines import, save and load images, also through the proxy, which sees exactly what was sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.support.engines import Engine
+from tests.support.images import MIB, has_image, image_id, import_image, remove_image, rootfs_tar, save_images
+from tests.support.recording_proxy import RecordingProxy
+
+REFERENCE = "azaion/harness:1.2.3"
+SECOND = "azaion/second:1.2.3"
+
+
+@pytest.fixture(params=["docker", "podman"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn."""
+    found: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return found
+
+
+def test_root_file_system_is_the_same_for_the_same_seed() -> None:
+    assert rootfs_tar(random_mib=1, seed=5) == rootfs_tar(random_mib=1, seed=5)
+    assert rootfs_tar(random_mib=1, seed=5) != rootfs_tar(random_mib=1, seed=6)
+
+
+def test_saved_image_comes_back_through_the_proxy(engine: Engine, tmp_path: Path) -> None:
+    made = import_image(engine, REFERENCE, random_mib=2, seed=1)
+    import_image(engine, SECOND, seed=2)
+    archive = save_images(engine, [REFERENCE, SECOND], tmp_path / "saved.tar")
+    remove_image(engine, SECOND)
+    remove_image(engine, REFERENCE)
+    remove_image(engine, REFERENCE)
+    assert not has_image(engine, REFERENCE)
+
+    with RecordingProxy(tmp_path / "proxy.sock", engine.socket) as proxy:
+        client = docker.DockerClient(base_url=proxy.host)
+        assert not proxy.sent("POST", "/images/load$")
+        with archive.open("rb") as tar:
+            pieces = iter(lambda: tar.read(100_000), b"")
+            answers = list(client.api.load_image(pieces))
+        client.close()
+    assert REFERENCE in str(answers)
+    assert image_id(engine, REFERENCE) == made
+    assert has_image(engine, SECOND)
+    (load,) = proxy.sent("POST", "/images/load$")
+    assert load.body_bytes == archive.stat().st_size > 2 * MIB
+    remove_image(engine, REFERENCE)
+    remove_image(engine, SECOND)
+
+
+def test_upload_that_is_given_up_registers_nothing_and_does_not_hang_the_proxy(
+    docker_engine: Engine, recorded_docker: RecordingProxy, tmp_path: Path
+) -> None:
+    import_image(docker_engine, REFERENCE, random_mib=2, seed=2)
+    archive = save_images(docker_engine, [REFERENCE], tmp_path / "saved.tar").read_bytes()
+    remove_image(docker_engine, REFERENCE)
+
+    def broken() -> object:
+        yield archive[:MIB]
+        raise KeyError("the source broke")
+
+    client = docker.DockerClient(base_url=recorded_docker.host)
+    with pytest.raises(KeyError):
+        list(client.api.load_image(broken()))
+    client.close()
+    assert len(recorded_docker.sent("POST", "/images/load$")) == 1
+    assert not has_image(docker_engine, REFERENCE)

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Makes the virtual environment VENV with PYTHON, or mends it, and installs the development requirements into it.
+# Usage: tools/setup.sh PYTHON VENV
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=$1
+venv=$2
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+can_make_venvs() {
+    "$python" -c 'import ensurepip, venv' 2>/dev/null
+}
+
+command -v "$python" >/dev/null || fail "$python is not installed; Python 3.11 or later is needed"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$("$python" --version) is too old; name a Python 3.11 or later: make test PYTHON=python3.11"
+
+# Debian and Ubuntu keep ensurepip, which a virtual environment needs, in a package of its own.
+if ! can_make_venvs && [[ $EUID == 0 ]] && command -v apt-get >/dev/null; then
+    apt-get update
+    apt-get install --yes --no-install-recommends python3-venv
+fi
+can_make_venvs || fail "$python cannot make virtual environments; install the package python3-venv"
+
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
