@@ -1,0 +1,51 @@
+"""The composition root: the Flask application and its routing table."""
+
+import logging
+from pathlib import Path
+
+from flask import Flask, Response, g, request
+
+from resource_api.accounts import Authenticator
+from resource_api.data_directory import DataDirectory
+from resource_api.problems import register_error_handlers
+from resource_api.store import ResourceStore
+from resource_api.views import Views
+
+DEFAULT_TOKEN_SECONDS = 3600
+# A client that neither sends nor takes a byte for so long loses its connection; else it would hold a thread for ever.
+STALL_SECONDS = 60
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Flask:
+    """Build the WSGI application for a data directory that `python -m resource_api init` made.
+
+    Raises DataDirectoryError. Removes the left-overs of killed uploads.
+    """
+    data = DataDirectory.open(data_dir)
+    views = Views(data, Authenticator(data, token_seconds), ResourceStore(data))
+    app = Flask("resource_api", static_folder=None)
+    app.url_map.merge_slashes = False  # "a//b" is no name for "a/b", and a redirect would cost a client its upload
+    app.add_url_rule("/login", view_func=views.login, methods=["POST"])
+    app.add_url_rule("/binary-split/key-fragment", view_func=views.key_fragment, methods=["GET"])
+    app.add_url_rule("/resources/<path:name>", view_func=views.read_resource, methods=["GET"])
+    app.add_url_rule("/resources/<path:name>", view_func=views.write_resource, methods=["PUT"])
+    app.before_request(_limit_stalls)
+    app.after_request(_log_request)
+    register_error_handlers(app)
+    return app
+
+
+def _limit_stalls() -> None:
+    """Give the connection a time-out, where the server (gunicorn) hands it out; gunicorn itself sets none."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(STALL_SECONDS)
+
+
+def _log_request(response: Response) -> Response:
+    """Log one line; `ascii` keeps a line break in the path from starting a second one."""
+    client, user = request.remote_addr or "-", g.get("user", "-")
+    logger.info("%s %s %s %s %d", client, ascii(user), request.method, ascii(request.path), response.status_code)
+    return response

@@ -1,0 +1,161 @@
+"""The command line: prepares a data directory and starts the server."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from resource_api.accounts import Users
+from resource_api.data_directory import DataDirectory, DataDirectoryError
+
+GENERATED_FRAGMENT_BYTES = 32
+EMAIL_CHARACTERS = 254
+
+
+class _OneLineErrors(click.Group):
+    """A group whose commands end with one line when a file or directory is not as it has to be."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except DataDirectoryError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{place}{error.strerror}") from error
+
+
+# The argument DIR of most commands: a directory that `init` made.
+_data_argument = click.argument(
+    "data",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    callback=lambda _context, _parameter, path: DataDirectory.open(path),
+)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A small Resource API for loaders, with all its data in one directory.
+
+    \b
+    To begin:
+      python -m resource_api init DIR
+      python -m resource_api user add DIR operator@example.com
+      python -m resource_api key new DIR --out key-fragment
+      python -m resource_api serve DIR
+
+    Run all commands as the user that the server runs as: the files are readable by their owner only.
+    """
+
+
+@main.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+def init(directory: Path) -> None:
+    """Make the data directory DIR, or what is missing in it."""
+    click.echo(f"{DataDirectory.create(directory).root} is ready")
+
+
+@main.group()
+def user() -> None:
+    """Add, remove and list those who may log in."""
+
+
+@user.command("add")
+@_data_argument
+@click.argument("email")
+def user_add(data: DataDirectory, email: str) -> None:
+    """Add the user EMAIL, or give an existing one a new password.
+
+    The password is asked for; when standard input is not a terminal it is the first line of it. Tokens made with an
+    earlier password end.
+    """
+    if "@" not in email or len(email) > EMAIL_CHARACTERS or not email.isprintable() or " " in email:
+        raise click.BadParameter(f"{email!r} is not an e-mail address", param_hint="EMAIL")
+    is_new = Users(data).set_password(email, _read_password())
+    click.echo(f"{email}: {'added' if is_new else 'password changed'}")
+
+
+@user.command("remove")
+@_data_argument
+@click.argument("email")
+def user_remove(data: DataDirectory, email: str) -> None:
+    """Remove the user EMAIL, whose tokens end at once."""
+    if not Users(data).remove(email):
+        raise click.ClickException(f"there is no user {email}")
+    click.echo(f"{email}: removed")
+
+
+@user.command("list")
+@_data_argument
+def user_list(data: DataDirectory) -> None:
+    """List the users, one a line."""
+    for email in Users(data).emails():
+        click.echo(email)
+
+
+@main.group()
+def key() -> None:
+    """Set the key fragment that archives are encrypted with."""
+
+
+@key.command("set")
+@_data_argument
+@click.argument("file", type=click.File("rb"))
+def key_set(data: DataDirectory, file: BinaryIO) -> None:
+    """Take the key fragment from FILE ("-" is standard input), in place of an earlier one.
+
+    It has 32 to 4096 bytes, all of which count, a line break at the end included. Archives made with an earlier
+    fragment can no longer be unlocked.
+    """
+    data.set_key_fragment(file.read())
+    click.echo("key fragment set")
+
+
+@key.command("new")
+@_data_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Also write it to this new file, to make archives with.")
+def key_new(data: DataDirectory, out: Path | None) -> None:
+    """Make a random key fragment of 32 bytes, unless there is one already."""
+    if data.key_fragment() is not None:
+        raise click.ClickException(f"there is a key fragment already: {data.key_fragment_file}")
+    fragment = secrets.token_bytes(GENERATED_FRAGMENT_BYTES)
+    if out is not None:
+        _write_new(out, fragment)
+    data.set_key_fragment(fragment)
+    click.echo("key fragment set")
+
+
+@main.command()
+@_data_argument
+@click.option("--bind", default="127.0.0.1:9000", show_default=True, help="ADDRESS:PORT or unix:PATH.")
+@click.option("--threads", default=8, show_default=True, type=click.IntRange(min=1), help="Requests served at a time.")
+def serve(data: DataDirectory, bind: str, threads: int) -> None:
+    """Serve DIR over HTTP with gunicorn.
+
+    Passwords and tokens travel in the clear: beyond this machine, put a proxy with TLS in front.
+    RESOURCE_API_TOKEN_SECONDS in the environment sets how long a token is valid (default 3600).
+    """
+    options = ["--config", "python:resource_api.gunicorn_conf", "--bind", bind, "--threads", str(threads)]
+    command = [sys.executable, "-m", "gunicorn", *options, "resource_api.wsgi:app"]
+    environment = {**os.environ, "RESOURCE_API_DATA": str(data.root)}
+    os.execve(sys.executable, command, environment)  # noqa: S606  # no shell wanted: gunicorn takes this process's place
+
+
+def _read_password() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.ClickException("no password on standard input")
+    return password
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600 that must not exist yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

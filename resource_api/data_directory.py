@@ -1,0 +1,103 @@
+"""The data directory.
+
+DIR/users.json     0600  e-mail -> hash of the password
+DIR/token-secret   0600  signs the tokens; a new one ends all of them
+DIR/key-fragment   0600  absent until `key new` or `key set`
+DIR/resources/     0700  the objects, in their folders
+DIR/tmp/           0700  uploads under way; on the file system of resources/
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from resource_api.atomic import replacing
+
+KEY_FRAGMENT_BYTES = range(32, 4096 + 1)
+TOKEN_SECRET_BYTES = 32
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used as asked. The text is one line for the operator."""
+
+
+class DataDirectory:
+    """The places in a data directory, and its small files."""
+
+    def __init__(self, root: Path) -> None:
+        """Take `root` as it is; `create` and `open` are the ways to get one that is known to be usable."""
+        self.root = root.absolute()
+        self.users_file = self.root / "users.json"
+        self.token_secret_file = self.root / "token-secret"
+        self.key_fragment_file = self.root / "key-fragment"
+        self.resources = self.root / "resources"
+        self.temporary = self.root / "tmp"
+
+    @classmethod
+    def create(cls, root: Path) -> Self:
+        """Make the directory and what is missing in it; what exists stays. Raises DataDirectoryError and OSError."""
+        data = cls(root)
+        data.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not data.users_file.exists() and any(data.root.iterdir()):
+            raise DataDirectoryError(f"{data.root} is not empty and is not a data directory")
+        data.resources.mkdir(mode=0o700, exist_ok=True)
+        data.temporary.mkdir(mode=0o700, exist_ok=True)
+        if not data.token_secret_file.exists():
+            data.write_private(data.token_secret_file, secrets.token_bytes(TOKEN_SECRET_BYTES))
+        if not data.users_file.exists():
+            data.write_private(data.users_file, b"{}\n")
+        return data
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Return the directory that `create` made at `root`, or raise DataDirectoryError."""
+        data = cls(root)
+        try:
+            data.users_file.read_bytes()
+            data.token_secret()
+            same_file_system = data.resources.stat().st_dev == data.temporary.stat().st_dev
+        except OSError as error:
+            raise DataDirectoryError(f"not a usable data directory: {error.filename}: {error.strerror}") from error
+        if not same_file_system:
+            raise DataDirectoryError(f"{data.resources} and {data.temporary} must be on one file system")
+        return data
+
+    def token_secret(self) -> bytes:
+        """Return the secret that signs tokens. Raises OSError, and DataDirectoryError when it is too short."""
+        secret = self.token_secret_file.read_bytes()
+        if len(secret) < TOKEN_SECRET_BYTES:
+            raise DataDirectoryError(f"{self.token_secret_file} holds fewer than {TOKEN_SECRET_BYTES} bytes")
+        return secret
+
+    def key_fragment(self) -> bytes | None:
+        """Return the key fragment, or None when none was set. Raises OSError."""
+        try:
+            return self.key_fragment_file.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def set_key_fragment(self, fragment: bytes) -> None:
+        """Set or replace the key fragment. Raises DataDirectoryError for a size outside the contract, and OSError."""
+        if len(fragment) not in KEY_FRAGMENT_BYTES:
+            limits = f"{KEY_FRAGMENT_BYTES.start} to {KEY_FRAGMENT_BYTES.stop - 1} bytes"
+            raise DataDirectoryError(f"a key fragment has {limits}, this one has {len(fragment)}")
+        self.write_private(self.key_fragment_file, fragment)
+
+    def write_private(self, path: Path, content: bytes) -> None:
+        """Replace the file `path` of this directory by one of mode 0600 with `content`. Raises OSError."""
+        with replacing(path, self.temporary) as file:
+            file.write(content)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold off other processes that want to read, change and write the same small file."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

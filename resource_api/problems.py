@@ -1,0 +1,63 @@
+"""Every error answer: application/problem+json (RFC 9457) with title, status and detail."""
+
+import json
+import time
+from contextlib import suppress
+from http import HTTPStatus
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from resource_api.names import InvalidNameError
+from resource_api.store import DiskFullError, NameCollisionError, ResourceMissingError
+
+# How long the rest of a refused upload is read and dropped, in all and without a byte arriving.
+DRAIN_SECONDS = 10
+DRAIN_IDLE_SECONDS = 2
+_PIECE_BYTES = 1 << 20
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Make `app` answer all errors, its own and the framework's, as problems."""
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(InvalidNameError, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
+    app.register_error_handler(
+        ResourceMissingError, lambda _: _problem(HTTPStatus.NOT_FOUND, "There is no resource of that name.")
+    )
+    app.register_error_handler(
+        NameCollisionError,
+        lambda _: _problem(HTTPStatus.CONFLICT, "A folder and an object of this path would have the same name."),
+    )
+    app.register_error_handler(
+        DiskFullError, lambda _: _problem(HTTPStatus.INSUFFICIENT_STORAGE, "The server has no space for this object.")
+    )
+
+
+def _http_error(error: HTTPException) -> Response:
+    response = _problem(HTTPStatus(error.code or 500), error.description or "")
+    for name, value in error.get_headers():
+        if name in ("Allow", "Content-Range", "Retry-After"):
+            response.headers[name] = value
+    if error.code == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _problem(status: HTTPStatus, detail: str) -> Response:
+    _drain()
+    body = json.dumps({"title": status.phrase, "status": status, "detail": detail})
+    return Response(body, status, content_type="application/problem+json")
+
+
+def _drain() -> None:
+    """Read what the client is still sending, within limits.
+
+    A client that is in the middle of an upload when the connection closes sees a reset, not the answer.
+    """
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(DRAIN_IDLE_SECONDS)
+    deadline = time.monotonic() + DRAIN_SECONDS
+    with suppress(OSError, HTTPException):  # gone, silent, or over a limit: there is nobody left to be polite to
+        while time.monotonic() < deadline and request.stream.read(_PIECE_BYTES):
+            pass

@@ -1,0 +1,89 @@
+"""The stored objects: plain files below resources/, replaced atomically."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from resource_api.atomic import remove_left_overs, replacing
+from resource_api.data_directory import DataDirectory
+from resource_api.names import parts_of
+
+
+class ResourceMissingError(Exception):
+    """There is no object of that name."""
+
+
+class NameCollisionError(Exception):
+    """The name is, or needs, a folder where there is an object, or the other way round."""
+
+
+class DiskFullError(Exception):
+    """The object does not fit on the disk."""
+
+
+class OpenResource(NamedTuple):
+    """An object opened for reading. It stays whole, and the same, even when it is replaced meanwhile."""
+
+    file: BinaryIO
+    size: int
+    etag: str
+
+
+class ResourceStore:
+    """The objects of one data directory. Any number of threads and processes may use it at once."""
+
+    def __init__(self, data: DataDirectory) -> None:
+        """Open the store and remove what killed uploads left behind."""
+        self._root = data.resources
+        self._temporary = data.temporary
+        remove_left_overs(self._temporary)
+
+    def open(self, name: str) -> OpenResource:
+        """Open an object; the caller closes its file. Raises InvalidNameError, ResourceMissingError, OSError."""
+        try:
+            file = self._path(name).open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ResourceMissingError from error
+        # Size and ETag come from the opened file: the name may belong to another one by now.
+        status = os.fstat(file.fileno())
+        return OpenResource(file, status.st_size, _etag(status))
+
+    def put(self, name: str, size: int, pieces: Iterable[bytes]) -> bool:
+        """Store `pieces`, which are `size` bytes, under `name`; return whether the name is new.
+
+        When iterating `pieces` raises, nothing changes and the exception goes through.
+        Raises InvalidNameError, NameCollisionError, DiskFullError, OSError.
+        """
+        path = self._path(name)
+        if size > shutil.disk_usage(self._temporary).free:
+            raise DiskFullError
+        try:
+            return self._write(path, pieces)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise NameCollisionError from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError from error
+            raise
+
+    def _write(self, path: Path, pieces: Iterable[bytes]) -> bool:
+        with replacing(path, self._temporary) as file:
+            for piece in pieces:
+                file.write(piece)
+            return not path.exists()  # still the state before: the file takes its place when the block ends
+
+    def _path(self, name: str) -> Path:
+        return self._root.joinpath(*parts_of(name))
+
+
+def _etag(status: os.stat_result) -> str:
+    """Return a strong ETag: time of the last write in nanoseconds, size and inode.
+
+    A PUT makes a new inode and sets its time from the clock, so every PUT gives another ETag, and an operator's change
+    in place another time. It survives restarts, costs no reading (a hash of several GB would) and cannot get out of
+    step with the file (a hash stored beside it could). Files copied to another disk get new ones: one more download.
+    """
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"

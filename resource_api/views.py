@@ -1,0 +1,151 @@
+"""The three things the API does: logins, the key fragment, and objects in both directions."""
+
+from collections.abc import Iterable, Iterator
+
+from flask import Response, g, jsonify, request
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    LengthRequired,
+    NotFound,
+    PreconditionFailed,
+    RequestTimeout,
+    Unauthorized,
+)
+from werkzeug.wsgi import FileWrapper, wrap_file
+
+from resource_api.accounts import Authenticator
+from resource_api.data_directory import DataDirectory
+from resource_api.store import OpenResource, ResourceStore
+
+LOGIN_BYTES = 16 << 10
+# gunicorn copies its read-ahead at every small read: 1 MiB is about three times as fast as 64 KiB.
+PIECE_BYTES = 1 << 20
+
+
+class Views:
+    """The view functions, with what they need."""
+
+    def __init__(self, data: DataDirectory, authenticator: Authenticator, store: ResourceStore) -> None:
+        self._data = data
+        self._authenticator = authenticator
+        self._store = store
+
+    def login(self) -> Response:
+        """POST /login."""
+        email, password = _credentials()
+        token = self._authenticator.login(email, password)
+        if token is None:
+            raise Unauthorized("The e-mail address or the password is wrong.")
+        g.user = email
+        return _unstored(jsonify(token=token))
+
+    def key_fragment(self) -> Response:
+        """GET /binary-split/key-fragment."""
+        self._require_token()
+        fragment = self._data.key_fragment()
+        if fragment is None:
+            raise NotFound("No key fragment has been set on this server.")
+        return _unstored(Response(fragment, content_type="application/octet-stream"))
+
+    def read_resource(self, name: str) -> Response:
+        """GET and HEAD /resources/{name}, with ranges and conditions."""
+        self._require_token()
+        resource = self._store.open(name)
+        try:
+            return _conditional_response(resource)
+        except HTTPException:
+            resource.file.close()
+            raise
+
+    def write_resource(self, name: str) -> Response:
+        """PUT /resources/{name}."""
+        self._require_token()
+        size = request.content_length
+        if size is None:
+            raise LengthRequired("An upload needs a Content-Length.")
+        if "Content-Range" in request.headers:
+            raise BadRequest("Objects are uploaded whole, not in ranges.")
+        is_new = self._store.put(name, size, _body_pieces(size))
+        return Response(status=201 if is_new else 204)
+
+    def _require_token(self) -> None:
+        """Set `g.user`, or raise Unauthorized."""
+        authorization = request.authorization
+        if authorization is None or authorization.type != "bearer" or not authorization.token:
+            raise Unauthorized("This needs a bearer token from /login.")
+        user = self._authenticator.user_of(authorization.token)
+        if user is None:
+            raise Unauthorized("The token is not valid, or no longer.")
+        g.user = user
+
+
+def _credentials() -> tuple[str, str]:
+    """Return e-mail and password of a login body, or raise BadRequest or UnsupportedMediaType."""
+    request.max_content_length = LOGIN_BYTES
+    try:
+        body = request.get_json()
+    except RecursionError as error:
+        raise BadRequest("The body is nested too deeply.") from error
+    match body:
+        case {"email": str(email), "password": str(password)} if _is_text(email) and _is_text(password):
+            return email, password
+    raise BadRequest('The body has to be an object with the strings "email" and "password".')
+
+
+def _is_text(value: str) -> bool:
+    """Return whether `value` has a UTF-8 form; JSON can also spell lone surrogates, which have none."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _conditional_response(resource: OpenResource) -> Response:
+    """Return 200, 206 or 304, or raise RequestedRangeNotSatisfiable or PreconditionFailed.
+
+    Flask's `send_file` is not used: it looks at a path and opens it afterwards, so that a PUT in between gives the old
+    length and ETag with the new bytes. There is no Last-Modified: two PUTs within its one second would look the same.
+    """
+    environ = request.environ
+    if request.range is not None and request.range.units == "bytes" and len(request.range.ranges) == 1:
+        # gunicorn's wrapper cannot seek, so Werkzeug would read and drop everything before the range.
+        body: Iterable[bytes] = FileWrapper(resource.file, PIECE_BYTES)
+    else:
+        # Other ranges may be ignored, and unknown units must be (RFC 9110, 14.2); Werkzeug answers 416 to them.
+        environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
+        body = wrap_file(environ, resource.file, PIECE_BYTES)
+    response = Response(body, content_type="application/octet-stream", direct_passthrough=True)
+    response.content_length = resource.size
+    response.cache_control.no_cache = True
+    response.set_etag(resource.etag)
+    response.make_conditional(environ, accept_ranges=True, complete_length=resource.size)
+    if response.status_code == PreconditionFailed.code:
+        raise PreconditionFailed("The object is not the one that If-Match names.")
+    return response
+
+
+def _body_pieces(size: int) -> Iterator[bytes]:
+    """Yield the request body, which is never in memory as a whole; raise unless it is exactly `size` bytes.
+
+    gunicorn ends a body that the client cut as if it were complete, so the bytes have to be counted.
+    """
+    missing = size
+    while missing:
+        try:
+            piece = request.stream.read(min(missing, PIECE_BYTES))
+        except TimeoutError as error:
+            raise RequestTimeout("The upload stalled.") from error
+        except OSError as error:
+            raise BadRequest("The upload was cut.") from error
+        if not piece:
+            raise BadRequest(f"The upload was cut: {missing} of {size} bytes are missing.")
+        missing -= len(piece)
+        yield piece
+
+
+def _unstored(response: Response) -> Response:
+    """Keep a secret out of every cache on its way."""
+    response.cache_control.no_store = True
+    return response

@@ -1,0 +1,37 @@
+"""The WSGI entry point: `app`, built from the environment.
+
+RESOURCE_API_DATA           the data directory, made by `python -m resource_api init`
+RESOURCE_API_TOKEN_SECONDS  how long a token is valid (default 3600)
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from flask import Flask
+
+from resource_api.app import DEFAULT_TOKEN_SECONDS, create_app
+from resource_api.data_directory import DataDirectoryError
+
+# gunicorn's code for "this worker cannot boot": it gives up. After any other it starts the next one, without end.
+_CANNOT_BOOT = 3
+
+
+def _app_from_environment() -> Flask:
+    """Build the application, or raise DataDirectoryError."""
+    data_dir = os.environ.get("RESOURCE_API_DATA", "")
+    if not data_dir:
+        raise DataDirectoryError("RESOURCE_API_DATA must name the data directory")
+    seconds = os.environ.get("RESOURCE_API_TOKEN_SECONDS", str(DEFAULT_TOKEN_SECONDS))
+    if not (seconds.isascii() and seconds.isdigit() and int(seconds) > 0):
+        raise DataDirectoryError(f"RESOURCE_API_TOKEN_SECONDS must be a positive whole number, not {seconds!r}")
+    return create_app(Path(data_dir), int(seconds))
+
+
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+try:
+    app = _app_from_environment()
+except (DataDirectoryError, OSError) as error:
+    print(f"resource_api: {error}", file=sys.stderr)
+    sys.exit(_CANNOT_BOOT)

@@ -1,0 +1,153 @@
+"""A running Resource API, and a client for it that sends exactly what it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import pytest
+
+from resource_api.accounts import Users
+from resource_api.data_directory import DataDirectory
+from tests.support.processes import ManagedProcess, clean_env, free_port
+from tests.support.procfs import children
+
+REPOSITORY = Path(__file__).parents[2]
+START_SECONDS = 20
+ANSWER_SECONDS = 30
+EMAIL = "operator@example.com"
+PASSWORD = "correct horse battery staple"
+FRAGMENT = bytes(range(32))
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def problem(self) -> dict[str, object]:
+        """Return the problem that the body is, after checking its form."""
+        assert self.headers["Content-Type"] == "application/problem+json"
+        problem = json.loads(self.body)
+        assert isinstance(problem, dict)
+        assert set(problem) == {"title", "status", "detail"}
+        assert problem["status"] == self.status
+        assert problem["title"]
+        assert problem["detail"]
+        assert b"Traceback" not in self.body
+        return problem
+
+
+class Api:
+    """A server process on the data directory `data`; it ends with the `with` block."""
+
+    def __init__(self, data: DataDirectory, **environment: str) -> None:
+        self.data = data
+        self.port = free_port()
+        home = data.root.parent
+        self.process = ManagedProcess(
+            "resource_api",
+            [sys.executable, "-m", "resource_api", "serve", str(data.root), "--bind", f"127.0.0.1:{self.port}"],
+            home,
+            env=clean_env(home, **environment),
+            cwd=REPOSITORY,
+        )
+        try:
+            self.process.wait_until(self._listens, START_SECONDS, "the Resource API listens")
+        except BaseException:
+            self.process.stop()
+            raise
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+    ) -> Reply:
+        """Send one request on a connection of its own; the path goes out as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def send_and_close(self, request: bytes) -> bytes:
+        """Send raw bytes, end the sending side, and return what comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), ANSWER_SECONDS) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    def login(self, email: str = EMAIL, password: str = PASSWORD) -> Reply:
+        """POST /login."""
+        body = json.dumps({"email": email, "password": password}).encode()
+        return self.call("POST", "/login", {"Content-Type": "application/json"}, body)
+
+    def bearer(self) -> dict[str, str]:
+        """Log in and return the header for further calls."""
+        return {"Authorization": f"Bearer {json.loads(self.login().body)['token']}"}
+
+    def worker(self) -> int:
+        """Return the pid of the process that answers."""
+        (pid,) = children(self.process.pid)
+        return pid
+
+    def stored(self) -> dict[str, bytes]:
+        """Return everything below resources/ and tmp/, by path; folders end in a slash."""
+        root, found = self.data.root, {}
+        for path in [path for top in (self.data.resources, self.data.temporary) for path in top.rglob("*")]:
+            with suppress(FileNotFoundError):  # gone since it was listed
+                name = str(path.relative_to(root))
+                found.update({f"{name}/": b""} if path.is_dir() else {name: path.read_bytes()})
+        return found
+
+    def _listens(self) -> bool:
+        try:
+            return self.call("GET", "/").status == http.client.NOT_FOUND
+        except ConnectionRefusedError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stop()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDirectory:
+    """A fresh data directory with one user."""
+    return new_data(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server with one user and a key fragment, shared by the tests of a module."""
+    data = new_data(tmp_path_factory.mktemp("shared"))
+    data.set_key_fragment(FRAGMENT)
+    with Api(data) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bearer(api: Api) -> dict[str, str]:
+    """The header of a login at `api`."""
+    return api.bearer()
+
+
+def new_data(parent: Path) -> DataDirectory:
+    """Make a data directory with one user."""
+    data = DataDirectory.create(parent / "data")
+    Users(data).set_password(EMAIL, PASSWORD)
+    return data

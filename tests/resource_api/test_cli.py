@@ -1,0 +1,150 @@
+"""The command line and the files that it makes."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from resource_api.accounts import Authenticator, Users
+from resource_api.cli import main
+from resource_api.data_directory import DataDirectory
+
+EMAIL = "operator@example.com"
+
+
+def run(*arguments: str | Path, stdin: str | bytes = "") -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data directory made by `init`."""
+    root = tmp_path / "some" / "data"
+    assert run("init", root).exit_code == 0
+    return root
+
+
+def test_init_makes_private_files_and_keeps_what_exists(root: Path) -> None:
+    assert {path.name for path in root.iterdir()} == {"users.json", "token-secret", "resources", "tmp"}
+    assert {mode(root / name) for name in ("users.json", "token-secret")} == {0o600}
+    assert {mode(root), mode(root / "resources"), mode(root / "tmp")} == {0o700}
+    run("user", "add", root, EMAIL, stdin="password\n")
+    before = [(root / name).read_bytes() for name in ("users.json", "token-secret")]
+    assert run("init", root).exit_code == 0
+    assert [(root / name).read_bytes() for name in ("users.json", "token-secret")] == before
+
+
+def test_init_takes_no_directory_of_another_purpose(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("x")
+    result = run("init", tmp_path)
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path} is not empty and is not a data directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+    assert run("init", tmp_path / "letter.txt").exit_code == 1
+
+
+def test_users_come_and_go(root: Path) -> None:
+    assert run("user", "add", root, "Operator@Example.com", stdin="first\n").output == "Operator@Example.com: added\n"
+    assert run("user", "add", root, "second@example.com", stdin="second").exit_code == 0
+    assert run("user", "list", root).output == "operator@example.com\nsecond@example.com\n"
+    assert "password changed" in run("user", "add", root, EMAIL, stdin=" new \r\n").output
+    data = DataDirectory.open(root)
+    assert Authenticator(data, 60).login(EMAIL, " new ") is not None
+    assert Authenticator(data, 60).login(EMAIL, "first") is None
+    assert run("user", "remove", root, EMAIL).exit_code == 0
+    assert run("user", "remove", root, EMAIL).output == f"Error: there is no user {EMAIL}\n"
+    assert Users(data).emails() == ["second@example.com"]
+    assert mode(root / "users.json") == 0o600
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_passwords_are_stored_hashed(root: Path) -> None:
+    run("user", "add", root, EMAIL, stdin="a memorable password\n")
+    assert "memorable" not in (root / "users.json").read_text()
+    assert "scrypt:" in (root / "users.json").read_text()
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", "\r\n"])
+def test_an_empty_password_is_refused(root: Path, stdin: str) -> None:
+    assert run("user", "add", root, EMAIL, stdin=stdin).output == "Error: no password on standard input\n"
+    assert run("user", "list", root).output == ""
+
+
+@pytest.mark.parametrize("email", ["", "operator", "a b@example.com", "a@b\n", "a" * 250 + "@b.de"])
+def test_what_is_no_address_is_refused(root: Path, email: str) -> None:
+    assert run("user", "add", root, email, stdin="password\n").exit_code == 2
+    assert run("user", "list", root).output == ""
+
+
+@pytest.mark.parametrize("size", [32, 4096])
+def test_key_set_takes_a_file_and_standard_input(root: Path, tmp_path: Path, size: int) -> None:
+    file = tmp_path / "fragment"
+    file.write_bytes(b"\n" * size)
+    assert run("key", "set", root, file).output == "key fragment set\n"
+    assert (root / "key-fragment").read_bytes() == b"\n" * size
+    assert mode(root / "key-fragment") == 0o600
+    assert run("key", "set", root, "-", stdin=b"\xff" * size).exit_code == 0
+    assert (root / "key-fragment").read_bytes() == b"\xff" * size
+
+
+@pytest.mark.parametrize("size", [0, 31, 4097])
+def test_key_set_refuses_other_sizes(root: Path, tmp_path: Path, size: int) -> None:
+    file = tmp_path / "fragment"
+    file.write_bytes(bytes(size))
+    result = run("key", "set", root, file)
+    assert result.exit_code == 1
+    assert result.output == f"Error: a key fragment has 32 to 4096 bytes, this one has {size}\n"
+    assert not (root / "key-fragment").exists()
+
+
+def test_key_new_makes_one_and_does_not_replace_it(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("key", "new", root, "--out", out).exit_code == 0
+    assert out.read_bytes() == (root / "key-fragment").read_bytes()
+    assert len(out.read_bytes()) == 32
+    assert mode(out) == mode(root / "key-fragment") == 0o600
+    result = run("key", "new", root)
+    assert result.exit_code == 1
+    assert "there is a key fragment already" in result.output
+    assert out.read_bytes() == (root / "key-fragment").read_bytes()
+
+
+def test_key_new_overwrites_no_file(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("precious")
+    assert run("key", "new", root, "--out", out).output == f"Error: {out}: File exists\n"
+    assert out.read_text() == "precious"
+    assert not (root / "key-fragment").exists()
+
+
+@pytest.mark.parametrize("command", [["user", "list"], ["key", "new"], ["serve"]])
+def test_a_directory_that_init_did_not_make_is_one_line(tmp_path: Path, command: list[str]) -> None:
+    result = run(*command, tmp_path)
+    assert result.exit_code == 1
+    assert result.output == (f"Error: not a usable data directory: {tmp_path}/users.json: No such file or directory\n")
+
+
+def test_damaged_files_are_one_line(root: Path) -> None:
+    (root / "users.json").write_text("{")
+    result = run("user", "list", root)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {root}/users.json is not JSON")
+    (root / "token-secret").write_bytes(b"short")
+    assert run("user", "list", root).output == f"Error: {root}/token-secret holds fewer than 32 bytes\n"
+
+
+def test_passwords_are_no_arguments(root: Path) -> None:
+    assert run("user", "add", root, EMAIL, "password").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["init"], ["user", "add"], ["key", "set"], ["key", "new"], ["serve"]])
+def test_every_command_has_a_help(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output

@@ -1,0 +1,162 @@
+"""Logins, and what becomes of tokens."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from resource_api.accounts import Authenticator, Users
+from resource_api.data_directory import DataDirectory
+from tests.resource_api.conftest import EMAIL, FRAGMENT, PASSWORD, Api
+from tests.support.processes import poll
+
+JSON = {"Content-Type": "application/json"}
+KEY = "/binary-split/key-fragment"
+
+
+def test_login_gives_a_token_that_opens_the_rest(api: Api) -> None:
+    reply = api.login()
+    assert reply.status == 200
+    assert list(json.loads(reply.body)) == ["token"]
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert api.call("GET", KEY, api.bearer()).body == FRAGMENT
+
+
+def test_the_case_of_an_address_does_not_matter_but_that_of_a_password_does(api: Api) -> None:
+    assert api.login(EMAIL.upper(), PASSWORD).status == 200
+    assert api.login(EMAIL, PASSWORD.upper()).status == 401
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [(EMAIL, "wrong"), (EMAIL, ""), (EMAIL, PASSWORD + " "), ("nobody@example.com", PASSWORD), ("", "")],
+)
+def test_wrong_credentials_are_one_and_the_same_401(api: Api, email: str, password: str) -> None:
+    reply = api.login(email, password)
+    assert reply.status == 401
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert reply.problem()["detail"] == "The e-mail address or the password is wrong."
+
+
+def test_the_time_does_not_tell_whether_an_address_exists(api: Api) -> None:
+    def fastest(email: str) -> float:
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            assert api.login(email, "wrong").status == 401
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    # Without the hash an unknown address would take about a fiftieth of the time.
+    assert fastest("nobody@example.com") > fastest(EMAIL) / 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"", 400),
+        (b"\xff\xfe", 400),
+        (b"null", 400),
+        (b"[]", 400),
+        (b"{}", 400),
+        (b'{"email": "a@b", "password": 1}', 400),
+        (b'{"email": null, "password": "x"}', 400),
+        (b'{"email": "a@b", "password": "\\ud800"}', 400),
+        (b'{"email": "\\ud800", "password": "x"}', 400),
+        (b"[" * 10_000, 400),
+        (b" " * (16 << 10) + b"{}", 413),
+    ],
+)
+def test_a_body_that_is_no_login_is_refused(api: Api, body: bytes, status: int) -> None:
+    reply = api.call("POST", "/login", JSON, body)
+    assert reply.status == status
+    reply.problem()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}])
+def test_another_content_type_is_refused(api: Api, headers: dict[str, str]) -> None:
+    body = json.dumps({"email": EMAIL, "password": PASSWORD}).encode()
+    reply = api.call("POST", "/login", headers, body)
+    assert reply.status == 415
+    reply.problem()
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", KEY), ("GET", "/resources/a"), ("PUT", "/resources/a")])
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Bearer nonsense", "Basic b3A6cHc=", "x y z"])
+def test_without_a_token_everything_is_401(api: Api, method: str, path: str, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    reply = api.call(method, path, headers, b"body" if method == "PUT" else None)
+    assert reply.status == 401
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    reply.problem()
+    assert api.stored() == {}
+
+
+def test_no_character_of_a_token_can_be_changed(api: Api, bearer: dict[str, str]) -> None:
+    token = bearer["Authorization"]
+    assert api.call("GET", KEY, {"Authorization": token}).status == 200
+    # The last character holds bits that base64 ignores; a few places in each of the three parts will do.
+    for place in range(len("Bearer "), len(token) - 1, 9):
+        changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        assert api.call("GET", KEY, {"Authorization": changed}).status == 401, place
+
+
+def test_a_token_of_another_server_is_refused(api: Api, data: DataDirectory) -> None:
+    token = Authenticator(data, 60).login(EMAIL, PASSWORD)
+    assert api.call("GET", KEY, {"Authorization": f"Bearer {token}"}).status == 401
+
+
+def test_tokens_end_with_their_time_and_outlive_a_restart(data: DataDirectory) -> None:
+    data.set_key_fragment(FRAGMENT)
+    with Api(data) as long:
+        old = long.bearer()
+    with Api(data, RESOURCE_API_TOKEN_SECONDS="1") as short:
+        new = short.bearer()
+        assert short.call("GET", KEY, new).status == 200
+        poll(lambda: short.call("GET", KEY, new).status == 401, 10, "the token expires")
+    with Api(data) as long:
+        assert long.call("GET", KEY, old).status == 200
+
+
+def test_tokens_end_with_their_user_and_password(api: Api) -> None:
+    users = Users(api.data)
+    email = "second@example.com"
+
+    def bearer(password: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {json.loads(api.login(email, password).body)['token']}"}
+
+    users.set_password(email, "first")
+    before = bearer("first")
+    assert api.call("GET", KEY, before).status == 200
+    users.set_password(email, "other")
+    assert api.call("GET", KEY, before).status == 401
+    after = bearer("other")
+    assert api.call("GET", KEY, after).status == 200
+    users.remove(email)
+    assert api.call("GET", KEY, after).status == 401
+    assert api.login(email, "other").status == 401
+
+
+def test_the_fragment_is_404_until_it_is_set(data: DataDirectory) -> None:
+    with Api(data) as api:
+        bearer = api.bearer()
+        reply = api.call("GET", KEY, bearer)
+        assert reply.status == 404
+        reply.problem()
+        data.set_key_fragment(FRAGMENT)
+        reply = api.call("GET", KEY, bearer)
+    assert (reply.status, reply.body) == (200, FRAGMENT)
+    assert reply.headers["Content-Type"] == "application/octet-stream"
+    assert reply.headers["Content-Length"] == "32"
+    assert reply.headers["Cache-Control"] == "no-store"
+
+
+def test_users_added_at_the_same_time_are_all_kept(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Hashing takes so long that the writes would hardly ever meet.
+    monkeypatch.setattr("resource_api.accounts.generate_password_hash", lambda _: "hash")
+    emails = [f"user{number}@example.com" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda email: Users(data).set_password(email, "x"), emails))
+    assert Users(data).emails() == sorted([EMAIL, *emails])

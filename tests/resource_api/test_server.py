@@ -1,0 +1,166 @@
+"""What holds for the server as a whole: its memory, its errors, its logs, its start."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from resource_api.data_directory import DataDirectory
+from tests.resource_api.conftest import EMAIL, PASSWORD, REPOSITORY, Api
+from tests.support.processes import clean_env, poll
+from tests.support.procfs import peak_rss_bytes
+
+MIB = 1 << 20
+OBJECT_BYTES = 300 * MIB
+ENDED_SECONDS = 20
+
+
+def drop_download(port: int, headers: dict[str, str]) -> tuple[int, int]:
+    """Download the large object without keeping it; return its announced and its real length."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/resources/large", headers=headers)
+    with connection.getresponse() as response:
+        received = 0
+        while piece := response.read(MIB):
+            received += len(piece)
+    connection.close()
+    return int(response.headers["Content-Length"]), received
+
+
+def test_memory_does_not_grow_with_an_object(data: DataDirectory) -> None:
+    def zeros() -> Iterator[bytes]:
+        for _ in range(OBJECT_BYTES // MIB):
+            yield bytes(MIB)
+
+    with Api(data) as api:
+        bearer = api.bearer()
+        before = peak_rss_bytes(api.worker())
+        put = api.call("PUT", "/resources/large", {**bearer, "Content-Length": str(OBJECT_BYTES)}, zeros())
+        assert put.status == 201
+        for headers in (bearer, {**bearer, "Range": f"bytes={MIB}-"}):
+            announced, received = drop_download(api.port, headers)
+            assert received == announced == OBJECT_BYTES - (MIB if "Range" in headers else 0)
+        assert peak_rss_bytes(api.worker()) < before + 32 * MIB
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/login/", 404),
+        ("GET", "/resources/", 404),
+        ("GET", "/login", 405),
+        ("DELETE", "/resources/a", 405),
+        ("BREW", "/login", 405),
+    ],
+)
+def test_unknown_paths_and_methods_are_problems(api: Api, method: str, path: str, status: int) -> None:
+    reply = api.call(method, path)
+    assert reply.status == status
+    assert (reply.headers["Allow"] is not None) == (status == 405)
+    reply.problem()
+
+
+def test_a_failure_of_the_server_is_a_problem_without_its_reasons(data: DataDirectory) -> None:
+    with Api(data) as api:
+        users = data.users_file.read_bytes()
+        data.users_file.write_bytes(b"{ damaged")
+        reply = api.login()
+        assert reply.status == 500
+        assert str(data.root) not in str(reply.problem())
+        data.users_file.write_bytes(users)
+        assert api.login().status == 200
+    assert "damaged" not in str(reply)
+    assert "is not JSON" in api.process.stderr()
+
+
+def test_the_log_has_a_line_a_request_and_no_secrets(data: DataDirectory) -> None:
+    fragment = b"fragment-" * 8
+    data.set_key_fragment(fragment)
+    with Api(data) as api:
+        bearer = api.bearer()
+        api.login(EMAIL, "not the password")
+        api.call("GET", "/binary-split/key-fragment", bearer)
+        api.call("GET", "/resources/a%0d%0aforged", bearer)
+        api.call("GET", "/binary-split/key-fragment", {"Authorization": "Bearer forged-token"})
+    log = api.process.stderr()
+    assert f"127.0.0.1 '{EMAIL}' POST '/login' 200" in log
+    assert "127.0.0.1 '-' POST '/login' 401" in log
+    assert f"127.0.0.1 '{EMAIL}' GET '/binary-split/key-fragment' 200" in log
+    assert "'/resources/a\\r\\nforged'" in log
+    assert not any(line.startswith("forged") for line in log.splitlines())
+    token = bearer["Authorization"].removeprefix("Bearer ")
+    for secret in (PASSWORD, "not the password", token, "forged-token", "fragment-fragment", fragment.hex()):
+        assert secret not in log
+
+
+def test_a_silent_connection_does_not_stop_the_others(api: Api, bearer: dict[str, str]) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), 10) as silent:
+        silent.sendall(f"PUT /resources/a HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer['Authorization']}\r\n".encode())
+        silent.sendall(b"Content-Length: 10\r\n\r\n12345")
+        poll(lambda: any(name.startswith("tmp/") for name in api.stored()), 10, "the upload begins")
+        assert api.call("GET", "/resources/none", bearer).status == 404
+    poll(lambda: api.stored() == {}, 10, "the upload is dropped")
+
+
+def test_it_ends_at_sigterm_and_had_no_control_socket(data: DataDirectory) -> None:
+    with Api(data) as api:
+        assert api.login().status == 200  # a control socket would be there by now
+        assert {path.name for path in data.root.parent.iterdir()} == {
+            *("data", "resource_api.stdout", "resource_api.stderr")
+        }
+        api.process.send_signal(signal.SIGTERM)
+        assert api.process.wait(ENDED_SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "RESOURCE_API_DATA must name the data directory"),
+        ({"RESOURCE_API_DATA": "/nonexistent"}, "not a usable data directory: /nonexistent/users.json"),
+        ({"RESOURCE_API_DATA": "DATA", "RESOURCE_API_TOKEN_SECONDS": "0"}, "must be a positive whole number, not '0'"),
+        (
+            {"RESOURCE_API_DATA": "DATA", "RESOURCE_API_TOKEN_SECONDS": "1h"},
+            "must be a positive whole number, not '1h'",
+        ),
+    ],
+)
+def test_a_bad_setting_ends_the_start_with_one_line(
+    data: DataDirectory, environment: dict[str, str], sentence: str
+) -> None:
+    values = {name: value.replace("DATA", str(data.root)) for name, value in environment.items()}
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:resource_api.gunicorn_conf"]
+    done = subprocess.run(
+        [*command, "--bind", f"unix:{data.root.parent}/socket", "resource_api.wsgi:app"],
+        env=clean_env(data.root.parent, **values),
+        cwd=REPOSITORY,
+        timeout=ENDED_SECONDS,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert sentence in done.stderr
+
+
+def test_workers_that_cannot_boot_are_not_started_for_ever(data: DataDirectory) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "gunicorn", "--no-control-socket", "--config", os.devnull),
+            *("--bind", f"unix:{data.root.parent}/socket", "resource_api.wsgi:app"),
+        ],
+        env=clean_env(data.root.parent),
+        cwd=REPOSITORY,
+        timeout=ENDED_SECONDS,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert done.stderr.count("RESOURCE_API_DATA must name the data directory") == 1

@@ -1,0 +1,55 @@
+"""Clients that neither send nor take anything lose their connection, so that they cannot hold all threads for ever."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.resource_api.conftest import REPOSITORY, Api, new_data
+from tests.support.processes import poll
+from tests.support.procfs import open_descriptors
+
+OBJECT_BYTES = 40_000_000  # more than the socket buffers of both sides hold
+DEADLINE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server that waits for one second, not sixty."""
+    directory = tmp_path_factory.mktemp("impatient")
+    # Python imports this module at its start.
+    (directory / "sitecustomize.py").write_text("import resource_api.app\nresource_api.app.STALL_SECONDS = 1\n")
+    with Api(new_data(directory), PYTHONPATH=f"{directory}:{REPOSITORY}") as api:
+        yield api
+
+
+def head(api: Api, method: str, *headers: str) -> bytes:
+    """The head of a request to be sent by hand."""
+    lines = [f"{method} /resources/a HTTP/1.1", "Host: x", f"Authorization: {api.bearer()['Authorization']}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode()
+
+
+def test_a_stalled_upload_is_408(impatient: Api) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.port), DEADLINE_SECONDS) as connection:
+        connection.sendall(head(impatient, "PUT", "Content-Length: 10") + b"12345")
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert impatient.stored() == {}
+
+
+@pytest.mark.parametrize("extra", [(), ("Range: bytes=1-",)])
+def test_a_stalled_download_is_cut(impatient: Api, extra: tuple[str, ...]) -> None:
+    impatient.call("PUT", "/resources/a", impatient.bearer(), bytes(OBJECT_BYTES))
+
+    def is_being_sent() -> bool:
+        return str(impatient.data.resources / "a") in open_descriptors(impatient.worker()).values()
+
+    with socket.create_connection(("127.0.0.1", impatient.port), DEADLINE_SECONDS) as connection:
+        connection.sendall(head(impatient, "GET", *extra))
+        poll(is_being_sent, DEADLINE_SECONDS, "the download begins")
+        poll(lambda: not is_being_sent(), DEADLINE_SECONDS, "the download is cut")
+        received = 0
+        while piece := connection.recv(1 << 20):
+            received += len(piece)
+    assert received < OBJECT_BYTES
+    (impatient.data.resources / "a").unlink()
