@@ -12,7 +12,9 @@ from loader.settings import BadSettings, Settings
 try:
     _settings = Settings.from_env(os.environ)
 except BadSettings as exc:
-    sys.exit(str(exc))
+    print(exc, file=sys.stderr)
+    # gunicorn gives up at 3; at any other code it would start the worker again and again.
+    sys.exit(3)
 
 logging.config.dictConfig(logs.config(_settings.log_level))
 app = create_app(_settings)

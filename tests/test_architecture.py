@@ -1,0 +1,133 @@
+"""The house: imports point down, nothing is circular, each outside library has one owner."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+LAYERS = (
+    {"errors", "settings", "logs", "unlock_state", "files"},
+    {"crypto", "api_client", "docker_engine", "model_cache"},
+    {"binary_split", "resources", "unlock", "packing"},
+    {"web", "cli"},
+    {"", "__main__"},  # create_app, in loader/__init__.py
+)
+
+OWNERS = {
+    "requests": {"loader.api_client.transport"},
+    "docker": {"loader.docker_engine"},
+    "multipart": {"loader.web.upload_form"},
+    "pythonjsonlogger": {"loader.logs"},
+    "click": {"loader.cli"},
+    # Only for the exceptions that requests and docker let through.
+    "urllib3": {"loader.api_client.transport", "loader.docker_engine"},
+}
+OWNED_BY_FOLDER = {"Crypto": "loader.crypto", "marshmallow": "loader.web", "werkzeug": "loader.web"}
+
+
+def modules(package: str) -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Names of imported modules; `from a import b` counts as `a` and as `a.b`, which may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+LOADER = modules("loader")
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def internal_imports(name: str) -> set[str]:
+    """Modules of the loader that `name` imports when it is imported itself."""
+    run_time = [node for node in LOADER[name].body if not is_type_checking(node)]
+    found = {target for node in run_time for target in imports(node) if target in LOADER}
+    # `from loader.x import y` names the package on the way to x as well, which is no use of it.
+    return {target for target in found if not any(other.startswith(target + ".") for other in found)} - {name}
+
+
+def layer(module: str) -> int:
+    part = module.partition(".")[2].partition(".")[0]
+    return next(number for number, names in enumerate(LAYERS) if part in names)
+
+
+@pytest.mark.parametrize("name", LOADER)
+def test_imports_point_down(name: str) -> None:
+    upward = {target for target in internal_imports(name) if layer(target) > layer(name)}
+    assert not upward
+
+
+def test_no_import_is_circular() -> None:
+    graph = {name: internal_imports(name) for name in LOADER}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("name", LOADER)
+def test_each_outside_library_has_one_owner(name: str) -> None:
+    for target in {target.partition(".")[0] for target in imports(LOADER[name])}:
+        if target in OWNERS:
+            assert name in OWNERS[target]
+        elif target in OWNED_BY_FOLDER:
+            assert name.startswith(OWNED_BY_FOLDER[target])
+        elif target == "flask":
+            assert name == "loader" or name.startswith("loader.web")
+        else:
+            assert target in sys.stdlib_module_names | {"loader", "_typeshed"}, f"{target} has no owner"
+
+
+def test_every_owner_owns() -> None:
+    used = {(target.partition(".")[0], name) for name, tree in LOADER.items() for target in imports(tree)}
+    assert {(library, name) for library, names in OWNERS.items() for name in names} <= used
+
+
+@pytest.mark.parametrize(("package", "other"), [("loader", "resource_api"), ("resource_api", "loader")])
+def test_the_api_shares_no_code_with_the_loader(package: str, other: str) -> None:
+    used = {target.partition(".")[0] for tree in modules(package).values() for target in imports(tree)}
+    assert other not in used
+
+
+def test_only_the_lazy_client_is_imported_inside_a_function() -> None:
+    inside = {
+        (name, target)
+        for name, tree in LOADER.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for target in imports(function)
+        if target.startswith("loader")
+    }
+    assert {name for name, _ in inside} == {"loader.api_client"}
+
+
+def test_the_run_time_packages_are_the_fixed_ones() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    names = {line.partition(">")[0] for line in lines if line and not line.startswith("#")}
+    assert names == {
+        "docker",
+        "flask",
+        "gunicorn",
+        "marshmallow",
+        "multipart",
+        "pycryptodome",
+        "python-json-logger",
+        "requests",
+    }
