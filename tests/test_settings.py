@@ -1,0 +1,121 @@
+"""Configuration: defaults, every bad value named at once, and one table for code and docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loader.settings import VARIABLES, BadSettings, Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = Settings.from_env({})
+    assert settings.resource_api_url == "https://api.azaion.com"
+    assert settings.images_path == Path("/opt/azaion/images.enc")
+    assert settings.tar_path == Path("/opt/azaion/images.tar")
+    assert settings.api_version == "latest"
+    assert settings.model_cache_dir == Path("/opt/azaion/models")
+    assert settings.bind == "127.0.0.1:8080"
+    assert settings.threads == 32
+    assert settings.trusted_hosts == ("localhost", "127.0.0.1", "[::1]")
+    assert (settings.api_connect_timeout, settings.api_read_timeout, settings.engine_timeout) == (5, 60, 1800)
+
+
+def test_every_variable_fills_one_field() -> None:
+    assert [variable.field for variable in VARIABLES] == [field.name for field in dataclasses.fields(Settings)]
+
+
+def test_the_tar_of_an_archive_without_the_usual_ending() -> None:
+    assert Settings.from_env({"IMAGES_PATH": "/x/archive"}).tar_path == Path("/x/archive.tar")
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("app", "app:1.4"),
+        ("app:2", "app:2"),
+        ("host:5000/app", "host:5000/app:1.4"),
+        ("host:5000/app:2", "host:5000/app:2"),
+        ("app@sha256:ab", "app@sha256:ab"),
+    ],
+)
+def test_an_expected_image_without_a_tag_means_the_version(name: str, reference: str) -> None:
+    settings = Settings.from_env({"EXPECTED_IMAGES": f" {name} ,", "API_VERSION": "1.4"})
+    assert settings.expected_references == (reference,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RESOURCE_API_URL", "ftp://api"),
+        ("RESOURCE_API_URL", "https://user:secret@api"),
+        ("RESOURCE_API_URL", "https://api?token=1"),
+        ("RESOURCE_API_URL", ""),
+        ("IMAGES_PATH", "images.enc"),
+        ("IMAGES_PATH", ""),
+        ("API_VERSION", "a b"),
+        ("API_VERSION", ""),
+        ("MODEL_CACHE_DIR", "models"),
+        ("LOADER_BIND", "8080"),
+        ("LOADER_BIND", "127.0.0.1:99999"),
+        ("LOADER_BIND", "unix:"),
+        ("LOADER_THREADS", "0"),
+        ("LOADER_THREADS", "many"),
+        ("RESOURCE_API_CA_BUNDLE", "/nonexistent.pem"),
+        ("API_READ_TIMEOUT", "-1"),
+        ("API_READ_TIMEOUT", "1.5"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_and_not_repeated(name: str, value: str) -> None:
+    with pytest.raises(BadSettings, match=name) as refusal:
+        Settings.from_env({name: value})
+    assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1:80", "localhost:8080", "[::1]:8080", "unix:/run/loader.sock"])
+def test_addresses_to_listen_on(value: str) -> None:
+    assert Settings.from_env({"LOADER_BIND": value}).bind == value
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(BadSettings, match=r"LOADER_THREADS.*LOG_LEVEL"):
+        Settings.from_env({"LOADER_THREADS": "x", "LOG_LEVEL": "x"})
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], 1), (["-c", "import wsgi"], 3)]
+)
+def test_a_bad_value_stops_the_start_with_one_line(command: list[str], code: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, *command],
+        env={"LOADER_THREADS": "x", "IMAGES_PATH": "x", "PATH": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert ended.stderr.splitlines() == [
+        "bad configuration: IMAGES_PATH must be an absolute path; "
+        "LOADER_THREADS must be a whole number from 1 to 999999"
+    ]
+
+
+def test_the_readme_has_the_same_table() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    expected = [
+        (variable.name, f"`{variable.default}`" if variable.default else "empty", variable.meaning)
+        for variable in VARIABLES
+    ]
+    assert rows[: len(expected)] == expected
+    assert [row[0] for row in rows[len(expected) :]] == ["DOCKER_HOST"]
