@@ -1,0 +1,60 @@
+"""`python -m benchmarks [NAME...]`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from benchmarks import machine, report
+from benchmarks.decrypt import decrypt
+from benchmarks.load import load
+from benchmarks.measure import Missing, Result
+from benchmarks.unlock import unlock
+from benchmarks.upload import upload
+from benchmarks.workload import BadWorkload, Workload, workload
+
+BENCHMARKS: dict[str, Callable[[Workload], Result]] = {
+    "decrypt": decrypt,
+    "unlock": unlock,
+    "load": load,
+    "upload": upload,
+}
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(BENCHMARKS)))
+@click.option("--markdown", is_flag=True, help="Print the section Results of docs/performance.md.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all times here.")
+def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None:
+    """Measure the loader beside its peers: decrypt, unlock, load, upload; without a NAME all of them.
+
+    BENCH_MIB (default 1024) and BENCH_ROUNDS (default 5) set size and rounds, TMPDIR the disk. Progress goes to
+    standard error, the tables to standard output.
+    """
+    # An exception, so that the servers are ended and the directories removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with workload(os.environ) as work:
+            described = machine.describe(work)
+            results = [_measured(name, work) for name in names or BENCHMARKS]
+    except BadWorkload as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo((report.as_markdown if markdown else report.as_text)(described, results))
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_document(described, results), indent=1) + "\n")
+
+
+def _measured(name: str, work: Workload) -> Result:
+    try:
+        return BENCHMARKS[name](work)
+    except Missing as exc:
+        return Result(name, (), (str(exc),))
+
+
+main(prog_name="python -m benchmarks")

@@ -1,0 +1,84 @@
+"""Decryption of an archive, by whole processes that write to /dev/null."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measure import Contender, Result, compare
+from benchmarks.peers import process, python, require_module, require_program, run
+from benchmarks.workload import MIB, Workload
+from loader.crypto.archive import Manifest, ManifestImage, seal_archive
+from loader.crypto.key_derivation import key_check
+
+NO_IMAGE = ManifestImage("bench:1", f"sha256:{'0' * 64}", (f"sha256:{'0' * 64}",), "2024-01-01T00:00:00Z")
+
+
+def decrypt(work: Workload) -> Result:
+    """Ours, Tink's on the same file, and the usual commands on the same plaintext."""
+    with work.place("decrypt") as place:
+        key = place / "fragment.key"
+        key.write_bytes(secrets.token_bytes(32))
+        ours = _ours(work, place, key)
+        peers = [
+            partial(_tink, work, place, key),
+            partial(_openssl, work, place),
+            partial(_age, work, place),
+            partial(_start_of_ours, place, key),
+        ]
+        return compare("decrypt an archive", work.rounds, ours, peers)
+
+
+def _ours(work: Workload, place: Path, key: Path) -> Contender:
+    _seal(work.data, place / "images.enc", key.read_bytes())
+    return process(
+        "loader, every byte verified", work.mib, python("benchmarks.decrypt_ours", place / "images.enc", key)
+    )
+
+
+def _tink(work: Workload, place: Path, key: Path) -> Contender:
+    require_module("tink")
+    command = python("benchmarks.decrypt_tink", place / "images.enc", key)
+    return process("Tink's Python package, same file", work.mib, command)
+
+
+def _openssl(work: Workload, place: Path) -> Contender:
+    require_program("openssl")
+    cipher = ["openssl", "enc", "-aes-256-ctr", "-K", secrets.token_hex(32), "-iv", secrets.token_hex(16)]
+    run([*cipher, "-in", str(work.data), "-out", str(place / "data.ctr")])
+    command = [*cipher, "-d", "-in", str(place / "data.ctr")]
+    return process("openssl enc -d -aes-256-ctr, verifies nothing", work.mib, command)
+
+
+def _age(work: Workload, place: Path) -> Contender:
+    require_program("age")
+    require_program("age-keygen")
+    identity, sealed = str(place / "identity"), str(place / "data.age")
+    run(["age-keygen", "-o", identity])
+    recipient = subprocess.run(["age-keygen", "-y", identity], check=True, text=True, stdout=subprocess.PIPE).stdout
+    run(["age", "-r", recipient.strip(), "-o", sealed, str(work.data)])
+    return process("age -d, every byte verified", work.mib, ["age", "-d", "-i", identity, sealed])
+
+
+def _start_of_ours(place: Path, key: Path) -> Contender:
+    empty = place / "empty"
+    empty.touch()
+    _seal(empty, place / "empty.enc", key.read_bytes())
+    command = python("benchmarks.decrypt_ours", place / "empty.enc", key)
+    return process("loader on an empty archive: the start of Python in the first row", 0, command)
+
+
+def _seal(tar: Path, archive: Path, fragment: bytes) -> None:
+    manifest = Manifest((NO_IMAGE,), tar.stat().st_size, key_check(fragment), "2024-01-01T00:00:00Z")
+    with archive.open("wb") as file:
+        for piece in seal_archive(manifest, _pieces(tar), fragment):
+            file.write(piece)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(MIB):
+            yield piece

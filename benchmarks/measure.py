@@ -1,0 +1,97 @@
+"""The runner: contenders take turns (A B C A B C ...), so that what else the machine does hits all of them alike."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+
+class Missing(Exception):
+    """Something to measure with is not on this machine; the text names it."""
+
+
+def nothing() -> None:
+    """The preparation of a contender that needs none."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`run` is timed; `prepare` comes before each run and is not. `mib`: how much data a run works on."""
+
+    name: str
+    mib: int
+    run: Callable[[], None]
+    prepare: Callable[[], None] = nothing
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contender took, in seconds by round, and the median over the rounds of its time by the first one's."""
+
+    name: str
+    mib: int
+    seconds: tuple[float, ...]
+    ratio: float
+
+    @property
+    def median(self) -> float:
+        """The median of `seconds`."""
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The table of one benchmark: the first row is the loader's. `missing` names the peers that are not in it."""
+
+    title: str
+    rows: tuple[Row, ...]
+    missing: tuple[str, ...]
+
+
+def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[], Contender]]) -> Result:
+    """Measure `ours` and what the makers of `peers` make; one that raises Missing is left out and named."""
+    contenders = [ours]
+    missing: list[str] = []
+    for make in peers:
+        try:
+            contenders.append(make())
+        except Missing as exc:
+            missing.append(str(exc))
+    return Result(title, in_turns(title, contenders, rounds), tuple(missing))
+
+
+def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[Row, ...]:
+    """A row for each contender, after a round that is not counted: it fills the page cache and shows what is broken."""
+    taken: list[list[float]] = [[] for _ in contenders]
+    for number in range(1 + rounds):
+        for contender, seconds in zip(contenders, taken, strict=True):
+            once = _timed(contender)
+            print(f"{title}, {_round_name(number, rounds)}: {once:8.3f} s  {contender.name}", file=sys.stderr)
+            if number:
+                seconds.append(once)
+    reference = taken[0]
+    return tuple(
+        Row(
+            contender.name,
+            contender.mib,
+            tuple(seconds),
+            statistics.median(own / first for own, first in zip(seconds, reference, strict=True)),
+        )
+        for contender, seconds in zip(contenders, taken, strict=True)
+    )
+
+
+def _timed(contender: Contender) -> float:
+    contender.prepare()
+    os.sync()  # what earlier runs have written must not be written during this one
+    started = time.perf_counter()
+    contender.run()
+    return time.perf_counter() - started
+
+
+def _round_name(number: int, rounds: int) -> str:
+    return f"round {number} of {rounds}" if number else "warm-up"

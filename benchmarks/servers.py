@@ -1,0 +1,114 @@
+"""Servers on loopback, each with its files below a directory of the benchmark, each ended by its own pid.
+
+The loader, the Resource API and the Docker engine are started as the tests start them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from benchmarks.measure import Missing
+from benchmarks.peers import require_program
+from tests.support.engines import Engine, docker_engine
+from tests.support.http_probe import http_status
+from tests.support.loader_server import LoaderServer
+from tests.support.missing import MARK
+from tests.support.processes import ManagedProcess, clean_env, free_port
+from tests.support.resource_api_server import ResourceApiServer
+
+EMAIL = "bench@example.com"
+PASSWORD = "bench password"
+READY_SECONDS = 30.0
+CALL_SECONDS = 60.0
+
+NGINX_CONFIGURATION = """\
+daemon off;
+user root;
+worker_processes auto;
+pid {root}/nginx.pid;
+events {{}}
+http {{
+    access_log off;
+    sendfile on;
+    client_max_body_size 0;
+    client_body_temp_path {root}/body;
+    proxy_temp_path {root}/unused;
+    fastcgi_temp_path {root}/unused;
+    uwsgi_temp_path {root}/unused;
+    scgi_temp_path {root}/unused;
+    server {{
+        listen 127.0.0.1:{port};
+        root {root}/www;
+        location /put/ {{ dav_methods PUT; }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A running nginx: serves the files of `www`, and takes PUT below /put/."""
+
+    url: str
+    www: Path
+
+
+@contextmanager
+def nginx(directory: Path) -> Iterator[Nginx]:
+    """nginx with all its files in `directory`, or Missing."""
+    require_program("nginx")
+    www, port = directory / "www", free_port()
+    (www / "put").mkdir(parents=True)
+    configuration = directory / "nginx.conf"
+    configuration.write_text(NGINX_CONFIGURATION.format(root=directory, port=port))
+    command = ["nginx", "-p", str(directory), "-c", str(configuration), "-e", str(directory / "nginx-error.log")]
+    url = f"http://127.0.0.1:{port}"
+    with ManagedProcess("nginx", command, directory, env=clean_env(directory)) as process:
+        process.wait_until(lambda: http_status(url) is not None, READY_SECONDS, "nginx answers")
+        yield Nginx(url, www)
+
+
+@contextmanager
+def resource_api(directory: Path) -> Iterator[ResourceApiServer]:
+    """Our Resource API, which knows EMAIL and PASSWORD."""
+    directory.mkdir()
+    with ResourceApiServer(directory) as api:
+        api.add_user(EMAIL, PASSWORD)
+        yield api
+
+
+def api_token(api: ResourceApiServer) -> str:
+    """A token for calls to `api` without the loader."""
+    answer = requests.post(f"{api.url}/login", json={"email": EMAIL, "password": PASSWORD}, timeout=CALL_SECONDS)
+    answer.raise_for_status()
+    return str(answer.json()["token"])
+
+
+@contextmanager
+def loader(directory: Path, api: ResourceApiServer, **env: str) -> Iterator[LoaderServer]:
+    """The loader under gunicorn, in front of `api`, somebody logged in; `env` is further configuration."""
+    directory.mkdir()
+    configuration = {"RESOURCE_API_URL": api.url, "MODEL_CACHE_DIR": str(directory / "models"), **env}
+    with LoaderServer(directory, configuration) as server:
+        login = requests.post(f"{server.url}/login", json={"email": EMAIL, "password": PASSWORD}, timeout=CALL_SECONDS)
+        login.raise_for_status()
+        yield server
+
+
+@contextmanager
+def private_dockerd() -> Iterator[Engine]:
+    """A Docker engine that holds nothing but what the benchmark puts there, or Missing."""
+    with ExitStack() as running:
+        try:
+            engine = running.enter_context(docker_engine())
+        except (pytest.skip.Exception, pytest.fail.Exception) as exc:
+            raise Missing(str(exc).removeprefix(MARK)) from exc
+        if engine.process is None:
+            raise Missing("a private dockerd (it needs root, and cannot run everywhere)")
+        yield engine

@@ -1,0 +1,54 @@
+"""A model into the resource API through the loader, beside servers that only have to store a file."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measure import Contender, Result, compare
+from benchmarks.peers import curl, process
+from benchmarks.servers import api_token, loader, nginx, resource_api
+from benchmarks.workload import Workload
+from tests.support.loader_server import LoaderServer
+from tests.support.resource_api_server import ResourceApiServer
+
+FOLDER = "bench"
+NAME = "model.bin"
+
+
+def upload(work: Workload) -> Result:
+    """POST /upload, and PUT of the same bytes straight to the Resource API and to nginx."""
+    with ExitStack() as running:
+        place = running.enter_context(work.place("upload"))
+        api = running.enter_context(resource_api(place / "api"))
+        server = running.enter_context(loader(place / "loader", api))
+        peers = [partial(_resource_api, work, api), partial(_nginx, work, running, place)]
+        return compare("upload a model", work.rounds, _loader(work, server, api), peers)
+
+
+def _loader(work: Workload, server: LoaderServer, api: ResourceApiServer) -> Contender:
+    command = curl("--form", f"folder={FOLDER}", "--form", f"file=@{work.data}", f"{server.url}/upload/{NAME}")
+    name = "loader, curl -F to /upload: encrypted, then stored by the resource API"
+    return process(name, work.mib, command, partial(_emptied, api.data_dir / "resources" / FOLDER))
+
+
+def _resource_api(work: Workload, api: ResourceApiServer) -> Contender:
+    bearer = f"Authorization: Bearer {api_token(api)}"
+    command = curl("--header", bearer, "-T", work.data, f"{api.url}/resources/{FOLDER}/{NAME}")
+    name = "the resource API alone, curl -T: as it is"
+    return process(name, work.mib, command, partial(_emptied, api.data_dir / "resources" / FOLDER))
+
+
+def _nginx(work: Workload, running: ExitStack, place: Path) -> Contender:
+    server = running.enter_context(nginx(place / "nginx"))
+    command = curl("-T", work.data, f"{server.url}/put/{NAME}")
+    name = "nginx's PUT, curl -T: as it is, without fsync"
+    return process(name, work.mib, command, partial(_emptied, server.www / "put"))
+
+
+def _emptied(directory: Path) -> None:
+    """Remove what earlier runs have stored."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
