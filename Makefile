@@ -19,7 +19,7 @@ lint: $(READY) ## Check style, formatting and types
 	$(VENV)/bin/mypy
 
 demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run)
-	ONCE=$(ONCE) $(VENV)/bin/python tools/demo.py
+	ONCE=$(ONCE) $(VENV)/bin/python -m tools.demo
 
 bench: $(READY) ## Measure the loader beside its peers
 	$(VENV)/bin/python -m benchmarks

@@ -1,0 +1,121 @@
+"""Commands: shown as a person would type them in the repository's directory, and run exactly so."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import interrupts
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND_SECONDS = 900
+END_SECONDS = 5
+LINE_WIDTH = 100
+
+KEPT_VARIABLES = ("HOME", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "http_proxy", "https_proxy", "all_proxy")
+# dockerd lies where the PATH of `su` without a dash does not look.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+class StepFailed(Exception):
+    """A step did not do what it should. `str()` says what was expected, and what came instead."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command with the variables and the line of standard input that it is given."""
+
+    arguments: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    line_in: str | None = None
+
+    def __str__(self) -> str:
+        """The command in shell syntax; a long one continues on further lines."""
+        units = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        if self.line_in is not None:
+            units.insert(0, f"echo {shlex.quote(self.line_in)} |")
+        return " \\\n".join(_filled(units + _options_with_values(self.arguments)))
+
+
+def python(*arguments: str, line_in: str | None = None, **variables: str) -> Command:
+    """`python` of the virtual environment that runs the demo."""
+    # Not resolved: the interpreter behind the link in .venv/bin knows nothing of the environment's packages.
+    executable = Path(sys.executable)
+    shown = executable.relative_to(REPOSITORY) if executable.is_relative_to(REPOSITORY) else executable
+    return Command((str(shown), *arguments), variables, line_in)
+
+
+def environment(directory: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """What a process of the demo sees: `variables` and a few of the user's, but none that would configure the loader.
+
+    Temporary files go below `directory`, which is removed at the end.
+    """
+    kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
+    # apt-get may need the user's proxy; the demo's servers are on this machine.
+    direct = ",".join(filter(None, [os.environ.get("no_proxy"), "localhost", "127.0.0.1"]))
+    fixed = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "TMPDIR": str(directory), "no_proxy": direct}
+    return {**kept, **fixed, **variables}
+
+
+def run(command: Command, directory: Path) -> str:
+    """What the command prints. Raises StepFailed, with what it prints on standard error, unless it ends with 0."""
+    with interrupts.shielded():
+        process = subprocess.Popen(
+            command.arguments,
+            cwd=REPOSITORY,
+            env=environment(directory, command.variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Ctrl-C on a terminal reaches all its processes: this one ends by the demo's hand.
+            start_new_session=True,
+        )
+    given = None if command.line_in is None else command.line_in + "\n"
+    with process:
+        try:
+            printed, complaints = process.communicate(given, timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired as exc:
+            raise StepFailed(f"expected an end of `{command}` within {COMMAND_SECONDS} s") from exc
+        finally:
+            end(process)
+    if process.returncode != 0:
+        raise StepFailed(f"expected `{command}` to succeed, but it ended with {process.returncode}\n{complaints}")
+    return printed
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask it to end, and after a while make it. Harmless if it has ended."""
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _options_with_values(arguments: Iterable[str]) -> list[str]:
+    """The arguments, quoted, in groups that a line break should not part: an option and what belongs to it."""
+    units: list[str] = []
+    for index, argument in enumerate(arguments):
+        if index == 0 or (index > 1 and argument.startswith("-")):
+            units.append(shlex.quote(argument))
+        else:
+            units[-1] += f" {shlex.quote(argument)}"
+    return units
+
+
+def _filled(units: Iterable[str]) -> list[str]:
+    """The units in lines of about LINE_WIDTH characters."""
+    lines: list[str] = []
+    for unit in units:
+        if lines and len(lines[-1]) + 1 + len(unit) <= LINE_WIDTH:
+            lines[-1] += f" {unit}"
+        else:
+            lines.append(unit)
+    return lines

@@ -1,0 +1,87 @@
+"""The steps on the device, from the login to the images in the engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .commands import Command, StepFailed, run
+from .engine import Engine
+from .http_calls import REPORT_DOWN, REPORT_UP, Caller, curl, get, json_arguments, post_json
+
+FOLDER = "models"
+UNLOCK_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A loader at `url`, used as an operator and the device's services use it."""
+
+    caller: Caller
+    url: str
+    email: str
+    password: str
+
+    def log_in(self) -> None:
+        """The operator's login."""
+        self.caller.screen.step("Log in")
+        self.caller.call(self.login_command(self.password), "200 and status ok", status="ok")
+
+    def upload(self, model: Path) -> None:
+        """A model goes up: encrypted and split by the loader."""
+        self.caller.screen.step("Upload the model: it leaves the loader encrypted, in a small and a big part")
+        self.caller.call(self.upload_command(model), "200 and status ok", status="ok")
+
+    def load(self, model: Path) -> None:
+        """The model comes back the same."""
+        screen = self.caller.screen
+        screen.step("Load it back, and compare")
+        loaded = model.with_name(f"{model.name}.loaded")
+        self.caller.call(self.load_command(model.name, loaded), "200 and the model")
+        compare = Command(("sha256sum", str(model), str(loaded)))
+        screen.command(str(compare))
+        sums = run(compare, self.caller.directory)
+        screen.output(sums)
+        if len({line.split()[0] for line in sums.splitlines()}) != 1:
+            raise StepFailed("expected the model to come back as it went up, but the sums differ")
+        screen.good("the same bytes")
+
+    def unlock(self) -> None:
+        """The archive becomes images in the engine."""
+        screen = self.caller.screen
+        screen.step("Unlock: fetch the key fragment, decrypt images.enc, load the images into the engine")
+        self.caller.call(self.unlock_command(), "200 and a state")
+        answer = self.caller.poll(get(f"{self.url}/unlock/status"), "state", ("ready", "error"), UNLOCK_SECONDS)
+        self.caller.require(answer, "the state ready", state="ready")
+
+    def list_images(self, engine: Engine, reference: str) -> None:
+        """The engine has the image again."""
+        screen = self.caller.screen
+        screen.step("The image is in the engine")
+        where = engine.curl_arguments("/images/json")
+        if where is not None:
+            only_ours = ("-G", "--data-urlencode", "filters=" + json.dumps({"reference": [reference]}))
+            self.caller.call(curl(*where, *only_ours), "200 and a list of images")
+        if not engine.has_image(reference):
+            raise StepFailed(f"expected {reference} in the engine")
+        screen.good(reference)
+
+    def login_command(self, password: str) -> Command:
+        """How to log in."""
+        return post_json(f"{self.url}/login", {"email": self.email, "password": password})
+
+    def upload_command(self, model: Path) -> Command:
+        """How to upload the file `model` under its own name."""
+        form = ("-F", f"folder={FOLDER}", "-F", f"file=@{model}")
+        return curl(f"{self.url}/upload/{model.name}", *form, report=REPORT_UP)
+
+    def load_command(self, name: str, target: Path | None = None) -> Command:
+        """How to load the model `name`, into a file or onto the screen."""
+        body = json_arguments({"filename": name, "folder": FOLDER})
+        output = () if target is None else ("-o", str(target))
+        return curl(f"{self.url}/load/{name}", *body, *output, report=REPORT_DOWN)
+
+    def unlock_command(self) -> Command:
+        """How to unlock."""
+        return post_json(f"{self.url}/unlock", {"email": self.email, "password": self.password})

@@ -1,0 +1,75 @@
+"""Ctrl-C and its kin, as one exception that never strikes between starting something and noting that it must end.
+
+What a signal does is set for the whole process, hence the state of this module.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# While the other modules are imported there is nothing to clean up: Ctrl-C ends the process, without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class Interrupted(BaseException):
+    """Somebody wants the demo to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _Receiver:
+    """Raises `Interrupted` for the first signal, at once or when the last shield falls; ignores what comes later."""
+
+    def __init__(self) -> None:
+        self.shields = 0
+        self.waiting: int | None = None
+        self.over = False
+
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.over:
+            return
+        if self.shields:
+            self.waiting = number
+            return
+        self.over = True
+        raise Interrupted(number)
+
+
+_receiver = _Receiver()
+
+
+def install() -> None:
+    """From now on the first SIGINT, SIGTERM or SIGHUP raises `Interrupted` in the main thread."""
+    for number in ENDING:
+        # What `nohup` has switched off stays off.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _receiver.receive)
+
+
+def interrupt(number: int) -> None:
+    """As if the signal had come."""
+    _receiver.receive(number, None)
+
+
+def ignore() -> None:
+    """From now on signals change nothing: cleaning up has begun."""
+    _receiver.over = True
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """A block that is finished first: a signal takes effect at its end."""
+    _receiver.shields += 1
+    try:
+        yield
+    finally:
+        _receiver.shields -= 1
+        if not _receiver.shields and _receiver.waiting is not None:
+            _receiver.receive(_receiver.waiting, None)

@@ -1,0 +1,96 @@
+"""Programs that keep running beside the demo, and the certainty that none of them outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from . import interrupts
+from .commands import REPOSITORY, Command, StepFailed, environment
+
+POLL_SECONDS = 0.05
+STOP_SECONDS = 15
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+class Service:
+    """A running program whose output goes to `log`."""
+
+    def __init__(self, name: str, command: Command, directory: Path, log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command.arguments,
+                cwd=REPOSITORY,
+                env=environment(directory, command.variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def require_running(self) -> None:
+        """Raises StepFailed if it has ended."""
+        if self._process.poll() is not None:
+            raise StepFailed(f"expected {self.name} to keep running, but it ended with {self._process.returncode}")
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Raises StepFailed if it ends, or is not ready in time."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.require_running()
+            if time.monotonic() > deadline:
+                raise StepFailed(f"expected {self.name} to answer within {seconds:.0f} s")
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Ask it to end, and after a while make it."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # It leads a session of its own, so that its workers are of the same group.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def start(cleanup: ExitStack, name: str, command: Command, directory: Path) -> Service:
+    """Start a program that `cleanup` stops. It logs to `logs/<name>.log` below `directory`."""
+    with interrupts.shielded():
+        service = Service(name, command, directory, directory / "logs" / f"{name}.log")
+        cleanup.callback(service.stop)
+    return service
+
+
+def adopt_orphans() -> None:
+    """From now on a process whose parent ends becomes a child of the demo, not of init, and so can be found."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """Kill what is left of the programs, when all were asked to end; their orphans appear here in their turn."""
+    while children := _children(os.getpid()):
+        for pid in children:
+            # An unreaped child keeps its number: it can be no other process.
+            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            # The name before, in parentheses, may itself hold spaces and parentheses.
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
