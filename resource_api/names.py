@@ -19,13 +19,11 @@ def parts_of(name: str) -> list[str]:
     if len(name) > _NAME_CHARACTERS:
         raise InvalidNameError(f"A resource name has at most {_NAME_CHARACTERS} characters.")
     *folders, object_name = name.split("/")
-    if not (all(_is_valid(_FOLDER, folder) for folder in folders) and _is_valid(_OBJECT, object_name)):
+    # Two dots within an object's name are harmless, and come about: the file `a.` has the object `a..small`.
+    plain_folders = all(_FOLDER.fullmatch(folder) and ".." not in folder for folder in folders)
+    if not (plain_folders and _OBJECT.fullmatch(object_name)):
         raise InvalidNameError(
             "Every component of a resource name begins with a letter or digit, consists of letters, digits, "
-            '".", "_" and "-", has no "..", and is not too long (128 characters, the last one 251).'
+            '".", "_" and "-", and is not too long (128 characters, the last one 251); folders have no "..".'
         )
     return [*folders, object_name]
-
-
-def _is_valid(pattern: re.Pattern[str], component: str) -> bool:
-    return pattern.fullmatch(component) is not None and ".." not in component

@@ -114,9 +114,9 @@ class Transport:
 
     def _redirected(self, method: str, url: str, answer: Answer) -> str:
         answer.close()
-        target = urljoin(url, answer.headers.get("Location", ""))
-        allowed = answer.status in REDIRECTS_BY_METHOD.get(method, ()) and "Location" in answer.headers
-        if not allowed or not _may_lead_to(url, target):
+        location = answer.headers.get("Location", "")
+        target = _redirect_target(url, location) if answer.status in REDIRECTS_BY_METHOD.get(method, ()) else None
+        if target is None:
             raise ApiProtocol(
                 f"The resource API answered a {method} with a redirect ({answer.status}) out of contract."
             )
@@ -125,7 +125,7 @@ class Transport:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._threads, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             # Else ~/.netrc replaces the bearer, and a proxy of the environment sees it.
             session.trust_env = False
             # A compressed body would make lengths and ranges mean something else.
@@ -134,10 +134,23 @@ class Transport:
         return session
 
 
-def _may_lead_to(origin: str, target: str) -> bool:
-    """A redirect may change the host, but neither leave HTTP nor go from https to http."""
+class _Session(requests.Session):
+    """Looks at no redirect: the library reads all of its body and parses its target, even if told not to follow it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, which the library takes for an answer that is no redirect."""
+
+
+def _redirect_target(origin: str, location: str) -> str | None:
+    """Where `location` leads: to any host, but neither out of HTTP nor from https to http. None for anything else."""
+    try:
+        target = urljoin(origin, location)
+        requests.Request("GET", target).prepare()
+    except (ValueError, requests.RequestException):
+        return None
     schemes = (urlsplit(origin).scheme, urlsplit(target).scheme)
-    return schemes in (("http", "http"), ("http", "https"), ("https", "https"))
+    allowed = schemes in (("http", "http"), ("http", "https"), ("https", "https"))
+    return target if allowed and location and location.isascii() else None
 
 
 def unreachable(exc: Exception) -> ApiUnreachable:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import request
 from marshmallow import Schema, ValidationError
+from marshmallow.exceptions import SCHEMA
 from werkzeug.exceptions import HTTPException
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
@@ -41,7 +42,8 @@ def json_body(schema: Schema) -> dict[str, Any]:
 
 def _by_field(messages: list[str] | list[Any] | dict[str, Any]) -> dict[str, list[str]]:
     """A document that is no object at all has complaints without a field."""
-    return messages if isinstance(messages, dict) else {"body": messages}
+    by_field = messages if isinstance(messages, dict) else {SCHEMA: messages}
+    return {"body" if field == SCHEMA else field: complaints for field, complaints in by_field.items()}
 
 
 def read_body(size: int) -> bytes:

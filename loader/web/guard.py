@@ -34,11 +34,19 @@ def _refuse_other_origins() -> None:
     if site is not None:
         foreign = site not in ("same-origin", "none")
     elif origin is not None:
-        foreign = _host_name(urlsplit(origin).netloc) != _host_name(request.headers.get("Host", ""))
+        foreign = _origin_host_name(origin) != _host_name(request.headers.get("Host", ""))
     else:
         foreign = False
     if foreign:
         raise CrossOrigin("Pages of other origins may not use the loader.")
+
+
+def _origin_host_name(origin: str) -> str | None:
+    """The host name in an Origin header; None if it cannot be parsed."""
+    try:
+        return _host_name(urlsplit(origin).netloc)
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:

@@ -46,6 +46,7 @@ STATUS_BY_CODE = {
 
 # An unread body makes a proxy report its own 502 instead of our answer, so that it is read, within these bounds.
 DRAIN_SECONDS = 10.0
+DRAIN_IDLE_SECONDS = 2.0
 DRAIN_PIECE_SIZE = 1 << 18
 
 
@@ -69,6 +70,8 @@ def problem(code: str, status: int, detail: str, *, retryable: bool = False, **f
 
 def register_error_handlers(app: Flask) -> None:
     """Let every failure of `app` leave as problem details."""
+    # Else `//` in a path is answered with a redirect, in HTML, at which many clients drop their body.
+    app.url_map.merge_slashes = False
     app.register_error_handler(LoaderError, _loader_problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unforeseen_problem)
@@ -98,6 +101,10 @@ def _unforeseen_problem(error: Exception) -> Response:
 
 
 def _drain() -> None:
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        # gunicorn sets none itself, and sets it back before the next request.
+        connection.settimeout(DRAIN_IDLE_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
     try:
         while time.monotonic() < deadline and request.stream.read(DRAIN_PIECE_SIZE):

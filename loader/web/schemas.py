@@ -28,11 +28,19 @@ def check_folder(value: str) -> None:
             check_name(component)
 
 
+def check_encodable(value: str) -> None:
+    """Raises ValidationError for lone surrogates, which JSON can hold and UTF-8 cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("Must be Unicode text.") from None
+
+
 class LoginRequest(Schema):
     """Whether the e-mail is an address is the API's to judge."""
 
-    email = fields.String(required=True, validate=validate.Length(1, MAX_EMAIL_LENGTH))
-    password = fields.String(required=True, validate=validate.Length(1, MAX_PASSWORD_LENGTH))
+    email = fields.String(required=True, validate=[validate.Length(1, MAX_EMAIL_LENGTH), check_encodable])
+    password = fields.String(required=True, validate=[validate.Length(1, MAX_PASSWORD_LENGTH), check_encodable])
 
 
 class LoadRequest(Schema):

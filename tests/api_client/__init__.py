@@ -1,0 +1,1 @@
+"""Tests of loader.api_client against real HTTP servers."""

@@ -1,0 +1,42 @@
+"""APIs that the client under test talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from loader.api_client.client import ApiClient
+from tests.support.faulty_api import FaultyApi
+
+TIMEOUTS = (2.0, 1.0)
+
+
+@pytest.fixture
+def api() -> Iterator[FaultyApi]:
+    """An API, healthy at first."""
+    with FaultyApi() as running:
+        yield running
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[FaultyApi]:
+    """Another host, which the client has not been told of."""
+    with FaultyApi() as running:
+        yield running
+
+
+@pytest.fixture
+def client(api: FaultyApi) -> ApiClient:
+    """A client that is logged in at `api`."""
+    made = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
+    made.login("operator@example.org", "planted-password")
+    return made
+
+
+@pytest.fixture
+def start_api() -> Iterator[Callable[..., FaultyApi]]:
+    """Starts one more API."""
+    with ExitStack() as running:
+        yield lambda **options: running.enter_context(FaultyApi(**options))

@@ -1,0 +1,233 @@
+"""Redirects, the environment, TLS: where the token goes, and where it must not."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from loader import logs
+from loader.api_client.client import ApiClient
+from loader.api_client.transport import MAX_REDIRECTS
+from loader.errors import ApiProtocol, ApiUnreachable
+from loader.files import FilePieces
+from tests.api_client.conftest import TIMEOUTS
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.missing import missing
+from tests.support.processes import poll
+
+OBJECT = "/resources/m/x.small"
+SIGNED = "/bucket/x?X-Signature=planted-signature"
+REDIRECT_BODY = bytes(1 << 20)
+
+
+@pytest.mark.parametrize("status", [302, 303, 307])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_download_follows_a_redirect_without_the_token(
+    api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, status: int, host: str
+) -> None:
+    api.answer("GET", OBJECT, Fault(status, headers={"Location": f"http://{host}:{elsewhere.port}{SIGNED}"}))
+    elsewhere.objects["/bucket/x"] = b"from the CDN"
+    with logs.request_id("id-of-the-test"):
+        assert client.small_object("m/x.small") == b"from the CDN"
+    (asked,), (seen,) = api.requests("GET"), elsewhere.requests()
+    assert asked.headers["authorization"] == "Bearer token-1"
+    assert (seen.method, seen.path, seen.query) == ("GET", "/bucket/x", "X-Signature=planted-signature")
+    assert "authorization" not in seen.headers
+    assert not [value for value in seen.headers.values() if "token-1" in value]
+    assert asked.headers["x-request-id"] == seen.headers["x-request-id"] == "id-of-the-test"
+
+
+def test_redirect_may_be_relative(api: FaultyApi, client: ApiClient) -> None:
+    api.answer("GET", OBJECT, Fault(302, headers={"Location": "../../elsewhere"}))
+    api.objects["/elsewhere"] = b"here"
+    assert client.small_object("m/x.small") == b"here"
+
+
+def test_upload_that_is_redirected_is_sent_again_as_a_whole(
+    api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 12_345
+    path = tmp_path / "big"
+    path.write_bytes(content)
+    api.answer("PUT", "/resources/x.big", Fault(307, headers={"Location": f"{elsewhere.url}{SIGNED}"}))
+    with path.open("rb") as file:
+        client.put_object("x.big", FilePieces(file, path))
+    (seen,) = elsewhere.requests("PUT")
+    assert (seen.body_bytes, seen.body_sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert seen.headers["content-length"] == str(len(content))
+    assert "authorization" not in seen.headers
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 308])
+def test_upload_follows_no_other_redirect(api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, status: int) -> None:
+    api.answer("PUT", "/resources/x.small", Fault(status, headers={"Location": f"{elsewhere.url}/x"}))
+    with pytest.raises(ApiProtocol):
+        client.put_object("x.small", b"content")
+    assert elsewhere.requests() == []
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_password_follows_no_redirect(api: FaultyApi, elsewhere: FaultyApi, status: int) -> None:
+    api.answer("POST", "/login", Fault(status, headers={"Location": f"{elsewhere.url}/login"}))
+    with pytest.raises(ApiProtocol):
+        ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS).login(EMAIL, PASSWORD)
+    assert elsewhere.requests() == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        None,
+        "",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "javascript:alert(1)",
+        "http://[broken",
+        "http://host:99999/",
+        "http://a b/",
+        "http://",
+        "//",
+        "\xff\xfe",
+    ],
+    ids=ascii,
+)
+def test_redirect_to_what_is_no_http_address_is_out_of_contract(
+    api: FaultyApi, client: ApiClient, location: str | None
+) -> None:
+    api.answer("GET", OBJECT, Fault(302, headers={} if location is None else {"Location": location}))
+    with pytest.raises(ApiProtocol):
+        client.small_object("m/x.small")
+
+
+@pytest.mark.parametrize("status", [300, 301, 304, 305, 308])
+def test_download_follows_no_other_redirect(
+    api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, status: int
+) -> None:
+    api.answer("GET", OBJECT, Fault(status, headers={"Location": f"{elsewhere.url}/x"}))
+    with pytest.raises(ApiProtocol):
+        client.small_object("m/x.small")
+    assert elsewhere.requests() == []
+
+
+def test_redirects_in_a_circle_end(api: FaultyApi, elsewhere: FaultyApi, client: ApiClient) -> None:
+    api.answer("GET", OBJECT, Fault(302, headers={"Location": f"{elsewhere.url}/x"}))
+    elsewhere.answer("GET", "/x", Fault(302, headers={"Location": f"{api.url}{OBJECT}"}))
+    with pytest.raises(ApiProtocol):
+        client.small_object("m/x.small")
+    assert len(api.requests("GET")) + len(elsewhere.requests("GET")) == 1 + MAX_REDIRECTS
+
+
+def test_body_of_a_redirect_is_not_read(api: FaultyApi, client: ApiClient) -> None:
+    """The library reads it whole, even when told to follow nothing: an endless one would fill the memory."""
+    api.objects["/here"] = b"content"
+    endless = Fault(302, REDIRECT_BODY, {"Location": "/here"}, announced=1 << 40, stall_after=len(REDIRECT_BODY))
+    api.answer("GET", OBJECT, endless)
+    assert client.small_object("m/x.small") == b"content"
+    poll(lambda: api.open_connections == 0, 5, "the connection is given up")
+
+
+def test_unreachable_redirect_does_not_quote_its_address(api: FaultyApi, client: ApiClient) -> None:
+    api.answer("GET", OBJECT, Fault(302, headers={"Location": f"http://127.0.0.1:9{SIGNED}"}))
+    with pytest.raises(ApiUnreachable) as caught:
+        client.small_object("m/x.small")
+    assert "planted" not in str(caught.value)
+    assert "127.0.0.1" not in str(caught.value)
+
+
+def test_netrc_and_proxy_of_the_environment_are_ignored(
+    api: FaultyApi, elsewhere: FaultyApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login mallory password from-netrc\n")
+    netrc.chmod(0o600)
+    for name in ("no_proxy", "NO_PROXY", "NETRC", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, elsewhere.url)
+
+    # Both traps are real: who does not refuse them falls in.
+    requests.get(f"{api.url}/trap", timeout=5)
+    (trapped,) = elsewhere.requests()
+    assert trapped.headers["authorization"].startswith("Basic ")
+
+    client = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
+    client.login(EMAIL, PASSWORD)
+    assert client.key_fragment() == api.fragment
+    assert [request.headers.get("authorization") for request in api.requests()] == [None, "Bearer token-1"]
+    assert len(elsewhere.requests()) == 1
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """A private authority, and a certificate of it for `localhost` only."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """For `FaultyApi`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Made by openssl."""
+    directory = tmp_path_factory.mktemp("certificates")
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    made = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    authority = [*new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority of the tests"]
+    request = [*new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"]
+    (directory / "san").write_text("subjectAltName=DNS:localhost\n")
+    sign = ["-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+    commands = [
+        ["req", "-x509", *authority],
+        ["req", *request],
+        ["x509", *sign, "-extfile", "san", "-out", "server.pem"],
+    ]
+    try:
+        for arguments in commands:
+            subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+    except FileNotFoundError:
+        missing("openssl", "not installed")
+    return made
+
+
+def test_certificate_is_verified_with_the_configured_authority(
+    certificates: Certificates, start_api: Callable[..., FaultyApi]
+) -> None:
+    api = start_api(tls=certificates.server_context())
+    right = f"https://localhost:{api.port}"
+    client = ApiClient(right, ca_bundle=str(certificates.authority), timeouts=TIMEOUTS)
+    client.login(EMAIL, PASSWORD)
+    assert client.key_fragment() == api.fragment
+
+    wrong_name = ApiClient(f"https://127.0.0.1:{api.port}", ca_bundle=str(certificates.authority), timeouts=TIMEOUTS)
+    unknown_authority = ApiClient(right, ca_bundle=None, timeouts=TIMEOUTS)
+    for refusing in (wrong_name, unknown_authority):
+        with pytest.raises(ApiUnreachable, match="certificate"):
+            refusing.login(EMAIL, PASSWORD)
+    assert len(api.requests("POST", "/login")) == 1
+
+
+def test_redirect_from_https_to_http_is_out_of_contract(
+    certificates: Certificates, start_api: Callable[..., FaultyApi], elsewhere: FaultyApi
+) -> None:
+    api = start_api(tls=certificates.server_context())
+    client = ApiClient(f"https://localhost:{api.port}", ca_bundle=str(certificates.authority), timeouts=TIMEOUTS)
+    client.login(EMAIL, PASSWORD)
+    api.answer("GET", OBJECT, Fault(302, headers={"Location": f"{elsewhere.url}/x"}))
+    with pytest.raises(ApiProtocol):
+        client.small_object("m/x.small")
+    assert elsewhere.requests() == []

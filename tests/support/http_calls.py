@@ -1,0 +1,136 @@
+"""Requests to a loader, sent exactly as told, and its whole answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+ANSWER_SECONDS = 30.0
+BOUNDARY = "boundary-of-the-tests"
+EMAIL = "operator@example.org"
+PASSWORD = "planted-password"
+CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
+
+# None of these may ever stand in an answer.
+SECRETS = (PASSWORD, "Bearer", "Traceback", "token-", "http://", "https://", "site-packages")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        """The body, which says itself that it is JSON."""
+        assert self.headers["Content-Type"] == "application/json"
+        return json.loads(self.body)
+
+    def problem(self, status: int, code: str) -> dict[str, Any]:
+        """The body, after a check that it is a complete problem document of this status and code."""
+        assert self.headers["Content-Type"] == "application/problem+json"
+        document: dict[str, Any] = json.loads(self.body)
+        assert (self.status, document["code"]) == (status, code), document
+        expected = {"title", "status", "detail", "code", "retryable"}
+        assert set(document) == (expected | {"errors"} if status == HTTPStatus.UNPROCESSABLE_ENTITY else expected)
+        assert (document["status"], document["title"]) == (status, HTTPStatus(status).phrase)
+        assert document["detail"].endswith(".")
+        assert type(document["retryable"]) is bool
+        assert not [secret for secret in SECRETS if secret in self.body.decode()]
+        return document
+
+
+def call(
+    url: str,
+    method: str,
+    path: str,
+    body: bytes | Iterable[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """One request on a connection of its own.
+
+    `path` goes out as it is; an iterable `body` goes out in chunks unless `headers` announce its length.
+    """
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
+    try:
+        chunked = body is not None and not isinstance(body, bytes) and "Content-Length" not in (headers or {})
+        connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
+        response = connection.getresponse()
+        return Reply(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def post_json(url: str, path: str, document: object, headers: Mapping[str, str] | None = None) -> Reply:
+    """POST `document`."""
+    return call(
+        url, "POST", path, json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})}
+    )
+
+
+def login(url: str, credentials: object = CREDENTIALS) -> Reply:
+    """POST /login."""
+    return post_json(url, "/login", credentials)
+
+
+def load(url: str, folder: str, filename: str) -> Reply:
+    """POST /load/`filename`."""
+    return post_json(url, f"/load/{filename}", {"filename": filename, "folder": folder})
+
+
+def upload(url: str, folder: str, filename: str, content: bytes, *, file_first: bool = False) -> Reply:
+    """POST /upload/`filename`."""
+    parts = [part("folder", folder.encode()), part("file", content, filename="x")]
+    return post_form(url, f"/upload/{filename}", form(*(reversed(parts) if file_first else parts)))
+
+
+def post_form(url: str, path: str, body: bytes) -> Reply:
+    """POST a body made by `form`."""
+    return call(url, "POST", path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
+
+
+def part(name: str, content: bytes, *, filename: str | None = None) -> bytes:
+    """One part of a form, without the boundaries."""
+    named = f'; filename="{filename}"' if filename is not None else ""
+    return f'Content-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + content
+
+
+def form(*parts: bytes) -> bytes:
+    """A multipart form."""
+    delimiter = f"--{BOUNDARY}\r\n".encode()
+    return b"".join(delimiter + each + b"\r\n" for each in parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def open_socket(url: str) -> socket.socket:
+    """A bare TCP connection, which the caller closes."""
+    address = urlsplit(url)
+    assert address.hostname is not None
+    return socket.create_connection((address.hostname, address.port or 80), ANSWER_SECONDS)
+
+
+def send_and_close(url: str, request: bytes) -> bytes:
+    """Send raw bytes, end the sending side, and return all that comes back."""
+    with open_socket(url) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def parse_reply(raw: bytes) -> Reply:
+    """The answer in `raw`, which must hold it whole."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status_line, _, fields = head.partition(b"\r\n")
+    headers = http.client.HTTPMessage()
+    for line in fields.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(": ")
+        headers[name] = value
+    assert len(body) == int(headers["Content-Length"])
+    return Reply(int(status_line.split()[1]), headers, body)

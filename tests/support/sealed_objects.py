@@ -1,0 +1,57 @@
+"""Resources as an API stores them, made without a loader."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from loader.crypto.resource_parts import ResourceName, SmallPart, seal_resource
+from loader.crypto.streaming_aead import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
+
+HEAD_PLAINTEXT = 65_536 - 40 - 16  # the longest file that needs no big object
+
+# File sizes around every length at which the stored form changes: big object or none, number of segments.
+BOUNDARY_SIZES = (
+    0,
+    1,
+    HEAD_PLAINTEXT - 1,
+    HEAD_PLAINTEXT,
+    HEAD_PLAINTEXT + 1,
+    FIRST_PLAINTEXT_SIZE - 1,
+    FIRST_PLAINTEXT_SIZE,
+    FIRST_PLAINTEXT_SIZE + 1,
+    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE - 1,
+    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE,
+    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE + 1,
+    5 * PLAINTEXT_SIZE + 7,
+)
+
+
+@dataclass(frozen=True)
+class SealedObjects:
+    """Both objects of one resource and the paths that the API serves them at; `big` is empty if there is none."""
+
+    small_path: str
+    small: bytes
+    big_path: str
+    big: bytes
+
+    def as_objects(self) -> dict[str, bytes]:
+        """For `FaultyApi.objects`."""
+        return {self.small_path: self.small, self.big_path: self.big}
+
+
+def seal(folder: str, filename: str, content: bytes) -> SealedObjects:
+    """The objects of a resource."""
+    name = ResourceName(folder, filename)
+    big_file = io.BytesIO()
+    small: SmallPart = seal_resource([content], name, big_file)
+    big_path = name.big(small.big.sha256) if small.big is not None else ""
+    return SealedObjects(f"/resources/{name.small}", small.to_bytes(), f"/resources/{big_path}", big_file.getvalue())
+
+
+def damaged(data: bytes, position: int) -> bytes:
+    """`data` with one bit changed."""
+    changed = bytearray(data)
+    changed[position] ^= 1
+    return bytes(changed)

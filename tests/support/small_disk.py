@@ -1,0 +1,55 @@
+"""A disk of a few MiB that a test can fill: a tmpfs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.missing import missing
+
+
+@contextmanager
+def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
+    """Mounts an empty disk of `size` bytes at the new directory `mount_point`, or `missing`."""
+    if os.geteuid() != 0:
+        missing("a small disk", "mounting a tmpfs needs root")
+    mount_point.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount_point)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        missing("a small disk", done.stderr.strip())
+    try:
+        yield mount_point
+    finally:
+        subprocess.run(["umount", str(mount_point)], check=True)
+
+
+def make_read_only(mount_point: Path) -> None:
+    """Lets nothing be written to a `small_disk` any more, not even by root."""
+    subprocess.run(["mount", "-o", "remount,ro", str(mount_point)], check=True)
+
+
+def make_writable(mount_point: Path) -> None:
+    """Undoes `make_read_only`."""
+    subprocess.run(["mount", "-o", "remount,rw", str(mount_point)], check=True)
+
+
+def free_bytes(directory: Path) -> int:
+    """What is left on the disk of `directory`."""
+    usage = os.statvfs(directory)
+    return usage.f_bavail * usage.f_frsize
+
+
+def fill(directory: Path, leave: int) -> Path:
+    """Fills the disk of `directory` but for about `leave` bytes, and returns the file that does so."""
+    filler = directory / "filler"
+    with filler.open("wb") as file:
+        file.write(bytes(free_bytes(directory) - leave))
+    return filler

@@ -1,0 +1,173 @@
+"""Loads and uploads of resources, without the web layer: against an API over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loader import api_client
+from loader.crypto.resource_parts import ResourceName
+from loader.errors import ApiUnreachable, BodyTruncated, NotLoggedIn, ResourceCorrupt, ResourceNotFound, StorageError
+from loader.resources import Plaintext, ResourceStore, open_remote_big
+from loader.settings import Settings
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.processes import poll
+from tests.support.sealed_objects import BOUNDARY_SIZES, damaged, seal
+
+MIB = 1 << 20
+NAME = ResourceName("m", "x")
+CONTENT = bytes(range(256)) * (12 * 1024)
+
+
+class Form:
+    """An upload that has been parsed already. It breaks where its pieces do."""
+
+    def __init__(self, folder: str, pieces: list[bytes], *, file_first: bool = False, broken: bool = False) -> None:
+        self.length = sum(map(len, pieces))
+        self._folder, self._pieces, self._file_first, self._broken = folder, pieces, file_first, broken
+
+    def folder_if_first(self) -> str | None:
+        """The folder, unless it comes last."""
+        return None if self._file_first else self._folder
+
+    def file_pieces(self) -> Iterator[bytes]:
+        """The content."""
+        yield from self._pieces
+
+    def folder_at_end(self) -> str:
+        """The folder, or the end of the connection."""
+        if self._broken:
+            raise BodyTruncated("The connection ended before the body did.")
+        return self._folder
+
+
+@pytest.fixture
+def api() -> Iterator[FaultyApi]:
+    """An API where nobody has logged in; the module is left as it was found."""
+    before = (api_client._settings, api_client._api_client)
+    with FaultyApi() as running:
+        api_client.configure(Settings.from_env({"RESOURCE_API_URL": running.url, "API_READ_TIMEOUT": "1"}))
+        yield running
+    api_client._settings, api_client._api_client = before
+
+
+@pytest.fixture
+def logged_in(api: FaultyApi) -> FaultyApi:
+    """An API where the process has logged in."""
+    api_client.get_api_client().login(EMAIL, PASSWORD)
+    return api
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResourceStore:
+    """Its directory does not exist yet."""
+    return ResourceStore(tmp_path / "models", open_remote_big)
+
+
+def whole(plaintext: Plaintext) -> bytes:
+    """All of it, closed."""
+    try:
+        return b"".join(plaintext)
+    finally:
+        plaintext.close()
+
+
+@pytest.mark.parametrize("file_first", [False, True])
+@pytest.mark.parametrize("size", BOUNDARY_SIZES)
+@pytest.mark.usefixtures("logged_in")
+def test_what_was_stored_is_loaded(store: ResourceStore, tmp_path: Path, size: int, file_first: bool) -> None:
+    content = (CONTENT * 3)[:size]
+    name, stored = store.store("x", Form("m", [content[:1000], content[1000:]], file_first=file_first))
+    assert (name, stored) == (NAME, len(content))
+    plaintext = store.load(NAME)
+    assert (plaintext.size, plaintext.sent) == (len(content), 0)
+    assert whole(plaintext) == content
+    assert plaintext.sent == len(content)
+    assert [*(tmp_path / "models").iterdir()] == []
+    assert (tmp_path / "models").stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_read_or_stored_before_a_login(api: FaultyApi, store: ResourceStore, tmp_path: Path) -> None:
+    with pytest.raises(NotLoggedIn):
+        store.load(NAME)
+    with pytest.raises(NotLoggedIn):
+        store.store("x", Form("m", [b"content"]))
+    assert api.requests() == []
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("file_first", [False, True])
+def test_nothing_is_uploaded_of_a_form_that_breaks(
+    logged_in: FaultyApi, store: ResourceStore, tmp_path: Path, file_first: bool
+) -> None:
+    with pytest.raises(BodyTruncated):
+        store.store("x", Form("m", [CONTENT], file_first=file_first, broken=True))
+    assert logged_in.requests("PUT") == []
+    assert [*(tmp_path / "models").iterdir()] == []
+
+
+def test_directory_that_cannot_be_made_is_a_storage_error(logged_in: FaultyApi, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = ResourceStore(tmp_path / "file" / "models", open_remote_big)
+    with pytest.raises(StorageError, match="file/models"):
+        store.store("x", Form("m", [b"content"]))
+    assert logged_in.requests("PUT") == []
+
+
+def test_unknown_resource_is_asked_for_once(logged_in: FaultyApi, store: ResourceStore) -> None:
+    with pytest.raises(ResourceNotFound):
+        store.load(NAME)
+    assert len(logged_in.requests("GET")) == 1
+
+
+@pytest.mark.parametrize("failing", ["small", "big"])
+@pytest.mark.parametrize("repaired", [False, True])
+def test_damage_is_fetched_once_more_and_no_further(
+    logged_in: FaultyApi, store: ResourceStore, failing: str, repaired: bool
+) -> None:
+    sealed = seal("m", "x", CONTENT)
+    logged_in.objects.update(sealed.as_objects())
+    path, data = (sealed.small_path, sealed.small) if failing == "small" else (sealed.big_path, sealed.big)
+    bad = Fault(body=damaged(data, 50))
+    logged_in.answer("GET", path, bad, Fault(body=data) if repaired else bad)
+    if repaired:
+        assert whole(store.load(NAME)) == CONTENT
+    else:
+        with pytest.raises(ResourceCorrupt, match="m/x"):
+            store.load(NAME)
+    assert len(logged_in.requests("GET", path)) == 2
+    poll(lambda: logged_in.open_connections == 0, 5, "both downloads are closed")
+
+
+def test_failure_in_the_middle_is_an_error_of_ours_and_sticks(logged_in: FaultyApi, store: ResourceStore) -> None:
+    sealed = seal("m", "x", CONTENT)
+    logged_in.objects.update(sealed.as_objects())
+    logged_in.answer("GET", sealed.big_path, Fault(body=sealed.big, cut_after=2 * MIB))
+    plaintext = store.load(NAME)
+    arrived: list[bytes] = []
+    with pytest.raises(ApiUnreachable):
+        arrived.extend(plaintext)
+    with pytest.raises(ApiUnreachable):
+        next(plaintext)
+    plaintext.close()
+    assert CONTENT.startswith(b"".join(arrived))
+
+
+def test_closing_ends_the_download(logged_in: FaultyApi, store: ResourceStore) -> None:
+    sealed = seal("m", "x", CONTENT)
+    logged_in.objects.update(sealed.as_objects())
+    logged_in.answer("GET", sealed.big_path, Fault(body=sealed.big, stall_after=2 * MIB))
+    plaintext = store.load(NAME)
+    assert logged_in.open_connections == 1
+    plaintext.close()
+    poll(lambda: logged_in.open_connections == 0, 5, "the download is closed")
+
+
+def test_object_of_another_name_is_damage(logged_in: FaultyApi, store: ResourceStore) -> None:
+    sealed = seal("m", "other", b"content of the other")
+    logged_in.objects["/resources/m/x.small"] = sealed.small
+    with pytest.raises(ResourceCorrupt):
+        store.load(NAME)

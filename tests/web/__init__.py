@@ -1,0 +1,1 @@
+"""Tests of loader.web: real requests to a real gunicorn, whose counterparts are real processes."""

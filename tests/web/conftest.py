@@ -1,0 +1,38 @@
+"""The loaders that the tests of the web layer share: they keep no state but their login and their log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.sites import Device, FaultySite, Site, device, faulty_site, real_site
+
+
+@pytest.fixture(scope="session")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """A loader to which neither an API nor an engine answers, and where nobody has logged in."""
+    with device(tmp_path_factory.mktemp("lonely"), EXPECTED_IMAGES="") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A loader that is logged in at a reference API."""
+    with real_site(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_faulty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySite]:
+    """Use `faulty`."""
+    with faulty_site(tmp_path_factory.mktemp("faulty")) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty(shared_faulty_site: FaultySite) -> Iterator[FaultySite]:
+    """A loader that is logged in at an API which does as it is told, healthy at first."""
+    shared_faulty_site.api.reset()
+    yield shared_faulty_site
+    shared_faulty_site.api.resume()

@@ -1,0 +1,74 @@
+"""One audit line for each login, load and upload, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.http_calls import CREDENTIALS, Reply, call, form, load, login, part, post_form, upload
+from tests.support.sites import Site
+
+SIZE = 3_000_000
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def audited(site: Site, event: str, request: Callable[[], Reply]) -> dict[str, Any]:
+    """The one audit line of `request`, checked against what holds for all."""
+    before = len(site.audit_lines())
+    reply = request()
+    line = site.next_audit_line(event, len([line for line in site.audit_lines()[:before] if line["event"] == event]))
+    assert len(site.audit_lines()) == before + 1
+    assert {"timestamp", "level", "logger", "message", "request_id"} <= set(line)
+    assert line["request_id"] == reply.headers["X-Request-ID"]
+    assert line["event"] == event
+    assert 0 <= line["seconds"] < 30
+    return line
+
+
+def ended(line: dict[str, Any]) -> tuple[object, ...]:
+    """What an audit line says of the end."""
+    return line["outcome"], line["code"], line["file"], line["bytes"]
+
+
+def test_success_is_noted_with_name_and_size(site: Site) -> None:
+    assert ended(audited(site, "login", lambda: login(site.url))) == ("ok", None, None, None)
+    line = audited(site, "upload", lambda: upload(site.url, "audited", "x", bytes(SIZE)))
+    assert ended(line) == ("ok", None, "audited/x", SIZE)
+    assert ended(audited(site, "load", lambda: load(site.url, "audited", "x"))) == ("ok", None, "audited/x", SIZE)
+    line = audited(site, "upload", lambda: upload(site.url, "", "empty", b"", file_first=True))
+    assert ended(line) == ("ok", None, "empty", 0)
+    assert ended(audited(site, "load", lambda: load(site.url, "", "empty"))) == ("ok", None, "empty", 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "file", "request_"),
+    [
+        ("login", "LOGIN_REJECTED", None, lambda url: login(url, {**CREDENTIALS, "password": "wrong"})),
+        (
+            "login",
+            "NOT_JSON",
+            None,
+            lambda url: call(url, "POST", "/login", b"{", {"Content-Type": "application/json"}),
+        ),
+        ("login", "UNSUPPORTED_MEDIA_TYPE", None, lambda url: call(url, "POST", "/login")),
+        ("load", "RESOURCE_NOT_FOUND", "m/nothing", lambda url: load(url, "m", "nothing")),
+        ("load", "VALIDATION_FAILED", "x", lambda url: load(url, "..", "x")),
+        ("upload", "VALIDATION_FAILED", "x", lambda url: post_form(url, "/upload/x", form(part("folder", b"m")))),
+        ("upload", "LENGTH_REQUIRED", "x", lambda url: call(url, "POST", "/upload/x", iter([form()]), FORM)),
+    ],
+)
+def test_failure_is_noted_with_its_code(
+    site: Site, event: str, code: str, file: str | None, request_: Callable[[str], Reply]
+) -> None:
+    assert ended(audited(site, event, lambda: request_(site.url))) == ("failed", code, file, None)
+
+
+def test_log_holds_neither_password_nor_token(site: Site) -> None:
+    login(site.url)
+    token = str(site.api.requests("GET")[-1].headers["AUTHORIZATION"]) if site.api.requests("GET") else "Bearer"
+    log = site.loader.process.stderr()
+    assert CREDENTIALS["password"] not in log
+    assert token not in log

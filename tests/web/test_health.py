@@ -1,0 +1,53 @@
+"""GET /health and GET /status."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.http_calls import call, parse_reply, send_and_close
+from tests.support.sites import Device, Site
+
+
+def test_health_is_answered_while_api_and_engine_are_down(lonely: Device) -> None:
+    reply = call(lonely.url, "GET", "/health")
+    assert reply.status == 200
+    assert reply.json() == {"status": "healthy"}
+
+
+def test_health_answers_head_with_the_headers_of_get(lonely: Device) -> None:
+    head, get = call(lonely.url, "HEAD", "/health"), call(lonely.url, "GET", "/health")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(get.body))
+    assert head.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /health HTTP/1.0",
+        "GET /health HTTP/1.1\r\nHost: 192.0.2.7:8080\r\nConnection: close",
+        "GET /health HTTP/1.1\r\nHost: [2001:db8::7]\r\nConnection: close",
+        "GET /health HTTP/1.1\r\nHost: example.com\r\nConnection: close",
+        "GET /health HTTP/1.1\r\nHost: no host/@ at all\r\nConnection: close",
+        "GET /health HTTP/1.1\r\nConnection: close",
+        "GET http://example.com/health HTTP/1.1\r\nHost: example.com\r\nConnection: close",
+    ],
+)
+def test_health_answers_a_probe_that_sends_any_host_or_none(lonely: Device, head: str) -> None:
+    reply = parse_reply(send_and_close(lonely.url, f"{head}\r\n\r\n".encode()))
+    assert (reply.status, reply.json()) == (200, {"status": "healthy"})
+
+
+def test_health_asks_nobody(site: Site) -> None:
+    site.api.forget_requests()
+    assert call(site.url, "GET", "/health").status == 200
+    assert site.api.requests() == []
+
+
+def test_status_tells_whether_somebody_has_logged_in(lonely: Device, site: Site) -> None:
+    for running, authenticated in ((lonely, False), (site, True)):
+        assert call(running.url, "GET", "/status").json() == {
+            "status": "healthy",
+            "authenticated": authenticated,
+            "modelCacheDir": str(running.models),
+        }

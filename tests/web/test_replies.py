@@ -1,0 +1,304 @@
+"""Every failure leaves as problem details: each code of the interface, produced by a real request."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from loader.crypto.resource_parts import ResourceName
+from loader.web.replies import STATUS_BY_CODE, register_error_handlers
+from tests.support.faulty_api import Fault
+from tests.support.http_calls import (
+    BOUNDARY,
+    Reply,
+    call,
+    form,
+    load,
+    login,
+    open_socket,
+    parse_reply,
+    part,
+    post_form,
+    post_json,
+    send_and_close,
+    upload,
+)
+from tests.support.missing import missing
+from tests.support.sealed_objects import damaged, seal
+from tests.support.sites import Device, FaultySite, Site, device
+
+JSON = {"Content-Type": "application/json"}
+DISK_BYTES = 1 << 20
+MIB = 1 << 20
+
+# Codes that only an unlock ends with; they are in the body of GET /unlock/status.
+UNLOCK_ONLY = {
+    "KEY_MISMATCH",
+    "ARCHIVE_CORRUPT",
+    "VERSION_MISMATCH",
+    "ENGINE_REJECTED",
+    "ENGINE_STALLED",
+    "IMAGE_MISMATCH",
+    "INTERRUPTED",
+    "INTERNAL",
+}
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The loaders that a case may talk to."""
+
+    lonely: Device
+    site: Site
+    faulty: FaultySite
+
+
+Case = tuple[int, str, bool, Callable[[Sites], Reply]]
+
+
+def _upstream(method: str, path: str, fault: Fault, request: Callable[[str], Reply]) -> Callable[[Sites], Reply]:
+    def run(sites: Sites) -> Reply:
+        sites.faulty.api.answer(method, path, fault)
+        return request(sites.faulty.url)
+
+    return run
+
+
+def _cut_json(sites: Sites) -> Reply:
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    return parse_reply(send_and_close(sites.lonely.url, head + b'{"email":'))
+
+
+def _corrupt(sites: Sites) -> Reply:
+    sealed = seal("m", "x", bytes(1000))
+    sites.faulty.api.objects[sealed.small_path] = damaged(sealed.small, -1)
+    return load(sites.faulty.url, "m", "x")
+
+
+def _load_x(url: str) -> Reply:
+    return load(url, "m", "x")
+
+
+def _chunked_form(sites: Sites) -> Reply:
+    body = form(part("folder", b"m"), part("file", b"x"))
+    return call(
+        sites.site.url, "POST", "/upload/x", iter([body]), {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    )
+
+
+SMALL = "/resources/m/x.small"
+CASES: dict[str, Case] = {
+    "a field is missing": (422, "VALIDATION_FAILED", False, lambda s: login(s.lonely.url, {"email": "a"})),
+    "a part is missing": (
+        422,
+        "VALIDATION_FAILED",
+        False,
+        lambda s: post_form(s.site.url, "/upload/x", form(part("folder", b"m"))),
+    ),
+    "the body is cut": (400, "BODY_TRUNCATED", True, _cut_json),
+    "the body is no JSON": (400, "NOT_JSON", False, lambda s: call(s.lonely.url, "POST", "/login", b"{", JSON)),
+    "the body is a form": (
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+        False,
+        lambda s: call(s.lonely.url, "POST", "/login", b"{}", {"Content-Type": "text/plain"}),
+    ),
+    "nobody has logged in": (401, "NOT_LOGGED_IN", False, lambda s: load(s.lonely.url, "m", "x")),
+    "the password is wrong": (
+        401,
+        "LOGIN_REJECTED",
+        False,
+        lambda s: login(s.site.url, {"email": "operator@example.org", "password": "wrong"}),
+    ),
+    "another origin": (
+        403,
+        "CROSS_ORIGIN",
+        False,
+        lambda s: post_json(s.lonely.url, "/login", {}, {"Origin": "https://example.com"}),
+    ),
+    "another host name": (
+        400,
+        "UNTRUSTED_HOST",
+        False,
+        lambda s: call(s.lonely.url, "GET", "/status", headers={"Host": "example.com"}),
+    ),
+    "no such resource": (404, "RESOURCE_NOT_FOUND", False, lambda s: load(s.site.url, "m", "nothing")),
+    "no archive": (
+        404,
+        "ARCHIVE_NOT_FOUND",
+        False,
+        lambda s: post_json(s.lonely.url, "/unlock", {"email": "a", "password": "b"}),
+    ),
+    "a body beyond its limit": (
+        413,
+        "PAYLOAD_TOO_LARGE",
+        False,
+        lambda s: call(s.lonely.url, "POST", "/login", bytes(64 * 1024 + 1), JSON),
+    ),
+    "an upload of unknown length": (411, "LENGTH_REQUIRED", False, _chunked_form),
+    "the API fails": (502, "API_ERROR", True, _upstream("GET", SMALL, Fault(500), _load_x)),
+    "the API forbids": (502, "API_ERROR", True, _upstream("GET", SMALL, Fault(403, b"<html>no</html>"), _load_x)),
+    "the API issues no token": (
+        502,
+        "API_PROTOCOL",
+        False,
+        _upstream("POST", "/login", Fault(body=b'{"ticket": "x"}'), login),
+    ),
+    "the API is a captive portal": (
+        502,
+        "API_PROTOCOL",
+        False,
+        _upstream("POST", "/login", Fault(body=b"<html>Pay here</html>"), login),
+    ),
+    "the API redirects to a file": (
+        502,
+        "API_PROTOCOL",
+        False,
+        _upstream("GET", SMALL, Fault(302, headers={"Location": "file:///etc/passwd"}), _load_x),
+    ),
+    "the stored object is damaged": (502, "RESOURCE_CORRUPT", False, _corrupt),
+    "nobody listens": (503, "API_UNREACHABLE", True, lambda s: login(s.lonely.url)),
+    "the API is silent": (503, "API_UNREACHABLE", True, _upstream("POST", "/login", Fault(silent=True), login)),
+    "the API falls silent": (
+        503,
+        "API_UNREACHABLE",
+        True,
+        _upstream("GET", SMALL, Fault(body=bytes(1000), stall_after=10), _load_x),
+    ),
+}
+# These need a loader of their own.
+CODES_TESTED_APART = {"DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE"}
+
+
+@pytest.fixture
+def sites(lonely: Device, site: Site, faulty: FaultySite) -> Sites:
+    """All three."""
+    return Sites(lonely, site, faulty)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_failure_is_answered_with_its_code(sites: Sites, name: str) -> None:
+    status, code, retryable, request = CASES[name]
+    running = (sites.lonely, sites.site, sites.faulty)
+    logged_before = [len(one.loader.process.stderr()) for one in running]
+    reply = request(sites)
+    document = reply.problem(status, code)
+    assert document["retryable"] is retryable
+    assert STATUS_BY_CODE[code] == status
+    assert reply.headers["Cache-Control"] == "no-store"
+    for one, before in zip(running, logged_before, strict=True):
+        new_lines = one.loader.process.stderr()[before:]
+        assert not [secret for secret in ("Traceback", "planted-password", "Bearer") if secret in new_lines]
+
+
+def test_every_code_of_a_request_is_tested() -> None:
+    tested = {code for _, code, _, _ in CASES.values()} | CODES_TESTED_APART
+    assert tested == set(STATUS_BY_CODE) - UNLOCK_ONLY
+
+
+def test_engine_that_is_down_is_answered_with_its_code(tmp_path: Path) -> None:
+    with device(tmp_path / "engine", EXPECTED_IMAGES="azaion/app") as running:
+        reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
+        assert reply.problem(503, "ENGINE_UNAVAILABLE")["retryable"] is True
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    if os.geteuid() != 0:
+        missing("small disk", "mounting one needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        missing("small disk", done.stderr.decode().strip())
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_disk_that_is_full_or_read_only_is_answered_with_its_code(
+    small_disk: Path, faulty: FaultySite, tmp_path: Path
+) -> None:
+    models = small_disk / "models"
+    with device(tmp_path / "disk-loader", faulty.api.url, MODEL_CACHE_DIR=str(models)) as running:
+        assert login(running.url).status == 200
+        for file_first in (False, True):
+            full = upload(running.url, "m", "x", bytes(4 * MIB), file_first=file_first).problem(507, "DISK_SPACE")
+            assert str(models) in full["detail"]
+            announced = len(form(part("folder", b"m"), part("file", bytes(4 * MIB), filename="x")))
+            assert f"needs {announced} bytes" in full["detail"]
+            assert "bytes are free" in full["detail"]
+            assert full["retryable"] is True
+        assert upload(running.url, "m", "x", bytes(1000)).status == 200
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        read_only = upload(running.url, "m", "x", bytes(1000)).problem(500, "STORAGE_ERROR")
+        assert str(models) in read_only["detail"]
+    assert [request.path for request in faulty.api.requests("PUT")] == ["/resources/" + ResourceName("m", "x").small]
+
+
+def test_directory_that_cannot_exist_is_answered_with_its_code(faulty: FaultySite, tmp_path: Path) -> None:
+    blocking = tmp_path / "file"
+    blocking.touch()
+    with device(tmp_path / "loader", faulty.api.url, MODEL_CACHE_DIR=f"{blocking}/models") as running:
+        assert login(running.url).status == 200
+        detail = upload(running.url, "m", "x", b"1").problem(500, "STORAGE_ERROR")["detail"]
+        assert f"{blocking}/models" in detail
+        assert faulty.api.requests("PUT") == []
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/load", "/load/", "/load/a/b", "/upload/a%2Fb", "/status/", "/%00"])
+def test_unknown_path_is_answered_in_the_same_form(lonely: Device, path: str) -> None:
+    for method in ("GET", "POST"):
+        call(lonely.url, method, path).problem(404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/status", {"GET", "HEAD", "OPTIONS"}),
+        ("GET", "/login", {"POST", "OPTIONS"}),
+        ("PUT", "/load/x", {"POST", "OPTIONS"}),
+        ("GET", "/upload/x", {"POST", "OPTIONS"}),
+        ("GET", "/unlock", {"POST", "OPTIONS"}),
+        ("POST", "/unlock/status", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_wrong_method_is_answered_in_the_same_form(lonely: Device, method: str, path: str, allowed: set[str]) -> None:
+    reply = call(lonely.url, method, path)
+    reply.problem(405, "METHOD_NOT_ALLOWED")
+    assert set(reply.headers["Allow"].split(", ")) == allowed
+
+
+def test_failure_that_nobody_foresaw_is_answered_without_its_text() -> None:
+    app = Flask("unforeseen")
+    register_error_handlers(app)
+
+    @app.get("/")
+    def broken() -> str:
+        raise KeyError("http://user:planted-password@host")
+
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.json["code"] if answer.json else None) == (500, "INTERNAL")
+    assert b"planted" not in answer.data
+    assert b"KeyError" not in answer.data
+
+
+@pytest.mark.parametrize("size", [1 * MIB, 32 * MIB])
+def test_body_is_drained_before_an_error_so_that_the_client_sees_the_answer(lonely: Device, size: int) -> None:
+    upload(lonely.url, "m", "x", bytes(size)).problem(401, "NOT_LOGGED_IN")
+
+
+def test_client_that_announces_a_body_and_is_silent_gets_its_error(lonely: Device) -> None:
+    with open_socket(lonely.url) as connection:
+        connection.settimeout(8)
+        connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 404 ")

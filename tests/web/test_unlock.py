@@ -1,0 +1,41 @@
+"""POST /unlock and GET /unlock/status, as far as HTTP goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.engines import Engine
+from tests.support.http_calls import CREDENTIALS, call, post_json
+from tests.support.images import import_image, remove_image
+from tests.support.sites import Device, device
+
+REFERENCE = "azaion/web-unlock:1.2.3"
+
+
+def test_unlock_of_what_is_there_already_is_ready(docker_engine: Engine, tmp_path: Path) -> None:
+    import_image(docker_engine, REFERENCE)
+    env = {
+        "DOCKER_HOST": docker_engine.host,
+        "EXPECTED_IMAGES": REFERENCE.removesuffix(":1.2.3"),
+        "API_VERSION": "1.2.3",
+    }
+    try:
+        with device(tmp_path / "loader", **env) as running:
+            assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
+            reply = post_json(running.url, "/unlock", CREDENTIALS)
+            assert (reply.status, reply.json()) == (200, {"state": "ready"})
+            status = call(running.url, "GET", "/unlock/status").json()
+            assert (status["state"], status["error"]) == ("ready", None)
+    finally:
+        remove_image(docker_engine, REFERENCE)
+
+
+def test_refused_unlock_changes_nothing(lonely: Device) -> None:
+    post_json(lonely.url, "/unlock", CREDENTIALS).problem(404, "ARCHIVE_NOT_FOUND")
+    status = call(lonely.url, "GET", "/unlock/status").json()
+    assert (status["state"], status["error"]) == ("idle", None)
+
+
+def test_unlock_needs_credentials_before_it_looks_for_an_archive(lonely: Device) -> None:
+    errors = post_json(lonely.url, "/unlock", {"email": ""}).problem(422, "VALIDATION_FAILED")["errors"]
+    assert set(errors) == {"email", "password"}
