@@ -47,7 +47,7 @@ class ManifestImage:
         """The image of one entry of a manifest; raises CorruptCiphertext."""
         require(isinstance(document, dict), "images")
         reference, image_id, layers, created = exactly(document, "reference", "id", "layers", "created")
-        require(isinstance(reference, str) and 0 < len(reference) <= 512, "reference")
+        require(isinstance(reference, str) and reference.isprintable() and 0 < len(reference) <= 512, "reference")
         require(isinstance(image_id, str) and _DIGEST.fullmatch(image_id), "id")
         require(isinstance(layers, list) and all(isinstance(x, str) and _DIGEST.fullmatch(x) for x in layers), "layers")
         require(isinstance(created, str) and len(created) <= 64, "created")

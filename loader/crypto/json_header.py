@@ -11,6 +11,7 @@ from loader.errors import CorruptCiphertext
 MAGIC_SIZE = 8
 LENGTH_SIZE = 4
 JSON_MAX_SIZE = 1 << 20
+SIZE_LIMIT = 1 << 52  # no ciphertext is larger: its segments of 1 MiB are numbered in 32 bits
 
 Read = Callable[[int], bytes]
 
@@ -35,12 +36,20 @@ def read_header(magic: bytes, read: Read) -> tuple[dict[str, Any], bytes]:
     if len(body) != size:
         raise CorruptCiphertext("ends within its header")
     try:
-        document = json.loads(body.decode())
+        document = json.loads(body.decode(), object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         raise CorruptCiphertext("holds a header that is not JSON") from None
     if not isinstance(document, dict):
         raise CorruptCiphertext("holds a header that is not a JSON object")
     return document, prefix + body
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Parsers differ in which of two equal fields they believe."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a field stands twice")
+    return document
 
 
 def exactly(document: dict[str, Any], *fields: str) -> tuple[Any, ...]:
@@ -58,4 +67,4 @@ def require(condition: object, field: str) -> None:
 
 def is_size(value: object) -> bool:
     """Whether a JSON value is a number of bytes."""
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < SIZE_LIMIT

@@ -102,7 +102,8 @@ def _parse_key(value: Any) -> bytes:
         key = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise CorruptCiphertext("its field key is malformed") from None
-    require(len(key) == KEY_SIZE, "key")
+    # Base64 leaves bits over, which must be zero (RFC 4648, section 3.5): one key has one form.
+    require(len(key) == KEY_SIZE and base64.b64encode(key).decode() == value, "key")
     return key
 
 

@@ -19,7 +19,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from Crypto.Cipher import AES
@@ -68,7 +68,7 @@ def plaintext_size(ciphertext_size_: int) -> int:
 class SegmentCipher:
     """Seals and opens single segments of one ciphertext, in place and in any order."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     nonce_prefix: bytes
 
     @classmethod
@@ -192,7 +192,12 @@ class DecryptingReader:
         window = min(self._released + 1, READ_AHEAD)
         while len(self._pending) < window and self._read < self._segments:
             number, last = self._read, self._read == self._segments - 1
-            cipher, segment = self._read_segment(number, last)
+            try:
+                cipher, segment = self._read_segment(number, last)
+            except Exception as exc:  # noqa: BLE001  # its turn comes after the segments that were read before it
+                self._pending.append(_failed(exc))
+                self._read = self._segments
+                return
             self._read += 1
             self._pending.append(_start(cipher.open, number, last, segment, alone=number == 0))
 
@@ -219,8 +224,8 @@ class DecryptingReader:
 class _Ring:
     """The segment buffers of one stream, made when first needed and used again in turn."""
 
-    # Those in work, the one that the consumer holds and the one being filled.
-    SIZE = READ_AHEAD + 2
+    # A segment's buffer is free again when the next one is asked for, so that those in work are all.
+    SIZE = READ_AHEAD
 
     def __init__(self) -> None:
         self._buffers: list[memoryview] = []
@@ -241,9 +246,16 @@ def _start(work: Callable[..., memoryview], *args: object, alone: bool) -> Futur
     """Run `work` in the pool, or here and now if nothing could be done beside it."""
     if not alone:
         return _pool().submit(work, *args)
-    future: Future[memoryview] = Future()
     try:
-        future.set_result(work(*args))
+        result = work(*args)
     except CorruptCiphertext as exc:
-        future.set_exception(exc)
+        return _failed(exc)
+    future: Future[memoryview] = Future()
+    future.set_result(result)
+    return future
+
+
+def _failed(exc: Exception) -> Future[memoryview]:
+    future: Future[memoryview] = Future()
+    future.set_exception(exc)
     return future

@@ -1,0 +1,62 @@
+"""Sources that do what files, pipes and sockets do on a bad day."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable
+
+
+class ShortSource(io.RawIOBase):
+    """Delivers fewer bytes than asked for: at most the next of `steps` (repeated for ever) at a time."""
+
+    def __init__(self, data: bytes, steps: Iterable[int]) -> None:
+        self._data = memoryview(data)
+        self._steps = itertools.cycle(steps)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # narrower, as the reader calls it
+        count = min(len(buffer), next(self._steps), len(self._data))
+        buffer[:count] = self._data[:count]
+        self._data = self._data[count:]
+        return count
+
+
+class EndingSource:
+    """Delivers the first `good` bytes of `data`; whoever asks for more gets `answer`, or has it raised."""
+
+    def __init__(self, data: bytes, good: int, answer: int | BaseException | None) -> None:
+        self._inner = io.BytesIO(data[:good])
+        self._answer = answer
+        self.asked_beyond = 0
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        count = self._inner.readinto(buffer)
+        if count:
+            return count
+        self.asked_beyond += 1
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+
+class RecordingSource(io.BytesIO):
+    """Keeps note of how far it was read. `asked` has the size of each request."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.asked: list[int] = []
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # narrower, as the reader calls it
+        self.asked.append(len(buffer))
+        return super().readinto(buffer)
+
+
+class LyingSource(io.BytesIO):
+    """Claims to have filled the whole buffer but leaves the last byte of each request as it was."""
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # narrower, as the reader calls it
+        count = super().readinto(buffer[:-1])
+        return count + 1 if count else 0

@@ -1,0 +1,89 @@
+"""What the tests of streams have in common: sealing, reading to the end, reading to the failure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, settings
+
+from loader.crypto.streaming_aead import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE, Buffer, DecryptingReader, Source, encrypt
+
+KEY = bytes(range(32))
+AD = b"models/day/detector.onnx"
+
+# For tests that hypothesis drives: how long an example takes says more about a shared machine than about the code.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# Plaintext sizes at which the number or the kind of segments changes.
+BOUNDARY_SIZES = [
+    0,
+    1,
+    15,
+    16,
+    FIRST_PLAINTEXT_SIZE - 1,
+    FIRST_PLAINTEXT_SIZE,
+    FIRST_PLAINTEXT_SIZE + 1,
+    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE - 1,
+    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE,
+    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE + 1,
+    3_670_016,
+]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A reading that ended in `failure` after it had released `released`, a piece for each segment."""
+
+    released: list[bytes]
+    failure: BaseException
+
+
+def seal(plaintext: bytes, key: bytes = KEY, associated_data: bytes = AD) -> bytes:
+    """The ciphertext, made by the code under test."""
+    return b"".join(bytes(piece) for piece in encrypt([plaintext], key, associated_data))
+
+
+def unseal(ciphertext: bytes, key: bytes = KEY, associated_data: bytes = AD) -> bytes:
+    """The plaintext, read by the code under test."""
+    return read_all(DecryptingReader(io.BytesIO(ciphertext), len(ciphertext), key, associated_data))
+
+
+def read_all(reader: DecryptingReader) -> bytes:
+    """Everything that `reader` releases; each piece is copied, since the next one takes its place."""
+    return b"".join(bytes(piece) for piece in reader)
+
+
+def reader_of(source: Source, size: int) -> DecryptingReader:
+    """A reader with the key and the associated data that `seal` uses."""
+    return DecryptingReader(source, size, KEY, AD)
+
+
+def collect(pieces: Iterable[Buffer], into: bytearray) -> None:
+    """Appends each piece, so that what came before an exception is there after it."""
+    for piece in pieces:
+        into += piece
+
+
+def read_to_failure(make_reader: Callable[[], DecryptingReader]) -> Failed:
+    """The failure of a reading, which must come, and must come again whenever the reader is asked again."""
+    released: list[bytes] = []
+    try:
+        reader = make_reader()
+    except Exception as exc:  # noqa: BLE001  # what it is, is for the caller to check
+        return Failed(released, exc)
+    failure = _drain(reader, released)
+    before = len(released)
+    assert all(_drain(reader, released) is failure for _ in range(3))
+    assert len(released) == before
+    return Failed(released, failure)
+
+
+def _drain(reader: DecryptingReader, released: list[bytes]) -> Exception:
+    try:
+        for piece in reader:
+            released.append(bytes(piece))
+    except Exception as exc:  # noqa: BLE001  # as above
+        return exc
+    raise AssertionError(f"ended cleanly after {len(released)} pieces")

@@ -1,0 +1,79 @@
+"""Ciphertexts to be tampered with, and what must come out of them afterwards, worked out from the bytes alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from loader.errors import CorruptCiphertext
+from tests.crypto.reference import HEADER, MIB, TAG, ReferenceCipher, cut, pattern
+from tests.crypto.streams import AD, KEY, Failed, read_to_failure, reader_of
+
+CIPHER = ReferenceCipher(KEY, AD)
+OTHER_CIPHER = ReferenceCipher(KEY, AD, salt=bytes(32))
+
+PLAINTEXTS = {
+    "one segment": pattern(5000),
+    "four segments": pattern(3 * MIB + 300_000),
+    "four full segments": pattern(4 * MIB - HEADER - 4 * TAG),
+    "empty": b"",
+}
+CIPHERTEXTS = {name: CIPHER.seal(plaintext) for name, plaintext in PLAINTEXTS.items()}
+
+Change = Callable[[bytes], bytes]
+Changes = Iterator[tuple[str, Change]]
+
+
+def stored(ciphertext: bytes) -> list[bytes]:
+    """The segments as they lie in the file, the first with the header before it."""
+    return [ciphertext[begin : begin + MIB] for begin in range(0, len(ciphertext), MIB)]
+
+
+def intact_segments(original: bytes, tampered: bytes, told: int) -> int:
+    """How many segments at the begin are what was sealed, as one sees them who was told that size."""
+    before, after = stored(original), stored(tampered[:told])
+    intact = 0
+    for number, (sealed, read) in enumerate(zip(before, after, strict=False)):
+        is_last = number == -(-told // MIB) - 1
+        if read != sealed or is_last != (number == len(before) - 1) or (is_last and len(tampered) > told):
+            break
+        intact += 1
+    return intact
+
+
+def assert_refused(name: str, tampered: bytes, told: int) -> Failed:
+    """The tampered bytes fail, after the intact segments and nothing else has come out."""
+    whole = intact_segments(CIPHERTEXTS[name], tampered, told)
+    assert whole < len(stored(CIPHERTEXTS[name])), "this is no tampering"
+    failed = read_to_failure(lambda: reader_of(io.BytesIO(tampered), told))
+    assert type(failed.failure) is CorruptCiphertext
+    no_such_size = told < HEADER + TAG or 0 < told % MIB <= TAG
+    assert failed.released == ([] if no_such_size else cut(PLAINTEXTS[name])[:whole])
+    return failed
+
+
+def flipped(position: int) -> Change:
+    """Flips one bit of one byte."""
+
+    def flip(data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[position] ^= 1 << (position % 8)
+        return bytes(changed)
+
+    return flip
+
+
+def grid(changes: Callable[[bytes], Changes], *names: str) -> pytest.MarkDecorator:
+    """Every one of `changes` to every ciphertext named."""
+    cases = [
+        pytest.param(name, change, id=f"{name}: {what}")
+        for name in names
+        for what, change in changes(CIPHERTEXTS[name])
+    ]
+    return pytest.mark.parametrize(("name", "change"), cases)
+
+
+# Whether the reader is told the size of the tampered bytes, or that of those before.
+TELLING = pytest.mark.parametrize("telling", ["its own size", "the original size"])

@@ -1,0 +1,137 @@
+"""The header that both formats open with: its exact bytes, and every way in which it can be something else."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loader.crypto.json_header import exactly, is_size, read_header, write_header
+from loader.errors import CorruptCiphertext
+from tests.crypto.hostile_json import DEEP, JSON_VALUES, NO_SIZES
+from tests.crypto.manifests import framed
+from tests.crypto.streams import UNHURRIED
+
+MAGIC = b"AZIMAGE1"
+MAX = 1_048_576
+
+
+def read(data: bytes) -> tuple[dict[str, Any], bytes]:
+    return read_header(MAGIC, io.BytesIO(data).read)
+
+
+def test_the_bytes_of_a_header() -> None:
+    assert write_header(MAGIC, {"a": 1, "b": "é"}) == b'AZIMAGE1\x00\x00\x00\x10{"a":1,"b":"\xc3\xa9"}'
+
+
+def test_a_header_is_read_and_nothing_behind_it() -> None:
+    header = b'AZIMAGE1\x00\x00\x00\x0c{ "a" : [ ]}'
+    stream = io.BytesIO(header + b"ciphertext")
+    assert read_header(MAGIC, stream.read) == ({"a": []}, header)
+    assert stream.read() == b"ciphertext"
+
+
+@UNHURRIED
+@given(st.dictionaries(st.text(), JSON_VALUES))
+def test_what_was_written_is_read(document: dict[str, Any]) -> None:
+    raw = write_header(MAGIC, document)
+    assert read(raw) == (document, raw)
+
+
+def padded(size: int) -> bytes:
+    """JSON of exactly so many bytes."""
+    return b'{"a":"' + b"x" * (size - 8) + b'"}'
+
+
+def test_a_header_of_the_largest_size() -> None:
+    assert read(framed(MAGIC, padded(MAX)))[0] == {"a": "x" * (MAX - 8)}
+    assert len(write_header(MAGIC, {"a": "x" * (MAX - 8)})) == MAX + 12
+
+
+def test_a_larger_header_is_not_written() -> None:
+    with pytest.raises(ValueError, match="1048577"):
+        write_header(MAGIC, {"a": "x" * (MAX - 7)})
+
+
+REFUSED = {
+    "nothing": b"",
+    "half a magic": b"AZIM",
+    "magic alone": MAGIC,
+    "half a length": MAGIC + b"\0\0",
+    "other magic": framed(b"AZSMALL1", b"{}"),
+    "magic of another version": framed(b"AZIMAGE2", b"{}"),
+    "magic in lower case": framed(b"azimage1", b"{}"),
+    "N = 0": framed(MAGIC, b"", 0),
+    "N = 0 and a body": framed(MAGIC, b"{}", 0),
+    "1 MiB + 1": framed(MAGIC, padded(MAX + 1)),
+    "N = 4 GiB - 1": framed(MAGIC, b"{}", 0xFFFF_FFFF),
+    "length in little endian": MAGIC + b"\x02\0\0\0{}",
+    "cut before the body": framed(MAGIC, b"", 2),
+    "cut in the body": framed(MAGIC, b'{"a":', 6),
+    "N one too small": framed(MAGIC, b"{}", 1),
+    "N one too large": framed(MAGIC, b"{}", 3),
+    "not UTF-8": framed(MAGIC, b'{"a": "\xff"}'),
+    "UTF-16": framed(MAGIC, '{"a": 1}'.encode("utf-16")),
+    "a byte order mark": framed(MAGIC, b'\xef\xbb\xbf{"a": 1}'),
+    "a surrogate in UTF-8": framed(MAGIC, b'{"a": "\xed\xa0\x80"}'),
+    "not JSON": framed(MAGIC, b"{a: 1}"),
+    "more than one document": framed(MAGIC, b"{}{}"),
+    "a zero byte at the end": framed(MAGIC, b"{}\0"),
+    "nested a thousandfold": framed(MAGIC, DEEP),
+    "a number of 5000 digits": framed(MAGIC, b'{"a": ' + b"9" * 5000 + b"}"),
+    "a field twice": framed(MAGIC, b'{"a": 1, "a": 2}'),
+    "a list": framed(MAGIC, b"[]"),
+    "a string": framed(MAGIC, b'"{}"'),
+    "a number": framed(MAGIC, b"1"),
+    "null": framed(MAGIC, b"null"),
+    "true": framed(MAGIC, b"true"),
+}
+
+
+@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+def test_anything_else_is_refused(data: bytes) -> None:
+    with pytest.raises(CorruptCiphertext):
+        read(data)
+
+
+@pytest.mark.parametrize("announced", [MAX + 1, 0xFFFF_FFFF])
+def test_a_length_beyond_the_limit_is_not_even_read(announced: int) -> None:
+    stream = io.BytesIO(framed(MAGIC, padded(64), announced))
+    with pytest.raises(CorruptCiphertext):
+        read_header(MAGIC, stream.read)
+    assert stream.tell() == 12
+
+
+@UNHURRIED
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda body: framed(MAGIC, body)))
+def test_any_bytes_are_a_header_or_corrupt(data: bytes) -> None:
+    try:
+        document, raw = read(data)
+    except CorruptCiphertext:
+        return
+    assert data.startswith(raw)
+    assert json.loads(raw[12:]) == document
+
+
+def test_exactly_gives_the_values_in_the_order_of_the_names() -> None:
+    assert exactly({"b": 2, "a": 1}, "a", "b") == (1, 2)
+
+
+@pytest.mark.parametrize("document", [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "B": 2}], ids=str)
+def test_exactly_refuses_missing_and_further_fields(document: dict[str, Any]) -> None:
+    with pytest.raises(CorruptCiphertext):
+        exactly(document, "a", "b")
+
+
+@pytest.mark.parametrize("value", [0, 1, 65_536, (1 << 52) - 1])
+def test_sizes(value: int) -> None:
+    assert is_size(value)
+
+
+@pytest.mark.parametrize("value", NO_SIZES.values(), ids=NO_SIZES)
+def test_no_sizes(value: object) -> None:
+    assert not is_size(value)

@@ -1,0 +1,130 @@
+"""The sealed spool: nothing of the plaintext on the disk, nothing with a name, nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loader.crypto.sealed_spool import SealedSpool
+from loader.crypto.streaming_aead import ciphertext_size
+from loader.errors import CorruptCiphertext
+from tests.crypto.reference import MIB, pattern
+from tests.crypto.streams import BOUNDARY_SIZES, read_all, read_to_failure
+from tests.support.procfs import open_descriptors
+
+PROJECT = Path(__file__).parents[2]
+MARKER = b"this is plaintext, which no disk may ever see. "
+
+
+def descriptors_below(directory: Path) -> list[int]:
+    """What this process has open in `directory`, with or without a name."""
+    return [number for number, name in open_descriptors(os.getpid()).items() if name.startswith(str(directory))]
+
+
+def raw_content(directory: Path) -> bytes:
+    """The bytes of the one nameless file in `directory`, past all buffers."""
+    (number,) = descriptors_below(directory)
+    return Path(f"/proc/self/fd/{number}").read_bytes()
+
+
+@pytest.mark.parametrize("size", BOUNDARY_SIZES)
+def test_what_was_put_in_is_read(size: int, tmp_path: Path) -> None:
+    with SealedSpool(tmp_path, [pattern(size)]) as spool:
+        assert spool.size == size
+        reader = spool.read()
+        assert reader.plaintext_size == size
+        assert read_all(reader) == pattern(size)
+
+
+def test_it_can_be_read_again_also_after_half_a_reading(tmp_path: Path) -> None:
+    with SealedSpool(tmp_path, [pattern(3 * MIB), b"", b"end"]) as spool:
+        next(spool.read())
+        assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
+        assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
+
+
+def test_the_disk_sees_ciphertext_without_a_name(tmp_path: Path) -> None:
+    plaintext = MARKER * 50_000
+    with SealedSpool(tmp_path, [plaintext]) as spool:
+        assert list(tmp_path.iterdir()) == []
+        read_all(spool.read())
+        raw = raw_content(tmp_path)
+        assert len(raw) == ciphertext_size(len(plaintext))
+        assert not any(MARKER[begin : begin + 8] in raw for begin in range(len(MARKER) - 8))
+    assert list(tmp_path.iterdir()) == []
+    assert descriptors_below(tmp_path) == []
+
+
+def test_every_spool_has_a_key_of_its_own(tmp_path: Path) -> None:
+    raws = []
+    for _ in range(2):
+        with SealedSpool(tmp_path, [bytes(100_000)]) as spool:
+            next(spool.read())
+            raws.append(raw_content(tmp_path))
+    assert raws[0][40:1000] != raws[1][40:1000]
+
+
+def test_a_file_changed_behind_its_back_is_noticed(tmp_path: Path) -> None:
+    with SealedSpool(tmp_path, [pattern(100_000)]) as spool:
+        spool.read()
+        (number,) = descriptors_below(tmp_path)
+        os.pwrite(number, b"\0\0\0\0", 50_000)
+        failed = read_to_failure(spool.read)
+    assert isinstance(failed.failure, CorruptCiphertext)
+    assert failed.released == []
+
+
+@pytest.mark.parametrize("before", [0, 10, 3 * MIB])
+def test_an_exception_of_the_plaintext_leaves_nothing(before: int, tmp_path: Path) -> None:
+    torn = OSError("the sender is gone")
+
+    def failing() -> Iterator[bytes]:
+        yield pattern(before)
+        assert len(descriptors_below(tmp_path)) == 1
+        raise torn
+
+    with pytest.raises(OSError, match="the sender is gone") as caught:
+        SealedSpool(tmp_path, failing())
+    assert caught.value is torn
+    assert list(tmp_path.iterdir()) == []
+    assert descriptors_below(tmp_path) == []
+
+
+def test_an_exception_of_the_user_closes_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), SealedSpool(tmp_path, [b"text"]):
+        raise KeyError
+    assert descriptors_below(tmp_path) == []
+
+
+def test_a_missing_directory_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        SealedSpool(tmp_path / "missing", [b"text"])
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from loader.crypto.sealed_spool import SealedSpool
+
+with SealedSpool(Path(sys.argv[1]), [bytes(3_000_000)]):
+    print("spooled", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, tmp_path], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"spooled\n"
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,104 @@
+"""How test vectors are written down: JSON in which bytes have size and digest, and, unless they are long, hex.
+
+A field that is not known here, or missing, is an error: it would be something that no test looks at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+DIRECTORY = Path(__file__).parent / "vectors"
+LONGEST_HEX = 1024
+
+
+@dataclass(frozen=True)
+class StreamVector:
+    """A streaming ciphertext. `outcome` is `plaintext` or `corrupt`."""
+
+    name: str
+    outcome: str
+    key_material: bytes
+    associated_data: bytes
+    plaintext_size: int
+    ciphertext: bytes
+
+
+@dataclass(frozen=True)
+class ArchiveVector:
+    """An `images.enc`. `outcome` is `plaintext`, `corrupt` or `key mismatch`."""
+
+    name: str
+    outcome: str
+    fragment: bytes
+    tar_size: int
+    archive: bytes
+
+
+@dataclass(frozen=True)
+class ResourceVector:
+    """A resource at rest; `big` is empty if there is no big object. `outcome` is `plaintext` or `corrupt`."""
+
+    name: str
+    outcome: str
+    folder: str
+    filename: str
+    plaintext_size: int
+    small: bytes
+    big: bytes
+
+
+Vector = StreamVector | ArchiveVector | ResourceVector
+
+
+def written(vectors: Sequence[Vector]) -> str:
+    """The content of a file of vectors."""
+    entries = [{field.name: _encoded(getattr(vector, field.name)) for field in fields(vector)} for vector in vectors]
+    note = "Plaintexts are the first bytes of SHAKE-256 of `azaion-loader test plaintext`. See make_vectors.py."
+    return json.dumps({"note": note, "vectors": entries}, indent=2) + "\n"
+
+
+def _encoded(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    digest = {"size": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+    return digest | ({"hex": value.hex()} if len(value) <= LONGEST_HEX else {})
+
+
+V = TypeVar("V", StreamVector, ArchiveVector, ResourceVector)
+
+
+def parsed(text: str, remade: Sequence[V]) -> list[V]:
+    """The vectors of a file; bytes that it holds as a digest only are those of `remade` with the same name.
+
+    Raises ValueError for anything that is not as `written` writes it.
+    """
+    document = json.loads(text)
+    if document.keys() != {"note", "vectors"}:
+        raise ValueError(f"unknown or missing among {sorted(document)}")
+    names = [entry.get("name") for entry in document["vectors"]]
+    if names != [vector.name for vector in remade]:
+        raise ValueError(f"other vectors than are made: {names}")
+    return [_parsed(entry, vector) for entry, vector in zip(document["vectors"], remade, strict=True)]
+
+
+def _parsed(entry: dict[str, Any], remade: V) -> V:
+    names = [field.name for field in fields(remade)]
+    if entry.keys() != set(names):
+        raise ValueError(f"unknown or missing fields in {sorted(entry)}")
+    return type(remade)(**{name: _decoded(entry[name], getattr(remade, name)) for name in names})
+
+
+def _decoded(value: Any, remade: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if not {"size", "sha256"} <= value.keys() <= {"size", "sha256", "hex"}:
+        raise ValueError(f"unknown or missing fields in {sorted(value)}")
+    data = bytes.fromhex(value["hex"]) if "hex" in value else remade
+    if (len(data), hashlib.sha256(data).hexdigest()) != (value["size"], value["sha256"]):
+        raise ValueError(f"bytes that are not those of the digest {value['sha256']}")
+    return data
