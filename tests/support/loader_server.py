@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.http_probe import UNIX_PREFIX, http_status
+from tests.support.planted import leaks
 from tests.support.processes import ManagedProcess, clean_env, free_port
 from tests.support.procfs import children
 
@@ -20,10 +21,14 @@ class LoaderServer:
     """A running loader. It is ready (`GET /health` answered 200) when the constructor returns; stops on leaving.
 
     `env` is its whole configuration. Without LOADER_BIND it listens on a free port of 127.0.0.1.
-    `gunicorn_args` come after the command's own arguments. Its output lies in `directory`.
+    `gunicorn_args` come after the command's own arguments. Its output lies in `directory`. When it stops, all that it
+    has written, output and disk, is searched for planted secrets.
     """
 
     def __init__(self, directory: Path, env: Mapping[str, str], *gunicorn_args: str) -> None:
+        self._places = [Path(env[name]) for name in ("MODEL_CACHE_DIR", "TMPDIR") if name in env]
+        if "IMAGES_PATH" in env:
+            self._places.append(Path(env["IMAGES_PATH"]).parent)
         bind = env.get("LOADER_BIND", f"127.0.0.1:{free_port()}")
         self.url = bind if bind.startswith(UNIX_PREFIX) else f"http://{bind}"
         self.process = ManagedProcess(
@@ -57,7 +62,10 @@ class LoaderServer:
 
     def stop(self) -> int:
         """Ends it by SIGTERM and returns the exit code; harmless if it has ended."""
-        return self.process.stop()
+        code = self.process.stop()
+        found = list(leaks(self.process.stdout_path, self.process.stderr_path, *self._places))
+        assert not found, found
+        return code
 
     def __enter__(self) -> Self:
         return self

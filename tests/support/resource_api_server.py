@@ -11,6 +11,7 @@ from typing import Self
 
 from tests.support.http_probe import http_status
 from tests.support.loader_server import REPOSITORY
+from tests.support.planted import plant, plant_from
 from tests.support.processes import ManagedProcess, clean_env, free_port
 
 READY_SECONDS = 30.0
@@ -54,16 +55,19 @@ class ResourceApiServer:
         )
         if data_dir is None:
             self.command("init", str(self.data_dir))
+        plant_from(self._tokens)
         bind = f"127.0.0.1:{port or free_port()}"
         self.url = f"http://{bind}"
         self.process = self._start(directory, bind)
 
     def add_user(self, email: str, password: str) -> None:
-        """Lets `email` log in with `password`."""
+        """Lets `email` log in with `password`, which no loader may write anywhere."""
+        plant(password)
         self.command("user", "add", str(self.data_dir), email, stdin=password.encode())
 
     def set_fragment(self, fragment: bytes) -> None:
-        """Makes `fragment` the key fragment that the API hands out."""
+        """Makes `fragment` the key fragment that the API hands out, and which no loader may write anywhere."""
+        plant(fragment)
         path = self.data_dir.parent / "fragment"
         path.write_bytes(fragment)
         self.command("key", "set", str(self.data_dir), str(path))
@@ -80,6 +84,12 @@ class ResourceApiServer:
     def forget_requests(self) -> None:
         """Empties `requests`."""
         self._notes.write_text("")
+
+    def _tokens(self) -> set[str]:
+        if not self._notes.exists():  # the directory of a test that has ended may be gone
+            return set()
+        bearers = [request.headers.get("AUTHORIZATION", "") for request in self.requests()]
+        return {bearer.removeprefix("Bearer ") for bearer in bearers}
 
     def command(self, *arguments: str, stdin: bytes = b"") -> str:
         """Runs `python -m resource_api` with `arguments`; returns its output, raises CalledProcessError if it fails."""

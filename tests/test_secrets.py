@@ -1,0 +1,72 @@
+"""No secret is ever written: one run that succeeds and fails in every way, at the most talkative log level.
+
+Beside this, every loader of every test is searched for planted secrets when it stops (see `tests.support.planted`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartLoader
+from tests.support import planted
+from tests.support.http_calls import call, load, login, post_json, upload
+from tests.support.processes import poll
+from tests.support.resource_api_server import ResourceApiServer
+from tests.support.sealed_objects import damaged
+
+EMAIL = "operator@example.org"
+PASSWORD = "planted-password-7f3a"
+WRONG = "planted-wrong-password-91c2"
+FRAGMENT = b"planted-key-fragment-0123456789abcdef"
+
+
+def test_the_search_finds_what_is_written(tmp_path: Path) -> None:
+    planted.plant(PASSWORD)
+    (tmp_path / "log").write_text(f"login with {PASSWORD}")
+    assert [PASSWORD in leak for leak in planted.leaks(tmp_path)] == [True]
+
+
+@pytest.mark.parametrize("encoded", [FRAGMENT, FRAGMENT.hex().encode()])
+def test_the_search_finds_encoded_secrets(tmp_path: Path, encoded: bytes) -> None:
+    planted.plant(FRAGMENT)
+    (tmp_path / "file").write_bytes(b"x" + encoded)
+    assert len(list(planted.leaks(tmp_path))) == 1
+
+
+def test_no_secret_is_written(
+    resource_api: ResourceApiServer, start_loader: StartLoader, device_dir: Path, tmp_path: Path
+) -> None:
+    planted.plant(WRONG)
+    resource_api.add_user(EMAIL, PASSWORD)
+    resource_api.set_fragment(FRAGMENT)
+    (tmp_path / "tmp").mkdir()
+    loader = start_loader(RESOURCE_API_URL=resource_api.url, LOG_LEVEL="DEBUG", TMPDIR=str(tmp_path / "tmp"))
+    answers = [
+        login(loader.url, {"email": EMAIL, "password": WRONG}),
+        login(loader.url, {"email": EMAIL, "password": [PASSWORD]}),
+        login(loader.url, {"email": EMAIL, "password": PASSWORD}),
+        call(loader.url, "GET", f"/nowhere?password={PASSWORD}"),
+        upload(loader.url, "day", "model", os.urandom(3 << 20)),
+        upload(loader.url, "", "model", b"small", file_first=True),
+        load(loader.url, "day", "model"),
+        load(loader.url, "day", "absent"),
+    ]
+    for stored in (resource_api.data_dir / "resources" / "day").iterdir():
+        stored.write_bytes(damaged(stored.read_bytes(), 200))
+    answers.append(load(loader.url, "day", "model"))
+    (device_dir / "images.enc").write_bytes(b"AZIMAGE1 and nothing of use")
+    answers.append(post_json(loader.url, "/unlock", {"email": EMAIL, "password": PASSWORD}))
+    poll(lambda: call(loader.url, "GET", "/unlock/status").json()["state"] == "error", 10, "the unlock fails")
+    answers.append(call(loader.url, "GET", "/unlock/status"))
+
+    assert [answer.status for answer in answers] == [401, 422, 200, 404, 200, 200, 200, 404, 502, 200, 200]
+    tokens = {request.headers.get("AUTHORIZATION", "").removeprefix("Bearer ") for request in resource_api.requests()}
+    for secret in {PASSWORD, WRONG, FRAGMENT.decode(), *tokens} - {""}:
+        assert not [answer for answer in answers if secret.encode() in answer.body]
+    environment = Path(f"/proc/{loader.worker_pid}/environ").read_bytes()
+    arguments = Path(f"/proc/{loader.worker_pid}/cmdline").read_bytes()
+    assert PASSWORD.encode() not in environment + arguments
+    assert loader.stop() == 0
