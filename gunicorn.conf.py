@@ -10,6 +10,7 @@ from typing import Any
 
 from loader import logs
 from loader.settings import BadSettings, Settings
+from loader.unlock import stop
 
 try:
     _settings = Settings.from_env(os.environ)
@@ -56,10 +57,14 @@ def nworkers_changed(server: Any, new_value: int, _old_value: int | None) -> Non
 
 def post_worker_init(worker: Any) -> None:
     """Let SIGTERM reach a running unlock, beside stopping the worker."""
-    from loader.unlock import stop
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:
         stop()
         worker.handle_exit(signum, frame)
 
     signal.signal(signal.SIGTERM, stop_unlock)
+
+
+def worker_int(_worker: Any) -> None:
+    """Let SIGINT and SIGQUIT reach a running unlock."""
+    stop()

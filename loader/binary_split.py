@@ -54,7 +54,7 @@ class Archive:
     def require_fragment(self, fragment: bytes) -> None:
         """Raises KeyMismatch unless the archive was made with `fragment`."""
         if not self.header.matches(fragment):
-            raise KeyMismatch("The archive was made for another key fragment than the resource API has now.")
+            raise KeyMismatch("The archive was made for another key fragment.")
 
     def plaintext(self, fragment: bytes, checkpoint: Checkpoint) -> Iterator[memoryview]:
         """The verified segments of the tar, each valid until the next; `checkpoint` is called before each.
@@ -63,9 +63,14 @@ class Archive:
         """
         with _archive_faults(self.path):
             self.file.seek(len(self.header.raw))
-            for segment in self.header.decrypt(self.file, fragment):
+            try:
+                for segment in self.header.decrypt(self.file, fragment):
+                    checkpoint()
+                    yield segment
+            except RuntimeError:
+                # A process that is about to end takes the cipher's threads away: then the checkpoint has the reason.
                 checkpoint()
-                yield segment
+                raise
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class DockerEngine:
                 _raise_if_rejected(message)
                 on_sign_of_life()
         except docker.errors.APIError as exc:
-            raise EngineRejected(f"The Docker engine refused the images: {exc.explanation or exc}.") from exc
+            raise EngineRejected(f"The Docker engine refused the images: {_one_line(exc.explanation or exc)}.") from exc
         except FOREIGN_ERRORS as exc:
             raise _stalled_or_gone(exc) from exc
 
@@ -118,7 +118,7 @@ def _engine_faults() -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as exc:
-        raise EngineRejected(f"The Docker engine refused a request: {exc.explanation or exc}.") from exc
+        raise EngineRejected(f"The Docker engine refused a request: {_one_line(exc.explanation or exc)}.") from exc
     except FOREIGN_ERRORS as exc:
         raise EngineUnavailable("The Docker engine does not answer.") from exc
 
@@ -128,7 +128,12 @@ def _raise_if_rejected(message: dict[str, Any]) -> None:
     detail = message.get("errorDetail")
     text = detail.get("message") if isinstance(detail, dict) else message.get("error") or message.get("message")
     if text is not None:
-        raise EngineRejected(f"The Docker engine refused the images: {text}.")
+        raise EngineRejected(f"The Docker engine refused the images: {_one_line(text)}.")
+
+
+def _one_line(text: object) -> str:
+    # podman lists on several lines what it has tried.
+    return " ".join(str(text).split()).rstrip(".")
 
 
 def _stalled_or_gone(exc: Exception) -> LoaderError:

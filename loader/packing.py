@@ -24,17 +24,19 @@ Progress = Callable[[int], None]
 class ImageNotFound(LoaderError):
     """The engine has no image of that name."""
 
+    code = "IMAGE_NOT_FOUND"
+
 
 def find_images(engine: DockerEngine, references: list[str]) -> list[tuple[str, EngineImage]]:
-    """The engine's images for `references` (without a tag, `:latest` is meant); raises ImageNotFound."""
-    found = []
+    """The engine's images for `references` (without a tag, `:latest` is meant), each once; raises ImageNotFound."""
+    found = {}
     for name in references:
         reference = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
         image = engine.find(reference)
         if image is None:
             raise ImageNotFound(f"The Docker engine has no image {reference}.")
-        found.append((reference, image))
-    return found
+        found[reference] = image
+    return list(found.items())
 
 
 def pack(

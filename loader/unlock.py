@@ -6,7 +6,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 
 from loader import logs
@@ -28,6 +29,7 @@ from loader.unlock_state import AT_REST, UnlockRecord, UnlockState, _UnlockState
 log = logging.getLogger(__name__)
 
 REMEMBERED_MANIFEST = "unlocked-manifest.json"
+STOP_CHECK_SECONDS = 0.2
 
 _unlock = _UnlockStateHolder()
 _stop = threading.Event()
@@ -126,12 +128,33 @@ def _load_images(settings: Settings, engine: DockerEngine, archive: Archive) -> 
         tar = settings.tar_path.open("rb", buffering=0)
     with tar:
         try:
-            engine.load(FilePieces(tar, settings.tar_path, _checkpoint))
+            _unless_told_to_stop(lambda: engine.load(FilePieces(tar, settings.tar_path, _checkpoint)))
         except EngineStalled:
             # An engine that fell silent may have finished all the same: its state decides, not the clock.
             if not engine.holds(images):
                 raise
     engine.verify(images)
+
+
+def _unless_told_to_stop(work: Callable[[], None]) -> None:
+    """Do `work`, or abandon it when the loader is told to stop.
+
+    An engine may take no byte and say no word for as long as ENGINE_TIMEOUT. Nobody waits that long for a process to
+    end: it would be killed, and leave the tar behind.
+    """
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            outcome.set_result(None)
+        except BaseException as exc:  # noqa: BLE001  # raised again below, in the thread that waits
+            outcome.set_exception(exc)
+
+    threading.Thread(target=run, name="unlock-load", daemon=True).start()
+    while not wait([outcome], STOP_CHECK_SECONDS).done:
+        _checkpoint()
+    outcome.result()
 
 
 @contextmanager
@@ -174,9 +197,10 @@ def _require_images_without_archive(settings: Settings, engine: DockerEngine) ->
 def _remembered_images(settings: Settings) -> tuple[ManifestImage, ...]:
     path = settings.model_cache_dir / REMEMBERED_MANIFEST
     try:
-        return Manifest.parse(json.loads(path.read_bytes())).images
+        document = json.loads(path.read_bytes())
+        return Manifest.parse(document if isinstance(document, dict) else {}).images
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, CorruptCiphertext) as exc:
+    except (OSError, ValueError, RecursionError, CorruptCiphertext) as exc:
         log.warning("the remembered manifest %s cannot be used: %s", path, exc)
         return ()

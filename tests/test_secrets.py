@@ -26,14 +26,16 @@ FRAGMENT = b"planted-key-fragment-0123456789abcdef"
 def test_the_search_finds_what_is_written(tmp_path: Path) -> None:
     planted.plant(PASSWORD)
     (tmp_path / "log").write_text(f"login with {PASSWORD}")
-    assert [PASSWORD in leak for leak in planted.leaks(tmp_path)] == [True]
+    assert any(PASSWORD in leak for leak in planted.leaks(tmp_path))
 
 
 @pytest.mark.parametrize("encoded", [FRAGMENT, FRAGMENT.hex().encode()])
 def test_the_search_finds_encoded_secrets(tmp_path: Path, encoded: bytes) -> None:
     planted.plant(FRAGMENT)
     (tmp_path / "file").write_bytes(b"x" + encoded)
-    assert len(list(planted.leaks(tmp_path))) == 1
+    assert list(planted.leaks(tmp_path))
+    (tmp_path / "file").write_bytes(b"x" + encoded[1:])
+    assert not list(planted.leaks(tmp_path))
 
 
 def test_no_secret_is_written(

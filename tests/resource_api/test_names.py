@@ -12,7 +12,18 @@ LONGEST_FOLDER = "d" * 128
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "0", "a.b", "a..small", "d/a..b", "a_b-c.D", "models/day/net.bin.small", LONGEST_OBJECT, f"{LONGEST_FOLDER}/{'o' * 251}"]
+    "name",
+    [
+        "a",
+        "0",
+        "a.b",
+        "a..small",
+        "d/a..b",
+        "a_b-c.D",
+        "models/day/net.bin.small",
+        LONGEST_OBJECT,
+        f"{LONGEST_FOLDER}/{'o' * 251}",
+    ],
 )
 def test_valid_names(name: str) -> None:
     assert "/".join(parts_of(name)) == name

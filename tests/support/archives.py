@@ -1,0 +1,95 @@
+"""Archives of images for the tests: packed by the command line as on a shipping machine, or sealed around anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loader.crypto.archive import Manifest, ManifestImage, read_archive_header, seal_archive
+from loader.crypto.key_derivation import key_check
+from tests.support.engines import Engine
+from tests.support.images import import_image, remove_image, save_images
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import clean_env
+
+# Text, so that it would be seen in a log.
+FRAGMENT = b"the key fragment that only the tests know"
+VERSION = "1.4"
+PREFIX = "azaion-test/"
+APP = f"{PREFIX}app:{VERSION}"
+DATABASE = f"{PREFIX}database:9"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An archive, and what the engine said of its images before they were removed there."""
+
+    path: Path
+    manifest: Manifest
+    plain_tar: Path  # the same images as `docker save` writes them
+
+    @property
+    def images(self) -> tuple[ManifestImage, ...]:
+        """Its images: `APP` of more than 3 MiB, and `DATABASE`."""
+        return self.manifest.images
+
+
+def run_cli(home: Path, *arguments: str, engine: str = "unix:///nonexistent") -> subprocess.CompletedProcess[str]:
+    """Runs `python -m loader` with `arguments`, and with `engine` as DOCKER_HOST."""
+    return subprocess.run(
+        [sys.executable, "-m", "loader", *arguments],
+        env=clean_env(home, DOCKER_HOST=engine),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def pack_and_remove(engine: Engine, directory: Path) -> Packed:
+    """Makes `APP` and `DATABASE` in `engine`, packs both under `FRAGMENT`, and removes them from the engine."""
+    import_image(engine, APP, random_mib=3)
+    import_image(engine, DATABASE, seed=9)
+    path, key = directory / "packed.enc", directory / "fragment.key"
+    key.write_bytes(FRAGMENT)
+    arguments = ("images", "pack", APP, DATABASE, "--key", str(key), "-o", str(path))
+    done = run_cli(directory, *arguments, engine=engine.host)
+    assert done.returncode == 0, done.stderr
+    plain_tar = save_images(engine, [APP, DATABASE], directory / "plain.tar")
+    remove_all_images(engine)
+    return Packed(path, manifest_of(path), plain_tar)
+
+
+def seal(
+    path: Path, images: Sequence[ManifestImage], tar: Iterable[bytes], size: int, fragment: bytes = FRAGMENT
+) -> Path:
+    """Writes an archive that claims `images` and holds `tar` of `size` bytes, whatever that is; returns `path`."""
+    manifest = Manifest(tuple(images), size, key_check(fragment), datetime.now(UTC).isoformat(timespec="seconds"))
+    with path.open("wb") as file:
+        for piece in seal_archive(manifest, tar, fragment):
+            file.write(piece)
+    return path
+
+
+def manifest_of(path: Path) -> Manifest:
+    """What the archive says of itself."""
+    with path.open("rb") as file:
+        return read_archive_header(file).manifest
+
+
+def tags_of_tests(engine: Engine) -> list[str]:
+    """The references below `PREFIX` in `engine`, however it writes their registry, sorted."""
+    return sorted(tag for image in engine.client.images.list() for tag in image.tags if PREFIX in tag)
+
+
+def remove_all_images(engine: Engine) -> None:
+    """Removes every image below `PREFIX`, and those of the tests that have lost their name."""
+    for tag in tags_of_tests(engine):
+        remove_image(engine, tag)
+    if engine.process is not None:  # an engine of our own has no nameless images but ours
+        for image in engine.client.images.list(filters={"dangling": True}):
+            remove_image(engine, image.id)

@@ -1,0 +1,92 @@
+"""A fake of a Docker engine, for faults only: answers that no real engine gives on demand."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Self
+
+API_VERSION = "1.41"
+PIECE_SIZE = 1 << 16
+JOIN_SECONDS = 10.0
+
+# Answers `POST /images/load`, whose body has been read.
+Load = Callable[["FakeCall"], None]
+
+
+class FakeCall(BaseHTTPRequestHandler):
+    """One request to the fake."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """What the SDK asks before it does anything; no image is ever there."""
+        if self.path.endswith("/version"):
+            self.answer(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
+        else:
+            self.answer(404, {"message": "no such image"})
+
+    def do_POST(self) -> None:
+        """The load."""
+        left = int(self.headers["Content-Length"])
+        while left:
+            left -= len(self.rfile.read(min(left, PIECE_SIZE)))
+        self.server.load(self)
+
+    def answer(self, status: int, document: Any) -> None:
+        """Sends a whole answer."""
+        self.answer_bytes(status, json.dumps(document).encode())
+
+    def answer_bytes(self, status: int, body: bytes) -> None:
+        """Sends a whole answer that need not be JSON."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def answer_half(self, body: bytes) -> None:
+        """Sends a good head and `body` as the first chunk, then cuts the connection."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        """Silent: standard error belongs to the tests."""
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+    def __init__(self, path: Path, load: Load) -> None:
+        super().__init__(str(path), FakeCall)
+        self.load = load
+
+
+class FakeEngine:
+    """A fake on the unix socket `path` that answers a load as `load` does; `host` is for DOCKER_HOST."""
+
+    def __init__(self, path: Path, load: Load) -> None:
+        self.host = f"unix://{path}"
+        self._server = _Server(path, load)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-engine")
+
+    def answer_loads(self, load: Load) -> None:
+        """Answers the next loads as `load` does."""
+        self._server.load = load
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join(JOIN_SECONDS)
+        self._server.server_close()

@@ -1,0 +1,101 @@
+"""Images made without an engine, of any size, in the form of `docker save`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loader.crypto.archive import ManifestImage
+
+PIECE_SIZE = 1 << 20
+CREATED = "2026-01-02T03:04:05.678Z"
+ROOM = 10 * tarfile.BLOCKSIZE  # the end of a tar that Python writes
+
+
+@dataclass(frozen=True)
+class HandmadeImage:
+    """An image of one layer with one file: `block`, of 1 MiB, as often as `blocks` says."""
+
+    reference: str
+    block: bytes
+    blocks: int
+
+    def described(self) -> ManifestImage:
+        """The image as a manifest names it."""
+        config = self._config()
+        return ManifestImage(self.reference, _digest(config), (self._diff_id(),), CREATED)
+
+    def tar(self) -> Iterator[bytes]:
+        """The tar, in pieces."""
+        config = self._config()
+        config_name = f"{_digest(config).removeprefix('sha256:')}.json"
+        listing = [{"Config": config_name, "RepoTags": [self.reference], "Layers": ["layer/layer.tar"]}]
+        yield from _entry(config_name, config)
+        yield from _entry("manifest.json", json.dumps(listing).encode())
+        yield _head("layer/layer.tar", self._layer_size)
+        yield from self._layer()
+        yield bytes(-self._layer_size % tarfile.BLOCKSIZE + ROOM)
+
+    def tar_size(self) -> int:
+        """Bytes of `tar`."""
+        return sum(map(len, self.tar()))
+
+    @property
+    def _layer_size(self) -> int:
+        return tarfile.BLOCKSIZE + self.blocks * len(self.block) + ROOM
+
+    def _layer(self) -> Iterator[bytes]:
+        yield _head("data.bin", self.blocks * len(self.block))
+        for _ in range(self.blocks):
+            yield self.block
+        yield bytes(ROOM)
+
+    def _diff_id(self) -> str:
+        digest = hashlib.sha256()
+        for piece in self._layer():
+            digest.update(piece)
+        return f"sha256:{digest.hexdigest()}"
+
+    def _config(self) -> bytes:
+        document = {
+            "architecture": "amd64",
+            "os": "linux",
+            "created": CREATED,
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [self._diff_id()]},
+        }
+        return json.dumps(document).encode()
+
+
+def _head(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def _entry(name: str, data: bytes) -> Iterator[bytes]:
+    yield _head(name, len(data))
+    yield data
+    yield bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def junk(size: int) -> Iterator[bytes]:
+    """`size` bytes that are no tar."""
+    for _ in range(size // PIECE_SIZE):
+        yield b"\xa5" * PIECE_SIZE
+    yield b"\xa5" * (size % PIECE_SIZE)
+
+
+def empty_tar() -> bytes:
+    """A tar that holds nothing."""
+    target = io.BytesIO()
+    tarfile.open(fileobj=target, mode="w").close()
+    return target.getvalue()

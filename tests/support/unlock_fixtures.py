@@ -1,0 +1,106 @@
+"""Fixtures of the unlock tests. A plugin: a test module names it in `pytest_plugins`, and no module imports it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.archives import FRAGMENT, Packed, pack_and_remove, remove_all_images
+from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.loader_server import LoaderServer
+from tests.support.resource_api_server import ResourceApiServer
+from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Device, Rig
+
+
+@pytest.fixture(scope="session")
+def packed(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """An archive of two images that docker has made, of four segments or more."""
+    return pack_and_remove(docker_engine, tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="session")
+def packed_by_podman(podman_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """The like, made by podman."""
+    return pack_and_remove(podman_engine, tmp_path_factory.mktemp("packed-by-podman"))
+
+
+@pytest.fixture(scope="session")
+def _session_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResourceApiServer]:
+    with ResourceApiServer(tmp_path_factory.mktemp("unlock-api")) as server:
+        server.add_user(EMAIL, PASSWORD)
+        server.set_fragment(FRAGMENT)
+        yield server
+
+
+@pytest.fixture
+def unlock_api(_session_api: ResourceApiServer) -> ResourceApiServer:
+    """A reference API that knows `EMAIL` and `FRAGMENT` and has noted no request yet."""
+    _session_api.forget_requests()
+    return _session_api
+
+
+@pytest.fixture
+def device(device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callable[..., LoaderServer]) -> Device:
+    """A device without an archive."""
+    return Device(device_dir, unlock_api, start_loader)
+
+
+@pytest.fixture(scope="module")
+def _module_rig(
+    docker_engine: Engine, _session_api: ResourceApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    directory = tmp_path_factory.mktemp("rig")
+    (directory / "device" / "models").mkdir(parents=True)
+    with ExitStack() as running:
+        wire = running.enter_context(FaultyWire(directory / "docker.sock", docker_engine.socket, LOAD))
+
+        def start(*gunicorn_args: str, **env: str) -> LoaderServer:
+            paths = {
+                "IMAGES_PATH": str(directory / "device" / "images.enc"),
+                "MODEL_CACHE_DIR": str(directory / "device" / "models"),
+            }
+            return running.enter_context(LoaderServer(directory, {**paths, **env}, *gunicorn_args))
+
+        yield Rig(Device(directory / "device", _session_api, start), docker_engine, wire)
+
+
+@pytest.fixture
+def rig(_module_rig: Rig) -> Iterator[Rig]:
+    """A running loader, which other tests of the module use too; see `Rig`."""
+    _module_rig.device.api.forget_requests()
+    yield _module_rig
+    _module_rig.clean()
+
+
+@pytest.fixture
+def docker(docker_engine: Engine) -> Iterator[Engine]:
+    """The Docker engine, from which the images of the tests are removed afterwards."""
+    yield docker_engine
+    remove_all_images(docker_engine)
+
+
+@pytest.fixture
+def podman(podman_engine: Engine) -> Iterator[Engine]:
+    """The podman service, from which the images of the tests are removed afterwards."""
+    yield podman_engine
+    remove_all_images(podman_engine)
+
+
+@pytest.fixture
+def wire(docker: Engine, tmp_path: Path) -> Iterator[FaultyWire]:
+    """A connection to the Docker engine that can be slow, stop or break in the middle of a load."""
+    with FaultyWire(tmp_path / "wire.sock", docker.socket, LOAD) as wire:
+        yield wire
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """For tests that fail to connect: the SDK leaves such a socket to the garbage collector, which is to come at once,
+    while the warning of it is ignored."""
+    yield
+    gc.collect()

@@ -1,0 +1,208 @@
+"""An archive on the disk: identified, opened, checked and decrypted to a tar."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loader.binary_split import identify, open_archive, write_tar
+from loader.crypto.archive import ManifestImage
+from loader.errors import ArchiveCorrupt, ArchiveNotFound, Interrupted, KeyMismatch, StorageError, VersionMismatch
+from tests.support.archives import FRAGMENT, seal
+from tests.support.loader_server import REPOSITORY
+
+MIB = 1 << 20
+TAR = os.urandom(5 * MIB + 7)
+DIGEST = "sha256:" + "1" * 64
+IMAGES = (
+    ManifestImage("registry.local:5000/app:1.4", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z"),
+    ManifestImage("database", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z"),
+)
+
+
+@pytest.fixture
+def archive_path(tmp_path: Path) -> Path:
+    return seal(tmp_path / "images.enc", IMAGES, [TAR], len(TAR))
+
+
+def nothing() -> None:
+    """A checkpoint that lets everything pass."""
+
+
+def test_no_file_has_no_identity(tmp_path: Path) -> None:
+    assert identify(tmp_path / "images.enc") is None
+    assert identify(tmp_path / "no directory" / "images.enc") is None
+
+
+def test_a_path_that_leads_through_a_file_is_a_fault_of_storage(archive_path: Path) -> None:
+    with pytest.raises(StorageError, match="Not a directory"):
+        identify(archive_path / "images.enc")
+
+
+def test_a_file_keeps_its_identity_until_it_is_replaced_or_written(archive_path: Path) -> None:
+    first = identify(archive_path)
+    assert first == identify(archive_path)
+    copy = archive_path.with_name("copy")
+    copy.write_bytes(archive_path.read_bytes())
+    os.utime(copy, ns=(archive_path.stat().st_atime_ns, archive_path.stat().st_mtime_ns))
+    copy.replace(archive_path)
+    second = identify(archive_path)
+    assert second != first
+    archive_path.write_bytes(archive_path.read_bytes())
+    assert identify(archive_path) != second
+
+
+def test_an_opened_archive_knows_which_file_it_is(archive_path: Path) -> None:
+    before = identify(archive_path)
+    with open_archive(archive_path) as archive:
+        archive_path.unlink()
+        assert archive.identity == before
+        assert archive.manifest.images == IMAGES
+
+
+def test_an_archive_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveNotFound, match=str(tmp_path)), open_archive(tmp_path / "images.enc"):
+        pass
+
+
+def test_an_archive_of_the_wrong_size_is_refused_at_once(archive_path: Path) -> None:
+    with archive_path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArchiveCorrupt, match=r"is damaged: has \d+ bytes instead of \d+"), open_archive(archive_path):
+        pass
+
+
+def test_the_version_is_that_of_a_tag_and_not_of_a_port(archive_path: Path) -> None:
+    with open_archive(archive_path) as archive:
+        archive.require_version("1.4")
+        for version in ("1", "1.40", "5000/app:1.4", "5000", "latest"):
+            with pytest.raises(VersionMismatch, match=r"only registry\.local:5000/app:1\.4, database\."):
+                archive.require_version(version)
+
+
+@pytest.mark.parametrize("other", [b"", FRAGMENT[:-1], FRAGMENT + b"x", b"x" * 32, b"x" * 4097], ids=len)
+def test_only_the_fragment_of_the_archive_matches(archive_path: Path, other: bytes) -> None:
+    with open_archive(archive_path) as archive:
+        archive.require_fragment(FRAGMENT)
+        with pytest.raises(KeyMismatch):
+            archive.require_fragment(other)
+
+
+def test_the_plaintext_can_be_had_again_and_again(archive_path: Path) -> None:
+    with open_archive(archive_path) as archive:
+        for _ in range(2):
+            assert b"".join(bytes(segment) for segment in archive.plaintext(FRAGMENT, nothing)) == TAR
+
+
+def test_the_tar_is_the_plaintext_for_its_owner_only(archive_path: Path, tmp_path: Path) -> None:
+    tar = tmp_path / "images.tar"
+    with open_archive(archive_path) as archive:
+        write_tar(archive, FRAGMENT, tar, nothing)
+    assert tar.read_bytes() == TAR
+    assert stat.S_IMODE(tar.stat().st_mode) == 0o600
+
+
+def test_an_empty_tar_is_written_too(tmp_path: Path) -> None:
+    path = seal(tmp_path / "images.enc", IMAGES, [], 0)
+    with open_archive(path) as archive:
+        write_tar(archive, FRAGMENT, tmp_path / "images.tar", nothing)
+    assert (tmp_path / "images.tar").read_bytes() == b""
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_tar_is_written_to_no_file_that_is_there_already(archive_path: Path, tmp_path: Path, dangling: bool) -> None:
+    tar, elsewhere = tmp_path / "images.tar", tmp_path / "elsewhere"
+    if not dangling:
+        elsewhere.write_bytes(b"")
+    tar.symlink_to(elsewhere)
+    with open_archive(archive_path) as archive, pytest.raises(StorageError, match="File exists"):
+        write_tar(archive, FRAGMENT, tar, nothing)
+    assert not elsewhere.exists() or elsewhere.read_bytes() == b""
+
+
+def test_a_checkpoint_ends_the_work_between_two_segments(archive_path: Path, tmp_path: Path) -> None:
+    tar = tmp_path / "images.tar"
+    calls = 0
+
+    def third_time() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Interrupted("enough")
+
+    with open_archive(archive_path) as archive, pytest.raises(Interrupted):
+        write_tar(archive, FRAGMENT, tar, third_time)
+    assert calls == 3
+    assert TAR.startswith(tar.read_bytes())
+    assert MIB < tar.stat().st_size < 2 * MIB
+
+
+@pytest.mark.parametrize("segment", range(6))
+def test_nothing_of_a_damaged_segment_or_after_it_is_written(archive_path: Path, tmp_path: Path, segment: int) -> None:
+    data = bytearray(archive_path.read_bytes())
+    begin = len(data) - (len(TAR) + 40 + 6 * 16)
+    data[begin + segment * MIB + 60] ^= 0x80
+    archive_path.write_bytes(data)
+    tar = tmp_path / "images.tar"
+    with open_archive(archive_path) as archive, pytest.raises(ArchiveCorrupt, match=f"segment {segment} does not"):
+        write_tar(archive, FRAGMENT, tar, nothing)
+    written = tar.read_bytes()
+    assert TAR.startswith(written)
+    assert len(written) == (segment * (MIB - 16) - 40 if segment else 0)
+
+
+def test_a_fragment_that_only_the_key_check_accepts_decrypts_nothing(archive_path: Path, tmp_path: Path) -> None:
+    """The key check is a courtesy; the segments are what protects."""
+    with open_archive(archive_path) as archive, pytest.raises(ArchiveCorrupt):
+        write_tar(archive, b"x" * 32, tmp_path / "images.tar", nothing)
+    assert (tmp_path / "images.tar").read_bytes() == b""
+
+
+DECRYPT_WHILE_PYTHON_ENDS = """
+import sys, threading
+from pathlib import Path
+from loader.binary_split import open_archive
+from loader.errors import Interrupted
+
+told_to_stop = threading.Event()
+
+def checkpoint():
+    if told_to_stop.is_set():
+        raise Interrupted("told to stop")
+
+def decrypt():
+    with open_archive(Path(sys.argv[1])) as archive:
+        segments = archive.plaintext(sys.argv[2].encode(), checkpoint)
+        next(segments)
+        threading.main_thread().join()
+        told_to_stop.set()
+        try:
+            list(segments)
+        except Exception as exc:
+            print(type(exc).__name__)
+
+threading.Thread(target=decrypt).start()
+"""
+
+
+def test_the_end_of_the_process_is_an_interruption_like_any_other(archive_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DECRYPT_WHILE_PYTHON_ENDS, str(archive_path), FRAGMENT.decode()],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("Interrupted\n", "")
+
+
+def test_an_archive_cut_while_it_is_open_is_damaged(archive_path: Path, tmp_path: Path) -> None:
+    with open_archive(archive_path) as archive:
+        os.truncate(archive_path, archive_path.stat().st_size - 1)
+        with pytest.raises(ArchiveCorrupt, match="cut short"):
+            write_tar(archive, FRAGMENT, tmp_path / "images.tar", nothing)

@@ -1,0 +1,276 @@
+"""The command line, as its users see it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from loader.cli import main
+from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed, run_cli
+from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage
+from tests.support.images import import_image
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import ManagedProcess, clean_env
+from tests.support.procfs import open_descriptors
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+MIB = 1 << 20
+END_SECONDS = 20.0
+NO_ENGINE = "unix:///nonexistent/docker.sock"
+MARKER = b"a secret of the makers, in plaintext "
+
+
+def invoke(*arguments: str | Path, engine: str = NO_ENGINE) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], env={"DOCKER_HOST": engine})
+
+
+def assert_refused(result: Result, code: str) -> None:
+    """One line that says what is wrong, and exit code 1."""
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith(f" ({code})\n")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "fragment.key"
+    path.write_bytes(FRAGMENT)
+    return path
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where an archive is to appear, in a directory that holds nothing else."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "images.enc"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["key", "images", "images pack", "key new"]),
+        (["key"], ["new"]),
+        (["images"], ["pack", "show", "verify"]),
+        (["key", "new"], ["--output", "must not exist"]),
+        (["images", "pack"], ["IMAGE...", "--key", "--output", "DOCKER_HOST", "no plaintext is written"]),
+        (["images", "show"], ["ARCHIVE", "Needs no key"]),
+        (["images", "verify"], ["ARCHIVE", "--key", "Authenticate every byte"]),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_tells_every_command(arguments: list[str], words: list[str], option: str) -> None:
+    result = invoke(*arguments, option)
+    assert result.exit_code == 0
+    assert [word for word in words if word not in " ".join(result.output.split())] == []
+
+
+def test_the_module_runs_under_its_own_name(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: python -m loader ")
+    done = run_cli(tmp_path, "images", "nonsense")
+    assert done.returncode == 2
+    assert "No such command 'nonsense'" in done.stderr
+
+
+def test_a_new_key_is_for_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "fragment.key"
+    done = run_cli(tmp_path, "key", "new", "-o", str(path))
+    assert done.returncode == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    fragment = path.read_bytes()
+    assert len(fragment) == 32
+    assert fragment.hex() not in done.stdout
+
+    assert_refused(invoke("key", "new", "-o", path), "STORAGE_ERROR")
+    assert path.read_bytes() == fragment
+
+
+def test_two_images_are_packed_shown_and_verified(docker: Engine, key: Path, output: Path) -> None:
+    ids = [import_image(docker, APP, random_mib=1), import_image(docker, DATABASE)]
+    result = invoke("images", "pack", APP, DATABASE, "--key", key, "-o", output, engine=docker.host)
+    assert result.exit_code == 0, result.output
+    assert f"{output}: {output.stat().st_size} bytes" in result.stdout
+    shown = invoke("images", "show", output)
+    verified = invoke("images", "verify", output, "--key", key)
+    assert (shown.exit_code, verified.exit_code) == (0, 0)
+    for reference, image in zip((APP, DATABASE), ids, strict=True):
+        for told in (result.stdout, shown.stdout, verified.stdout):
+            assert f"  {reference}  {image}  1 layers, created " in told
+    assert f"{output}: authentic, all " in verified.stdout
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_podman_packs_too(podman: Engine, key: Path, output: Path) -> None:
+    import_image(podman, APP)
+    result = invoke("images", "pack", APP, "--key", key, "-o", output, engine=podman.host)
+    assert result.exit_code == 0, result.output
+    assert invoke("images", "verify", output, "--key", key).exit_code == 0
+
+
+def test_an_image_that_is_named_twice_makes_a_good_archive(docker: Engine, key: Path, output: Path) -> None:
+    import_image(docker, APP)
+    assert invoke("images", "pack", APP, APP, "--key", key, "-o", output, engine=docker.host).exit_code == 0
+    assert invoke("images", "verify", output, "--key", key).exit_code == 0
+
+
+def test_a_missing_image_is_named(docker: Engine, key: Path, output: Path) -> None:
+    result = invoke("images", "pack", f"{PREFIX}absent", "--key", key, "-o", output, engine=docker.host)
+    assert result.exit_code == 1
+    assert f"no image {PREFIX}absent:latest" in result.stderr
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_an_engine_that_is_down_is_told(key: Path, output: Path) -> None:
+    assert_refused(invoke("images", "pack", APP, "--key", key, "-o", output), "ENGINE_UNAVAILABLE")
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [31, 4097])
+def test_a_file_that_is_no_key_is_refused(packed: Packed, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(bytes(size))
+    for arguments in (
+        ("images", "verify", packed.path, "--key", path),
+        ("images", "pack", APP, "--key", path, "-o", tmp_path / "images.enc"),
+    ):
+        result = invoke(*arguments)
+        assert_refused(result, "KEY_MISMATCH")
+        assert f"it has {size} bytes" in result.stderr
+    assert not (tmp_path / "images.enc").exists()
+
+
+def test_another_key_is_told_from_damage(packed: Packed, key: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    other.write_bytes(b"x" * 32)
+    result = invoke("images", "verify", packed.path, "--key", other)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("(KEY_MISMATCH)\n")
+
+    data = bytearray(packed.path.read_bytes())
+    data[-1] ^= 1
+    damaged = tmp_path / "damaged.enc"
+    damaged.write_bytes(data)
+    result = invoke("images", "verify", damaged, "--key", key)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("(ARCHIVE_CORRUPT)\n")
+    # Without the key only what is readable can be judged.
+    assert invoke("images", "show", damaged).exit_code == 0
+
+
+def test_what_is_no_archive_is_not_shown(key: Path) -> None:
+    assert_refused(invoke("images", "show", key), "ARCHIVE_CORRUPT")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("images", "pack", "--key", "{key}", "-o", "x"),
+        ("images", "pack", APP, "-o", "x"),
+        ("images", "pack", APP, "--key", "{key}"),
+        ("images", "pack", APP, "--key", "/nonexistent", "-o", "x"),
+        ("images", "show", "/nonexistent"),
+        ("images", "verify", "{key}"),
+        ("key", "new"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_lacks_something_says_how_it_is_used(arguments: tuple[str, ...], key: Path) -> None:
+    result = invoke(*(argument.format(key=key) for argument in arguments))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+def start_pack(wire: FaultyWire, key: Path, output: Path, home: Path) -> ManagedProcess:
+    arguments = ("images", "pack", APP, "--key", str(key), "-o", str(output))
+    return ManagedProcess(
+        "pack",
+        [sys.executable, "-m", "loader", *arguments],
+        home,
+        env=clean_env(home, DOCKER_HOST=wire.host),
+        cwd=REPOSITORY,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_pack_leaves_nothing(
+    docker: Engine, key: Path, output: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    import_image(docker, APP, random_mib=3)
+    with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
+        wire.hold_answer(after=2 * MIB)
+        with start_pack(wire, key, output, tmp_path) as process:
+            wire.wait_until_held()
+            process.send_signal(number)
+            assert process.wait(END_SECONDS) != 0
+    assert list(output.parent.iterdir()) == []
+    assert "Traceback" not in process.stderr()
+
+
+def test_an_interrupted_pack_leaves_the_archive_of_before(
+    docker: Engine, packed: Packed, key: Path, output: Path, tmp_path: Path
+) -> None:
+    output.write_bytes(packed.path.read_bytes())
+    import_image(docker, APP, random_mib=3)
+    with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
+        wire.hold_answer(after=2 * MIB)
+        with start_pack(wire, key, output, tmp_path) as process:
+            wire.wait_until_held()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(END_SECONDS) == 1
+    assert invoke("images", "verify", output, "--key", key).exit_code == 0
+    assert list(output.parent.iterdir()) == [output]
+
+
+def files_of(pid: int, directory: Path) -> list[bytes]:
+    """What lies in `directory`, and what `pid` has open there without a name. Nothing of it may vanish meanwhile."""
+    named = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+    numbers = [number for number, target in open_descriptors(pid).items() if target.startswith(str(directory))]
+    return named + [Path(f"/proc/{pid}/fd/{number}").read_bytes() for number in numbers]
+
+
+def test_no_plaintext_touches_the_disk_while_packing(docker: Engine, key: Path, output: Path, tmp_path: Path) -> None:
+    image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER) + 1))[:MIB], 8)
+    docker.client.images.load(b"".join(image.tar()))
+    seen: list[bytes] = []
+    with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
+        wire.hold_answer(after=7 * MIB)
+        with start_pack(wire, key, output, tmp_path) as process:
+            wire.wait_until_held()
+            process.wait_until(lambda: sum(map(len, files_of(process.pid, output.parent))) > MIB, END_SECONDS, "spool")
+            seen += files_of(process.pid, output.parent)
+            wire.release()
+            while process.returncode is None:
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it goes on meanwhile
+                    seen += files_of(process.pid, output.parent)
+    assert process.returncode == 0, process.stderr()
+    seen.append(output.read_bytes())
+    assert [number for number, content in enumerate(seen) if MARKER in content] == []
+    assert invoke("images", "verify", output, "--key", key).exit_code == 0
+
+
+def test_the_progress_goes_to_standard_error(packed: Packed, key: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "loader", "images", "verify", str(packed.path), "--key", str(key)],
+        cwd=REPOSITORY,
+        env=clean_env(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "verifying" in done.stderr
+    assert "verifying" not in done.stdout

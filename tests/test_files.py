@@ -1,0 +1,186 @@
+"""Files: in pieces, whole or not at all, on disks that fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
+from loader.files import PIECE_SIZE, FilePieces, make_private_directory, storage, write_whole
+from tests.support.small_disk import fill, make_read_only, small_disk
+
+MIB = 1 << 20
+WAIT_SECONDS = 30.0
+SURELY_UNREADABLE = Path("/proc/self/mem")  # its begin is mapped to nothing: reading it is an input/output error
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 2 * MIB) as directory:
+        yield directory
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE])
+def test_pieces_are_the_file_at_each_iteration(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size))
+    with path.open("rb") as file:
+        pieces = FilePieces(file, path)
+        assert len(pieces) == size
+        assert b"".join(pieces) == path.read_bytes()
+        assert b"".join(pieces) == path.read_bytes()
+        assert all(0 < len(piece) <= PIECE_SIZE for piece in pieces)
+
+
+def test_a_checkpoint_comes_before_each_piece_and_may_end_the_sending(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3 * PIECE_SIZE))
+    calls = 0
+
+    def third_time() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Interrupted("enough")
+
+    with path.open("rb") as file:
+        pieces = iter(FilePieces(file, path, third_time))
+        next(pieces)
+        next(pieces)
+        with pytest.raises(Interrupted):
+            next(pieces)
+
+
+def test_a_disk_that_fails_while_sending_is_a_fault_of_storage() -> None:
+    with SURELY_UNREADABLE.open("rb", buffering=0) as file, pytest.raises(StorageError, match="/proc/self/mem"):
+        next(iter(FilePieces(file, SURELY_UNREADABLE)))
+
+
+def test_a_full_disk_is_named_with_what_is_needed_and_what_is_free(disk: Path) -> None:
+    fill(disk, leave=0)
+    path = disk / "big"
+    with pytest.raises(DiskSpace) as caught, storage(path, 12_345), path.open("wb") as file:
+        file.write(bytes(MIB))
+    assert str(path) in str(caught.value)
+    assert "12345 bytes" in str(caught.value)
+    assert "0 bytes are free" in str(caught.value)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_read_only_disk_is_a_fault_of_storage(disk: Path) -> None:
+    make_read_only(disk)
+    path = disk / "file"
+    with pytest.raises(StorageError, match=r"disk/file cannot be used: Read-only file system\."), storage(path, 0):
+        path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, DiskSpace),
+        (errno.EDQUOT, DiskSpace),
+        (errno.EIO, StorageError),
+        (errno.EROFS, StorageError),
+        (errno.EACCES, StorageError),
+        (errno.ENOENT, StorageError),
+        (errno.EMFILE, StorageError),
+    ],
+)
+def test_each_failure_of_a_disk_has_its_error(tmp_path: Path, number: int, expected: type[LoaderError]) -> None:
+    with pytest.raises(expected) as caught, storage(tmp_path / "file", 1):
+        raise OSError(number, os.strerror(number))
+    assert type(caught.value) is expected
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_a_missing_directory_is_named() -> None:
+    path = Path("/nonexistent/directory/file")
+    with (
+        pytest.raises(StorageError, match="/nonexistent/directory/file cannot be used: No such file"),
+        storage(path, 0),
+    ):
+        path.write_bytes(b"x")
+
+
+def test_other_exceptions_pass_storage_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), storage(tmp_path, 0):
+        raise ZeroDivisionError
+
+
+def test_write_whole_makes_a_file_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208  # hidden files count
+
+
+def test_write_whole_replaces_a_file_and_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_write_whole_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "file"
+    target.write_bytes(b"not ours")
+    path.symlink_to(target)
+    write_whole(path, b"new")
+    assert target.read_bytes() == b"not ours"
+    assert not path.is_symlink()
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    versions = {bytes([number]) * MIB for number in (1, 2)}
+    write_whole(path, min(versions))
+    done = threading.Event()
+
+    def write() -> None:
+        for _ in range(20):
+            for version in versions:
+                write_whole(path, version)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(path.read_bytes())
+    writer.join(WAIT_SECONDS)
+    assert seen <= versions
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file_and_no_debris(disk: Path) -> None:
+    path = disk / "file"
+    write_whole(path, b"old")
+    fill(disk, leave=MIB)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(path, bytes(2 * MIB))
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
+    assert sorted(os.listdir(disk)) == ["file", "filler"]  # noqa: PTH208  # hidden files count
+
+
+def test_a_place_that_cannot_be_taken_leaves_no_debris(tmp_path: Path) -> None:
+    path = tmp_path / "directory"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(path, b"new")
+    assert os.listdir(tmp_path) == ["directory"]  # noqa: PTH208  # hidden files count
+
+
+def test_private_directories_are_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    make_private_directory(path)
+    make_private_directory(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700

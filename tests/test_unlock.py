@@ -1,0 +1,256 @@
+"""The way to `ready`: real archives, a real API, real engines."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.conftest import StartLoader
+from tests.support.archives import APP, DATABASE, FRAGMENT, Packed, remove_all_images
+from tests.support.engines import Engine
+from tests.support.images import image_id, import_image, remove_image
+from tests.support.unlocking import PASSWORD, READY, Device, Rig, Status
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+KEY_FRAGMENT = "/binary-split/key-fragment"
+CALLERS = 50
+WAIT_SECONDS = 60
+MIB = 1 << 20
+
+
+def layers(engine: Engine, reference: str) -> tuple[str, ...]:
+    return tuple(engine.client.api.inspect_image(reference)["RootFS"]["Layers"])
+
+
+def assert_holds(engine: Engine, packed: Packed) -> None:
+    """The engine numbers the images as the one did that saved them."""
+    for image in packed.images:
+        assert (image_id(engine, image.reference), layers(engine, image.reference)) == (image.id, image.layers)
+
+
+def assert_holds_by_content(engine: Engine, packed: Packed) -> None:
+    """The engine may number the images in its own way."""
+    for image in packed.images:
+        found = engine.client.api.inspect_image(image.reference)
+        assert (tuple(found["RootFS"]["Layers"]), found["Created"]) == (image.layers, image.created)
+
+
+def test_the_images_of_an_archive_reach_docker(device: Device, docker: Engine, packed: Packed) -> None:
+    device.put(packed.path)
+    operator = device.start(docker.host)
+    assert operator.status() == Status("idle", None, None)
+
+    assert operator.post() == (200, {"state": "authenticating"})
+    assert operator.rest() == READY
+
+    assert_holds(docker, packed)
+    assert sorted(device.directory.iterdir()) == [device.archive, device.remembered.parent]
+    assert [(request.method, request.path) for request in device.api.requests()] == [
+        ("POST", "/login"),
+        ("GET", KEY_FRAGMENT),
+    ]
+    # The login is there for the requests that follow.
+    assert operator.get("/status")["authenticated"] is True
+
+
+def test_the_images_of_an_archive_reach_podman(device: Device, podman: Engine, packed_by_podman: Packed) -> None:
+    device.put(packed_by_podman.path)
+    assert device.start(podman.host).unlock() == READY
+    assert_holds(podman, packed_by_podman)
+    assert not device.tar.exists()
+
+
+def test_images_packed_by_docker_reach_podman_and_are_recognised_there(
+    device: Device, podman: Engine, packed: Packed
+) -> None:
+    device.put(packed.path)
+    operator = device.start(podman.host)
+    assert operator.unlock() == READY
+    assert_holds_by_content(podman, packed)
+    device.api.forget_requests()
+    device.put(packed.path)
+    assert operator.unlock() == READY
+    assert device.api.requests() == []
+
+
+def test_images_packed_by_podman_reach_docker_and_are_recognised_there(rig: Rig, packed_by_podman: Packed) -> None:
+    assert rig.unlock(packed_by_podman.path) == READY
+    assert_holds_by_content(rig.engine, packed_by_podman)
+    rig.device.api.forget_requests()
+    assert rig.unlock(packed_by_podman.path) == READY
+    assert rig.device.api.requests() == []
+
+
+def test_the_manifest_is_remembered_for_its_owner_only(rig: Rig, packed: Packed) -> None:
+    assert rig.unlock(packed.path) == READY
+    remembered = rig.device.remembered
+    assert json.loads(remembered.read_bytes()) == json.loads(json.dumps(packed.manifest.document()))
+    assert stat.S_IMODE(remembered.stat().st_mode) == 0o600
+
+
+def test_ready_stays_without_asking_anybody(rig: Rig, packed: Packed) -> None:
+    assert rig.unlock(packed.path) == READY
+    rig.device.api.forget_requests()
+    rig.wire.forget()
+    assert rig.operator.post() == (200, {"state": "ready"})
+    assert rig.operator.post("a wrong password") == (200, {"state": "ready"})
+    assert rig.device.api.requests() == []
+    assert rig.wire.requests == []
+
+
+def test_a_new_archive_after_ready_is_unlocked(rig: Rig, packed: Packed) -> None:
+    assert rig.unlock(packed.path) == READY
+    remove_all_images(rig.engine)
+    rig.device.api.forget_requests()
+    rig.device.put(packed.path)
+    assert rig.operator.post() == (200, {"state": "authenticating"})
+    assert rig.operator.rest() == READY
+    assert_holds(rig.engine, packed)
+    assert len(rig.device.api.requests("GET", KEY_FRAGMENT)) == 1
+
+
+def test_images_that_are_loaded_already_need_no_login(rig: Rig, packed: Packed) -> None:
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    assert rig.unlock(packed.path, "a wrong password") == READY
+    assert rig.device.api.requests() == []
+    assert rig.loads == []
+
+
+def test_a_prior_error_stays_when_the_images_turn_out_to_be_loaded(rig: Rig, packed: Packed) -> None:
+    failed = rig.unlock(packed.path, "a wrong password")
+    assert (failed.state, failed.code) == ("error", "LOGIN_REJECTED")
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    rig.device.api.forget_requests()
+    assert rig.operator.unlock() == Status("ready", failed.error, None)
+    assert rig.device.api.requests() == []
+
+
+def test_one_missing_image_of_two_is_loaded(rig: Rig, packed: Packed) -> None:
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    remove_image(rig.engine, DATABASE)
+    assert rig.unlock(packed.path) == READY
+    assert_holds(rig.engine, packed)
+
+
+def test_another_image_under_the_tag_does_not_count_as_loaded(rig: Rig, packed: Packed) -> None:
+    import_image(rig.engine, APP, seed=77)
+    import_image(rig.engine, DATABASE, seed=78)
+    assert rig.unlock(packed.path) == READY
+    assert_holds(rig.engine, packed)
+    assert len(rig.device.api.requests("GET", KEY_FRAGMENT)) == 1
+
+
+def test_of_many_simultaneous_callers_one_starts_the_run(rig: Rig, packed: Packed) -> None:
+    rig.device.put(packed.path)
+    barrier = threading.Barrier(CALLERS)
+
+    def post(_: int) -> int:
+        barrier.wait(WAIT_SECONDS)
+        return rig.operator.post()[0]
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        answers = list(pool.map(post, range(CALLERS)))
+    assert answers == [200] * CALLERS
+    assert rig.operator.rest() == READY
+    assert len(rig.device.api.requests("POST", "/login")) == 1
+    assert len(rig.device.api.requests("GET", KEY_FRAGMENT)) == 1
+    assert len(rig.loads) == 1
+
+
+def test_callers_during_a_run_hear_where_it_stands(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_upload(after=MIB)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    assert rig.operator.post() == (200, {"state": "loading_images"})
+    assert rig.operator.status() == Status("loading_images", None, None)
+    rig.device.archive.unlink()  # its absence does not matter to the run, which has it open
+    assert rig.operator.post() == (200, {"state": "loading_images"})
+    rig.wire.release()
+    assert rig.operator.rest() == READY
+    assert len(rig.loads) == 1
+
+
+def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_upload(after=MIB)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    status = rig.device.tar.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, os.geteuid())
+    assert status.st_size == packed.manifest.tar_size
+    rig.wire.release()
+    assert rig.operator.rest() == READY
+    assert not rig.device.tar.exists()
+
+
+def test_a_tar_that_cannot_be_removed_is_warned_about_only(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_upload(after=MIB)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    rig.device.tar.unlink()  # the loader has it open
+    (rig.device.tar / "in the way").mkdir(parents=True)
+    rig.wire.release()
+    assert rig.operator.rest() == READY
+    assert_holds(rig.engine, packed)
+    assert rig.device.tar.is_dir()
+    warnings = [message for message in rig.operator.log_messages("WARNING") if str(rig.device.tar) in message]
+    assert [message for message in warnings if "could not be removed" in message]
+
+
+def test_a_tar_left_over_is_removed_at_the_start(device: Device, start_loader: StartLoader) -> None:
+    device.tar.write_bytes(b"plaintext of a run that was killed")
+    start_loader()
+    assert not device.tar.exists()
+
+
+def test_a_left_over_that_cannot_be_removed_does_not_keep_the_loader_from_starting(
+    device: Device, docker: Engine
+) -> None:
+    device.tar.mkdir()
+    operator = device.start(docker.host)
+    assert operator.status().state == "idle"
+    assert any(str(device.tar) in message for message in operator.log_messages("WARNING"))
+
+
+def test_a_link_in_the_place_of_the_tar_is_not_followed(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"")
+    rig.device.tar.symlink_to(elsewhere)
+    assert rig.unlock(packed.path) == READY
+    assert elsewhere.read_bytes() == b""
+    assert not rig.device.tar.is_symlink()
+
+
+def test_a_manifest_that_cannot_be_remembered_does_not_undo_an_unlock(rig: Rig, packed: Packed) -> None:
+    rig.device.remembered.mkdir()
+    assert rig.unlock(packed.path) == READY
+    assert_holds(rig.engine, packed)
+    assert any("could not be remembered" in message for message in rig.operator.log_messages("WARNING"))
+
+
+def test_each_run_writes_one_audit_line_and_no_secret(device: Device, docker: Engine, packed: Packed) -> None:
+    device.put(packed.path)
+    operator = device.start(docker.host, LOG_LEVEL="DEBUG")
+    operator.unlock("a wrong password")
+    assert operator.unlock() == READY
+    operator.loader.stop()
+
+    audits = [line for line in operator.loader.log_lines() if line.get("event") == "unlock"]
+    assert [(line["outcome"], line["code"]) for line in audits] == [("failed", "LOGIN_REJECTED"), ("ok", None)]
+    assert audits[1]["bytes"] == packed.path.stat().st_size
+    assert all(line["file"] == str(device.archive) and line["seconds"] > 0 for line in audits)
+
+    token = device.api.requests("GET", KEY_FRAGMENT)[0].headers["AUTHORIZATION"].removeprefix("Bearer ")
+    encoded = (FRAGMENT.hex(), base64.b64encode(FRAGMENT).decode())
+    secrets = (PASSWORD, "a wrong password", token, FRAGMENT.decode(), *encoded)
+    written = operator.loader.process.stdout() + operator.loader.process.stderr()
+    kept = b"".join(path.read_bytes() for path in device.directory.rglob("*") if path.is_file())
+    assert [secret for secret in secrets if secret in written or secret.encode() in kept] == []

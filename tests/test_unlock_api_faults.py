@@ -1,0 +1,43 @@
+"""Unlocks that end at the resource API."""
+
+from __future__ import annotations
+
+from tests.conftest import NOBODY_LISTENS
+from tests.support.archives import FRAGMENT, Packed
+from tests.support.engines import Engine
+from tests.support.resource_api_server import ResourceApiServer
+from tests.support.unlocking import EMAIL, PASSWORD, READY, Device, Rig, Status, is_sentence
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+
+def assert_failed(status: Status, code: str) -> None:
+    assert (status.state, status.code) == ("error", code)
+    assert is_sentence(status.error)
+
+
+def test_refused_credentials_end_the_unlock_and_the_right_ones_repeat_it(rig: Rig, packed: Packed) -> None:
+    assert_failed(rig.unlock(packed.path, "a wrong password"), "LOGIN_REJECTED")
+    assert rig.device.api.requests("GET") == []
+    assert rig.loads == []
+    assert not rig.device.tar.exists()
+    assert rig.operator.unlock() == READY
+
+
+def test_an_api_that_nobody_reaches_ends_the_unlock(device: Device, docker: Engine, packed: Packed) -> None:
+    device.put(packed.path)
+    operator = device.start(docker.host, RESOURCE_API_URL=NOBODY_LISTENS)
+    assert_failed(operator.unlock(), "API_UNREACHABLE")
+    assert not device.tar.exists()
+
+
+def test_an_api_without_a_key_fragment_ends_the_unlock_until_it_has_one(
+    device: Device, resource_api: ResourceApiServer, docker: Engine, packed: Packed
+) -> None:
+    resource_api.add_user(EMAIL, PASSWORD)
+    device.put(packed.path)
+    operator = device.start(docker.host, RESOURCE_API_URL=resource_api.url)
+    assert_failed(operator.unlock(), "API_ERROR")
+    assert operator.get("/status")["authenticated"] is True
+    resource_api.set_fragment(FRAGMENT)
+    assert operator.unlock() == READY

@@ -1,0 +1,180 @@
+"""Archives that must not be unlocked: damaged, for another key, of another version, or not what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.archives import APP, DATABASE, VERSION, Packed, seal
+from tests.support.engines import Engine
+from tests.support.handmade_image import HandmadeImage, empty_tar, junk
+from tests.support.images import has_image
+from tests.support.unlocking import READY, Device, Rig, Status, is_sentence
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+SEGMENT = 1 << 20
+
+Damage = Callable[[bytearray], None]
+
+
+def flip(offset: int) -> Damage:
+    """Changes one bit of the byte at `offset`, which may count from the end."""
+
+    def damage(data: bytearray) -> None:
+        data[offset] ^= 1
+
+    return damage
+
+
+def flip_in_segment(number: int) -> Damage:
+    def damage(data: bytearray) -> None:
+        begin = 12 + int.from_bytes(data[8:12], "big")
+        data[begin + number * SEGMENT + SEGMENT // 2] ^= 1
+
+    return damage
+
+
+def cut(count: int) -> Damage:
+    def damage(data: bytearray) -> None:
+        del data[-count:]
+
+    return damage
+
+
+def append(data: bytearray) -> None:
+    data.append(0)
+
+
+def rename_an_image(data: bytearray) -> None:
+    """The manifest stays well-formed: only the authentication can tell."""
+    position = data.index(DATABASE.encode())
+    data[position : position + len(DATABASE)] = DATABASE.replace("database", "datebase").encode()
+
+
+def swap_two_segments(data: bytearray) -> None:
+    begin = 12 + int.from_bytes(data[8:12], "big")
+    first, second = (slice(begin + n * SEGMENT, begin + (n + 1) * SEGMENT) for n in (1, 2))
+    data[first], data[second] = data[second], data[first]
+
+
+def repeat_a_segment(data: bytearray) -> None:
+    begin = 12 + int.from_bytes(data[8:12], "big")
+    data[begin + 2 * SEGMENT : begin + 3 * SEGMENT] = data[begin + SEGMENT : begin + 2 * SEGMENT]
+
+
+DAMAGES = {
+    "magic": flip(0),
+    "renamed image": rename_an_image,
+    "first segment": flip_in_segment(0),
+    "middle segment": flip_in_segment(1),
+    "last tag": flip(-1),
+    "cut by one byte": cut(1),
+    "cut by a segment": cut(SEGMENT),
+    "appended byte": append,
+    "swapped segments": swap_two_segments,
+    "repeated segment": repeat_a_segment,
+}
+
+
+def assert_refused(status: Status, code: str) -> None:
+    assert (status.state, status.code) == ("error", code)
+    assert is_sentence(status.error)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packed, damage: Damage) -> None:
+    rig.device.put(packed.path)
+    rig.device.change(damage)
+    assert_refused(rig.operator.unlock(), "ARCHIVE_CORRUPT")
+    assert rig.loads == []
+    assert not rig.device.tar.exists()
+
+    assert rig.unlock(packed.path) == READY
+    assert len(rig.loads) == 1
+    assert all(has_image(rig.engine, image.reference) for image in packed.images)
+
+
+def test_an_archive_for_another_key_fragment_is_told_from_a_damaged_one(rig: Rig, packed: Packed) -> None:
+    tar = empty_tar()
+    seal(rig.device.archive, packed.images, [tar], len(tar), fragment=b"another key fragment" * 2)
+    assert_refused(rig.operator.unlock(), "KEY_MISMATCH")
+    assert len(rig.device.api.requests("GET", "/binary-split/key-fragment")) == 1
+    assert rig.loads == []
+    assert not rig.device.tar.exists()
+
+    assert rig.unlock(packed.path) == READY
+
+
+def test_an_archive_without_the_expected_version_is_refused_before_any_download(rig: Rig) -> None:
+    image = dataclasses.replace(HandmadeImage(APP, b"a", 1).described(), reference=DATABASE)
+    seal(rig.device.archive, [image], junk(10), 10)
+    status = rig.operator.unlock()
+    assert_refused(status, "VERSION_MISMATCH")
+    assert VERSION in str(status.error)
+    assert DATABASE in str(status.error)
+    assert rig.device.api.requests() == []
+    assert rig.wire.requests == []
+
+
+@pytest.mark.parametrize("content", [b"", b"AZIMAGE1", b"AZIMAGE1\xff\xff\xff\xff", b"not an archive at all"], ids=repr)
+def test_a_file_that_is_no_archive_is_refused_before_any_download(rig: Rig, content: bytes) -> None:
+    rig.device.archive.write_bytes(content)
+    assert_refused(rig.operator.unlock(), "ARCHIVE_CORRUPT")
+    assert rig.device.api.requests() == []
+
+
+def test_an_archive_that_holds_another_image_than_it_says_is_a_mismatch(rig: Rig) -> None:
+    image = HandmadeImage(APP, b"a" * 4096, 1)
+    lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
+    seal(rig.device.archive, [lie], image.tar(), image.tar_size())
+    status = rig.operator.unlock()
+    assert_refused(status, "IMAGE_MISMATCH")
+    assert APP in str(status.error)
+    assert not rig.device.tar.exists()
+    assert not rig.device.remembered.exists()
+
+
+def test_an_archive_that_lacks_an_image_that_it_names_is_a_mismatch(rig: Rig) -> None:
+    image = HandmadeImage(APP, b"a" * 4096, 1)
+    absent = dataclasses.replace(image.described(), reference=DATABASE)
+    seal(rig.device.archive, [image.described(), absent], image.tar(), image.tar_size())
+    status = rig.operator.unlock()
+    assert_refused(status, "IMAGE_MISMATCH")
+    assert DATABASE in str(status.error)
+
+
+def no_tar() -> bytes:
+    return b"".join(junk(100_000))
+
+
+def tar_with_a_corrupt_layer() -> bytes:
+    tar = bytearray(b"".join(HandmadeImage(APP, b"a" * 4096, 1).tar()))
+    tar[tar.index(b"a" * 4096)] ^= 1
+    return bytes(tar)
+
+
+REFUSED = {"no tar": (no_tar, "invalid tar header"), "corrupt layer": (tar_with_a_corrupt_layer, "diffID")}
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_the_refusal_of_docker_is_told(rig: Rig, make: Callable[[], bytes], reason: str) -> None:
+    tar = make()
+    seal(rig.device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
+    status = rig.operator.unlock()
+    assert_refused(status, "ENGINE_REJECTED")
+    assert reason in str(status.error)
+    assert not rig.device.tar.exists()
+    assert not has_image(rig.engine, APP)
+
+
+def test_the_refusal_of_podman_is_told(device: Device, podman: Engine) -> None:
+    operator = device.start(podman.host)
+    for make, _ in REFUSED.values():
+        tar = make()
+        seal(device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
+        assert_refused(operator.unlock(), "ENGINE_REJECTED")
+        assert not device.tar.exists()
+        assert not has_image(podman, APP)

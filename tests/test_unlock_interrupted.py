@@ -1,0 +1,64 @@
+"""Unlocks during which the loader is told to stop."""
+
+from __future__ import annotations
+
+from tests.support.archives import Packed, tags_of_tests
+from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.unlocking import READY, Device, Operator
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+MIB = 1 << 20
+
+
+def audit_codes(operator: Operator) -> list[str | None]:
+    return [line["code"] for line in operator.loader.log_lines() if line.get("event") == "unlock"]
+
+
+def assert_engine_works(device: Device, docker: Engine) -> None:
+    """A new loader, on the disk that the interrupted one has left, finishes the work."""
+    assert device.start(docker.host).unlock() == READY
+
+
+def test_a_load_ends_at_its_next_piece(device: Device, wire: FaultyWire, docker: Engine, packed: Packed) -> None:
+    wire.slow_upload(pause_seconds=0.2)  # ten seconds and more for the whole tar
+    device.put(packed.path)
+    operator = device.start(wire.host)
+    operator.post()
+    operator.wait_for("loading_images")
+    assert operator.loader.stop() == 0
+    assert audit_codes(operator) == ["INTERRUPTED"]
+    assert not device.tar.exists()
+    wire.heal()
+    assert tags_of_tests(docker) == []
+    assert docker.client.images.list(filters={"dangling": True}) == []
+    assert_engine_works(device, docker)
+
+
+def test_an_engine_that_is_silent_does_not_keep_the_loader_from_ending(
+    device: Device, wire: FaultyWire, packed: Packed
+) -> None:
+    wire.hold_answer()
+    device.put(packed.path)
+    operator = device.start(wire.host)
+    operator.post()
+    wire.wait_until_held()
+    assert operator.loader.stop() == 0
+    assert audit_codes(operator) == ["INTERRUPTED"]
+    assert not device.tar.exists()
+
+
+def test_an_engine_that_takes_no_more_bytes_does_not_keep_the_loader_from_ending(
+    device: Device, wire: FaultyWire, docker: Engine, packed: Packed
+) -> None:
+    wire.hold_upload(after=MIB)
+    device.put(packed.path)
+    operator = device.start(wire.host)
+    operator.post()
+    wire.wait_until_held()
+    assert operator.loader.stop() == 0
+    assert audit_codes(operator) == ["INTERRUPTED"]
+    assert not device.tar.exists()
+    wire.heal()
+    assert tags_of_tests(docker) == []

@@ -1,0 +1,126 @@
+"""The one record of where an unlock stands."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from loader.unlock_state import AT_REST, ArchiveIdentity, UnlockRecord, UnlockState, _UnlockStateHolder
+
+ARCHIVE = ArchiveIdentity(device=1, inode=2, size=3, modified_ns=4)
+OTHER_ARCHIVE = ArchiveIdentity(device=1, inode=5, size=3, modified_ns=4)
+THREADS = 50
+ROUNDS = 1000
+WAIT_SECONDS = 30
+
+AT_WORK = sorted(set(UnlockState) - AT_REST)
+
+
+def test_the_states_are_these_seven_words() -> None:
+    assert [str(state) for state in UnlockState] == [
+        *("idle", "authenticating", "downloading_key", "decrypting", "loading_images", "ready", "error")
+    ]
+
+
+def test_a_new_holder_is_idle_and_knows_no_error() -> None:
+    holder = _UnlockStateHolder()
+    assert holder.get() == (UnlockState.IDLE, None)
+    assert holder.state is UnlockState.IDLE
+    assert holder.record() == UnlockRecord()
+
+
+def test_set_replaces_the_whole_record() -> None:
+    holder = _UnlockStateHolder()
+    holder.set(UnlockState.ERROR, "It failed.", code="INTERNAL")
+    assert holder.get() == (UnlockState.ERROR, "It failed.")
+    assert holder.record().code == "INTERNAL"
+    holder.set(UnlockState.READY, archive=ARCHIVE)
+    assert holder.get() == (UnlockState.READY, None)
+    assert holder.state is UnlockState.READY
+    assert holder.record() == UnlockRecord(UnlockState.READY, None, None, ARCHIVE)
+
+
+def test_a_start_keeps_the_prior_error_until_the_run_replaces_it() -> None:
+    holder = _UnlockStateHolder()
+    holder.set(UnlockState.ERROR, "It failed.", code="INTERNAL")
+    assert holder.try_start(ARCHIVE)
+    assert holder.record() == UnlockRecord(UnlockState.AUTHENTICATING, "It failed.", "INTERNAL", None)
+
+
+@pytest.mark.parametrize("state", sorted(AT_REST - {UnlockState.READY}))
+def test_a_run_starts_from_idle_and_from_error(state: UnlockState) -> None:
+    holder = _UnlockStateHolder()
+    holder.set(state)
+    assert holder.try_start(ARCHIVE)
+    assert holder.state is UnlockState.AUTHENTICATING
+
+
+@pytest.mark.parametrize("state", AT_WORK)
+def test_no_second_run_starts_beside_one_at_work(state: UnlockState) -> None:
+    holder = _UnlockStateHolder()
+    holder.set(state)
+    assert not holder.try_start(ARCHIVE)
+    assert holder.state is state
+
+
+def test_ready_refuses_the_archive_that_it_was_reached_for_and_no_other() -> None:
+    holder = _UnlockStateHolder()
+    holder.set(UnlockState.READY, archive=ARCHIVE)
+    assert not holder.try_start(ARCHIVE)
+    assert holder.state is UnlockState.READY
+    assert holder.try_start(OTHER_ARCHIVE)
+
+
+def test_an_archive_that_appears_after_ready_was_reached_without_one_is_unlocked() -> None:
+    holder = _UnlockStateHolder()
+    holder.set(UnlockState.READY)
+    assert holder.try_start(ARCHIVE)
+
+
+@pytest.fixture
+def hasty_interpreter() -> Iterator[None]:
+    """Threads change places as often as they can."""
+    normal = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(normal)
+
+
+@pytest.mark.usefixtures("hasty_interpreter")
+def test_of_many_threads_exactly_one_starts() -> None:
+    holders = [_UnlockStateHolder() for _ in range(ROUNDS)]
+    barrier = threading.Barrier(THREADS)
+
+    def start() -> list[bool]:
+        barrier.wait(WAIT_SECONDS)
+        return [holder.try_start(ARCHIVE) for holder in holders]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(start) for _ in range(THREADS)]
+        started = [sum(answers) for answers in zip(*(future.result(WAIT_SECONDS) for future in futures), strict=True)]
+    assert started == [1] * ROUNDS
+
+
+def test_state_and_error_of_a_reader_belong_together() -> None:
+    holder = _UnlockStateHolder()
+    texts = {UnlockState.ERROR: "It failed.", UnlockState.READY: None}
+    holder.set(UnlockState.READY)
+    done = threading.Event()
+
+    def write() -> None:
+        for _ in range(10_000):
+            for state, text in texts.items():
+                holder.set(state, text)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(holder.get())
+    writer.join(WAIT_SECONDS)
+    assert seen <= set(texts.items())
