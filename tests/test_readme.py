@@ -1,0 +1,91 @@
+"""The README's examples, run as they stand there but for the address."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartLoader
+from tests.support.engines import Engine
+from tests.support.images import image_id, import_image, remove_image
+from tests.support.processes import poll
+from tests.support.resource_api_server import ResourceApiServer
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ADDRESS = "http://127.0.0.1:8080"
+EMAIL, PASSWORD = "op@example.com", "correct horse"
+REFERENCE = "readme.example/app:1.4"
+
+
+def curl_lines() -> list[str]:
+    """The commands of the one block of shell examples."""
+    (block,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [str(line) for line in block.splitlines()]
+
+
+def run(line: str, directory: Path) -> str:
+    """What a command prints; it must succeed, and curl must see no error status."""
+    command = line.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
+    done = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (line, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_there_is_an_example_for_every_endpoint() -> None:
+    described = set(re.findall(r"^\| `(?:GET|POST) (/[a-z/]+)", README, re.MULTILINE))
+    shown = {re.sub(ADDRESS, "", line.split()[1]) for line in curl_lines()}
+    missing = {path for path in described if not any(example.startswith(path) for example in shown)}
+    assert missing <= {"/status"}
+
+
+@pytest.fixture
+def packed_image(docker_engine: Engine, device_dir: Path, resource_api: ResourceApiServer) -> str:
+    """An image in an archive on the device, and not in the engine any more; returns its ID."""
+    fragment = device_dir.parent / "fragment.key"
+    import_image(docker_engine, REFERENCE)
+    image = image_id(docker_engine, REFERENCE)
+    for arguments in (
+        ["key", "new", "-o", str(fragment)],
+        ["images", "pack", REFERENCE, "--key", str(fragment), "-o", str(device_dir / "images.enc")],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "loader", *arguments],
+            cwd=ROOT,
+            env={"DOCKER_HOST": docker_engine.host},
+            check=True,
+            capture_output=True,
+        )
+    remove_image(docker_engine, REFERENCE)
+    resource_api.set_fragment(fragment.read_bytes())
+    return image
+
+
+def test_the_examples_work_as_they_stand(
+    resource_api: ResourceApiServer,
+    docker_engine: Engine,
+    packed_image: str,
+    start_loader: StartLoader,
+    tmp_path: Path,
+) -> None:
+    resource_api.add_user(EMAIL, PASSWORD)
+    loader = start_loader(RESOURCE_API_URL=resource_api.url, DOCKER_HOST=docker_engine.host, API_VERSION="1.4")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "model.onnx").write_bytes(bytes(range(256)) * 20_000)
+    outputs = [run(line.replace(ADDRESS, loader.url), work) for line in curl_lines()]
+    assert (work / "loaded.onnx").read_bytes() == (work / "model.onnx").read_bytes()
+    assert json.loads(outputs[0]) == {"status": "healthy"}
+
+    def state() -> str:
+        return str(json.loads(run(f"curl {loader.url}/unlock/status", work))["state"])
+
+    poll(lambda: state() in ("ready", "error"), 30, "the unlock ends")
+    assert state() == "ready"
+    assert image_id(docker_engine, REFERENCE) == packed_image
+    remove_image(docker_engine, REFERENCE)
