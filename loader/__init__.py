@@ -6,13 +6,15 @@ from flask import Flask
 
 from loader import api_client
 from loader.docker_engine import DockerEngine
-from loader.resources import ResourceStore, open_remote_big
+from loader.model_cache import ModelCache
+from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unlock import remove_leftover
 from loader.web import auth, health, resources, unlock
 from loader.web.guard import register_guard
 from loader.web.replies import register_error_handlers
 from loader.web.request_ids import RequestIds
+from loader.web.transfers import TransferSlots
 
 
 def create_app(settings: Settings) -> Flask:
@@ -20,14 +22,16 @@ def create_app(settings: Settings) -> Flask:
     remove_leftover(settings)
     api_client.configure(settings)
     engine = DockerEngine(settings.engine_timeout)
-    store = ResourceStore(settings.model_cache_dir, open_remote_big)
+    cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes)
+    cache.remove_leftovers()
+    store = ResourceStore(settings.model_cache_dir, cache)
 
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
-    app.register_blueprint(health.blueprint(settings))
+    app.register_blueprint(health.blueprint(settings, cache))
     app.register_blueprint(auth.blueprint())
-    app.register_blueprint(resources.blueprint(store))
+    app.register_blueprint(resources.blueprint(store, TransferSlots(settings.max_transfers)))
     app.register_blueprint(unlock.blueprint(settings, engine))
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
     return app

@@ -24,6 +24,7 @@
     │   ├── KeyMismatch             intact as far as known, but made for another key fragment
     │   └── VersionMismatch         it holds no image of the expected version
     └── DeviceFault                 this device
+        ├── Busy                    all transfer slots are taken
         ├── EngineUnavailable       no Docker engine answers
         ├── EngineRejected          the engine refused the images
         ├── EngineStalled           the engine fell silent in the middle of a load
@@ -148,6 +149,17 @@ class DeviceFault(LoaderError):
     """This device is at fault."""
 
 
+class Busy(DeviceFault):
+    """`retry_after` is in seconds."""
+
+    code = "BUSY"
+    retryable = True
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class EngineUnavailable(DeviceFault):
     code = "ENGINE_UNAVAILABLE"
     retryable = True
@@ -182,4 +194,11 @@ class Interrupted(DeviceFault):
 
 
 class CorruptCiphertext(Exception):
-    """Bytes that are not what was sealed: a wrong key, wrong associated data, a changed, cut, moved or added byte."""
+    """Bytes that are not what was sealed: a wrong key, wrong associated data, a changed, cut, moved or added byte.
+
+    `segment` is the number of the one that does not authenticate, None if the damage is not to one segment's bytes.
+    """
+
+    def __init__(self, detail: str, segment: int | None = None) -> None:
+        super().__init__(detail)
+        self.segment = segment

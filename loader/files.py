@@ -52,12 +52,13 @@ def storage(path: Path, needed: int) -> Iterator[None]:
 
 def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = _free_bytes(path if path.is_dir() else path.parent)
+        free = free_bytes(path if path.is_dir() else path.parent)
         return DiskSpace(f"The disk is full: {path} needs {needed} bytes, {free} bytes are free.")
     return StorageError(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
 
 
-def _free_bytes(directory: Path) -> int:
+def free_bytes(directory: Path) -> int:
+    """Bytes that may still be written to the disk that holds `directory`."""
     usage = os.statvfs(directory)
     return usage.f_bavail * usage.f_frsize
 

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from loader.api_client import get_api_client
+from loader.api_client.client import ObjectStream
 from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
 from loader.errors import CorruptCiphertext, NotLoggedIn, ResourceCorrupt
-from loader.files import FilePieces, make_private_directory, storage
+from loader.files import FilePieces, storage
+from loader.model_cache import ModelCache
+from loader.model_cache.reader import CacheReader
 
 log = logging.getLogger(__name__)
-
-
-class BigSource(Protocol):
-    """A big part being read, whether it comes from the API or from anywhere else."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None: ...
-
-    def close(self) -> None: ...
-
-
-OpenBig = Callable[[ResourceName, BigPart], BigSource]
-
-
-def open_remote_big(name: ResourceName, part: BigPart) -> BigSource:
-    """The big part, streamed from the API or from where it redirects to."""
-    return get_api_client().open_object(name.big(part.sha256))
 
 
 class UploadForm(Protocol):
@@ -53,17 +39,23 @@ class UploadForm(Protocol):
 class Plaintext:
     """A resource being read: an iterator over its plaintext in pieces of at most 1 MiB. `size` is in bytes.
 
-    The first segment has verified when this exists, so that what can go wrong early does so before an answer begins.
-    Raises ResourceCorrupt, or what the source raises. `close` ends the transfer, finished or not.
+    The first segment has verified when this exists, so that what can go wrong early does so before an answer begins. A
+    segment that does not verify is fetched anew, once. Raises ResourceCorrupt, or what the source raises. `close` gives
+    the source back, finished or not.
     """
 
-    def __init__(self, name: ResourceName, small: SmallPart, big: BigSource | None) -> None:
+    def __init__(
+        self, name: ResourceName, small: SmallPart, big: CacheReader | None, on_corrupt: Callable[[], None]
+    ) -> None:
+        """`on_corrupt` is called when damage stays after the repair."""
         self._name = name
+        self._on_corrupt = on_corrupt
+        self._small = small
         self._big = big
         self._segments = small.decrypt(name, big)
-        self.size = self._segments.plaintext_size
+        self.size = small.size
         self.sent = 0
-        self._first: bytes | None = bytes(next(self._segments))
+        self._first: bytes | None = self._read()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -71,10 +63,7 @@ class Plaintext:
     def __next__(self) -> bytes:
         piece, self._first = self._first, None
         if piece is None:
-            try:
-                piece = bytes(next(self._segments))
-            except CorruptCiphertext as exc:
-                raise _corrupt(self._name, exc) from exc
+            piece = self._read()
         self.sent += len(piece)
         return piece
 
@@ -82,55 +71,99 @@ class Plaintext:
         if self._big is not None:
             self._big.close()
 
+    def _read(self) -> bytes:
+        try:
+            return bytes(next(self._segments))
+        except CorruptCiphertext as damage:
+            try:
+                return self._read_repaired(damage)
+            except CorruptCiphertext as exc:
+                self._on_corrupt()
+                raise ResourceCorrupt(f"{self._name.path} is damaged where it is stored: {exc}.") from exc
+
+    def _read_repaired(self, damage: CorruptCiphertext) -> bytes:
+        if damage.segment is None or self._big is None:
+            raise damage
+        begin, end = self._small.big_range(damage.segment)
+        log.warning("%s: %s, fetching %d bytes anew", self._name.path, damage, end - begin)
+        self._big.repair(begin, end)
+        self._segments = self._small.decrypt(self._name, self._big, damage.segment)
+        return bytes(next(self._segments))
+
 
 class ResourceStore:
     """Loads and stores resources. `work_dir` holds what an upload must put on disk, which is ciphertext only."""
 
-    def __init__(self, work_dir: Path, open_big: OpenBig) -> None:
+    def __init__(self, work_dir: Path, cache: ModelCache) -> None:
         self._work_dir = work_dir
-        self._open_big = open_big
+        self._cache = cache
+        # Digests of big parts that were cut because they stayed damaged.
+        self._distrusted: set[str] = set()
 
     def load(self, name: ResourceName) -> Plaintext:
-        """The resource, its first segment verified; what fails to authenticate is fetched once more.
+        """The resource, its first segment verified.
 
-        Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt and the faults of the API.
+        What does not authenticate is fetched anew and then read to its end before this returns; so is what has failed
+        in the middle of an earlier load. Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt, DiskSpace, StorageError
+        and the faults of the API.
         """
         try:
-            return self._open(name)
-        except CorruptCiphertext as exc:
-            log.warning("%s did not authenticate (%s), fetching it once more", name.path, exc)
-        try:
-            return self._open(name)
-        except CorruptCiphertext as exc:
-            raise _corrupt(name, exc) from exc
+            small = self._small_part(name)
+            if small.big is None or small.big.sha256 not in self._distrusted:
+                return self._plaintext(name, small)
+        except ResourceCorrupt as exc:
+            log.warning("%s It is fetched once more.", exc)
+        small = self._small_part(name)
+        if small.big is not None:
+            self._cache.discard(small.big.sha256)
+            self._prove(name, small)
+            self._distrusted.discard(small.big.sha256)
+        return self._plaintext(name, small)
 
     def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
         """Encrypt the file of `form` as it comes, split it and upload both parts; its name and size in bytes.
 
-        Nothing is uploaded unless the whole form was read. Raises NotLoggedIn, DiskSpace, StorageError, what `form`
-        raises and the faults of the API.
+        Nothing is uploaded unless the whole form was read. The big part stays in the cache. Raises NotLoggedIn,
+        DiskSpace, StorageError, what `form` raises and the faults of the API.
         """
         if not get_api_client().authenticated:
             raise NotLoggedIn("Nobody has logged in since the loader was started.")
-        with ExitStack() as closing:
+        with self._cache.upload(form.length) as big_file:
             with storage(self._work_dir, form.length):
-                make_private_directory(self._work_dir)
-                # Without a name, so that nothing is left behind, even after `kill -9`.
-                big_file = closing.enter_context(tempfile.TemporaryFile(dir=self._work_dir))
                 name, small = self._seal(filename, form, big_file)
                 big_file.flush()
             self._publish(name, small, big_file)
+            if small.big is not None:
+                self._cache.adopt(big_file, small.big)
         return name, small.size
 
-    def _open(self, name: ResourceName) -> Plaintext:
-        small = SmallPart.from_bytes(get_api_client().small_object(name.small))
-        big = self._open_big(name, small.big) if small.big is not None else None
+    def _small_part(self, name: ResourceName) -> SmallPart:
         try:
-            return Plaintext(name, small, big)
+            return SmallPart.from_bytes(get_api_client().small_object(name.small))
+        except CorruptCiphertext as exc:
+            raise ResourceCorrupt(f"The small part of {name.path} is damaged: it {exc}.") from exc
+
+    def _plaintext(self, name: ResourceName, small: SmallPart) -> Plaintext:
+        if small.big is None:
+            return Plaintext(name, small, None, lambda: None)
+        part = small.big
+        big = self._open_big(name, part)
+        try:
+            return Plaintext(name, small, big, lambda: self._distrusted.add(part.sha256))
         except BaseException:
-            if big is not None:
-                big.close()
+            big.close()
             raise
+
+    def _open_big(self, name: ResourceName, part: BigPart) -> CacheReader:
+        def fetch(begin: int, end: int | None, etag: str | None) -> ObjectStream:
+            return get_api_client().open_object(name.big(part.sha256), begin, end, etag)
+
+        return self._cache.open(part, name.path, fetch)
+
+    def _prove(self, name: ResourceName, small: SmallPart) -> None:
+        with closing(self._plaintext(name, small)) as plaintext:
+            for _ in plaintext:
+                pass
 
     def _seal(self, filename: str, form: UploadForm, big_file: BinaryIO) -> tuple[ResourceName, SmallPart]:
         folder = form.folder_if_first()
@@ -142,6 +175,7 @@ class ResourceStore:
         # The folder is part of what the ciphertext is bound to: until it is known, the file waits in sealed form.
         with SealedSpool(self._work_dir, form.file_pieces()) as spool:
             name = ResourceName(form.folder_at_end(), filename)
+            self._cache.make_disk_room(spool.size)
             return name, seal_resource(spool.read(), name, big_file)
 
     def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO) -> None:
@@ -149,7 +183,3 @@ class ResourceStore:
         if small.big is not None:
             get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir))
         get_api_client().put_object(name.small, small.to_bytes())
-
-
-def _corrupt(name: ResourceName, exc: CorruptCiphertext) -> ResourceCorrupt:
-    return ResourceCorrupt(f"{name.path} is damaged where it is stored: {exc}.")

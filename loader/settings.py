@@ -57,6 +57,12 @@ def _positive_int(value: str) -> int:
     return int(value)
 
 
+def _byte_count(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", value):
+        raise ValueError("must be a number of bytes")
+    return int(value)
+
+
 def _bind(value: str) -> str:
     if value.startswith("unix:") and len(value) > len("unix:"):
         return value
@@ -104,6 +110,13 @@ VARIABLES = (
         "where encrypted parts of models and the remembered manifest lie",
     ),
     Variable(
+        "MODEL_CACHE_MAX_BYTES",
+        "model_cache_max_bytes",
+        "0",
+        _byte_count,
+        "limit of the encrypted parts there, in bytes; 0 means none. Least recently used ones go first",
+    ),
+    Variable(
         "EXPECTED_IMAGES",
         "expected_images",
         "",
@@ -112,6 +125,7 @@ VARIABLES = (
     ),
     Variable("LOADER_BIND", "bind", "127.0.0.1:8080", _bind, "address, or `unix:` and a path, to listen on"),
     Variable("LOADER_THREADS", "threads", "32", _positive_int, "threads that answer requests"),
+    Variable("MAX_TRANSFERS", "max_transfers", "8", _positive_int, "loads and uploads at a time; more get BUSY"),
     Variable(
         "TRUSTED_HOSTS",
         "trusted_hosts",
@@ -141,9 +155,11 @@ class Settings:
     images_path: Path
     api_version: str
     model_cache_dir: Path
+    model_cache_max_bytes: int
     expected_images: tuple[str, ...]
     bind: str
     threads: int
+    max_transfers: int
     trusted_hosts: tuple[str, ...]
     resource_api_ca_bundle: str | None
     api_connect_timeout: int

@@ -10,12 +10,13 @@ import pytest
 from loader import api_client
 from loader.crypto.resource_parts import ResourceName
 from loader.errors import ApiUnreachable, BodyTruncated, NotLoggedIn, ResourceCorrupt, ResourceNotFound, StorageError
-from loader.resources import Plaintext, ResourceStore, open_remote_big
+from loader.model_cache import ModelCache
+from loader.resources import Plaintext, ResourceStore
 from loader.settings import Settings
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
-from tests.support.sealed_objects import BOUNDARY_SIZES, damaged, seal
+from tests.support.sealed_objects import BOUNDARY_SIZES, damaged, debris, seal
 
 MIB = 1 << 20
 NAME = ResourceName("m", "x")
@@ -64,7 +65,7 @@ def logged_in(api: FaultyApi) -> FaultyApi:
 @pytest.fixture
 def store(tmp_path: Path) -> ResourceStore:
     """Its directory does not exist yet."""
-    return ResourceStore(tmp_path / "models", open_remote_big)
+    return ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0))
 
 
 def whole(plaintext: Plaintext) -> bytes:
@@ -86,7 +87,7 @@ def test_what_was_stored_is_loaded(store: ResourceStore, tmp_path: Path, size: i
     assert (plaintext.size, plaintext.sent) == (len(content), 0)
     assert whole(plaintext) == content
     assert plaintext.sent == len(content)
-    assert [*(tmp_path / "models").iterdir()] == []
+    assert debris(tmp_path / "models") == []
     assert (tmp_path / "models").stat().st_mode & 0o777 == 0o700
 
 
@@ -106,12 +107,12 @@ def test_nothing_is_uploaded_of_a_form_that_breaks(
     with pytest.raises(BodyTruncated):
         store.store("x", Form("m", [CONTENT], file_first=file_first, broken=True))
     assert logged_in.requests("PUT") == []
-    assert [*(tmp_path / "models").iterdir()] == []
+    assert debris(tmp_path / "models") == []
 
 
 def test_directory_that_cannot_be_made_is_a_storage_error(logged_in: FaultyApi, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    store = ResourceStore(tmp_path / "file" / "models", open_remote_big)
+    store = ResourceStore(tmp_path / "file" / "models", ModelCache(tmp_path / "file" / "models", 0))
     with pytest.raises(StorageError, match="file/models"):
         store.store("x", Form("m", [b"content"]))
     assert logged_in.requests("PUT") == []
@@ -138,7 +139,8 @@ def test_damage_is_fetched_once_more_and_no_further(
     else:
         with pytest.raises(ResourceCorrupt, match="m/x"):
             store.load(NAME)
-    assert len(logged_in.requests("GET", path)) == 2
+    # A damaged segment is fetched by itself first, and the whole part after that.
+    assert 2 <= len(logged_in.requests("GET", path)) <= (2 if failing == "small" else 4)
     poll(lambda: logged_in.open_connections == 0, 5, "both downloads are closed")
 
 

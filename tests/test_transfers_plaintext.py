@@ -49,9 +49,13 @@ def plaintext_on_disk(site: Site, since: float) -> list[Path]:
 
 
 def sealed_bytes(site: Site) -> int:
-    """The size of all files without a name that the loader has open."""
-    nameless = [path for path in open_files(site.loader.worker_pid) if "(deleted)" in str(path.readlink())]
-    return sum(path.stat().st_size for path in nameless)
+    """The size of all temporary files that the loader has open."""
+    temporary = [path for path in open_files(site.loader.worker_pid) if is_temporary(str(path.readlink()))]
+    return sum(path.stat().st_size for path in temporary)
+
+
+def is_temporary(name: str) -> bool:
+    return "(deleted)" in name or "/.upload-" in name
 
 
 @pytest.mark.parametrize("file_first", [False, True], ids=["folder first", "file first"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,22 @@ class _Login:
     email: str
     password: str = field(repr=False)
     token: str = field(repr=False)
+
+
+class ObjectStream:
+    """An object's bytes from offset `begin` on. `total` is the size of the whole, `etag` names the version; either is
+    None where the API does not say. Close it."""
+
+    def __init__(self, answer: Answer) -> None:
+        """Raises ApiProtocol for a range that says nothing of itself."""
+        self.etag = answer.headers.get("ETag")
+        if answer.status == 200:
+            length = answer.headers.get("Content-Length", "")
+            self.begin, self.total = 0, int(length) if length.isdecimal() else None
+        else:
+            self.begin, self.total = _content_range(answer)
+        self.readinto = answer.readinto
+        self.close = answer.close
 
 
 class ApiClient:
@@ -57,22 +74,38 @@ class ApiClient:
 
     def small_object(self, path: str) -> bytes:
         """The whole small object at `path`; raises ResourceNotFound."""
-        return self.open_object(path).read_all(SMALL_MAX_SIZE)
+        return self._get(path, {}).read_all(SMALL_MAX_SIZE)
 
-    def open_object(self, path: str) -> Answer:
-        """The object at `path` as a stream, which the caller closes; raises ResourceNotFound."""
-        url_path = "/resources/" + quote(path)
-        answer = self._authorized(lambda token: self._transport.send("GET", url_path, token=token))
-        if answer.status == 404:
+    def open_object(self, path: str, begin: int = 0, end: int | None = None, etag: str | None = None) -> ObjectStream:
+        """The object at `path` as a stream, which the caller closes; raises ResourceNotFound.
+
+        It goes from `begin` to `end`, None being the last byte. It begins at 0 if the object is not of the version
+        `etag` any more or ranges are not served.
+        """
+        ranged = begin > 0 or end is not None
+        headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
+        if ranged and etag:
+            headers["If-Range"] = etag
+        answer = self._get(path, headers, (200, 206, 416) if ranged else (200,))
+        if answer.status == 416:
+            # It has become shorter than what is here already, so it is another one.
             answer.close()
-            raise ResourceNotFound(f"The resource API has no {path}.")
-        return _successful(answer, (200,))
+            answer = self._get(path, {})
+        return ObjectStream(answer)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
         """Store `body` at `path`, as a whole or not at all."""
         url_path = "/resources/" + quote(path)
         answer = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
         _successful(answer, (200, 201, 204)).close()
+
+    def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Answer:
+        url_path = "/resources/" + quote(path)
+        answer = self._authorized(lambda token: self._transport.send("GET", url_path, token=token, headers=headers))
+        if answer.status == 404:
+            answer.close()
+            raise ResourceNotFound(f"The resource API has no {path}.")
+        return _successful(answer, expected)
 
     def _log_in(self, email: str, password: str) -> _Login:
         answer = self._transport.send("POST", "/login", json={"email": email, "password": password})
@@ -127,6 +160,15 @@ def _successful(answer: Answer, expected: tuple[int, ...]) -> Answer:
     if answer.status >= 400:
         raise ApiError(f"The resource API answered with status {answer.status}.")
     raise ApiProtocol(f"The resource API answered with status {answer.status} where that has no meaning.")
+
+
+def _content_range(answer: Answer) -> tuple[int, int | None]:
+    """Begin and size of the whole (RFC 9110, section 14.4)."""
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    if match is None:
+        answer.close()
+        raise ApiProtocol("The resource API answered with a range without saying which.")
+    return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

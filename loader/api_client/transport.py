@@ -45,9 +45,12 @@ class Answer(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         """Fill the begin of `buffer`; 0 at the end. A body that is cut or stalls raises ApiUnreachable."""
         try:
-            return int(self._response.raw.readinto(buffer))
+            # What has come, not what fits: a link that stalls must not take along what it has delivered.
+            piece = self._response.raw.read1(len(buffer))
         except FOREIGN_ERRORS as exc:
             raise unreachable(exc) from exc
+        buffer[: len(piece)] = piece
+        return len(piece)
 
     def read_all(self, limit: int) -> bytes:
         """The whole body, which must not exceed `limit` bytes, and close; a longer one raises ApiProtocol."""
@@ -78,19 +81,26 @@ class Transport:
         self._threads = threading.local()
 
     def send(
-        self, method: str, path: str, *, token: str | None = None, json: Any = None, body: Body | bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+        json: Any = None,
+        body: Body | bytes | None = None,
     ) -> Answer:
         """The final answer, whatever its status; raises ApiUnreachable, and ApiProtocol for a redirect out of contract.
 
         `path` begins with a slash and is already quoted.
         """
         url = self._base_url + path
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
         for _ in range(1 + MAX_REDIRECTS):
-            answer = self._send_once(method, url, headers, json, body)
+            answer = self._send_once(method, url, bearer | (headers or {}), json, body)
             if not 300 <= answer.status < 400:
                 return answer
-            url, headers = self._redirected(method, url, answer), {}
+            url, bearer = self._redirected(method, url, answer), {}
         raise ApiProtocol(f"The resource API redirected more than {MAX_REDIRECTS} times.")
 
     def _send_once(

@@ -16,12 +16,21 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from Crypto.Random import get_random_bytes
 
 from loader.crypto.json_header import JSON_MAX_SIZE, exactly, is_size, read_header, require, write_header
-from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, ciphertext_size, encrypt, plaintext_size
+from loader.crypto.streaming_aead import (
+    HEADER_SIZE,
+    SEGMENT_SIZE,
+    Buffer,
+    DecryptingReader,
+    Source,
+    ciphertext_size,
+    encrypt,
+    plaintext_size,
+)
 from loader.errors import CorruptCiphertext
 
 MAGIC = b"AZSMALL1"
@@ -62,6 +71,12 @@ class BigPart:
     sha256: str
 
 
+class SeekableSource(Source, Protocol):
+    """A source that can go to an offset from its begin."""
+
+    def seek(self, offset: int, /) -> int: ...
+
+
 @dataclass(frozen=True)
 class SmallPart:
     """The small object, parsed. `size` is that of the plaintext in bytes; `big` is None if the head is all."""
@@ -90,10 +105,25 @@ class SmallPart:
             raise CorruptCiphertext("its parts do not add up to its size")
         return part
 
-    def decrypt(self, name: ResourceName, big: Source | None) -> DecryptingReader:
-        """The plaintext of the resource; `big` is a source of the big object, None if there is none."""
-        ciphertext = _HeadThenBig(self.head, big)
-        return DecryptingReader(ciphertext, ciphertext_size(self.size), self.key, name.path.encode())
+    def decrypt(self, name: ResourceName, big: SeekableSource | None, first_segment: int = 0) -> DecryptingReader:
+        """The plaintext from a segment on; `big` is a source of the big object, None if there is none."""
+        begin = first_segment * SEGMENT_SIZE
+        if big is not None:
+            big.seek(max(0, begin - len(self.head)))
+        return DecryptingReader(
+            _HeadThenBig(self.head[begin:], big),
+            ciphertext_size(self.size),
+            self.key,
+            name.path.encode(),
+            header=self.head[:HEADER_SIZE] if first_segment else None,
+            first_segment=first_segment,
+        )
+
+    def big_range(self, segment: int) -> tuple[int, int]:
+        """Where in the big object the bytes of a segment lie: begin and end, equal if it has none of them."""
+        begin = max(segment * SEGMENT_SIZE - HEAD_SIZE, 0)
+        end = min((segment + 1) * SEGMENT_SIZE, ciphertext_size(self.size)) - HEAD_SIZE
+        return begin, max(begin, end)
 
 
 def _parse_key(value: Any) -> bytes:
@@ -117,24 +147,20 @@ def _parse_big(value: Any) -> BigPart | None:
     return BigPart(size, sha256)
 
 
-class _HeadThenBig(io.RawIOBase):
+class _HeadThenBig:
     """The ciphertext put together again."""
 
     def __init__(self, head: bytes, big: Source | None) -> None:
         self._head = memoryview(head)
         self._big = big
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer)
+    def readinto(self, buffer: memoryview, /) -> int | None:
         if self._head:
-            count = min(len(view), len(self._head))
-            view[:count] = self._head[:count]
+            count = min(len(buffer), len(self._head))
+            buffer[:count] = self._head[:count]
             self._head = self._head[count:]
             return count
-        return (self._big.readinto(view) or 0) if self._big is not None else 0
+        return self._big.readinto(buffer) if self._big is not None else 0
 
 
 def seal_resource(plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO) -> SmallPart:

@@ -95,7 +95,7 @@ class SegmentCipher:
             self._gcm(number, last).decrypt_and_verify(text, tag, output=text)
         except ValueError:
             text[:] = bytes(len(text))
-            raise CorruptCiphertext(f"segment {number} does not authenticate") from None
+            raise CorruptCiphertext(f"segment {number} does not authenticate", number) from None
         return text
 
     def _gcm(self, number: int, last: bool):  # type: ignore[no-untyped-def]  # the package keeps its mode classes private
@@ -154,8 +154,20 @@ class DecryptingReader:
     again. Raises CorruptCiphertext, or whatever `source` raises. `source` stays the caller's to close.
     """
 
-    def __init__(self, source: Source, size: int, key_material: bytes, associated_data: bytes) -> None:
-        """`size` is that of the ciphertext in bytes, header included; nothing is read yet."""
+    def __init__(
+        self,
+        source: Source,
+        size: int,
+        key_material: bytes,
+        associated_data: bytes,
+        *,
+        header: bytes | None = None,
+        first_segment: int = 0,
+    ) -> None:
+        """`size` is that of the ciphertext in bytes, header included; nothing is read yet.
+
+        To begin at a later segment, give its number and the `header`: `source` then stands at that segment.
+        """
         self.plaintext_size = plaintext_size(size)
         self._source = source
         self._size = size
@@ -163,10 +175,10 @@ class DecryptingReader:
         self._derive = functools.partial(
             SegmentCipher.derive, key_material=key_material, associated_data=associated_data
         )
+        self._header = header
         self._cipher: SegmentCipher | None = None
         self._buffers = _Ring()
-        self._read = 0
-        self._released = 0
+        self._first = self._read = self._released = first_segment
         self._pending: deque[Future[memoryview]] = deque()
         self._failure: BaseException | None = None
 
@@ -189,7 +201,7 @@ class DecryptingReader:
 
     def _read_ahead(self) -> None:
         # The window opens one segment at a time, so that a slow source delivers its first segment at once.
-        window = min(self._released + 1, READ_AHEAD)
+        window = min(self._released - self._first + 1, READ_AHEAD)
         while len(self._pending) < window and self._read < self._segments:
             number, last = self._read, self._read == self._segments - 1
             try:
@@ -199,11 +211,12 @@ class DecryptingReader:
                 self._read = self._segments
                 return
             self._read += 1
-            self._pending.append(_start(cipher.open, number, last, segment, alone=number == 0))
+            self._pending.append(_start(cipher.open, number, last, segment, alone=number == self._first))
 
     def _read_segment(self, number: int, last: bool) -> tuple[SegmentCipher, memoryview]:
         if self._cipher is None:
-            self._cipher = self._derive(bytes(self._read_exactly(memoryview(bytearray(HEADER_SIZE)))))
+            header = self._header or bytes(self._read_exactly(memoryview(bytearray(HEADER_SIZE))))
+            self._cipher = self._derive(header)
         begin = max(number * SEGMENT_SIZE, HEADER_SIZE)
         end = min((number + 1) * SEGMENT_SIZE, self._size)
         segment = self._read_exactly(self._buffers[number][: end - begin])

@@ -8,6 +8,7 @@ from flask import Flask, request
 
 from loader.errors import CrossOrigin, UntrustedHost
 
+CLIENT_SILENCE_SECONDS = 60.0
 # A load balancer's probe sends an address, or no Host at all.
 LIVENESS_PATH = "/health"
 
@@ -18,10 +19,18 @@ def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
 
     @app.before_request
     def _guard() -> None:
+        _limit_silence()
         if request.path != LIVENESS_PATH and _host_name(request.headers.get("Host", "")) not in trusted:
             raise UntrustedHost("This host name is not one that the loader answers to.")
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             _refuse_other_origins()
+
+
+def _limit_silence() -> None:
+    """Cut a client that neither sends nor takes for a while. Of the servers only gunicorn shows its socket."""
+    client = request.environ.get("gunicorn.socket")
+    if client is not None:
+        client.settimeout(CLIENT_SILENCE_SECONDS)
 
 
 def _refuse_other_origins() -> None:

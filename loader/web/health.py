@@ -5,11 +5,12 @@ from __future__ import annotations
 from flask import Blueprint
 
 from loader import api_client
+from loader.model_cache import ModelCache
 from loader.settings import Settings
 from loader.web.schemas import HealthResponse, StatusResponse
 
 
-def blueprint(settings: Settings) -> Blueprint:
+def blueprint(settings: Settings, cache: ModelCache) -> Blueprint:
     """The routes."""
     routes = Blueprint("health", __name__)
 
@@ -20,11 +21,12 @@ def blueprint(settings: Settings) -> Blueprint:
 
     @routes.get("/status")
     def status() -> dict[str, object]:
-        """Whether somebody has logged in, and where parts of models lie."""
+        """Whether somebody has logged in, and what the cache holds and fetches."""
         fields = {
             "status": "healthy",
             "authenticated": api_client.authenticated(),
             "modelCacheDir": str(settings.model_cache_dir),
+            "cache": cache.status(),
         }
         return dict(StatusResponse().dump(fields))
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from loader.errors import LoaderError, ValidationFailed
+from loader.errors import Busy, LoaderError, ValidationFailed
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ STATUS_BY_CODE = {
     "API_PROTOCOL": 502,
     "RESOURCE_CORRUPT": 502,
     "API_UNREACHABLE": 503,
+    "BUSY": 503,
     "ENGINE_UNAVAILABLE": 503,
     "DISK_SPACE": 507,
     "STORAGE_ERROR": 500,
@@ -80,7 +81,10 @@ def register_error_handlers(app: Flask) -> None:
 def _loader_problem(error: LoaderError) -> Response:
     _drain()
     fields = {"errors": error.errors} if isinstance(error, ValidationFailed) else {}
-    return problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
+    reply = problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
+    if isinstance(error, Busy):
+        reply.headers["Retry-After"] = str(error.retry_after)
+    return reply
 
 
 def _http_problem(error: HTTPException) -> Response:

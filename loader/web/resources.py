@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 from flask import Blueprint, Response
 from marshmallow import ValidationError
@@ -14,30 +15,34 @@ from loader.resources import Plaintext, ResourceStore
 from loader.web.audited import Audit, failures_audited
 from loader.web.bodies import invalid, json_body
 from loader.web.schemas import LoadRequest, check_name
+from loader.web.transfers import TransferSlots
 from loader.web.upload_form import StreamedForm
 
 log = logging.getLogger(__name__)
 
 
-def blueprint(store: ResourceStore) -> Blueprint:
+def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
     """The routes."""
     routes = Blueprint("resources", __name__)
 
     @routes.post("/load/<filename>")
     def load(filename: str) -> Response:
         """The plaintext of a resource, streamed."""
-        with failures_audited("load", filename) as audit:
+        with failures_audited("load", filename) as audit, ExitStack() as on_failure:
+            on_failure.callback(give_back := slots.take())
             _check_path(filename)
             body = json_body(LoadRequest(filename))
             name = ResourceName(body["folder"], filename)
             audit.file = name.path
-            plaintext = store.load(name)
-        return _streamed(plaintext, audit)
+            response = _streamed(_PlaintextBody(store.load(name), audit, give_back))
+            on_failure.pop_all()
+        return response
 
     @routes.post("/upload/<filename>")
     def upload(filename: str) -> dict[str, str]:
         """Take a resource, encrypted as it comes in."""
-        with failures_audited("upload", filename) as audit:
+        with failures_audited("upload", filename) as audit, ExitStack() as afterwards:
+            afterwards.callback(slots.take())
             _check_path(filename)
             name, audit.size = store.store(filename, StreamedForm())
             audit.file = name.path
@@ -54,9 +59,9 @@ def _check_path(filename: str) -> None:
         raise invalid({"filename": list(exc.messages)}) from None
 
 
-def _streamed(plaintext: Plaintext, audit: Audit) -> Response:
-    response = Response(_PlaintextBody(plaintext, audit), mimetype="application/octet-stream")
-    response.content_length = plaintext.size
+def _streamed(body: _PlaintextBody) -> Response:
+    response = Response(body, mimetype="application/octet-stream")
+    response.content_length = body.size
     # Plaintext must not be kept on the way: by a proxy's buffer file, or by a cache.
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
@@ -64,14 +69,16 @@ def _streamed(plaintext: Plaintext, audit: Audit) -> Response:
 
 
 class _PlaintextBody:
-    """A response body that closes its resource and writes its audit line, however the transfer ends.
+    """A response body that gives back its resource and its slot and writes its audit line, however the transfer ends.
 
     A failure leaves as an exception: the server then cuts the connection, and no client takes the part for the whole.
     """
 
-    def __init__(self, plaintext: Plaintext, audit: Audit) -> None:
+    def __init__(self, plaintext: Plaintext, audit: Audit, give_back: Callable[[], None]) -> None:
+        self.size = plaintext.size
         self._plaintext = plaintext
         self._audit = audit
+        self._give_back = give_back
         self._failure: str | None = None
         self._closed = False
 
@@ -94,6 +101,7 @@ class _PlaintextBody:
             return
         self._closed = True
         self._plaintext.close()
+        self._give_back()
         self._audit.size = self._plaintext.sent
         if self._failure is not None:
             self._audit.write("cut", self._failure)

@@ -65,9 +65,27 @@ class HealthResponse(Schema):
     status = fields.String(required=True)
 
 
+class DownloadStatus(Schema):
+    """One big part on its way here: bytes, and bytes a second."""
+
+    filename = fields.String(required=True)
+    bytes_done = fields.Integer(required=True)
+    bytes_total = fields.Integer(required=True)
+    rate = fields.Integer(required=True)
+
+
+class CacheStatus(Schema):
+    """Whole big parts on the disk, their bytes together, and those on their way."""
+
+    entries = fields.Integer(required=True)
+    bytes = fields.Integer(required=True)
+    downloads = fields.List(fields.Nested(DownloadStatus), required=True)
+
+
 class StatusResponse(Schema):
-    """Whether somebody has logged in, and where parts of models lie."""
+    """Whether somebody has logged in, where parts of models lie, and what the cache holds and fetches."""
 
     status = fields.String(required=True)
     authenticated = fields.Boolean(required=True)
     modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire
+    cache = fields.Nested(CacheStatus, required=True)

@@ -11,11 +11,16 @@ class ShortSource(io.RawIOBase):
     """Delivers fewer bytes than asked for: at most the next of `steps` (repeated for ever) at a time."""
 
     def __init__(self, data: bytes, steps: Iterable[int]) -> None:
-        self._data = memoryview(data)
+        self._whole = self._data = memoryview(data)
         self._steps = itertools.cycle(steps)
 
     def readable(self) -> bool:
         return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        assert whence == io.SEEK_SET
+        self._data = self._whole[offset:]
+        return offset
 
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # narrower, as the reader calls it
         count = min(len(buffer), next(self._steps), len(self._data))

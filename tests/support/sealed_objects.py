@@ -1,9 +1,11 @@
-"""Resources as an API stores them, made without a loader."""
+"""Resources as an API stores them, made without a loader, and as a device keeps them."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 from loader.crypto.resource_parts import ResourceName, SmallPart, seal_resource
 from loader.crypto.streaming_aead import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
@@ -55,3 +57,12 @@ def damaged(data: bytes, position: int) -> bytes:
     changed = bytearray(data)
     changed[position] ^= 1
     return bytes(changed)
+
+
+def debris(models: Path) -> list[str]:
+    """What lies in a cache directory beside whole big parts under their own digests."""
+    return [
+        path.name
+        for path in sorted(models.iterdir())
+        if path.suffix != ".big" or hashlib.sha256(path.read_bytes()).hexdigest() != path.stem
+    ]

@@ -44,10 +44,15 @@ def test_health_asks_nobody(site: Site) -> None:
     assert site.api.requests() == []
 
 
+def cached_bytes(running: Device) -> int:
+    return sum(path.stat().st_size for path in running.models.glob("*.big"))
+
+
 def test_status_tells_whether_somebody_has_logged_in(lonely: Device, site: Site) -> None:
     for running, authenticated in ((lonely, False), (site, True)):
         assert call(running.url, "GET", "/status").json() == {
             "status": "healthy",
             "authenticated": authenticated,
             "modelCacheDir": str(running.models),
+            "cache": {"entries": len([*running.models.glob("*.big")]), "bytes": cached_bytes(running), "downloads": []},
         }

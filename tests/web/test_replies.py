@@ -173,7 +173,7 @@ CASES: dict[str, Case] = {
     ),
 }
 # These need a loader of their own.
-CODES_TESTED_APART = {"DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE"}
+CODES_TESTED_APART = {"DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "BUSY"}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.support.http_calls import (
     upload,
 )
 from tests.support.missing import missing
-from tests.support.sealed_objects import BOUNDARY_SIZES, HEAD_PLAINTEXT, damaged, seal
+from tests.support.sealed_objects import BOUNDARY_SIZES, HEAD_PLAINTEXT, damaged, debris, seal
 from tests.support.sites import FaultySite, Site
 
 MIB = 1 << 20
@@ -49,7 +49,7 @@ def test_what_was_uploaded_is_loaded(site: Site, size: int, file_first: bool) ->
     assert loaded.headers["Content-Length"] == str(size)
     assert loaded.headers["Cache-Control"] == "no-store"
     assert loaded.headers["X-Accel-Buffering"] == "no"
-    assert [*site.models.iterdir()] == []
+    assert debris(site.models) == []
 
 
 @pytest.mark.parametrize("size", [0, 1000, HEAD_PLAINTEXT, HEAD_PLAINTEXT + 1, 3 * MIB])
@@ -121,7 +121,7 @@ def test_upload_that_ends_early_is_refused_and_stores_nothing(site: Site, kept: 
     without_end = f"{head}Content-Length: {kept}\r\nConnection: close\r\n\r\n".encode() + body[:kept]
     parse_reply(send_and_close(site.url, without_end)).problem(400, "BODY_TRUNCATED")
     assert site.api.requests() == []
-    assert [*site.models.iterdir()] == []
+    assert debris(site.models) == []
 
 
 def test_upload_whose_client_goes_away_leaves_an_audit_line(site: Site) -> None:
@@ -134,33 +134,45 @@ def test_upload_whose_client_goes_away_leaves_an_audit_line(site: Site) -> None:
     assert (line["outcome"], line["code"], line["file"]) == ("failed", "BODY_TRUNCATED", "gone")
 
 
+NEVER = range(1)
+# The whole part, and, if one of its segments is damaged, that by itself, and both once more.
+ANEW = range(1, 5)
+
+
+def empty_cache(site: Site) -> None:
+    """Let the next load fetch what an upload has left on the device."""
+    for path in site.models.glob("*.big"):
+        path.unlink()
+
+
 @pytest.mark.parametrize(
     ("suffix", "position", "fetched_big"),
     [
-        (".small", 3, 0),
-        (".small", 13, 0),
-        (".small", 20, 2),
-        (".small", -1, 2),
-        (".small", -65_536, 2),
-        (".big", 0, 2),
-        (".big", 900_000, 2),
+        (".small", 3, NEVER),
+        (".small", 13, NEVER),
+        (".small", 20, ANEW),
+        (".small", -1, ANEW),
+        (".small", -65_536, ANEW),
+        (".big", 0, ANEW),
+        (".big", 900_000, ANEW),
     ],
 )
 def test_damage_on_the_disk_of_the_api_is_told_after_one_fresh_download(
-    site: Site, suffix: str, position: int, fetched_big: int
+    site: Site, suffix: str, position: int, fetched_big: range
 ) -> None:
     assert upload(site.url, "damaged", "x", content_of(3 * MIB)).status == 200
     (small,) = site.stored("damaged").glob("x.small")
     (big,) = site.stored("damaged").glob("x.*.big")
     target = small if suffix == ".small" else big
     target.write_bytes(damaged(target.read_bytes(), position))
+    empty_cache(site)
     site.api.forget_requests()
     reply = load(site.url, "damaged", "x")
     small.unlink()
     big.unlink()
     reply.problem(502, "RESOURCE_CORRUPT")
     assert len(site.api.requests("GET", "/resources/damaged/x.small")) == 2
-    assert len(site.api.requests("GET", f"/resources/damaged/{big.name}")) == fetched_big
+    assert len(site.api.requests("GET", f"/resources/damaged/{big.name}")) in fetched_big
 
 
 def test_objects_of_another_resource_are_damage(site: Site) -> None:
@@ -174,6 +186,7 @@ def test_big_object_that_is_cut_or_grown_on_the_disk_of_the_api_is_damage(site: 
     (big,) = site.stored("sizes").glob("x.*.big")
     whole = big.read_bytes()
     for wrong in (b"", whole[:-1], whole + b"x"):
+        empty_cache(site)
         big.write_bytes(wrong)
         load(site.url, "sizes", "x").problem(502, "RESOURCE_CORRUPT")
     big.write_bytes(whole)
@@ -189,7 +202,7 @@ def test_resource_that_was_repaired_in_between_is_served(faulty: FaultySite, whi
     faulty.api.answer("GET", path, Fault(body=damaged(data, 100)), Fault(body=data))
     reply = load(faulty.url, "m", "x")
     assert (reply.status, reply.body) == (200, content)
-    assert len(faulty.api.requests("GET", sealed.small_path)) == 2
+    assert len(faulty.api.requests("GET", sealed.small_path)) == (2 if which == "small" else 1)
 
 
 def test_fault_of_the_api_is_not_tried_again(faulty: FaultySite) -> None:

@@ -1,0 +1,145 @@
+"""The cache's directory: which names there are, what they promise, and how room is made.
+
+    {sha256}.big       a whole big part; the name exists only once its digest was verified
+    {sha256}.partial   the begin of one, to be continued after any interruption
+    {sha256}.etag      the ETag that the partial one was sent with
+    .upload-*          an upload in work, and .{sha256}.etag.* an ETag; those of a killed process are removed at start
+
+Everything is ciphertext, 0600. The modification time of a whole part is that of its last use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from loader.files import free_bytes, make_private_directory, storage
+
+log = logging.getLogger(__name__)
+
+UPLOAD_PREFIX = ".upload-"
+LEFTOVERS = (f"{UPLOAD_PREFIX}*", ".*.etag.*")
+_NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})\.(?P<kind>big|partial)")
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """One file of the cache. `size` is in bytes on the disk, `last_used` in seconds since the epoch."""
+
+    sha256: str
+    whole: bool
+    size: int
+    last_used: float
+
+
+class CacheDirectory:
+    """Files only: no locks, no network. `max_bytes` 0 means no limit. Raises StorageError and DiskSpace."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+
+    def big(self, sha256: str) -> Path:
+        """Where a whole part lies."""
+        return self.path / f"{sha256}.big"
+
+    def partial(self, sha256: str) -> Path:
+        """Where the begin of one grows."""
+        return self.path / f"{sha256}.partial"
+
+    def etag(self, sha256: str) -> Path:
+        """Where the ETag of the partial one is kept."""
+        return self.path / f"{sha256}.etag"
+
+    def prepare(self) -> None:
+        """Make the directory if it is missing."""
+        with storage(self.path, 0):
+            make_private_directory(self.path)
+
+    def remove_leftovers(self) -> None:
+        """Remove what an earlier process, killed in the middle of a write, has left. Never raises."""
+        for pattern in LEFTOVERS:
+            for path in self.path.glob(pattern):
+                with suppress(OSError):
+                    path.unlink()
+
+    def new_upload(self) -> BinaryIO:
+        """A new file for the big part of an upload; the caller removes it or lets it be adopted."""
+        return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
+
+    def promote(self, sha256: str) -> None:
+        """Give a partial part whose digest has been verified its name."""
+        self.partial(sha256).replace(self.big(sha256))
+        self.etag(sha256).unlink(missing_ok=True)
+
+    def demote(self, sha256: str) -> None:
+        """Take its name from a part that turned out to be damaged. Open files are not disturbed."""
+        with suppress(FileNotFoundError):
+            self.big(sha256).replace(self.partial(sha256))
+
+    def remove(self, sha256: str) -> None:
+        """Remove all that there is of a part. Open files are not disturbed."""
+        for path in (self.big(sha256), self.partial(sha256), self.etag(sha256)):
+            path.unlink(missing_ok=True)
+
+    def touch(self, sha256: str) -> None:
+        """Note that a whole part is used now."""
+        with suppress(OSError):
+            os.utime(self.big(sha256))
+
+    def files(self) -> list[CachedFile]:
+        """All parts, whole and partial, least recently used first."""
+        found = []
+        with suppress(FileNotFoundError), os.scandir(self.path) as listing:
+            for entry in listing:
+                match = _NAME.fullmatch(entry.name)
+                if match is None:
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    found.append(CachedFile(match["sha256"], match["kind"] == "big", status.st_size, status.st_mtime))
+        return sorted(found, key=lambda file: file.last_used)
+
+    def make_room(self, needed: int, in_use: Collection[str]) -> None:
+        """Remove the least recently used parts until `needed` bytes more keep the limit, or none is left to remove."""
+        if not self._max_bytes:
+            return
+        files = self.files()
+        used = sum(file.size for file in files)
+        for file in files:
+            if used + needed <= self._max_bytes:
+                return
+            if file.sha256 not in in_use:
+                self._evict(file)
+                used -= file.size
+
+    def make_disk_room(self, needed: int, in_use: Collection[str]) -> None:
+        """Remove the least recently used parts until `needed` bytes are free; none if that cannot be reached."""
+        removable = sum(file.size for file in self.files() if file.sha256 not in in_use)
+        if free_bytes(self.path) + removable >= needed:
+            while free_bytes(self.path) < needed and self.free_something(in_use):
+                pass
+
+    def free_something(self, in_use: Collection[str]) -> bool:
+        """Remove the least recently used part because the disk is full; False if there is none to remove."""
+        for file in self.files():
+            if file.sha256 not in in_use:
+                self._evict(file)
+                return True
+        return False
+
+    def fits(self, size: int) -> bool:
+        """Whether a part of `size` bytes may stay at all."""
+        return not self._max_bytes or size <= self._max_bytes
+
+    def _evict(self, file: CachedFile) -> None:
+        log.info("removing a part of %d bytes from the cache, last used at %d", file.size, file.last_used)
+        with storage(self.path, 0):
+            self.remove(file.sha256)

@@ -1,0 +1,158 @@
+"""One transfer of a big part: appends to its file until it is whole, through cuts, time-outs and restarts."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Protocol
+
+from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt, StorageError
+from loader.files import write_whole
+from loader.model_cache.big_file import PIECE_SIZE, BigFile
+from loader.model_cache.directory import CacheDirectory
+
+log = logging.getLogger(__name__)
+
+# Attempts in a row that bring no byte; one that does starts the count anew.
+MAX_FRUITLESS_ATTEMPTS = 6
+FIRST_BACKOFF_SECONDS = 0.25
+# How long the process before this one may take to end, say after a reload.
+LOCK_SECONDS = 60.0
+LOCK_POLL_SECONDS = 0.2
+
+
+class Stream(Protocol):
+    """Bytes of a big part as they come: from offset `begin` on, of the version that `etag` names, `total` in all."""
+
+    begin: int
+    total: int | None
+    etag: str | None
+
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+# fetch(begin, end, etag): the bytes from `begin` to `end`, None being the last; from 0 on if the version is not `etag`.
+Fetch = Callable[[int, int | None, str | None], Stream]
+
+
+class Transfer:
+    """`run` is the body of a thread. It never raises: what ends it early becomes the file's failure."""
+
+    def __init__(
+        self,
+        file: BigFile,
+        label: str,
+        fetch: Fetch,
+        directory: CacheDirectory,
+        *,
+        make_room: Callable[[], bool],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """`label` names the resource for people; `wanted` says whether it may go on, asked now and then."""
+        self.file = file
+        self.label = label
+        self._fetch = fetch
+        self._directory = directory
+        self._make_room = make_room
+        self._wanted = wanted
+        self._digest = hashlib.sha256()
+        self._begun_at = file.available
+        self._begun = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since it began."""
+        return max(0, self.file.available - self._begun_at) / max(time.monotonic() - self._begun, 1e-3)
+
+    def run(self) -> None:
+        """Bring the part here, verify its digest and give it its name."""
+        try:
+            self._lock()
+            self.file.update(self._digest)
+            self._bring()
+            if not self.file.prove(self._digest.hexdigest()):
+                log.warning("%s does not have the digest that its small part names", self.label)
+        except LoaderError as exc:
+            log.warning("the transfer of %s ended at %d bytes: %s", self.label, self.file.available, exc)
+            self._end(exc)
+        except Exception:
+            log.exception("the transfer of %s failed for a reason that nobody foresaw", self.label)
+            self._end(LoaderError("The loader itself failed; its log says why."))
+        finally:
+            self.file.unlock()
+
+    def _lock(self) -> None:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not self.file.try_lock():
+            if time.monotonic() > deadline:
+                raise StorageError(f"Another process holds {self._directory.partial(self.file.part.sha256)}.")
+            time.sleep(LOCK_POLL_SECONDS)
+        self._begun_at = self.file.available
+
+    def _bring(self) -> None:
+        # The furthest that it ever came: where ranges are ignored, to get there again is no progress.
+        furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
+        asked_again = False
+        while not self.file.whole:
+            try:
+                self._attempt()
+            except ResourceCorrupt:
+                # The wrong size may be a passing fault on the way; where it stays, to wait is no use.
+                if asked_again:
+                    raise
+                asked_again = True
+            except (ApiUnreachable, ApiError) as exc:
+                if self.file.available > furthest:
+                    furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
+                fruitless += 1
+                if fruitless == MAX_FRUITLESS_ATTEMPTS or not self._wanted():
+                    raise
+                log.info("%s is at %d bytes, going on in %.2f s: %s", self.label, self.file.available, backoff, exc)
+                time.sleep(backoff)
+                backoff *= 2
+
+    def _attempt(self) -> None:
+        with closing(self._fetch(self.file.available, None, self._known_etag())) as stream:
+            if stream.total not in (None, self.file.part.size):
+                raise ResourceCorrupt(f"The big part of {self.label} has not the size that its small part names.")
+            if stream.begin != self.file.available:
+                self._start_over(stream.begin)
+            self._remember_etag(stream.etag)
+            buffer = memoryview(bytearray(PIECE_SIZE))
+            while not self.file.whole and self._wanted():
+                count = stream.readinto(buffer[: self.file.part.size - self.file.available])
+                if not count:
+                    raise ApiUnreachable("The transfer ended before the part did.")
+                self.file.append(buffer[:count], self._make_room)
+                self._digest.update(buffer[:count])
+        if not self.file.whole:
+            raise ApiUnreachable("Nobody waits for the transfer, and others have need of the line.")
+
+    def _start_over(self, begin: int) -> None:
+        if begin != 0:
+            raise ApiProtocol("The resource API answered with a range that nobody asked for.")
+        self.file.restart()
+        self._digest = hashlib.sha256()
+
+    def _known_etag(self) -> str | None:
+        with suppress(OSError):
+            return self._directory.etag(self.file.part.sha256).read_text() or None
+        return None
+
+    def _remember_etag(self, etag: str | None) -> None:
+        if etag != self._known_etag():
+            # Without it a later transfer asks for the range alone, and the digest decides.
+            with suppress(OSError):
+                write_whole(self._directory.etag(self.file.part.sha256), (etag or "").encode())
+
+    def _end(self, failure: LoaderError) -> None:
+        if isinstance(failure, DiskSpace):
+            # A partial file on a full disk would be in everybody's way. To wait for what never comes would be worse.
+            with suppress(LoaderError):
+                self.file.remove()
+        self.file.fail(failure)

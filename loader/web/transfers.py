@@ -1,0 +1,29 @@
+"""Transfer slots: how many loads and uploads run at a time, so that threads stay free for everything else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from loader.errors import Busy
+
+RETRY_AFTER_SECONDS = 1
+
+
+class TransferSlots:
+    """`count` slots. Taking one never waits: a thread that waited would be missing elsewhere."""
+
+    def __init__(self, count: int) -> None:
+        self._slots = threading.BoundedSemaphore(count)
+
+    def take(self) -> Callable[[], None]:
+        """Take a slot; returns the function that gives it back, which may be called twice. Raises Busy."""
+        if not self._slots.acquire(blocking=False):
+            raise Busy("All transfer slots are taken.", RETRY_AFTER_SECONDS)
+        held = threading.Lock()
+
+        def give_back() -> None:
+            if held.acquire(blocking=False):
+                self._slots.release()
+
+        return give_back

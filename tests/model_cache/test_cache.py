@@ -1,0 +1,199 @@
+"""ModelCache in process: attempts and their limits, and what must not happen between two users of one file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from loader.errors import StorageError
+from loader.model_cache import ModelCache, transfer
+from loader.model_cache.big_file import BigFile
+from loader.model_cache.directory import CacheDirectory
+from tests.support.memory_upstream import MemoryPart, memory_part
+from tests.support.processes import poll
+
+MIB = 1 << 20
+SECONDS = 20
+CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's content, no secret
+
+
+@pytest.fixture
+def part() -> MemoryPart:
+    """A resource of 3 MiB."""
+    return memory_part("part", CONTENT)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ModelCache:
+    """An empty one without a limit."""
+    return ModelCache(tmp_path / "cache", 0)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that a transfer makes, none of which takes any time."""
+    made: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
+    monkeypatch.setattr("loader.model_cache.transfer.time", clock)
+    return made
+
+
+def at_rest(cache: ModelCache) -> None:
+    poll(lambda: not cache._entries, SECONDS, "nothing in use")
+
+
+def test_attempts_in_vain_are_six_and_the_pauses_double(
+    cache: ModelCache, part: MemoryPart, waits: list[float]
+) -> None:
+    part.down = True
+    assert part.load(cache) == b""
+    assert part.fetches == 6
+    assert waits == [0.25, 0.5, 1, 2, 4]
+
+
+def test_progress_starts_the_count_anew(cache: ModelCache, part: MemoryPart, waits: list[float]) -> None:
+    part.cuts = [0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 1, MIB]
+    assert part.load(cache) == CONTENT
+    assert part.fetches == 13
+    assert waits == [0.25, 0.5, 1, 2, 4, 0.25, 0.5, 1, 2, 4, 0.25, 0.25]
+    assert part.sent == len(part.data)
+
+
+def test_where_ranges_are_ignored_the_way_back_is_no_progress(
+    cache: ModelCache, part: MemoryPart, waits: list[float]
+) -> None:
+    ignoring = part.fetch
+
+    def fetch(_begin: int, _end: int | None, _etag: str | None) -> transfer.Stream:
+        return ignoring(0, None, None)
+
+    part.cuts = [MIB, 1000] * 100
+    reader = cache.open(part.big, "part", fetch)
+    poll(lambda: not cache.status().downloads, SECONDS, "the transfer gives up")
+    reader.close()
+    assert part.fetches == 6
+    assert len(waits) == 5
+
+
+def test_entry_whose_transfer_cannot_begin_is_no_trap(tmp_path: Path, part: MemoryPart) -> None:
+    """Room is to be made by removing what cannot be removed: an error, and another one the next time, but no wait."""
+    cache = ModelCache(tmp_path, MIB)
+    obstacle = tmp_path / f"{'0' * 64}.big"
+    obstacle.mkdir()
+    (tmp_path / f"{'1' * 64}.big").write_bytes(bytes(MIB))
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            cache.open(part.big, "part", part.fetch)
+    obstacle.rmdir()
+    assert part.load(cache) == CONTENT
+
+
+def test_waiting_reader_wakes_when_another_process_has_brought_the_rest(
+    cache: ModelCache, part: MemoryPart, tmp_path: Path
+) -> None:
+    part.down = True
+    directory = CacheDirectory(tmp_path / "cache", 0)
+    directory.prepare()
+    other = BigFile(directory, part.big)
+    assert other.try_lock()
+    arrived: list[bytes] = []
+    loading = threading.Thread(target=lambda: arrived.append(part.load(cache)), daemon=True)
+    loading.start()
+    poll(lambda: cache.status().downloads, SECONDS, "the second one waits")
+    other.append(memoryview(part.data), lambda: False)
+    assert other.prove(hashlib.sha256(part.data).hexdigest())
+    other.unlock()
+    other.close()
+    loading.join(SECONDS)
+    assert arrived == [CONTENT]
+    assert part.fetches == 0
+    at_rest(cache)
+    assert directory.big(part.big.sha256).read_bytes() == part.data
+
+
+def test_name_is_not_given_to_the_partial_file_of_another(tmp_path: Path, part: MemoryPart) -> None:
+    """One process has removed the file of the other to make room, and has begun it again."""
+    directory = CacheDirectory(tmp_path, 0)
+    first = BigFile(directory, part.big)
+    first.append(memoryview(part.data), lambda: False)
+    directory.remove(part.big.sha256)
+    second = BigFile(directory, part.big)
+    second.append(memoryview(part.data)[:MIB], lambda: False)
+    assert first.prove(hashlib.sha256(part.data).hexdigest())
+    assert not directory.big(part.big.sha256).exists()
+    assert directory.partial(part.big.sha256).read_bytes() == part.data[:MIB]
+    first.close()
+    second.close()
+
+
+def test_repair_of_what_has_begun_anew_leaves_no_hole(tmp_path: Path, part: MemoryPart) -> None:
+    file = BigFile(CacheDirectory(tmp_path, 0), part.big)
+    file.append(memoryview(part.data)[: 2 * MIB], lambda: False)
+    assert file.patch(MIB, memoryview(part.data)[MIB : MIB + 100])
+    file.restart()
+    assert not file.patch(MIB, memoryview(part.data)[MIB : MIB + 100])
+    file.append(memoryview(part.data)[:1000], lambda: False)
+    assert next(tmp_path.iterdir()).read_bytes() == part.data[:1000]
+    file.close()
+
+
+def test_reader_goes_on_when_the_file_begins_anew_under_its_hands(
+    tmp_path: Path, part: MemoryPart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = BigFile(CacheDirectory(tmp_path, 0), part.big)
+    file.append(memoryview(part.data)[:MIB], lambda: False)
+    preadv = os.preadv
+
+    def late_preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        monkeypatch.undo()
+        file.restart()
+        count = preadv(descriptor, buffers, offset)
+        file.append(memoryview(part.data)[:MIB], lambda: False)
+        return count
+
+    monkeypatch.setattr(os, "preadv", late_preadv)
+    buffer = memoryview(bytearray(1000))
+    assert file.read_at(5000, buffer) == 1000
+    assert buffer == part.data[5000:6000]
+    file.close()
+
+
+def test_unforeseen_failure_ends_the_wait(cache: ModelCache, part: MemoryPart) -> None:
+    def fetch(_begin: int, _end: int | None, _etag: str | None) -> transfer.Stream:
+        raise ZeroDivisionError
+
+    reader = cache.open(part.big, "part", fetch)
+    with pytest.raises(Exception, match="its log says why"):
+        reader.readinto(memoryview(bytearray(10)))
+    reader.close()
+    at_rest(cache)
+    assert part.load(cache) == CONTENT
+
+
+def test_many_readers_of_a_growing_file_that_begins_anew_again_and_again(cache: ModelCache, waits: list[float]) -> None:
+    """The ETag changes at every answer; readers ahead of the transfer wait until it has come by again."""
+    part = memory_part("part", CONTENT)
+    part.cuts = [k * 100_000 for k in range(1, 25)]
+
+    class Changing(str):
+        def __eq__(self, other: object) -> bool:
+            return False
+
+        __hash__ = str.__hash__
+
+    part.etag = Changing('"changing"')
+    arrived: list[bytes] = []
+    readers = [threading.Thread(target=lambda: arrived.append(part.load(cache))) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(SECONDS)
+    assert arrived == [CONTENT] * 4
+    assert waits

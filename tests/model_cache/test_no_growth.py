@@ -1,0 +1,121 @@
+"""A thousand loads leave memory, threads and descriptors where they were."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.loads import get_status, load
+from tests.support.processes import poll
+from tests.support.procfs import open_descriptors, thread_count
+from tests.support.sites import Site, real_site
+from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_resource
+
+MAX_GROWTH = 16 * MIB
+# Threads, and their connections to the API, are made when they are first needed: not all may have been so before.
+MAX_LATE = 8
+CLIENTS = 4
+SECONDS = 20
+BUFFER_SIZE = MIB
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds; `files` are names of all that is open and no socket."""
+
+    rss: int
+    threads: int
+    files: list[str]
+    sockets: int
+
+
+def held_by(pid: int) -> Held:
+    named = open_descriptors(pid)
+    sockets = [name for name in named.values() if name.startswith("socket:")]
+    files = sorted(set(named.values()) - set(sockets))
+    status = Path(f"/proc/{pid}/status").read_text()
+    rss = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmRSS"))
+    return Held(rss, thread_count(pid), files, len(sockets))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A loader with as many threads as clients, which have all been in use, at a reference API."""
+    with real_site(tmp_path / "site", LOADER_THREADS=str(CLIENTS), LOG_LEVEL="ERROR") as running:
+        yield running
+
+
+def discard(url: str, filename: str, size: int) -> None:
+    """A load whose bytes are counted and never leave the kernel."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    body = json.dumps({"filename": filename, "folder": FOLDER})
+    connection.request("POST", f"/load/{filename}", body, {"Content-Type": "application/json", "Connection": "close"})
+    sock = connection.sock
+    with connection.getresponse() as response:
+        assert response.status == 200
+        assert int(response.headers["Content-Length"]) == size
+        left = size - len(response.read1(1 << 16))
+        buffer = bytearray(BUFFER_SIZE)
+        while left and (count := sock.recv_into(buffer, min(left, BUFFER_SIZE), socket.MSG_TRUNC)):
+            left -= count
+        assert left == 0
+    connection.close()
+
+
+@pytest.mark.parametrize(("size", "count"), [(MIB, 1000), (256 * MIB, 100)], ids=["1000 of 1 MiB", "100 of 256 MiB"])
+def test_warm_loads_leave_nothing(site: Site, tmp_path: Path, size: int, count: int) -> None:
+    resource = store_resource(tmp_path, "resource", size)
+    resource.copy_to(site.api.data_dir / "resources")
+    assert load(site.url, resource.filename).sha256 == resource.sha256
+    many(site, resource, 4 * CLIENTS)
+    before = held_at_rest(site)
+    many(site, resource, count)
+    assert len(site.api.requests("GET", f"/resources/{resource.big_path}")) == 1
+    assert_no_growth(before, held_at_rest(site))
+    assert load(site.url, resource.filename).sha256 == resource.sha256
+
+
+def held_at_rest(site: Site) -> Held:
+    """What the loader holds once no file of the cache is open any more."""
+    pid = site.loader.worker_pid
+    poll(lambda: not any(str(site.models) in name for name in held_by(pid).files), SECONDS, "no part is in use")
+    poll(lambda: held_by(pid).sockets <= 2 * CLIENTS + 2, SECONDS, "no connection of a caller")
+    return held_by(pid)
+
+
+def assert_no_growth(before: Held, after: Held) -> None:
+    assert after.files == before.files
+    assert after.threads - before.threads < MAX_LATE
+    assert after.sockets - before.sockets < MAX_LATE
+    assert after.rss - before.rss < MAX_GROWTH
+
+
+def many(site: Site, resource: StoredResource, count: int) -> None:
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        for _ in clients.map(lambda _: discard(site.url, resource.filename, resource.size), range(count)):
+            pass
+
+
+def test_cold_loads_leave_nothing(site: Site, tmp_path: Path) -> None:
+    """Each has a transfer of its own: a thread, a session and a file."""
+
+    def cold_load(number: int) -> None:
+        resource = store_resource(tmp_path, f"cold-{number}", 2 * MIB)
+        resource.copy_to(site.api.data_dir / "resources")
+        assert load(site.url, resource.filename).sha256 == resource.sha256
+        poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no transfer")
+
+    for number in range(10):
+        cold_load(number)
+    before = held_at_rest(site)
+    for number in range(10, 60):
+        cold_load(number)
+    assert_no_growth(before, held_at_rest(site))

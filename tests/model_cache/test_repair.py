@@ -1,0 +1,165 @@
+"""Self-healing: bit rot is found by a segment's tag and mended under the load that found it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.loads import OpenLoad, load
+from tests.support.range_sites import RangeSite
+from tests.support.range_upstream import Held
+from tests.support.stored_resources import MIB, StoredResource, assert_sound
+
+READERS = 8
+HEAD_SIZE = 65_536
+FIRST, MIDDLE, LAST = 3, 31 * MIB + 1, 64 * MIB - HEAD_SIZE
+MAX_REPAIR = 1.1 * MIB
+
+
+def big(site: RangeSite, resource: StoredResource) -> Path:
+    return site.models / f"{resource.big.sha256}.big"
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one bit of a file in place."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.fixture
+def warm(site: RangeSite, medium: StoredResource) -> Held:
+    """The upstream's copy of `medium`, which the cache of `site` holds too; nothing is counted as sent."""
+    held = medium.publish(site.api)
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    site.wait_until_idle()
+    assert big(site, medium).exists()
+    held.sent = 0
+    return held
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [{FIRST}, {MIDDLE}, {LAST}, {FIRST, MIDDLE, LAST}, {MIDDLE, MIDDLE + 2}, {MIDDLE, MIDDLE + MIB}],
+    ids=["first", "middle", "last", "all three", "twice in one", "two neighbours"],
+)
+def test_rotten_segment_is_mended_under_the_load(
+    site: RangeSite, medium: StoredResource, warm: Held, offsets: set[int]
+) -> None:
+    for offset in offsets:
+        flip(big(site, medium), offset)
+    done = load(site.url, medium.filename)
+    assert (done.status, done.arrived, done.sha256) == (200, medium.size, medium.sha256)
+    segments = {(offset + HEAD_SIZE) // MIB for offset in offsets}
+    assert 0 < warm.sent <= len(segments) * MAX_REPAIR
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+    assert big(site, medium).exists()
+    warm.sent = 0
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert warm.sent == 0
+
+
+def test_rot_is_mended_where_ranges_are_ignored(site: RangeSite, medium: StoredResource, warm: Held) -> None:
+    warm.ranges = False
+    flip(big(site, medium), MIDDLE)
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+
+
+def test_eight_readers_make_one_repair(site: RangeSite, medium: StoredResource, warm: Held) -> None:
+    flip(big(site, medium), MIDDLE)
+    before = len(site.api.requests("GET", medium.big_path))
+    with ThreadPoolExecutor(READERS) as readers:
+        loads = list(readers.map(lambda _: load(site.url, medium.filename), range(READERS)))
+    assert {(done.status, done.sha256) for done in loads} == {(200, medium.sha256)}
+    assert len(site.api.requests("GET", medium.big_path)) == before + 1
+    assert warm.sent <= MAX_REPAIR
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+
+
+@pytest.mark.parametrize("offset", [FIRST, MIDDLE, LAST], ids=["first", "middle", "last"])
+def test_damage_here_and_there_is_told_and_goes_by(
+    site: RangeSite, medium: StoredResource, warm: Held, offset: int
+) -> None:
+    flip(big(site, medium), offset)
+    warm.damage = {offset}
+    first = load(site.url, medium.filename)
+    assert first.cut if offset != FIRST else first.code == "RESOURCE_CORRUPT"
+    second = load(site.url, medium.filename)
+    assert (second.status, second.code) == (502, "RESOURCE_CORRUPT")
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+    warm.damage = set()
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+    warm.sent = 0
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert warm.sent == 0
+
+
+def test_reader_beside_a_failed_one_heals_with_the_upstream(
+    site: RangeSite, medium: StoredResource, warm: Held
+) -> None:
+    flip(big(site, medium), MIDDLE)
+    warm.damage = {MIDDLE}
+    with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as slow:
+        assert slow.read(MIB) == MIB  # keeps the part in use
+        assert load(site.url, medium.filename).cut
+        warm.damage = set()
+        again = load(site.url, medium.filename)
+        assert again.sha256 == medium.sha256 or again.code == "RESOURCE_CORRUPT"
+    site.wait_until_idle()
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+
+
+@pytest.mark.parametrize("change", ["truncated", "emptied", "removed", "too long", "replaced"])
+def test_file_that_was_changed_while_idle(site: RangeSite, medium: StoredResource, warm: Held, change: str) -> None:
+    path, size = big(site, medium), medium.big.size
+    if change == "removed":
+        path.unlink()
+    elif change == "replaced":
+        path.write_bytes(bytes(size))
+    else:
+        with path.open("r+b") as file:
+            file.truncate({"truncated": size - 1, "emptied": 0, "too long": size + 1}[change])
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert warm.sent <= 1.02 * size
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+    assert path.exists()
+
+
+@pytest.mark.usefixtures("warm")
+def test_file_that_is_truncated_in_use_is_cut_and_then_fetched(site: RangeSite, medium: StoredResource) -> None:
+    with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as opened:
+        assert opened.read(MIB) == MIB
+        with big(site, medium).open("r+b") as file:
+            file.truncate(MIDDLE)
+        assert opened.finish().cut
+    site.wait_until_idle()
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+
+
+@pytest.mark.usefixtures("warm")
+def test_damaged_small_part_is_a_problem_and_goes_by(site: RangeSite, medium: StoredResource) -> None:
+    small = site.api.objects[f"/resources/{medium.name.small}"]
+    small.damage = {medium.small_file.stat().st_size - 1}  # in the head, which the first segment's tag covers
+    assert load(site.url, medium.filename).code == "RESOURCE_CORRUPT"
+    small.damage = set()
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    site.wait_until_idle()
+    assert_sound(site.models, medium)
+    small.damage_once = {medium.small_file.stat().st_size - 1}
+    assert load(site.url, medium.filename).sha256 == medium.sha256

@@ -1,0 +1,81 @@
+"""A transfer goes on where it was: after cuts, `kill -9`, an expired token, and all of them together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+from tests.support.http_calls import login
+from tests.support.http_probe import http_status
+from tests.support.loads import OpenLoad, load
+from tests.support.processes import poll
+from tests.support.procfs import children
+from tests.support.range_sites import RangeSite, range_site
+from tests.support.stored_resources import MIB, StoredResource, assert_sound, is_beginning
+
+MAX_EXCESS = 1.02
+RESTART_SECONDS = 20
+
+
+def partial(site: RangeSite, resource: StoredResource) -> Path:
+    return site.models / f"{resource.big.sha256}.partial"
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def kill_worker(site: RangeSite) -> None:
+    """`kill -9`; returns when gunicorn has started another worker and that one answers."""
+    killed = site.loader.worker_pid
+    os.kill(killed, signal.SIGKILL)
+    master = site.loader.master_pid
+    poll(lambda: children(master) not in ([], [killed]), RESTART_SECONDS, "another worker")
+    poll(lambda: http_status(site.url, "/health") == 200, RESTART_SECONDS, "the other worker answers")
+
+
+def test_cuts_kill_and_expired_token_together(tmp_path: Path, large: StoredResource) -> None:
+    with range_site(tmp_path / "site") as site:
+        held = large.publish(site.api)
+        held.cut_every = 10 * MIB
+        held.rate = 100 * MIB  # so that the loader keeps up, and little is on its way when it is killed
+        with OpenLoad(site.url, large.filename) as opened:
+            assert opened.response.status == 200
+            reader = threading.Thread(target=opened.finish)
+            reader.start()
+            poll(lambda: size_of(partial(site, large)) > 0.3 * large.big.size, 30, "30 % are here")
+            site.api.expire_tokens()
+            poll(lambda: size_of(partial(site, large)) > 0.6 * large.big.size, 30, "60 % are here")
+            kill_worker(site)
+            reader.join()
+            assert 0 < opened.arrived < large.size
+        assert site.api.logins() == 2
+        assert is_beginning(partial(site, large), large.big_file)
+        assert size_of(partial(site, large)) > 0.6 * large.big.size
+
+        assert load(site.url, large.filename).code == "NOT_LOGGED_IN"
+        assert login(site.url).status == 200
+        done = load(site.url, large.filename)
+        assert (done.arrived, done.sha256) == (large.size, large.sha256)
+        assert held.sent <= MAX_EXCESS * large.big.size
+        site.wait_until_idle()
+        assert_sound(site.models, large)
+        assert not partial(site, large).exists()
+
+
+def test_etag_survives_the_process(tmp_path: Path, medium: StoredResource) -> None:
+    with range_site(tmp_path / "site") as site:
+        held = medium.publish(site.api)
+        held.etag = '"of-the-cdn"'
+        held.rate = 20 * MIB
+        with OpenLoad(site.url, medium.filename):
+            poll(lambda: size_of(partial(site, medium)) > 2 * MIB, 10, "the transfer has begun")
+            kill_worker(site)
+        held.rate = None
+        assert login(site.url).status == 200
+        assert load(site.url, medium.filename).sha256 == medium.sha256
+        requests = site.api.requests("GET", medium.big_path)
+        assert [request.headers.get("if-range") for request in requests] == [None, '"of-the-cdn"']
+        assert [request.status for request in requests] == [200, 206]

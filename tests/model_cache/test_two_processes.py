@@ -1,0 +1,107 @@
+"""Two loaders on one directory, as during a reload: one transfer at a time, no byte twice, nothing unverified."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.support.http_calls import login
+from tests.support.loads import OpenLoad, load
+from tests.support.processes import poll
+from tests.support.procfs import children
+from tests.support.range_sites import HASTE, RangeSite, hasty_device, range_site
+from tests.support.stored_resources import MIB, StoredResource, assert_sound, store_resource
+
+SECONDS = 20
+MAX_EXCESS = 1.02
+
+
+def test_second_process_waits_for_the_first(tmp_path: Path, medium: StoredResource) -> None:
+    (tmp_path / "second").mkdir()
+    with (
+        range_site(tmp_path / "first") as site,
+        hasty_device(tmp_path / "second", site.api.url, HASTE, MODEL_CACHE_DIR=str(site.models)) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert login(other.url).status == 200
+        held = medium.publish(site.api)
+        held.rate = 30 * MIB
+        with OpenLoad(site.url, medium.filename) as opened:
+            assert opened.read(MIB) == MIB
+            waiting = pool.submit(load, other.url, medium.filename)
+            assert opened.finish().sha256 == medium.sha256
+            assert waiting.result(SECONDS).sha256 == medium.sha256
+        assert held.sent == medium.big.size
+        site.wait_until_idle()
+        RangeSite(other.loader, site.models, site.api).wait_until_idle()
+        assert_sound(site.models, medium)
+        assert len(list(site.models.iterdir())) == 1
+
+
+def test_second_process_goes_on_where_the_first_gave_up(tmp_path: Path, medium: StoredResource) -> None:
+    (tmp_path / "second").mkdir()
+    with (
+        range_site(tmp_path / "first") as site,
+        hasty_device(tmp_path / "second", site.api.url, HASTE, MODEL_CACHE_DIR=str(site.models)) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert login(other.url).status == 200
+        held = medium.publish(site.api)
+        held.cuts = [20_000_000]
+        held.rate = 30 * MIB
+        with OpenLoad(site.url, medium.filename) as opened:
+            assert opened.read(MIB) == MIB
+            waiting = pool.submit(load, other.url, medium.filename)
+            held.statuses = [503] * 6
+            assert opened.finish().cut
+        held.rate = None
+        assert waiting.result(SECONDS).sha256 == medium.sha256
+        assert held.sent == medium.big.size
+        RangeSite(other.loader, site.models, site.api).wait_until_idle()
+        assert_sound(site.models, medium)
+
+
+def test_reload_in_the_middle(tmp_path: Path, medium: StoredResource) -> None:
+    with range_site(tmp_path / "site") as site, ThreadPoolExecutor() as pool:
+        held = medium.publish(site.api)
+        held.rate = 20 * MIB
+        old = site.loader.worker_pid
+        with OpenLoad(site.url, medium.filename) as opened:
+            assert opened.read(MIB) == MIB
+            rest = pool.submit(opened.finish)
+            site.loader.process.send_signal(signal.SIGHUP)
+            poll(lambda: set(children(site.loader.master_pid)) - {old}, SECONDS, "a second worker")
+            poll(lambda: logged_in_and_loading(site), SECONDS, "the second worker has a login")
+            done = load(site.url, medium.filename)
+            assert done.sha256 == medium.sha256
+            assert rest.result(SECONDS).sha256 == medium.sha256
+        assert held.sent <= MAX_EXCESS * medium.big.size
+        poll(lambda: children(site.loader.master_pid) not in ([], [old]), SECONDS, "one worker")
+
+
+def logged_in_and_loading(site: RangeSite) -> bool:
+    return login(site.url).status == 200
+
+
+def test_small_limit_and_two_processes(tmp_path: Path) -> None:
+    """Each evicts what the other may be using: nothing but true bytes may come of it."""
+    (tmp_path / "second").mkdir()
+    (tmp_path / "stored").mkdir()
+    resources = [store_resource(tmp_path / "stored", name, 3 * MIB) for name in "abc"]
+    limit = {"MODEL_CACHE_MAX_BYTES": str(4 * MIB)}
+    with range_site(tmp_path / "first", **limit) as site:
+        shared = {"MODEL_CACHE_DIR": str(site.models), **limit}
+        with hasty_device(tmp_path / "second", site.api.url, HASTE, **shared) as other:
+            assert login(other.url).status == 200
+            for resource in resources:
+                resource.publish(site.api).cut_every = 2 * MIB
+            jobs = [(url, resource) for _ in range(8) for resource in resources for url in (site.url, other.url)]
+            with ThreadPoolExecutor(6) as pool:
+                for (_, resource), done in zip(
+                    jobs, pool.map(lambda job: load(job[0], job[1].filename), jobs), strict=True
+                ):
+                    assert done.cut or done.sha256 == resource.sha256
+            site.wait_until_idle()
+            RangeSite(other.loader, site.models, site.api).wait_until_idle()
+            assert_sound(site.models, *resources)

@@ -1,0 +1,23 @@
+"""The real configuration of gunicorn, and a worker that loses its patience sooner: `HASTE` maps constants to seconds.
+
+Example: `{"loader.web.guard.CLIENT_SILENCE_SECONDS": 1.0}`.
+"""
+
+import importlib
+import json
+import os
+import runpy
+from typing import Any
+
+REAL = runpy.run_path("gunicorn.conf.py")
+globals().update({name: value for name, value in REAL.items() if not name.startswith("__")})
+
+
+def post_worker_init(worker: Any) -> None:
+    """Called by gunicorn in the worker once the application is there."""
+    REAL["post_worker_init"](worker)
+    for path, seconds in json.loads(os.environ["HASTE"]).items():
+        module, _, constant = path.rpartition(".")
+        owner = importlib.import_module(module)
+        assert isinstance(getattr(owner, constant), float)
+        setattr(owner, constant, seconds)

@@ -1,0 +1,72 @@
+"""A loader under gunicorn at an upstream that misbehaves over large files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.http_calls import login
+from tests.support.loader_server import LoaderServer
+from tests.support.loads import get_status
+from tests.support.processes import poll
+from tests.support.procfs import open_descriptors
+from tests.support.range_upstream import RangeUpstream
+from tests.support.sites import NO_ENGINE, Device
+
+HASTY_CONF = Path(__file__).with_name("hasty_gunicorn.py")
+# Six attempts in vain then last for a second, not for eight.
+HASTE = {"loader.model_cache.transfer.FIRST_BACKOFF_SECONDS": 0.03}
+IDLE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class RangeSite(Device):
+    """A device whose loader is logged in at `api`; it waits for one second, not sixty."""
+
+    api: RangeUpstream
+
+    def wait_until_idle(self) -> None:
+        """Returns when no part is in use any more, so that what lies in the cache is final."""
+        poll(lambda: not get_status(self.url)["cache"]["downloads"], IDLE_SECONDS, "no transfer")
+        poll(lambda: not self._open_parts(), IDLE_SECONDS, "no open file in the cache")
+
+    def _open_parts(self) -> list[str]:
+        named = open_descriptors(self.loader.worker_pid).values()
+        return [name for name in named if name.startswith(str(self.models))]
+
+    def reset(self) -> None:
+        """A healthy upstream without objects, and an empty cache."""
+        self.api.reset()
+        self.wait_until_idle()
+        for path in self.models.iterdir():
+            path.unlink()
+
+
+@contextmanager
+def range_site(directory: Path, **env: str) -> Iterator[RangeSite]:
+    """An upstream that is healthy at first, and a loader that is logged in there."""
+    (directory / "upstream").mkdir(parents=True)
+    with RangeUpstream(directory / "upstream") as api, hasty_device(directory, api.url, HASTE, **env) as bare:
+        assert login(bare.url).status == 200
+        yield RangeSite(bare.loader, bare.models, api)
+
+
+@contextmanager
+def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **env: str) -> Iterator[Device]:
+    """A loader below `directory` that waits a second for the API, and for other things as `haste` says."""
+    models = Path(env.get("MODEL_CACHE_DIR", directory / "device" / "models"))
+    models.mkdir(parents=True, exist_ok=True)
+    defaults = {
+        "IMAGES_PATH": str(directory / "images.enc"),
+        "MODEL_CACHE_DIR": str(models),
+        "RESOURCE_API_URL": api_url,
+        "DOCKER_HOST": NO_ENGINE,
+        "API_CONNECT_TIMEOUT": "1",
+        "API_READ_TIMEOUT": "1",
+        "HASTE": json.dumps(haste),
+    }
+    with LoaderServer(directory, {**defaults, **env}, "-c", str(HASTY_CONF)) as loader:
+        yield Device(loader, models)

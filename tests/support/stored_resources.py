@@ -1,0 +1,102 @@
+"""Large resources as an API stores them, kept in files: nothing of them is held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
+from tests.support.range_upstream import Held, RangeUpstream
+
+MIB = 1 << 20
+FOLDER = "models/day"
+
+
+@dataclass(frozen=True)
+class StoredResource:
+    """A resource in `FOLDER`: its two objects, and size in bytes and SHA-256 of its plaintext."""
+
+    filename: str
+    size: int
+    sha256: str
+    small: SmallPart
+    small_file: Path
+    big_file: Path
+
+    @property
+    def name(self) -> ResourceName:
+        """Its place at the API."""
+        return ResourceName(FOLDER, self.filename)
+
+    @property
+    def big(self) -> BigPart:
+        """What the small object says of the big one."""
+        assert self.small.big is not None
+        return self.small.big
+
+    @property
+    def big_path(self) -> str:
+        """Where the API serves the big object, without `/resources/`."""
+        return self.name.big(self.big.sha256)
+
+    def publish(self, api: RangeUpstream) -> Held:
+        """Let `api` serve both objects; what it does with the big one can be changed."""
+        api.hold(self.name.small, self.small_file)
+        return api.hold(self.big_path, self.big_file)
+
+    def copy_to(self, resources: Path) -> None:
+        """Put both objects below the data directory of a reference API."""
+        for path, file in ((self.name.small, self.small_file), (self.big_path, self.big_file)):
+            target = resources / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(file)
+
+
+def content(seed: str, size: int) -> Iterator[bytes]:
+    """A file of `size` bytes in pieces, no two of which are equal."""
+    piece = bytearray(random.Random(seed).randbytes(min(MIB, size)))  # noqa: S311  # a file's content, no secret
+    for begin in range(0, size, MIB):
+        piece[:8] = begin.to_bytes(8, "big")
+        yield bytes(piece[: size - begin])
+
+
+def store_resource(directory: Path, filename: str, size: int) -> StoredResource:
+    """Seal a file of `size` bytes into `directory`."""
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for piece in content(filename, size):
+            digest.update(piece)
+            yield piece
+
+    big_file, small_file = directory / f"{filename}.big", directory / f"{filename}.small"
+    with big_file.open("wb") as file:
+        small = seal_resource(hashed(), ResourceName(FOLDER, filename), file)
+    small_file.write_bytes(small.to_bytes())
+    return StoredResource(filename, size, digest.hexdigest(), small, small_file, big_file)
+
+
+def assert_sound(models: Path, *resources: StoredResource) -> None:
+    """A cache holds verified parts of `resources`, true beginnings of them with their ETags, and nothing else."""
+    known = {resource.big.sha256: resource.big_file for resource in resources}
+    for path in models.iterdir():
+        assert path.suffix in (".big", ".partial", ".etag"), path
+        assert path.stem in known, path
+        assert path.stat().st_mode & 0o777 == 0o600
+        if path.suffix == ".big":
+            with path.open("rb") as file:
+                assert hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+        if path.suffix == ".partial":
+            assert is_beginning(path, known[path.stem])
+
+
+def is_beginning(path: Path, whole: Path) -> bool:
+    """Whether the file at `path` is a beginning of the one at `whole`."""
+    with path.open("rb") as part, whole.open("rb") as source:
+        while piece := part.read(MIB):
+            if source.read(len(piece)) != piece:
+                return False
+    return True
