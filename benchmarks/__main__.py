@@ -13,8 +13,9 @@ import click
 
 from benchmarks import machine, report
 from benchmarks.decrypt import decrypt
-from benchmarks.load import load
+from benchmarks.load import load, load_cold
 from benchmarks.measure import Missing, Result
+from benchmarks.small_loads import small_loads
 from benchmarks.unlock import unlock
 from benchmarks.upload import upload
 from benchmarks.workload import BadWorkload, Workload, workload
@@ -23,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[Workload], Result]] = {
     "decrypt": decrypt,
     "unlock": unlock,
     "load": load,
+    "load-cold": load_cold,
+    "small-loads": small_loads,
     "upload": upload,
 }
 
@@ -32,7 +35,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Result]] = {
 @click.option("--markdown", is_flag=True, help="Print the section Results of docs/performance.md.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all times here.")
 def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None:
-    """Measure the loader beside its peers: decrypt, unlock, load, upload; without a NAME all of them.
+    """Measure the loader beside its peers: decrypt, unlock, load, upload and so on; without a NAME all of them.
 
     BENCH_MIB (default 1024) and BENCH_ROUNDS (default 5) set size and rounds, TMPDIR the disk. Progress goes to
     standard error, the tables to standard output.

@@ -54,13 +54,18 @@ def _openssl(work: Workload, place: Path) -> Contender:
 
 
 def _age(work: Workload, place: Path) -> Contender:
+    return process("age -d, every byte verified", work.mib, age_decrypt(work.data, place))
+
+
+def age_decrypt(data: Path, place: Path) -> list[str]:
+    """The command that decrypts `data` to standard output, sealed by age in `place`; raises Missing."""
     require_program("age")
     require_program("age-keygen")
     identity, sealed = str(place / "identity"), str(place / "data.age")
     run(["age-keygen", "-o", identity])
     recipient = subprocess.run(["age-keygen", "-y", identity], check=True, text=True, stdout=subprocess.PIPE).stdout
-    run(["age", "-r", recipient.strip(), "-o", sealed, str(work.data)])
-    return process("age -d, every byte verified", work.mib, ["age", "-d", "-i", identity, sealed])
+    run(["age", "-r", recipient.strip(), "-o", sealed, str(data)])
+    return ["age", "-d", "-i", identity, sealed]
 
 
 def _start_of_ours(place: Path, key: Path) -> Contender:
