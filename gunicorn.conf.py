@@ -65,6 +65,6 @@ def post_worker_init(worker: Any) -> None:
     signal.signal(signal.SIGTERM, stop_unlock)
 
 
-def worker_int(_worker: Any) -> None:
-    """Let SIGINT and SIGQUIT reach a running unlock."""
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """Let every other end reach a running unlock: SIGINT, SIGQUIT, a master that was killed. Python waits for it."""
     stop()

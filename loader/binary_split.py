@@ -63,14 +63,9 @@ class Archive:
         """
         with _archive_faults(self.path):
             self.file.seek(len(self.header.raw))
-            try:
-                for segment in self.header.decrypt(self.file, fragment):
-                    checkpoint()
-                    yield segment
-            except RuntimeError:
-                # A process that is about to end takes the cipher's threads away: then the checkpoint has the reason.
+            for segment in self.header.decrypt(self.file, fragment):
                 checkpoint()
-                raise
+                yield segment
 
 
 @contextmanager
@@ -97,27 +92,3 @@ def _archive_faults(path: Path) -> Iterator[None]:
             yield
     except CorruptCiphertext as exc:
         raise ArchiveCorrupt(f"The archive {path} is damaged: {exc}.") from exc
-
-
-def write_tar(archive: Archive, fragment: bytes, tar_path: Path, checkpoint: Checkpoint) -> None:
-    """Decrypt the archive to a new file at `tar_path`, 0600. What an exception leaves there is the caller's to remove.
-
-    Raises ArchiveCorrupt, DiskSpace, StorageError, and what `checkpoint` raises.
-    """
-    with _opened_tar(tar_path, archive.manifest.tar_size) as tar:
-        for segment in archive.plaintext(fragment, checkpoint):
-            with storage(tar_path, archive.manifest.tar_size):
-                tar.write(segment)
-
-
-@contextmanager
-def _opened_tar(path: Path, size: int) -> Iterator[io.BufferedWriter]:
-    with storage(path, size):
-        # O_EXCL: never through a link or into a file that somebody else has put there and can read.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    tar = os.fdopen(descriptor, "wb")
-    try:
-        yield tar
-    finally:
-        with storage(path, size):
-            tar.close()

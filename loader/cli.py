@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from loader import packing
+from loader.cli_unlock import unlock
 from loader.crypto.archive import Manifest
+from loader.device_client import DeviceError
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
 
@@ -30,19 +32,29 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except LoaderError as exc:
             click.echo(f"Error: {exc} ({exc.code})", err=True)
+            # Hints are for the operator of a device; what goes wrong while packing says all by itself.
+            if isinstance(exc, DeviceError) and exc.hint:
+                click.echo(f"What to do: {exc.hint}", err=True)
             sys.exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Make and check what an Azaion Loader unlocks.
+    """Make and check what an Azaion Loader unlocks, and unlock it.
 
     \b
     To ship images to devices:
       python -m loader key new -o fragment.key
       python -m loader images pack app:1.4 db:1.4 --key fragment.key -o images.enc
-    Give the key fragment to the resource API and to nobody else; copy images.enc to the devices.
+    Give the key fragment to the resource API and to nobody else; copy images.enc to the devices. There:
+
+    \b
+      python -m loader unlock --plan
+      python -m loader unlock --email operator@example.com
     """
+
+
+main.add_command(unlock)
 
 
 @main.group()

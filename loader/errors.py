@@ -40,16 +40,24 @@ were meant to be turns it into `ArchiveCorrupt` or `ResourceCorrupt`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class LoaderError(Exception):
-    """Any failure that the loader explains to its caller. `str()` is one sentence for a person, without secrets."""
+    """Any failure that the loader explains to its caller. `str()` is one sentence for a person, without secrets.
+
+    `hint` says what to do about it; `retryable` whether the same request may succeed later without anything being done.
+    """
 
     code = "INTERNAL"
     retryable = False
+    hint = "Look into the log of the loader, and report what it says."
 
 
 class CallerError(LoaderError):
     """The request is at fault."""
+
+    hint = "Correct the request, and try again."
 
 
 class ValidationFailed(CallerError):
@@ -101,6 +109,7 @@ class ResourceNotFound(CallerError):
 
 class ArchiveNotFound(CallerError):
     code = "ARCHIVE_NOT_FOUND"
+    hint = "Copy images.enc to IMAGES_PATH, and try again."
 
 
 class ApiFault(LoaderError):
@@ -109,20 +118,24 @@ class ApiFault(LoaderError):
 
 class LoginRejected(ApiFault):
     code = "LOGIN_REJECTED"
+    hint = "Check the e-mail and the password, and try again."
 
 
 class ApiUnreachable(ApiFault):
     code = "API_UNREACHABLE"
     retryable = True
+    hint = "Check the network and RESOURCE_API_URL, and try again."
 
 
 class ApiError(ApiFault):
     code = "API_ERROR"
     retryable = True
+    hint = "Try again later; if it stays, tell those who run the resource API."
 
 
 class ApiProtocol(ApiFault):
     code = "API_PROTOCOL"
+    hint = "Check that RESOURCE_API_URL is the address of a resource API."
 
 
 class ResourceCorrupt(ApiFault):
@@ -135,14 +148,17 @@ class ArchiveFault(LoaderError):
 
 class ArchiveCorrupt(ArchiveFault):
     code = "ARCHIVE_CORRUPT"
+    hint = "Copy images.enc to the device again."
 
 
 class KeyMismatch(ArchiveFault):
     code = "KEY_MISMATCH"
+    hint = "Bring the archive that belongs to the API's present key fragment, or give the API the fragment of this one."
 
 
 class VersionMismatch(ArchiveFault):
     code = "VERSION_MISMATCH"
+    hint = "Set API_VERSION to a version that the archive holds, or bring the right archive."
 
 
 class DeviceFault(LoaderError):
@@ -163,34 +179,41 @@ class Busy(DeviceFault):
 class EngineUnavailable(DeviceFault):
     code = "ENGINE_UNAVAILABLE"
     retryable = True
+    hint = "Start the Docker engine, check DOCKER_HOST and the rights on its socket, and try again."
 
 
 class EngineRejected(DeviceFault):
     code = "ENGINE_REJECTED"
+    hint = "Look into the log of the Docker engine; if it is well, pack the archive anew."
 
 
 class EngineStalled(DeviceFault):
     code = "ENGINE_STALLED"
     retryable = True
+    hint = "Look whether the Docker engine still works, restart it if not, and try again."
 
 
 class ImageMismatch(DeviceFault):
     code = "IMAGE_MISMATCH"
+    hint = "Pack the archive anew: its images are not those that its manifest names."
 
 
 class DiskSpace(DeviceFault):
     code = "DISK_SPACE"
     retryable = True
+    hint = "Make room on that disk, and try again."
 
 
 class StorageError(DeviceFault):
     code = "STORAGE_ERROR"
     retryable = True
+    hint = "Make that directory exist and writable for the loader, and try again."
 
 
 class Interrupted(DeviceFault):
     code = "INTERRUPTED"
     retryable = True
+    hint = "Start the unlock again."
 
 
 class CorruptCiphertext(Exception):
@@ -202,3 +225,14 @@ class CorruptCiphertext(Exception):
     def __init__(self, detail: str, segment: int | None = None) -> None:
         super().__init__(detail)
         self.segment = segment
+
+
+def hint_of(code: str) -> str:
+    """What to do about the error with this code; empty for a code that is none of ours."""
+
+    def family(kind: type[LoaderError]) -> Iterator[type[LoaderError]]:
+        yield kind
+        for child in kind.__subclasses__():
+            yield from family(child)
+
+    return next((kind.hint for kind in family(LoaderError) if kind.code == code), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ def make_private_directory(path: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` at `path`, 0600: a reader, and a power cut, see the old file or the new one. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -81,3 +82,14 @@ def write_whole(path: Path, data: bytes) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what `write_whole` left beside `path` when its process was killed. Never raises."""
+    for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + "*"):
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def _unfinished_prefix(path: Path) -> str:
+    return f".{path.name}."

@@ -63,6 +63,12 @@ def _byte_count(value: str) -> int:
     return int(value)
 
 
+def _unlock_mode(value: str) -> str:
+    if value not in ("tar", "stream"):
+        raise ValueError("must be tar or stream")
+    return value
+
+
 def _bind(value: str) -> str:
     if value.startswith("unix:") and len(value) > len("unix:"):
         return value
@@ -123,6 +129,13 @@ VARIABLES = (
         _names,
         "images expected when there is no archive, separated by commas; without a tag, `:API_VERSION` is meant",
     ),
+    Variable(
+        "UNLOCK_MODE",
+        "unlock_mode",
+        "tar",
+        _unlock_mode,
+        "`tar`: decrypt to a file, then load it; `stream`: verify, then decrypt into the engine, no plaintext on disk",
+    ),
     Variable("LOADER_BIND", "bind", "127.0.0.1:8080", _bind, "address, or `unix:` and a path, to listen on"),
     Variable("LOADER_THREADS", "threads", "32", _positive_int, "threads that answer requests"),
     Variable("MAX_TRANSFERS", "max_transfers", "8", _positive_int, "loads and uploads at a time; more get BUSY"),
@@ -157,6 +170,7 @@ class Settings:
     model_cache_dir: Path
     model_cache_max_bytes: int
     expected_images: tuple[str, ...]
+    unlock_mode: str
     bind: str
     threads: int
     max_transfers: int

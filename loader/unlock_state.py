@@ -6,6 +6,9 @@ import threading
 from dataclasses import dataclass
 from enum import StrEnum
 
+from loader.errors import LoaderError
+from loader.unlock_progress import ProgressReport, UnlockProgress
+
 
 class UnlockState(StrEnum):
     """The states, as they appear on the wire."""
@@ -20,6 +23,7 @@ class UnlockState(StrEnum):
 
 
 AT_REST = frozenset({UnlockState.IDLE, UnlockState.READY, UnlockState.ERROR})
+STEPS = tuple(state for state in UnlockState if state not in AT_REST)
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,31 @@ class ArchiveIdentity:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """What is kept of an error. The error itself would keep the frames that it passed, and with them their secrets."""
+
+    code: str
+    retryable: bool
+    hint: str
+
+    @classmethod
+    def of(cls, error: LoaderError) -> Failure:
+        """What is kept of `error`."""
+        return cls(error.code, error.retryable, error.hint)
+
+
+@dataclass(frozen=True)
 class UnlockRecord:
-    """`error` is a sentence and `code` its stable name; `archive` is the one that `ready` was reached for, if any."""
+    """`failure` is what `error` came from; `archive` is the one that `ready` was reached for, if any.
+
+    `progress` is that of the run that lives, or of the last one.
+    """
 
     state: UnlockState = UnlockState.IDLE
     error: str | None = None
-    code: str | None = None
+    failure: Failure | None = None
     archive: ArchiveIdentity | None = None
+    progress: UnlockProgress | None = None
 
 
 class _UnlockStateHolder:
@@ -52,39 +74,49 @@ class _UnlockStateHolder:
     @property
     def state(self) -> UnlockState:
         """The present state."""
-        return self.record().state
+        return self._record.state
 
     def get(self) -> tuple[UnlockState, str | None]:
         """State and error, of the same moment."""
-        record = self.record()
+        record, _ = self.snapshot()
         return record.state, record.error
 
-    def record(self) -> UnlockRecord:
-        """The whole record."""
+    def snapshot(self) -> tuple[UnlockRecord, ProgressReport | None]:
+        """The whole record and how far it is, of the same moment."""
         with self._lock:
-            return self._record
+            progress = self._record.progress
+            return self._record, progress.report() if progress is not None else None
 
     def set(
         self,
         state: UnlockState,
         error: str | None = None,
         *,
-        code: str | None = None,
+        failure: Failure | None = None,
         archive: ArchiveIdentity | None = None,
     ) -> None:
-        """Replace the record."""
+        """Replace the record; the progress of the run that lives follows. Without one there is none."""
         with self._lock:
-            self._record = UnlockRecord(state, error, code, archive)
+            progress = self._record.progress if self._record.state not in AT_REST else None
+            self._record = UnlockRecord(state, error, failure, archive, progress)
+            if progress is None:
+                return
+            if state in STEPS:
+                progress.enter(state)
+            else:
+                progress.end(well=state is UnlockState.READY)
 
-    def try_start(self, archive: ArchiveIdentity) -> bool:
-        """Check and start in one step: True for exactly one caller, who must then run the unlock of `archive`.
+    def try_start(self, archive: ArchiveIdentity) -> UnlockProgress | None:
+        """Check and start in one step: a new progress for exactly one caller, who must then unlock `archive`.
 
-        False while a run lives, and when `archive` is already unlocked. The prior error stays in the record until the
+        None while a run lives, and when `archive` is already unlocked. The prior error stays in the record until the
         run replaces it.
         """
         with self._lock:
-            unlocked = self._record.state is UnlockState.READY and self._record.archive == archive
-            if self._record.state not in AT_REST or unlocked:
-                return False
-            self._record = UnlockRecord(UnlockState.AUTHENTICATING, self._record.error, self._record.code)
-            return True
+            before = self._record
+            unlocked = before.state is UnlockState.READY and before.archive == archive
+            if before.state not in AT_REST or unlocked:
+                return None
+            progress = UnlockProgress(STEPS)
+            self._record = UnlockRecord(STEPS[0], before.error, before.failure, progress=progress)
+            return progress

@@ -13,10 +13,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    {"errors", "settings", "logs", "unlock_state", "files"},
-    {"crypto", "api_client", "docker_engine", "model_cache"},
-    {"binary_split", "resources", "unlock", "packing"},
-    {"web", "cli"},
+    {"errors", "settings", "logs", "unlock_progress", "unlock_state", "files", "interruptible"},
+    {"crypto", "api_client", "docker_engine", "model_cache", "device_client"},
+    {
+        *("binary_split", "remembered_manifest", "tar_delivery", "image_load", "unlock_plan"),
+        *("resources", "unlock", "packing"),
+    },
+    {"web", "cli", "cli_unlock"},
     {"", "__main__"},  # create_app, in loader/__init__.py
 )
 
@@ -25,7 +28,7 @@ OWNERS = {
     "docker": {"loader.docker_engine"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
-    "click": {"loader.cli"},
+    "click": {"loader.cli", "loader.cli_unlock"},
     # Only for the exceptions that requests and docker let through.
     "urllib3": {"loader.api_client.transport", "loader.docker_engine"},
 }

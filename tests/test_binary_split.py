@@ -1,23 +1,21 @@
-"""An archive on the disk: identified, opened, checked and decrypted to a tar."""
+"""An archive on the disk: identified, opened, checked and decrypted."""
 
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from loader.binary_split import identify, open_archive, write_tar
+from loader.binary_split import identify, open_archive
 from loader.crypto.archive import ManifestImage
-from loader.errors import ArchiveCorrupt, ArchiveNotFound, Interrupted, KeyMismatch, StorageError, VersionMismatch
+from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch, StorageError, VersionMismatch
 from tests.support.archives import FRAGMENT, seal
 from tests.support.loader_server import REPOSITORY
 
-MIB = 1 << 20
-TAR = os.urandom(5 * MIB + 7)
+TAR = os.urandom((5 << 20) + 7)
 DIGEST = "sha256:" + "1" * 64
 IMAGES = (
     ManifestImage("registry.local:5000/app:1.4", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z"),
@@ -99,70 +97,6 @@ def test_the_plaintext_can_be_had_again_and_again(archive_path: Path) -> None:
             assert b"".join(bytes(segment) for segment in archive.plaintext(FRAGMENT, nothing)) == TAR
 
 
-def test_the_tar_is_the_plaintext_for_its_owner_only(archive_path: Path, tmp_path: Path) -> None:
-    tar = tmp_path / "images.tar"
-    with open_archive(archive_path) as archive:
-        write_tar(archive, FRAGMENT, tar, nothing)
-    assert tar.read_bytes() == TAR
-    assert stat.S_IMODE(tar.stat().st_mode) == 0o600
-
-
-def test_an_empty_tar_is_written_too(tmp_path: Path) -> None:
-    path = seal(tmp_path / "images.enc", IMAGES, [], 0)
-    with open_archive(path) as archive:
-        write_tar(archive, FRAGMENT, tmp_path / "images.tar", nothing)
-    assert (tmp_path / "images.tar").read_bytes() == b""
-
-
-@pytest.mark.parametrize("dangling", [True, False])
-def test_a_tar_is_written_to_no_file_that_is_there_already(archive_path: Path, tmp_path: Path, dangling: bool) -> None:
-    tar, elsewhere = tmp_path / "images.tar", tmp_path / "elsewhere"
-    if not dangling:
-        elsewhere.write_bytes(b"")
-    tar.symlink_to(elsewhere)
-    with open_archive(archive_path) as archive, pytest.raises(StorageError, match="File exists"):
-        write_tar(archive, FRAGMENT, tar, nothing)
-    assert not elsewhere.exists() or elsewhere.read_bytes() == b""
-
-
-def test_a_checkpoint_ends_the_work_between_two_segments(archive_path: Path, tmp_path: Path) -> None:
-    tar = tmp_path / "images.tar"
-    calls = 0
-
-    def third_time() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise Interrupted("enough")
-
-    with open_archive(archive_path) as archive, pytest.raises(Interrupted):
-        write_tar(archive, FRAGMENT, tar, third_time)
-    assert calls == 3
-    assert TAR.startswith(tar.read_bytes())
-    assert MIB < tar.stat().st_size < 2 * MIB
-
-
-@pytest.mark.parametrize("segment", range(6))
-def test_nothing_of_a_damaged_segment_or_after_it_is_written(archive_path: Path, tmp_path: Path, segment: int) -> None:
-    data = bytearray(archive_path.read_bytes())
-    begin = len(data) - (len(TAR) + 40 + 6 * 16)
-    data[begin + segment * MIB + 60] ^= 0x80
-    archive_path.write_bytes(data)
-    tar = tmp_path / "images.tar"
-    with open_archive(archive_path) as archive, pytest.raises(ArchiveCorrupt, match=f"segment {segment} does not"):
-        write_tar(archive, FRAGMENT, tar, nothing)
-    written = tar.read_bytes()
-    assert TAR.startswith(written)
-    assert len(written) == (segment * (MIB - 16) - 40 if segment else 0)
-
-
-def test_a_fragment_that_only_the_key_check_accepts_decrypts_nothing(archive_path: Path, tmp_path: Path) -> None:
-    """The key check is a courtesy; the segments are what protects."""
-    with open_archive(archive_path) as archive, pytest.raises(ArchiveCorrupt):
-        write_tar(archive, b"x" * 32, tmp_path / "images.tar", nothing)
-    assert (tmp_path / "images.tar").read_bytes() == b""
-
-
 DECRYPT_WHILE_PYTHON_ENDS = """
 import sys, threading
 from pathlib import Path
@@ -201,8 +135,8 @@ def test_the_end_of_the_process_is_an_interruption_like_any_other(archive_path: 
     assert (done.stdout, done.stderr) == ("Interrupted\n", "")
 
 
-def test_an_archive_cut_while_it_is_open_is_damaged(archive_path: Path, tmp_path: Path) -> None:
+def test_an_archive_cut_while_it_is_open_is_damaged(archive_path: Path) -> None:
     with open_archive(archive_path) as archive:
         os.truncate(archive_path, archive_path.stat().st_size - 1)
         with pytest.raises(ArchiveCorrupt, match="cut short"):
-            write_tar(archive, FRAGMENT, tmp_path / "images.tar", nothing)
+            list(archive.plaintext(FRAGMENT, nothing))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import EngineRejected, EngineStalled, EngineUnavailable, ImageMismatch, Interrupted
 from tests.support.archives import APP, DATABASE, PREFIX, tags_of_tests
 from tests.support.engines import Engine
+from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.images import has_image, image_id, import_image, remove_image, save_images
 
@@ -29,7 +30,7 @@ MIB = 1 << 20
 PIECE = 64 * 1024
 ABSENT = f"{PREFIX}absent:1"
 
-IMAGE = EngineImage("sha256:" + "1" * 64, ("sha256:" + "2" * 64,), "2026-01-02T03:04:05Z", 10)
+IMAGE = EngineImage("sha256:" + "1" * 64, ("sha256:" + "2" * 64,), "2026-01-02T03:04:05Z", 10, named=True)
 SAME = ManifestImage("any:1", IMAGE.id, IMAGE.layers, IMAGE.created)
 OTHER_ID = "sha256:" + "3" * 64
 
@@ -143,12 +144,13 @@ def test_several_images_that_were_saved_can_be_loaded(engine: DockerEngine, real
         remove_image(real, reference)
     assert not engine.holds(images)
 
-    signs: list[None] = []
-    engine.load(iter(tar), lambda: signs.append(None))
+    signs: list[int] = []
+    engine.load(iter(tar), signs.append)
     engine.verify(images)
     assert [image_id(real, image.reference) for image in images] == [image.id for image in images]
     # docker reports on the way, so that a long load does not look like a dead engine; podman speaks at the end only.
     assert len(signs) > (len(images) if real.name == "docker" else 0)
+    assert max(signs) > (3 * MIB if real.name == "docker" else -1)
 
 
 def test_an_image_that_is_not_there_cannot_be_saved(engine: DockerEngine) -> None:
@@ -199,6 +201,72 @@ def test_the_replaced_image_of_a_load_loses_its_name_only(docker: Engine, monkey
     engine.load(iter(tar))
     assert image_id(docker, APP) == image.id
     assert has_image(docker, other)
+
+
+def nameless(real: Engine) -> list[str]:
+    return [image.id for image in real.client.images.list(filters={"dangling": True})]
+
+
+def test_a_reference_can_be_given_back_to_the_image_that_it_named(engine: DockerEngine, real: Engine) -> None:
+    import_image(real, APP)
+    before = engine.find(APP)
+    engine.restore(APP, before)
+    assert engine.find(APP) == before
+
+    import_image(real, APP, seed=5)
+    engine.restore(APP, before)
+    assert engine.find(APP) == before
+    assert nameless(real) == []
+
+    engine.restore(APP, None)
+    assert engine.find(APP) is None
+    engine.restore(APP, None)
+
+
+def test_a_reference_without_a_tag_can_be_given_back_too(engine: DockerEngine, real: Engine) -> None:
+    import_image(real, f"{PREFIX}untagged:latest")
+    before = engine.find(f"{PREFIX}untagged")
+    import_image(real, f"{PREFIX}untagged:latest", seed=5)
+    engine.restore(f"{PREFIX}untagged", before)
+    assert engine.find(f"{PREFIX}untagged") == before
+
+
+def test_the_image_that_loses_a_reference_stays_if_it_has_another(engine: DockerEngine, real: Engine) -> None:
+    import_image(real, APP)
+    before = engine.find(APP)
+    other = import_image(real, APP, seed=5)
+    real.client.api.tag(APP, *DATABASE.split(":"))
+    engine.restore(APP, before)
+    assert image_id(real, DATABASE) == other
+
+
+def test_only_an_image_without_a_name_is_removed_as_dangling(engine: DockerEngine, real: Engine) -> None:
+    import_image(real, APP)
+    image = engine.find(APP)
+    assert image is not None
+    engine.remove_if_dangling(image)
+    assert engine.find(APP) == image
+
+    import_image(real, APP, seed=5)
+    assert nameless(real) != []
+    engine.remove_if_dangling(image)
+    assert nameless(real) == []
+    engine.remove_if_dangling(image)
+
+
+def test_the_engine_says_where_it_keeps_its_images(engine: DockerEngine) -> None:
+    root = engine.root_directory()
+    assert root is not None
+    assert root.is_dir()
+
+
+@pytest.mark.parametrize("info", [(403, {"message": "forbidden"}), (200, {}), (200, {"DockerRootDir": ""})], ids=repr)
+def test_an_engine_may_keep_that_to_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, info: tuple[int, dict[str, Any]]
+) -> None:
+    with FakeEngine(tmp_path / "fake.sock", lambda call: call.answer(200, {})) as fake:
+        fake.answer_info(*info)
+        assert connected(fake.host, monkeypatch).root_directory() is None
 
 
 @pytest.mark.usefixtures("collected")

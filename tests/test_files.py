@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
-from loader.files import PIECE_SIZE, FilePieces, make_private_directory, storage, write_whole
+from loader.files import PIECE_SIZE, FilePieces, make_private_directory, remove_unfinished, storage, write_whole
 from tests.support.small_disk import fill, make_read_only, small_disk
 
 MIB = 1 << 20
@@ -184,3 +184,14 @@ def test_private_directories_are_made_once(tmp_path: Path) -> None:
     make_private_directory(path)
     make_private_directory(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_what_a_killed_write_left_goes_and_nothing_that_is_named_alike(tmp_path: Path) -> None:
+    path = tmp_path / "[x].json"
+    write_whole(path, b"whole")
+    half = tmp_path / ".[x].json.abc"
+    others = [tmp_path / name for name in (".x.json.abc", ".[x].jsonabc", "[x].json.abc")]
+    for file in (half, *others):
+        file.write_bytes(b"half")
+    remove_unfinished(path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])

@@ -1,24 +1,35 @@
-"""Unlocks on a disk that is full, or that nobody may write to."""
+"""Unlocks on a disk that is too small, fills up in the middle, or that nobody may write to: real disks, all of them."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import StartLoader
-from tests.support.archives import Packed
-from tests.support.engines import Engine
+from tests.support.archives import APP, Packed, seal
+from tests.support.engines import Engine, docker_engine_at
+from tests.support.fake_engine import FakeCall, FakeEngine
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import fill, free_bytes, make_read_only, make_writable, small_disk
-from tests.support.unlocking import READY, Device, Operator, Status, is_sentence
+from tests.support.unlocking import LOAD, READY, Device, Operator, Status, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
 DISK_SIZE = 10 * MIB  # the archive and its tar have a little more than 3 MiB each
+PREFLIGHT_SECONDS = 2.0
+ADVICE = "UNLOCK_MODE=stream"
+KEY_FRAGMENT = "/binary-split/key-fragment"
 
 
 @pytest.fixture
@@ -36,8 +47,20 @@ def small_device(disk: Path, unlock_api: ResourceApiServer, start_loader: StartL
     return device
 
 
-def start(device: Device, docker: Engine) -> Operator:
-    return device.start(docker.host, IMAGES_PATH=str(device.archive), MODEL_CACHE_DIR=str(device.remembered.parent))
+def loads_nothing(call: FakeCall) -> None:
+    call.answer(200, {"stream": "nothing"})
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeEngine]:
+    """An engine without images that says of its root directory what a test tells it to."""
+    with FakeEngine(tmp_path / "fake.sock", loads_nothing) as engine:
+        yield engine
+
+
+def start(device: Device, engine_host: str, **env: str) -> Operator:
+    paths = {"IMAGES_PATH": str(device.archive), "MODEL_CACHE_DIR": str(device.remembered.parent)}
+    return device.start(engine_host, **paths, **env)
 
 
 def assert_failed(status: Status, code: str) -> None:
@@ -45,35 +68,168 @@ def assert_failed(status: Status, code: str) -> None:
     assert is_sentence(status.error)
 
 
-def test_a_disk_that_fills_up_ends_the_unlock_and_is_as_it_was(
-    small_device: Device, docker: Engine, packed: Packed
+@dataclass(frozen=True)
+class Refusal:
+    """An unlock that was refused before the login, and how the disk looked before it."""
+
+    document: dict[str, Any]
+    seconds: float
+
+    @property
+    def error(self) -> str:
+        return str(self.document["error"])
+
+    @property
+    def advises_stream(self) -> bool:
+        return ADVICE in str(self.document["hint"])
+
+
+def refused(device: Device, operator: Operator, disk: Path, code: str) -> Refusal:
+    """Unlocks, which must be refused at once, and without any trace."""
+    before = (free_bytes(disk), sorted(disk.rglob("*")))
+    started = time.monotonic()
+    assert_failed(operator.unlock(), code)
+    refusal = Refusal(operator.document(), time.monotonic() - started)
+    assert refusal.seconds < PREFLIGHT_SECONDS
+    assert device.api.requests() == []
+    assert (free_bytes(disk), sorted(disk.rglob("*"))) == before
+    assert refusal.document["retryable"] is True
+    assert is_sentence(refusal.document["hint"])
+    return refusal
+
+
+def test_too_little_room_for_the_tar_is_found_before_the_login(
+    small_device: Device, disk: Path, docker: Engine, packed: Packed
 ) -> None:
-    filler = fill(small_device.directory, leave=2 * MIB)
-    free = free_bytes(small_device.directory)
-    operator = start(small_device, docker)
-    status = operator.unlock()
-    assert_failed(status, "DISK_SPACE")
-    assert str(small_device.tar) in str(status.error)
-    assert str(packed.manifest.tar_size) in str(status.error)
-    assert free_bytes(small_device.directory) == free
-    assert sorted(small_device.directory.iterdir()) == sorted(
-        [filler, small_device.archive, small_device.remembered.parent]
-    )
+    filler = fill(disk, leave=2 * MIB)
+    operator = start(small_device, docker.host)
+    refusal = refused(small_device, operator, disk, "DISK_SPACE")
+    needed = f"at {disk}: {packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
+    assert needed in refusal.error
+    assert refusal.advises_stream
     assert not has_image(docker, packed.images[0].reference)
 
     filler.unlink()
     assert operator.unlock() == READY
 
 
-def test_a_read_only_disk_ends_the_unlock(small_device: Device, docker: Engine) -> None:
-    operator = start(small_device, docker)
-    make_read_only(small_device.directory)
-    status = operator.unlock()
-    assert_failed(status, "STORAGE_ERROR")
-    assert str(small_device.tar) in str(status.error)
+def test_the_mode_stream_needs_no_room_for_a_tar(small_device: Device, disk: Path, docker: Engine) -> None:
+    fill(disk, leave=64 * 1024)
+    assert start(small_device, docker.host, UNLOCK_MODE="stream").unlock() == READY
 
-    make_writable(small_device.directory)
+
+@pytest.mark.parametrize(("mode", "advice"), [("tar", True), ("stream", False)])
+def test_too_little_room_for_the_engine_is_found_before_the_login(
+    device: Device, disk: Path, fake: FakeEngine, packed: Packed, mode: str, advice: bool
+) -> None:
+    device.put(packed.path)
+    fake.answer_info(200, {"DockerRootDir": str(disk)})
+    fill(disk, leave=5 * MIB)  # the engine unpacks a copy, so that one tar's size is not enough
+    refusal = refused(device, device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
+    needed = f"at {disk}: {2 * packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
+    assert needed in refusal.error
+    assert refusal.advises_stream is advice
+
+
+def test_tar_and_engine_on_one_disk_need_room_for_both(
+    small_device: Device, disk: Path, fake: FakeEngine, packed: Packed
+) -> None:
+    """About 7 MiB: enough for either, too little for both."""
+    root = disk / "docker"
+    root.mkdir()
+    fake.answer_info(200, {"DockerRootDir": str(root)})
+    assert 2 * packed.manifest.tar_size < free_bytes(disk) < 3 * packed.manifest.tar_size
+    refusal = refused(small_device, start(small_device, fake.host), disk, "DISK_SPACE")
+    assert f"{disk} and {root}: {3 * packed.manifest.tar_size} bytes are needed" in refusal.error
+    assert refusal.advises_stream
+    # It would fit without the tar, as the advice says: the fake engine then is asked to load.
+    assert start(small_device, fake.host, UNLOCK_MODE="stream").unlock().code == "IMAGE_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    "info",
+    [(200, {"DockerRootDir": "/nonexistent/docker"}), (200, {}), (403, {"message": "forbidden"})],
+    ids=["not visible", "not told", "forbidden"],
+)
+def test_an_engine_that_cannot_be_looked_into_does_not_count(
+    device: Device, fake: FakeEngine, packed: Packed, info: tuple[int, dict[str, Any]]
+) -> None:
+    device.put(packed.path)
+    fake.answer_info(*info)
+    operator = device.start(fake.host)
+    plan = operator.get("/unlock/plan")
+    assert [place["paths"] for place in plan["places"]] == [[str(device.directory)]]
+    assert plan["engine_answers"] is True
+    assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent: all that the fake can do
+
+
+def test_a_read_only_disk_is_found_before_the_login(small_device: Device, disk: Path, docker: Engine) -> None:
+    operator = start(small_device, docker.host)
+    make_read_only(disk)
+    refusal = refused(small_device, operator, disk, "STORAGE_ERROR")
+    assert str(disk) in refusal.error
+    assert refusal.advises_stream
+
+    # Which needs nothing but the engine, as the advice says.
+    stream = start(small_device, docker.host, UNLOCK_MODE="stream")
+    assert stream.unlock() == READY
+    make_writable(disk)
+    assert operator.unlock().state == "ready"
+
+
+def test_a_disk_that_fills_up_while_the_key_is_fetched_ends_the_unlock_without_debris(
+    small_device: Device, disk: Path, docker: Engine, packed: Packed, slow_api: FaultyApi
+) -> None:
+    slow_api.answer("GET", KEY_FRAGMENT, Fault(body=slow_api.fragment, silent=True))
+    operator = start(small_device, docker.host, RESOURCE_API_URL=slow_api.url)
+    operator.post()
+    operator.wait_for("downloading_key")
+    filler = fill(disk, leave=2 * MIB)
+    before = (free_bytes(disk), sorted(disk.rglob("*")))
+    slow_api.resume()
+    status = operator.rest()
+    assert_failed(status, "DISK_SPACE")
+    assert f"{small_device.tar} needs {packed.manifest.tar_size} bytes" in str(status.error)
+    assert (free_bytes(disk), sorted(disk.rglob("*"))) == before
+    assert not has_image(docker, packed.images[0].reference)
+
+    filler.unlink()
     assert operator.unlock() == READY
+
+
+def test_a_disk_of_the_engine_that_fills_up_in_the_middle_of_a_load_is_told(
+    device: Device, tmp_path: Path, slow_api: FaultyApi
+) -> None:
+    image = HandmadeImage(APP, os.urandom(MIB), 12)
+    seal(device.archive, [image.described()], image.tar(), image.tar_size())
+    with (
+        small_disk(tmp_path / "engine", 40 * MIB) as disk,
+        docker_engine_at(disk / "data") as engine,
+        FaultyWire(tmp_path / "own.sock", engine.socket, LOAD) as wire,
+    ):
+        operator = device.start(wire.host, RESOURCE_API_URL=slow_api.url)
+        filler = fill(disk, leave=20 * MIB)
+        before = device.api.requests()
+        status = operator.unlock()
+        assert_failed(status, "DISK_SPACE")
+        assert f"at {disk / 'data'}: {2 * image.tar_size()} bytes are needed" in str(status.error)
+        assert (slow_api.requests(), before) == ([], [])
+        filler.unlink()
+
+        wire.hold_upload(after=2 * MIB)
+        operator.post()
+        wire.wait_until_held()
+        filler = fill(disk, leave=MIB)
+        wire.release()
+        status = operator.rest()
+        assert_failed(status, "DISK_SPACE")
+        assert "no space left on device" in str(status.error)
+        assert engine.client.images.list(all=True) == []
+        assert not device.tar.exists()
+
+        filler.unlink()
+        assert operator.unlock() == READY
+        operator.loader.stop()
 
 
 def test_a_full_cache_directory_does_not_undo_an_unlock(

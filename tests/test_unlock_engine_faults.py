@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+import time
 from pathlib import Path
 
-from tests.support.archives import APP, Packed, tags_of_tests
+import pytest
+
+from tests.support.archives import APP, DATABASE, Packed, seal, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeCall, FakeEngine, Load
 from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage, handmade_tar
+from tests.support.images import image_id, import_image
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import LOAD, READY, Device, Status, is_sentence
+from tests.support.unlocking import LOAD, READY, Device, Rig, Status, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
 SILENCE_SECONDS = "2"
+WAIT_SECONDS = 30.0
 
 
 def assert_failed(status: Status, code: str) -> None:
@@ -92,8 +100,112 @@ def test_a_slow_engine_is_not_a_silent_one(device: Device, wire: FaultyWire, pac
     assert device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
 
 
+def test_messages_count_as_signs_of_life(device: Device, packed: Packed, tmp_path: Path) -> None:
+    """The engine takes longer than it may be silent, and says something all the time."""
+    rounds, pause = 12, float(SILENCE_SECONDS) / 8
+    never = threading.Event()
+
+    def slow(call: FakeCall) -> None:
+        call.begin_stream()
+        for number in range(rounds):
+            never.wait(pause)
+            call.send_message({"id": "1", "progressDetail": {"current": number, "total": rounds}})
+        call.end_stream()
+
+    device.put(packed.path)
+    with FakeEngine(tmp_path / "fake.sock", slow) as engine:
+        operator = device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+        started = time.monotonic()
+        status = operator.unlock()
+        assert time.monotonic() - started > rounds * pause
+        assert_failed(status, "IMAGE_MISMATCH")  # which the fake reports loaded, and does not have
+
+
+def test_what_falls_silent_in_the_middle_of_its_messages_has_stalled(
+    device: Device, packed: Packed, tmp_path: Path
+) -> None:
+    over = threading.Event()
+
+    def falls_silent(call: FakeCall) -> None:
+        call.begin_stream()
+        call.send_message({"id": "1", "progressDetail": {"current": 1, "total": 2}})
+        over.wait(WAIT_SECONDS)
+
+    device.put(packed.path)
+    with FakeEngine(tmp_path / "fake.sock", falls_silent) as engine:
+        assert_failed(device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock(), "ENGINE_STALLED")
+        over.set()
+
+
+def nameless(engine: Engine) -> list[str]:
+    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
+
+
+def two_images(first: HandmadeImage, second: HandmadeImage) -> bytes:
+    """One tar of both, as `docker save` writes it."""
+    return b"".join(handmade_tar(first, second))
+
+
+@pytest.mark.parametrize("present", [True, False], ids=["replaced", "new"])
+def test_another_image_under_the_right_tag_is_taken_back(rig: Rig, present: bool) -> None:
+    image = HandmadeImage(APP, b"a" * 4096, 1)
+    lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
+    seal(rig.device.archive, [lie], image.tar(), image.tar_size())
+    before = [import_image(rig.engine, APP)] if present else []
+    assert_failed(rig.operator.unlock(), "IMAGE_MISMATCH")
+    assert [found.id for found in rig.engine.client.images.list(APP)] == before
+    assert nameless(rig.engine) == []
+
+
+def test_of_two_images_of_which_the_second_is_corrupt_none_stays(rig: Rig) -> None:
+    app, database = HandmadeImage(APP, b"a" * 4096, 1), HandmadeImage(DATABASE, b"b" * 4096, 1)
+    tar = bytearray(two_images(app, database))
+    tar[tar.index(b"b" * 4096)] ^= 1
+    before = import_image(rig.engine, DATABASE)
+    seal(rig.device.archive, [app.described(), database.described()], [bytes(tar)], len(tar))
+    assert_failed(rig.operator.unlock(), "ENGINE_REJECTED")
+    assert tags_of_tests(rig.engine) == [DATABASE]
+    assert image_id(rig.engine, DATABASE) == before
+    assert nameless(rig.engine) == []
+
+    tar = bytearray(two_images(app, database))
+    seal(rig.device.archive, [app.described(), database.described()], [bytes(tar)], len(tar))
+    assert rig.operator.unlock() == READY
+    assert nameless(rig.engine) == []
+
+
+def test_podman_keeps_nothing_of_a_load_that_it_refused_or_that_was_something_else(
+    device: Device, podman: Engine
+) -> None:
+    image = HandmadeImage(APP, b"a" * 4096, 1)
+    lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
+    seal(device.archive, [lie], image.tar(), image.tar_size())
+    before = import_image(podman, APP)
+    operator = device.start(podman.host)
+    assert_failed(operator.unlock(), "IMAGE_MISMATCH")
+    assert image_id(podman, APP) == before
+    assert nameless(podman) == []
+
+
 def server_error(call: FakeCall) -> None:
-    call.answer(500, {"message": "no space\nleft on device."})
+    call.answer(500, {"message": "layers/1:\nsomething broke."})
+
+
+def full_disk(call: FakeCall) -> None:
+    call.answer(200, {"errorDetail": {"message": "write /var/lib/docker/tmp/x: no space left on device"}})
+
+
+def full_disk_of_podman(call: FakeCall) -> None:
+    call.answer(500, {"message": "unable to load image: write /var/tmp/x:\nno space left on device."})
+
+
+def error_without_detail(call: FakeCall) -> None:
+    call.answer(200, {"errorDetail": {"code": 7}, "error": "something broke"})
+
+
+def error_after_progress(call: FakeCall) -> None:
+    progress = {"id": "1", "progressDetail": {"current": 5, "total": 9}}
+    call.answer_stream(progress, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
 
 
 def nothing_at_all(call: FakeCall) -> None:
@@ -118,6 +230,10 @@ def success(call: FakeCall) -> None:
 
 STRANGE_ANSWERS: dict[Load, str] = {
     server_error: "ENGINE_REJECTED",
+    full_disk: "DISK_SPACE",
+    full_disk_of_podman: "DISK_SPACE",
+    error_without_detail: "ENGINE_REJECTED",
+    error_after_progress: "ENGINE_REJECTED",
     nothing_at_all: "ENGINE_UNAVAILABLE",
     half_a_message: "ENGINE_UNAVAILABLE",
     one_message_then_nothing: "ENGINE_UNAVAILABLE",
@@ -134,6 +250,7 @@ def test_strange_answers_to_a_load_end_the_unlock(device: Device, packed: Packed
             engine.answer_loads(answer)
             status = operator.unlock()
             assert_failed(status, code)
-            assert (answer is server_error) == ("refused the images: no space left on device." in str(status.error))
+            assert ("something broke" in str(status.error)) is (code == "ENGINE_REJECTED")
+            assert ("no space left on device" in str(status.error)) is (code == "DISK_SPACE")
             assert not device.tar.exists()
             assert not device.remembered.exists()

@@ -1,16 +1,20 @@
-"""Unlocks of an archive that is much larger than the memory that they may take."""
+"""Unlocks of an archive that is much larger than the memory and, in mode stream, the disk that they may take."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.conftest import StartLoader
 from tests.support.archives import APP, seal
+from tests.support.disk_search import contains, files_below, open_files
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image
@@ -18,22 +22,29 @@ from tests.support.processes import poll
 from tests.support.procfs import peak_rss_bytes, reset_peak_rss
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.resource_api_server import ResourceApiServer
+from tests.support.small_disk import read_only_view, small_disk
 from tests.support.unlocking import LOAD, READY, Device
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-IMAGE_MIB = 512
+IMAGE_MIB = 1024
+MARKER = os.urandom(64)  # which fills the image: wherever a piece of its tar lies, the marker is found
+SMALL_DISK_SIZE = 64 * MIB
+MIB_BEYOND_MEMORY = 256
 MOST_GROWTH = 64 * MIB
+MOST_GROWTH_OF_STREAM = 48 * MIB
 TAR_SECONDS = 30.0
+SAMPLE_SECONDS = 0.05
+MANY_LOOKS = 20
 
 
 @pytest.fixture(scope="module")
 def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A device with an archive of an image of 512 MiB."""
+    """A device with an archive of an image of 1 GiB."""
     directory = tmp_path_factory.mktemp("large")
     (directory / "models").mkdir()
-    image = HandmadeImage(APP, os.urandom(MIB), IMAGE_MIB)
+    image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER)))[:MIB], IMAGE_MIB)
     archive = seal(directory / "images.enc", [image.described()], image.tar(), image.tar_size())
     yield directory
     archive.unlink()
@@ -62,8 +73,10 @@ def test_stopped_while_decrypting_the_loader_leaves_no_tar_and_has_sent_nothing(
     assert recorded_docker.sent("POST", LOAD) == []
 
 
-def test_an_unlock_needs_little_memory(large_device: Device, docker: Engine) -> None:
-    operator = large_device.start(docker.host, **settings(large_device))
+def test_an_unlock_needs_little_memory(device: Device, docker: Engine) -> None:
+    image = HandmadeImage(APP, os.urandom(MIB), MIB_BEYOND_MEMORY)
+    seal(device.archive, [image.described()], image.tar(), image.tar_size())
+    operator = device.start(docker.host)
     operator.status()
     worker = operator.loader.worker_pid
     reset_peak_rss(worker)
@@ -71,3 +84,86 @@ def test_an_unlock_needs_little_memory(large_device: Device, docker: Engine) -> 
     assert operator.unlock() == READY
     assert peak_rss_bytes(worker) - before < MOST_GROWTH
     assert has_image(docker, APP)
+
+
+class Sampler:
+    """Looks, until it is stopped, into every file that a process has open and every new file in some directories.
+
+    `found` is where a piece of the tar was seen; `looks` counts the rounds.
+    """
+
+    def __init__(self, pid: int, directories: Sequence[Path], read_only: Path) -> None:
+        self.found: list[str] = []
+        self.looks = 0
+        self._pid = pid
+        self._directories = directories
+        self._read_only = read_only.stat()
+        self._since = time.time() - 1
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="sampler")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stopped.is_set():
+            self.looks += 1
+            opened = [path for path in open_files(self._pid) if not self._is_archive(path)]
+            named = files_below(self._directories, changed_since=self._since)
+            self.found += [str(path) for path in (*opened, *named) if contains(path, MARKER)]
+            self._stopped.wait(SAMPLE_SECONDS)
+
+    def _is_archive(self, path: Path) -> bool:
+        try:
+            status = path.stat()
+        except OSError:  # closed since it was listed
+            return True
+        return (status.st_dev, status.st_ino) == (self._read_only.st_dev, self._read_only.st_ino)
+
+
+def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
+    large_device_dir: Path, large_device: Device, docker: Engine, tmp_path: Path
+) -> None:
+    """The archive lies where nobody can write, and all that the loader may write to has a sixteenth of its size."""
+    with (
+        read_only_view(large_device_dir, tmp_path / "big") as big,
+        small_disk(tmp_path / "small", SMALL_DISK_SIZE) as small,
+    ):
+        for name in ("models", "tmp"):
+            (small / name).mkdir()
+        operator = large_device.start(
+            docker.host,
+            UNLOCK_MODE="stream",
+            IMAGES_PATH=str(big / "images.enc"),
+            MODEL_CACHE_DIR=str(small / "models"),
+            TMPDIR=str(small / "tmp"),
+        )
+        operator.status()
+        worker = operator.loader.worker_pid
+        reset_peak_rss(worker)
+        before = peak_rss_bytes(worker)
+        home = operator.loader.process.stderr_path.parent
+        places = (small, home, Path("/dev/shm"), Path("/var/tmp"))
+        with Sampler(worker, places, big / "images.enc") as sampler:
+            assert operator.unlock() == READY
+        assert sampler.looks > MANY_LOOKS
+        assert sampler.found == []
+        assert peak_rss_bytes(worker) - before < MOST_GROWTH_OF_STREAM
+        assert [path.name for path in small.rglob("*") if path.is_file()] == ["unlocked-manifest.json"]
+        operator.loader.stop()
+    assert has_image(docker, APP)
+
+
+def test_the_sampler_finds_a_tar(large_device: Device, recorded_docker: RecordingProxy) -> None:
+    """In mode tar there is one to be seen."""
+    operator = large_device.start(recorded_docker.host, **settings(large_device))
+    operator.status()
+    with Sampler(operator.loader.worker_pid, [], large_device.archive) as sampler:
+        operator.post()
+        poll(lambda: sampler.found, TAR_SECONDS, "the sampler finds the tar")
+    assert operator.loader.stop() == 0

@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from loader.unlock_state import AT_REST, ArchiveIdentity, UnlockRecord, UnlockState, _UnlockStateHolder
+from loader.errors import DiskSpace
+from loader.unlock_progress import Step, UnlockProgress
+from loader.unlock_state import AT_REST, ArchiveIdentity, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
 
 ARCHIVE = ArchiveIdentity(device=1, inode=2, size=3, modified_ns=4)
 OTHER_ARCHIVE = ArchiveIdentity(device=1, inode=5, size=3, modified_ns=4)
+FAILURE = Failure("INTERNAL", False, "A hint.")
 THREADS = 50
 ROUNDS = 1000
 WAIT_SECONDS = 30
@@ -26,29 +29,80 @@ def test_the_states_are_these_seven_words() -> None:
     ]
 
 
-def test_a_new_holder_is_idle_and_knows_no_error() -> None:
+def record(holder: _UnlockStateHolder) -> UnlockRecord:
+    return holder.snapshot()[0]
+
+
+def started() -> tuple[_UnlockStateHolder, UnlockProgress]:
+    holder = _UnlockStateHolder()
+    progress = holder.try_start(ARCHIVE)
+    assert progress is not None
+    progress.expect(10)
+    return holder, progress
+
+
+def test_a_new_holder_is_idle_and_knows_neither_error_nor_progress() -> None:
     holder = _UnlockStateHolder()
     assert holder.get() == (UnlockState.IDLE, None)
     assert holder.state is UnlockState.IDLE
-    assert holder.record() == UnlockRecord()
+    assert holder.snapshot() == (UnlockRecord(), None)
 
 
 def test_set_replaces_the_whole_record() -> None:
     holder = _UnlockStateHolder()
-    holder.set(UnlockState.ERROR, "It failed.", code="INTERNAL")
+    holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
     assert holder.get() == (UnlockState.ERROR, "It failed.")
-    assert holder.record().code == "INTERNAL"
+    assert record(holder).failure == FAILURE
     holder.set(UnlockState.READY, archive=ARCHIVE)
     assert holder.get() == (UnlockState.READY, None)
     assert holder.state is UnlockState.READY
-    assert holder.record() == UnlockRecord(UnlockState.READY, None, None, ARCHIVE)
+    assert record(holder) == UnlockRecord(UnlockState.READY, None, None, ARCHIVE)
 
 
 def test_a_start_keeps_the_prior_error_until_the_run_replaces_it() -> None:
     holder = _UnlockStateHolder()
-    holder.set(UnlockState.ERROR, "It failed.", code="INTERNAL")
-    assert holder.try_start(ARCHIVE)
-    assert holder.record() == UnlockRecord(UnlockState.AUTHENTICATING, "It failed.", "INTERNAL", None)
+    holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
+    progress = holder.try_start(ARCHIVE)
+    assert record(holder) == UnlockRecord(UnlockState.AUTHENTICATING, "It failed.", FAILURE, None, progress)
+
+
+def test_of_an_error_only_words_are_kept_and_no_frame() -> None:
+    error = DiskSpace("The disk is full.")
+    error.hint = "A hint of its own."
+    kept = Failure.of(error)
+    assert kept == Failure("DISK_SPACE", True, "A hint of its own.")
+    assert not any(isinstance(value, BaseException) for value in vars(kept).values())
+
+
+def test_the_progress_follows_the_states_of_its_run() -> None:
+    holder, progress = started()
+    assert progress.report().step == Step(1, 4, "authenticating")
+    holder.set(UnlockState.DECRYPTING)
+    assert progress.report().step == Step(3, 4, "decrypting")
+    holder.set(UnlockState.LOADING_IMAGES)
+    holder.set(UnlockState.READY)
+    assert (progress.report().percent, progress.report().bytes_done) == (100, progress.report().bytes_total)
+    assert list(progress.report().duration_seconds) == ["authenticating", "decrypting", "loading_images"]
+
+
+def test_a_run_that_failed_stays_where_it_was() -> None:
+    holder, progress = started()
+    holder.set(UnlockState.DECRYPTING)
+    progress.reach(15)
+    holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
+    _, report = holder.snapshot()
+    assert report is not None
+    assert (report.step.name, report.percent, report.bytes_done) == ("decrypting", 50, 15)
+
+
+def test_what_no_run_has_reached_has_no_progress() -> None:
+    """As when the images are found in the engine after the archive has gone: the failed run before is no part of it."""
+    holder, progress = started()
+    holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
+    ended = progress.report()
+    holder.set(UnlockState.READY)
+    assert holder.snapshot() == (UnlockRecord(UnlockState.READY), None)
+    assert progress.report() == ended
 
 
 @pytest.mark.parametrize("state", sorted(AT_REST - {UnlockState.READY}))
@@ -97,7 +151,7 @@ def test_of_many_threads_exactly_one_starts() -> None:
 
     def start() -> list[bool]:
         barrier.wait(WAIT_SECONDS)
-        return [holder.try_start(ARCHIVE) for holder in holders]
+        return [holder.try_start(ARCHIVE) is not None for holder in holders]
 
     with ThreadPoolExecutor(THREADS) as pool:
         futures = [pool.submit(start) for _ in range(THREADS)]

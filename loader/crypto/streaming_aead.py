@@ -19,6 +19,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -258,7 +259,9 @@ def _pool() -> ThreadPoolExecutor:
 def _start(work: Callable[..., memoryview], *args: object, alone: bool) -> Future[memoryview]:
     """Run `work` in the pool, or here and now if nothing could be done beside it."""
     if not alone:
-        return _pool().submit(work, *args)
+        # At the end of the process the pool takes nothing any more; what runs then shall still end in its own way.
+        with suppress(RuntimeError):
+            return _pool().submit(work, *args)
     try:
         result = work(*args)
     except CorruptCiphertext as exc:

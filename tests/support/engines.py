@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def docker_engine() -> Iterator[Engine]:
             engine = running.enter_context(_private_engine("docker", _dockerd_command))
         except EngineUnavailable as exc:
             engine = running.enter_context(_system_docker(str(exc)))
+        yield engine
+
+
+@contextmanager
+def docker_engine_at(data_root: Path) -> Iterator[Engine]:
+    """A private dockerd that keeps its images at `data_root`, or `missing`."""
+    with ExitStack() as running:
+        try:
+            command = partial(_dockerd_command, data_root=data_root)
+            engine = running.enter_context(_private_engine("docker", command))
+        except EngineUnavailable as exc:
+            missing("docker engine on a disk of its own", str(exc))
         yield engine
 
 
@@ -105,11 +118,18 @@ def _system_docker(why_not_private: str) -> Iterator[Engine]:
         yield Engine("docker", host, client, None)
 
 
-def _dockerd_command(directory: Path, host: str) -> list[str]:
+def _dockerd_command(directory: Path, host: str, data_root: Path | None = None) -> list[str]:
     # No bridge and no firewall rules: the tests load images, they run no container, and the host's network stays as is.
     return [
         *("dockerd", "--host", host, "--bridge=none", "--iptables=false"),
-        *("--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid"),
+        *(
+            "--data-root",
+            str(data_root or directory / "data"),
+            "--exec-root",
+            f"{directory}/exec",
+            "--pidfile",
+            f"{directory}/pid",
+        ),
     ]
 
 

@@ -25,9 +25,11 @@ class FakeCall(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """What the SDK asks before it does anything; no image is ever there."""
+        """What the SDK asks before it does anything, and where the engine keeps its images; none is ever there."""
         if self.path.endswith("/version"):
             self.answer(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
+        elif self.path.endswith("/info"):
+            self.answer(*self.server.info)
         else:
             self.answer(404, {"message": "no such image"})
 
@@ -50,6 +52,28 @@ class FakeCall(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def answer_stream(self, *messages: Any) -> None:
+        """Sends `messages` one by one, each as a chunk of its own, as a real engine does."""
+        self.begin_stream()
+        for message in messages:
+            self.send_message(message)
+        self.end_stream()
+
+    def begin_stream(self) -> None:
+        """Sends the head of an answer that comes in messages."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def send_message(self, message: Any) -> None:
+        """Sends one message."""
+        line = json.dumps(message).encode() + b"\r\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+
+    def end_stream(self) -> None:
+        """Ends the answer as it should."""
+        self.wfile.write(b"0\r\n\r\n")
+
     def answer_half(self, body: bytes) -> None:
         """Sends a good head and `body` as the first chunk, then cuts the connection."""
         self.send_response(200)
@@ -68,6 +92,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path, load: Load) -> None:
         super().__init__(str(path), FakeCall)
         self.load = load
+        self.info: tuple[int, dict[str, Any]] = (403, {"message": "forbidden"})
 
 
 class FakeEngine:
@@ -81,6 +106,10 @@ class FakeEngine:
     def answer_loads(self, load: Load) -> None:
         """Answers the next loads as `load` does."""
         self._server.load = load
+
+    def answer_info(self, status: int, document: dict[str, Any]) -> None:
+        """Answers the question for the engine's own description; at first that is forbidden."""
+        self._server.info = (status, document)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -31,18 +31,24 @@ class HandmadeImage:
 
     def tar(self) -> Iterator[bytes]:
         """The tar, in pieces."""
-        config = self._config()
-        config_name = f"{_digest(config).removeprefix('sha256:')}.json"
-        listing = [{"Config": config_name, "RepoTags": [self.reference], "Layers": ["layer/layer.tar"]}]
-        yield from _entry(config_name, config)
-        yield from _entry("manifest.json", json.dumps(listing).encode())
-        yield _head("layer/layer.tar", self._layer_size)
-        yield from self._layer()
-        yield bytes(-self._layer_size % tarfile.BLOCKSIZE + ROOM)
+        return handmade_tar(self)
 
     def tar_size(self) -> int:
         """Bytes of `tar`."""
         return sum(map(len, self.tar()))
+
+    def entries(self, layer_name: str) -> tuple[dict[str, object], Iterator[bytes]]:
+        """What a tar says of the image in its manifest, and the members that it then holds."""
+        config = self._config()
+        config_name = f"{_digest(config).removeprefix('sha256:')}.json"
+        listing: dict[str, object] = {"Config": config_name, "RepoTags": [self.reference], "Layers": [layer_name]}
+        return listing, self._members(config_name, config, layer_name)
+
+    def _members(self, config_name: str, config: bytes, layer_name: str) -> Iterator[bytes]:
+        yield from _entry(config_name, config)
+        yield _head(layer_name, self._layer_size)
+        yield from self._layer()
+        yield bytes(-self._layer_size % tarfile.BLOCKSIZE)
 
     @property
     def _layer_size(self) -> int:
@@ -71,6 +77,15 @@ class HandmadeImage:
         return json.dumps(document).encode()
 
 
+def handmade_tar(*images: HandmadeImage) -> Iterator[bytes]:
+    """One tar of several images, in pieces."""
+    parts = [image.entries(f"layer{number}/layer.tar") for number, image in enumerate(images)]
+    yield from _entry("manifest.json", json.dumps([listing for listing, _ in parts]).encode())
+    for _, members in parts:
+        yield from members
+    yield bytes(ROOM)
+
+
 def _head(name: str, size: int) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size = size
@@ -85,6 +100,11 @@ def _entry(name: str, data: bytes) -> Iterator[bytes]:
 
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def member(name: str, size: int) -> Iterator[bytes]:
+    """The head of a file of a tar, after which `size` bytes, a multiple of 512, are to follow."""
+    yield _head(name, size)
 
 
 def junk(size: int) -> Iterator[bytes]:

@@ -31,6 +31,20 @@ def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", str(mount_point)], check=True)
 
 
+@contextmanager
+def read_only_view(directory: Path, mount_point: Path) -> Iterator[Path]:
+    """Shows `directory` at the new directory `mount_point`, where nobody can write to it, or `missing`."""
+    if os.geteuid() != 0:
+        missing("a read-only disk", "a bind mount needs root")
+    mount_point.mkdir()
+    subprocess.run(["mount", "--bind", str(directory), str(mount_point)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(mount_point)], check=True)
+        yield mount_point
+    finally:
+        subprocess.run(["umount", str(mount_point)], check=True)
+
+
 def make_read_only(mount_point: Path) -> None:
     """Lets nothing be written to a `small_disk` any more, not even by root."""
     subprocess.run(["mount", "-o", "remount,ro", str(mount_point)], check=True)

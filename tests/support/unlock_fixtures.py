@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.archives import FRAGMENT, Packed, pack_and_remove, remove_all_images
 from tests.support.engines import Engine
+from tests.support.faulty_api import FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.loader_server import LoaderServer
 from tests.support.resource_api_server import ResourceApiServer
@@ -45,6 +46,14 @@ def unlock_api(_session_api: ResourceApiServer) -> ResourceApiServer:
 
 
 @pytest.fixture
+def slow_api() -> Iterator[FaultyApi]:
+    """An API that knows `FRAGMENT`, accepts every login, and stalls where it is told to."""
+    with FaultyApi() as api:
+        api.fragment = FRAGMENT
+        yield api
+
+
+@pytest.fixture
 def device(device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callable[..., LoaderServer]) -> Device:
     """A device without an archive."""
     return Device(device_dir, unlock_api, start_loader)
@@ -52,7 +61,10 @@ def device(device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callab
 
 @pytest.fixture(scope="module")
 def _module_rig(
-    docker_engine: Engine, _session_api: ResourceApiServer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    docker_engine: Engine,
+    _session_api: ResourceApiServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Rig]:
     directory = tmp_path_factory.mktemp("rig")
     (directory / "device" / "models").mkdir(parents=True)
@@ -66,12 +78,13 @@ def _module_rig(
             }
             return running.enter_context(LoaderServer(directory, {**paths, **env}, *gunicorn_args))
 
-        yield Rig(Device(directory / "device", _session_api, start), docker_engine, wire)
+        env = getattr(request.module, "RIG_ENV", {})
+        yield Rig(Device(directory / "device", _session_api, start), docker_engine, wire, **env)
 
 
 @pytest.fixture
 def rig(_module_rig: Rig) -> Iterator[Rig]:
-    """A running loader, which other tests of the module use too; see `Rig`."""
+    """A running loader, which other tests of the module use too; see `Rig`. `RIG_ENV` of the module configures it."""
     _module_rig.device.api.forget_requests()
     yield _module_rig
     _module_rig.clean()

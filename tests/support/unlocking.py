@@ -57,6 +57,10 @@ class Operator:
         assert code == HTTPStatus.OK
         return Status(body["state"], body["error"], body["code"])
 
+    def document(self) -> dict[str, Any]:
+        """All that `GET /unlock/status` answers."""
+        return self.get("/unlock/status")
+
     def unlock(self, password: str = PASSWORD) -> Status:
         """`POST /unlock`, which must be accepted, then the state in which the run came to rest."""
         code, body = self.post(password)
@@ -103,11 +107,11 @@ class Rig:
     rest, but with no archive, no image and no request noted.
     """
 
-    def __init__(self, device: Device, engine: Engine, wire: FaultyWire) -> None:
+    def __init__(self, device: Device, engine: Engine, wire: FaultyWire, **env: str) -> None:
         self.device = device
         self.engine = engine
         self.wire = wire
-        self.operator = device.start(wire.host)
+        self.operator = device.start(wire.host, **env)
 
     @property
     def loads(self) -> list[RecordedRequest]:

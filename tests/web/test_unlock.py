@@ -1,10 +1,12 @@
-"""POST /unlock and GET /unlock/status, as far as HTTP goes."""
+"""POST /unlock, GET /unlock/status and GET /unlock/plan, as far as HTTP goes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.archives import seal
 from tests.support.engines import Engine
+from tests.support.handmade_image import HandmadeImage
 from tests.support.http_calls import CREDENTIALS, call, post_json
 from tests.support.images import import_image, remove_image
 from tests.support.sites import Device, device
@@ -39,3 +41,40 @@ def test_refused_unlock_changes_nothing(lonely: Device) -> None:
 def test_unlock_needs_credentials_before_it_looks_for_an_archive(lonely: Device) -> None:
     errors = post_json(lonely.url, "/unlock", {"email": ""}).problem(422, "VALIDATION_FAILED")["errors"]
     assert set(errors) == {"email", "password"}
+
+
+def test_there_is_no_plan_without_an_archive(lonely: Device) -> None:
+    call(lonely.url, "GET", "/unlock/plan").problem(404, "ARCHIVE_NOT_FOUND")
+
+
+def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -> None:
+    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
+    with device(tmp_path / "loader") as running:
+        directory = running.models.parent
+        archive = seal(directory / "images.enc", [image.described()], image.tar(), image.tar_size())
+        plan = call(running.url, "GET", "/unlock/plan").json()
+        (place,) = plan.pop("places")
+        assert plan.pop("created").endswith("+00:00")
+        assert plan == {
+            "archive": str(archive),
+            "tar_size": image.tar_size(),
+            "mode": "tar",
+            "images": [
+                {
+                    "reference": "app:1.4",
+                    "id": image.described().id,
+                    "created": image.described().created,
+                    "present": None,
+                    "size": None,
+                }
+            ],
+            "engine_answers": False,
+            "done": False,
+            "fits": True,
+        }
+        assert place.pop("free") > 0
+        assert place == {"paths": [str(directory)], "needed": image.tar_size(), "writable": True, "fits": True}
+        assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
+
+        archive.write_bytes(b"no archive")
+        call(running.url, "GET", "/unlock/plan").problem(500, "ARCHIVE_CORRUPT")

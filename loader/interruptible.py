@@ -1,0 +1,58 @@
+"""Calls that may be left behind when the process is told to end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from typing import TypeVar
+
+from loader.errors import Interrupted
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.1
+
+
+class Interrupter:
+    """`stop` ends every call that runs through `call`, now or later. Safe to call from a signal handler."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    def stop(self) -> None:
+        """From now on nothing is waited for."""
+        self._stopped = True
+
+    def check(self) -> None:
+        """Raises Interrupted after `stop`."""
+        if self._stopped:
+            raise Interrupted("The unlock was interrupted because the loader was told to stop.")
+
+    def call(self, work: Callable[[], T], patience: Callable[[], float] = lambda: 0.0) -> T:
+        """The result of `work`, or what it raises.
+
+        After `stop` it has `patience()` seconds left, asked again and again; then Interrupted is raised and `work` is
+        left to itself, in a thread that does not keep the process alive: a call that waits for the network cannot be
+        ended from outside.
+        """
+        self.check()
+        result: Future[T] = Future()
+        context = copy_context()
+        threading.Thread(target=_fulfil, args=(result, lambda: context.run(work)), name="call", daemon=True).start()
+        stopped_at: float | None = None
+        while not wait([result], timeout=LOOK_SECONDS).done:
+            if self._stopped:
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() >= stopped_at + patience():
+                    self.check()
+        return result.result()
+
+
+def _fulfil(result: Future[T], work: Callable[[], T]) -> None:
+    try:
+        result.set_result(work())
+    except BaseException as exc:  # noqa: BLE001  # whatever it is, somebody waits for it
+        result.set_exception(exc)

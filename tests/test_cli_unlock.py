@@ -1,0 +1,220 @@
+"""`python -m loader unlock`, as an operator at a terminal and as a script sees it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from loader import errors
+from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
+from tests.support.engines import Engine
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import clean_env
+from tests.support.unlocking import EMAIL, PASSWORD, Device, Rig
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+RUN_SECONDS = 60.0
+NO_ENGINE = "unix:///nonexistent/docker.sock"
+COMMAND = (sys.executable, "-m", "loader", "unlock")
+
+
+def run(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a script does: no terminal anywhere."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        env=clean_env(home, **env),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+
+
+class Terminal:
+    """The command on a terminal of its own. `shown` is all that has appeared there."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.shown = ""
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:  # pragma: no cover  # another program from here on
+            os.chdir(REPOSITORY)
+            env = clean_env(home, TERM="dumb")
+            os.execve(COMMAND[0], [*COMMAND, *arguments], env)  # noqa: S606  # a shell is not wanted
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + RUN_SECONDS
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            assert self._read(), self.shown
+
+    def end(self) -> int:
+        """Everything that is still to come, then the exit code."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _read(self) -> bool:
+        readable, _, _ = select.select([self._fd], [], [], RUN_SECONDS)
+        try:
+            data = os.read(self._fd, 1 << 16) if readable else b""
+        except OSError:  # what Linux says when the other side of a terminal is closed
+            return False
+        self.shown += data.decode()
+        return bool(data)
+
+
+@contextmanager
+def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
+    opened = Terminal(home, *arguments)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def url(rig: Rig) -> str:
+    return rig.operator.loader.url
+
+
+def test_a_script_unlocks_with_the_password_on_standard_input(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    rig.device.put(packed.path)
+    rig.wire.slow_upload(pause_seconds=0.03)
+    done = run(tmp_path, "--email", EMAIL, "--url", url(rig), stdin=f"{PASSWORD}\n")
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[-1] == "step 4 of 4: loading_images"
+    assert all(re.fullmatch(r"step \d of 4: [a-z_]+", line) for line in lines)
+    assert len(set(lines)) == len(lines)
+    assert len(tags_of_tests(rig.engine)) == 2
+
+
+def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    rig.device.put(packed.path)
+    rig.wire.slow_upload(pause_seconds=0.03)
+    with terminal(tmp_path, "--email", EMAIL, "--url", url(rig)) as screen:
+        screen.wait_for("Password: ")
+        arguments = Path(f"/proc/{screen.pid}/cmdline").read_bytes()
+        screen.type(f"{PASSWORD}\n")
+        assert screen.end() == 0, screen.shown
+    assert PASSWORD not in screen.shown
+    assert PASSWORD.encode() not in arguments
+    bars = re.findall(r"\[(#*-*)\] +(\d+) %  (\d)/4 ([a-z_]+)  (\d+(?:\.\d+)? [kMG]?B)/s(, \d+ s left)?", screen.shown)
+    percents = [int(percent) for _, percent, *_ in bars]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+    assert len(set(percents)) > 2
+    assert {len(bar) for bar, *_ in bars} == {24}
+    assert any(left for *_, left in bars)
+    assert screen.shown.rstrip().endswith("ready")
+    assert screen.shown.count("\n") < 6  # one line is written over
+
+
+def test_a_failure_is_told_with_its_hint(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    rig.device.put(packed.path)
+    done = run(tmp_path, "--email", EMAIL, stdin="a wrong password\n", LOADER_URL=url(rig))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2:] == [
+        "Error: The resource API refused the e-mail or the password. (LOGIN_REJECTED)",
+        f"What to do: {errors.LoginRejected.hint}",
+    ]
+    assert "a wrong password" not in done.stderr
+
+
+def test_a_refusal_is_told_with_its_hint(rig: Rig, tmp_path: Path) -> None:
+    done = run(tmp_path, "--email", EMAIL, "--url", url(rig), stdin="any\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "(ARCHIVE_NOT_FOUND)" in done.stderr
+    assert f"What to do: {errors.ArchiveNotFound.hint}" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--email", EMAIL), ("--plan",)], ids=lambda arguments: arguments[0])
+def test_a_loader_that_is_not_there_is_told(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run(tmp_path, *arguments, "--url", "http://127.0.0.1:9", stdin="any\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "Error: No loader answers at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
+        "What to do: Start the loader, or say with --url or LOADER_URL where it is.",
+    ]
+
+
+def test_wrong_usage_is_told(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "--email is needed, or --plan" in done.stderr
+    assert run(tmp_path, "--email", EMAIL, "--password", PASSWORD).returncode == 2
+
+
+def test_the_help_says_where_the_password_comes_from(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    for word in ("--email", "--plan", "--url", "LOADER_URL", "http://127.0.0.1:8080", "it is never an argument"):
+        assert word in " ".join(done.stdout.split())
+
+
+def test_a_loader_on_a_unix_socket_is_unlocked(device: Device, docker: Engine, packed: Packed, tmp_path: Path) -> None:
+    device.put(packed.path)
+    operator = device.start(docker.host, LOADER_BIND=f"unix:{tmp_path}/loader.sock")
+    done = run(tmp_path, "--email", EMAIL, stdin=PASSWORD, LOADER_URL=operator.loader.url)
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+
+
+def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    rig.device.put(packed.path)
+    before = sorted(rig.device.directory.rglob("*"))
+    state = rig.operator.document()
+    done = run(tmp_path, "--plan", "--url", url(rig))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{rig.device.archive}: made {packed.manifest.created}, a tar of 3 MB, mode tar"
+    for line, image in zip(lines[1:3], packed.images, strict=True):
+        assert line == f"  {image.reference}: missing, created {image.created}"
+    assert re.fullmatch(rf"  {rig.device.directory} and .*: needs 10 MB, [0-9.]+ GB free: fits", lines[3])
+    assert len(lines) == 4
+    assert sorted(rig.device.directory.rglob("*")) == before
+    assert rig.operator.document() == state
+    assert (rig.device.api.requests(), rig.loads) == ([], [])
+
+
+def test_the_plan_knows_what_is_there_already(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    rig.device.put(packed.path)
+    done = run(tmp_path, "--plan", "--url", url(rig))
+    assert f"  {APP}: present, 3 MB, created " in done.stdout
+    assert f"  {DATABASE}: present, " in done.stdout
+    assert done.stdout.endswith("everything is there already: nothing would be written\n")
+
+
+def test_the_plan_can_do_without_an_engine(device: Device, packed: Packed, tmp_path: Path) -> None:
+    device.put(packed.path)
+    operator = device.start(NO_ENGINE, UNLOCK_MODE="stream")
+    done = run(tmp_path, "--plan", "--url", operator.loader.url)
+    assert done.returncode == 0
+    assert f"  {APP}: unknown, created " in done.stdout
+    assert "the Docker engine does not answer: its share is not known" in done.stdout
+    assert "needs" not in done.stdout
+
+
+def test_there_is_no_plan_without_an_archive(rig: Rig, tmp_path: Path) -> None:
+    done = run(tmp_path, "--plan", "--url", url(rig))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "(ARCHIVE_NOT_FOUND)" in done.stderr

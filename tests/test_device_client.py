@@ -1,0 +1,52 @@
+"""A caller of the loader: what it makes of loaders, of other servers, and of nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loader.device_client import DeviceClient, LoaderProblem, LoaderUnreachable
+from loader.errors import ArchiveNotFound
+from tests.conftest import NOBODY_LISTENS, StartLoader
+from tests.support.faulty_api import Fault, FaultyApi
+
+CREDENTIALS = {"email": "a", "password": "b"}
+
+
+def test_it_reaches_a_loader_over_tcp_and_over_a_unix_socket(start_loader: StartLoader, tmp_path: Path) -> None:
+    for url in (start_loader().url, start_loader(LOADER_BIND=f"unix:{tmp_path}/loader.sock").url):
+        client = DeviceClient(url)
+        assert client.get("/health") == {"status": "healthy"}
+        with pytest.raises(LoaderProblem, match="There is no archive") as raised:
+            client.post("/unlock", CREDENTIALS)
+        assert (raised.value.code, raised.value.hint) == ("ARCHIVE_NOT_FOUND", ArchiveNotFound.hint)
+
+
+@pytest.mark.parametrize("url", [NOBODY_LISTENS, "unix:/nonexistent/loader.sock"])
+def test_where_nobody_listens_no_loader_is_reached(url: str) -> None:
+    with pytest.raises(LoaderUnreachable, match=f"No loader answers at {url}"):
+        DeviceClient(url).get("/health")
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "https://localhost", "http://", "http://x:y", "http://[::1"])
+def test_what_is_no_address_is_told_so(url: str) -> None:
+    with pytest.raises(LoaderUnreachable, match="neither http://host:port nor unix:/path"):
+        DeviceClient(url).get("/health")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"7", b"null", b"\xff", b"[" * 100_000], ids=len)
+@pytest.mark.parametrize("status", [200, 404, 502])
+def test_what_answers_otherwise_is_no_loader(status: int, body: bytes) -> None:
+    with FaultyApi() as other:
+        other.answer("GET", "/health", Fault(status, body=body))
+        with pytest.raises(LoaderUnreachable):
+            DeviceClient(other.url).get("/health")
+
+
+def test_a_problem_without_code_and_detail_is_a_problem() -> None:
+    with FaultyApi() as other:
+        other.answer("GET", "/health", Fault(404, body=b"{}"))
+        with pytest.raises(LoaderProblem, match="The loader refused") as raised:
+            DeviceClient(other.url).get("/health")
+        assert raised.value.code == "INTERNAL"

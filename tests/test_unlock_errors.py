@@ -1,0 +1,201 @@
+"""Every error with which an unlock can end: code, whether to repeat it, what to do; and the page that says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from loader import errors
+from loader.docker_engine import DockerEngine
+from loader.errors import LoaderError
+from loader.settings import Settings
+from loader.unlock_state import ArchiveIdentity, Failure, _UnlockStateHolder
+from tests.support.archives import Packed
+from tests.support.engines import Engine
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.unlocking import READY, Device, Operator, is_sentence
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
+CODES_OF_UNLOCK = {
+    *("KEY_MISMATCH", "ARCHIVE_CORRUPT", "ARCHIVE_NOT_FOUND", "VERSION_MISMATCH"),
+    *("LOGIN_REJECTED", "API_UNREACHABLE", "API_ERROR", "API_PROTOCOL"),
+    *("DISK_SPACE", "STORAGE_ERROR", "INTERRUPTED", "INTERNAL"),
+    *("ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ENGINE_STALLED", "IMAGE_MISMATCH"),
+}
+# Not `from loader import unlock`: the package knows the blueprint of that name.
+unlock = importlib.import_module("loader.unlock")
+ARCHIVE = ArchiveIdentity(1, 2, 3, 4)
+PATH = "/binary-split/key-fragment"
+
+
+def kinds(kind: type[LoaderError] = LoaderError) -> Iterator[type[LoaderError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from kinds(child)
+
+
+BY_CODE = {kind.code: kind for kind in reversed(list(kinds()))}
+
+
+def documented() -> dict[str, list[str]]:
+    """The rows of the table in docs/operations.md, by code."""
+    rows = [line.strip().strip("|").split("|") for line in OPERATIONS.read_text().splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return {row[0]: row[1:] for row in cells if re.fullmatch(r"[A-Z_]+", row[0])}
+
+
+def test_the_page_tells_all_errors_of_an_unlock_as_the_source_does() -> None:
+    table = documented()
+    assert set(table) == CODES_OF_UNLOCK
+    for code, (meaning, again, hint) in table.items():
+        assert meaning
+        assert (again, hint) == ("yes" if BY_CODE[code].retryable else "no", BY_CODE[code].hint), code
+
+
+@pytest.mark.parametrize("code", sorted(CODES_OF_UNLOCK))
+def test_every_error_of_an_unlock_has_a_hint_of_its_own(code: str) -> None:
+    assert is_sentence(BY_CODE[code].hint)
+    assert errors.hint_of(code) == BY_CODE[code].hint
+    assert [other for other in CODES_OF_UNLOCK if BY_CODE[other].hint == BY_CODE[code].hint] == [code]
+
+
+def test_a_code_that_is_none_of_ours_has_no_hint() -> None:
+    assert errors.hint_of("TEAPOT") == ""
+
+
+def assert_told(operator: Operator, code: str) -> None:
+    """The status names the code, and what the source says of it."""
+    document = operator.document()
+    kind = BY_CODE[code]
+    assert (document["state"], document["code"]) == ("error", code)
+    assert (document["retryable"], document["hint"]) == (kind.retryable, kind.hint)
+    assert is_sentence(document["error"])
+
+
+def corrupt(api: FaultyApi, path: Path) -> None:
+    assert api
+    path.write_bytes(b"no archive")
+
+
+def other_key(api: FaultyApi, _: Path) -> None:
+    api.fragment = b"another fragment that is as long as a fragment is"
+
+
+def login_is(*faults: Fault) -> Callable[[FaultyApi, Path], None]:
+    def prepare(api: FaultyApi, _: Path) -> None:
+        api.answer("POST", "/login", *faults)
+
+    return prepare
+
+
+def fragment_is(*faults: Fault) -> Callable[[FaultyApi, Path], None]:
+    def prepare(api: FaultyApi, _: Path) -> None:
+        api.answer("GET", PATH, *faults)
+
+    return prepare
+
+
+FAULTS = {
+    "refused login": (login_is(Fault(401)), "LOGIN_REJECTED"),
+    "login of another service": (login_is(Fault(body=b"<html>")), "API_PROTOCOL"),
+    "broken login": (login_is(Fault(500)), "API_ERROR"),
+    "silent login": (login_is(Fault(silent=True)), "API_UNREACHABLE"),
+    "no fragment": (fragment_is(Fault(404)), "API_ERROR"),
+    "short fragment": (fragment_is(Fault(body=b"x" * 31)), "API_PROTOCOL"),
+    "endless fragment": (fragment_is(Fault(body=b"x" * 4097)), "API_PROTOCOL"),
+    "cut fragment": (fragment_is(Fault(body=b"x" * 32, cut_after=5)), "API_UNREACHABLE"),
+    "stalled fragment": (fragment_is(Fault(body=b"x" * 32, stall_after=5)), "API_UNREACHABLE"),
+    "other key": (other_key, "KEY_MISMATCH"),
+    "no archive": (corrupt, "ARCHIVE_CORRUPT"),
+}
+
+
+def test_each_fault_of_archive_and_api_is_told_and_gone_when_it_is_gone(
+    device: Device, docker: Engine, packed: Packed, slow_api: FaultyApi
+) -> None:
+    operator = device.start(docker.host, RESOURCE_API_URL=slow_api.url, API_READ_TIMEOUT="1")
+    good = slow_api.fragment
+    for prepare, code in FAULTS.values():
+        device.put(packed.path)
+        prepare(slow_api, device.archive)
+        operator.unlock()
+        assert_told(operator, code)
+        assert not device.tar.exists()
+        slow_api.reset()
+        slow_api.fragment = good
+    device.put(packed.path)
+    assert operator.unlock() == READY
+    assert {name: operator.document()[name] for name in ("code", "retryable", "hint")} == {
+        "code": None,
+        "retryable": None,
+        "hint": None,
+    }
+
+
+def test_a_version_that_the_archive_does_not_hold_is_told(device: Device, docker: Engine, packed: Packed) -> None:
+    device.put(packed.path)
+    operator = device.start(docker.host, API_VERSION="9.9")
+    operator.unlock()
+    assert_told(operator, "VERSION_MISMATCH")
+
+
+def test_an_engine_that_is_down_is_told(device: Device, packed: Packed) -> None:
+    device.put(packed.path)
+    operator = device.start("unix:///nonexistent/docker.sock")
+    operator.unlock()
+    assert_told(operator, "ENGINE_UNAVAILABLE")
+
+
+class Run:
+    """A run in the process of the tests, for what no device does on demand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, images_path: Path) -> None:
+        self._holder = _UnlockStateHolder()
+        monkeypatch.setattr(unlock, "_unlock", self._holder)
+        monkeypatch.setattr(unlock, "get_api_client", lambda: None)
+        self._settings = dataclasses.replace(Settings.from_env({"API_VERSION": "1.4"}), images_path=images_path)
+
+    def failure(self, engine: DockerEngine) -> tuple[str, Failure]:
+        progress = self._holder.try_start(ARCHIVE)
+        assert progress is not None
+        unlock._run_unlock(self._settings, engine, "email", "a password", progress)
+        record, _ = unlock.unlock_status()
+        assert record.state == "error"
+        assert record.failure is not None
+        return str(record.error), record.failure
+
+
+class BrokenEngine(DockerEngine):
+    """Fails in a way that nobody foresaw."""
+
+    def holds(self, _: object) -> bool:
+        raise ZeroDivisionError("a password")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    return Run(monkeypatch, tmp_path / "images.enc")
+
+
+def test_an_archive_that_vanishes_after_the_start_is_not_found(run: Run) -> None:
+    error, failure = run.failure(DockerEngine(1))
+    assert error.startswith("There is no archive at ")
+    assert failure == Failure.of(errors.ArchiveNotFound("any"))
+
+
+def test_what_nobody_foresaw_is_internal_and_tells_no_more(
+    run: Run, packed: Packed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "images.enc").write_bytes(packed.path.read_bytes())
+    error, failure = run.failure(BrokenEngine(1))
+    assert error == "The loader itself failed; its log says why."
+    assert failure == Failure("INTERNAL", False, LoaderError.hint)
+    assert "nobody foresaw" in caplog.text

@@ -1,0 +1,179 @@
+"""The kill matrix: every state of an unlock x every way in which the loader may end x both modes.
+
+Afterwards there is no debris, the engine holds nothing, and the next unlock reaches `ready`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.archives import APP, FRAGMENT, seal, tags_of_tests
+from tests.support.engines import Engine
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage, member
+from tests.support.processes import poll
+from tests.support.procfs import is_running
+from tests.support.unlocking import READY, Device, Operator
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+MIB = 1 << 20
+PADDING_MIB = 320  # takes long enough to decrypt to be met in the middle of it
+GRACE_SECONDS = 30.0  # graceful_timeout in gunicorn.conf.py
+ORPHAN_SECONDS = 15.0
+STALL_SECONDS = 10.0
+API_PATHS = {"authenticating": "/login", "downloading_key": "/binary-split/key-fragment"}
+MODES = ("tar", "stream")
+STATES = ("authenticating", "downloading_key", "decrypting", "loading_images")
+
+
+@dataclass(frozen=True)
+class Archives:
+    small: Path
+    large: Path
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
+    """The same image in an archive of 4 MiB, and behind 320 MiB that the engine does not care for."""
+    directory = tmp_path_factory.mktemp("archives")
+    image = HandmadeImage(APP, os.urandom(MIB), 4)
+    small = seal(directory / "small.enc", [image.described()], image.tar(), image.tar_size())
+    padding = itertools.chain(member("padding", PADDING_MIB * MIB), itertools.repeat(bytes(MIB), PADDING_MIB))
+    size = image.tar_size() + 512 + PADDING_MIB * MIB
+    large = seal(directory / "large.enc", [image.described()], itertools.chain(padding, image.tar()), size)
+    yield Archives(small, large)
+    large.unlink()
+
+
+class Scene:
+    """A loader that is brought into a state and held there, ended, and started anew."""
+
+    def __init__(self, device: Device, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str) -> None:
+        self._device = device
+        self._api = api
+        self._wire = wire
+        self._archives = archives
+        self._scratch = device.directory.parent / "scratch"
+        self._scratch.mkdir()
+        self._env = {"UNLOCK_MODE": mode, "TMPDIR": str(self._scratch), "RESOURCE_API_URL": api.url}
+        self.held_in = ""
+        self.finished = False
+        self.operator = self.start()
+
+    def start(self) -> Operator:
+        return self._device.start(self._wire.host, **self._env)
+
+    def hold_in(self, state: str) -> None:
+        """Starts an unlock that does not leave `state` by itself, or not soon."""
+        self.held_in = state
+        os.link(self._archives.large if state == "decrypting" else self._archives.small, self._device.archive)
+        if state == "authenticating":
+            self._api.answer("POST", API_PATHS[state], Fault(silent=True), Fault(body=b'{"token": "any"}'))
+        elif state == "downloading_key":
+            self._api.answer("GET", API_PATHS[state], Fault(silent=True), Fault(body=FRAGMENT))
+        elif state == "loading_images":
+            self._wire.hold_upload(after=2 * MIB)
+        assert self.operator.post() == (200, {"state": "authenticating"})
+        self.operator.wait_for(state)
+        if state in API_PATHS:
+            poll(lambda: self._api.requests(path=API_PATHS[state]), STALL_SECONDS, "the API is asked")
+        if state == "loading_images":
+            self._wire.wait_until_held()
+
+    def assert_no_debris(self, engine: Engine) -> None:
+        self._wire.heal()
+        assert tags_of_tests(engine) == ([APP] if self.finished else [])
+        assert engine.client.images.list(filters={"dangling": True}) == []
+        assert sorted(self._device.directory.iterdir()) == [self._device.archive, self._device.remembered.parent]
+        assert list(self._device.remembered.parent.iterdir()) == ([self._device.remembered] if self.finished else [])
+        assert list(self._scratch.iterdir()) == []
+
+    def audit_codes(self) -> list[str | None]:
+        return [line["code"] for line in self.operator.loader.log_lines() if line.get("event") == "unlock"]
+
+
+def kill_worker(scene: Scene) -> None:
+    """gunicorn's master starts a new one, which answers in its place."""
+    loader = scene.operator.loader
+    worker = loader.worker_pid
+    os.kill(worker, signal.SIGKILL)
+    poll(lambda: not is_running(worker), ORPHAN_SECONDS, "the worker has ended")
+
+
+def kill_master(scene: Scene) -> None:
+    loader = scene.operator.loader
+    worker = loader.worker_pid
+    loader.process.send_signal(signal.SIGKILL)
+    loader.process.wait(ORPHAN_SECONDS)
+    poll(lambda: not is_running(worker), ORPHAN_SECONDS, "the orphan has ended")
+    # It notes within a second that it has no master. What it could finish until then is finished: a whole load.
+    scene.finished = scene.held_in == "decrypting" and scene.audit_codes() == [None]
+    assert scene.finished or scene.audit_codes() == ["INTERRUPTED"]
+    scene.operator = scene.start()
+
+
+def end_by(number: signal.Signals) -> Callable[[Scene], None]:
+    def end(scene: Scene) -> None:
+        process = scene.operator.loader.process
+        process.send_signal(number)
+        assert process.wait(GRACE_SECONDS) == 0
+        assert scene.audit_codes() == ["INTERRUPTED"]
+        scene.operator = scene.start()
+
+    return end
+
+
+ENDS = {"worker": kill_worker, "master": kill_master, "SIGTERM": end_by(signal.SIGTERM)}
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, device: Device, slow_api: FaultyApi, wire: FaultyWire, archives: Archives
+) -> Scene:
+    return Scene(device, slow_api, wire, archives, request.param)
+
+
+def assert_recovers(scene: Scene, docker: Engine) -> None:
+    assert scene.operator.status().state == "idle"
+    scene.assert_no_debris(docker)
+    assert scene.operator.unlock() == READY
+    assert tags_of_tests(docker) == [APP]
+
+
+@pytest.mark.parametrize("scene", MODES, indirect=True)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_whatever_ends_the_loader_the_next_unlock_reaches_ready(
+    scene: Scene, docker: Engine, state: str, end: Callable[[Scene], None]
+) -> None:
+    scene.hold_in(state)
+    end(scene)
+    assert_recovers(scene, docker)
+
+
+@pytest.mark.parametrize("scene", ["tar"], indirect=True)
+@pytest.mark.parametrize("state", ["authenticating", "loading_images"])
+def test_ctrl_c_is_an_end_like_any_other(scene: Scene, docker: Engine, state: str) -> None:
+    scene.hold_in(state)
+    end_by(signal.SIGINT)(scene)
+    assert_recovers(scene, docker)
+
+
+@pytest.mark.parametrize("scene", ["tar"], indirect=True)
+def test_a_manifest_that_was_being_written_is_no_debris(scene: Scene, device: Device) -> None:
+    """The moment is too short to be met: what a process leaves that was killed in it is put there."""
+    half = device.remembered.with_name(".unlocked-manifest.json.abcd1234")
+    half.write_bytes(b'{"images": [')
+    scene.hold_in("authenticating")
+    kill_worker(scene)
+    assert scene.operator.status().state == "idle"
+    assert not half.exists()

@@ -1,0 +1,103 @@
+"""Unlocks of what is there already, and of a new archive after it: without a network, and without leaving anything."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.conftest import NO_ENGINE
+from tests.support.archives import APP, DATABASE, Packed, seal
+from tests.support.engines import Engine
+from tests.support.faulty_api import FaultyApi
+from tests.support.handmade_image import HandmadeImage
+from tests.support.images import image_id, import_image, remove_image
+from tests.support.unlocking import READY, Device, Rig
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+MIB = 1 << 20
+AT_ONCE_SECONDS = 2.0
+
+
+@pytest.mark.parametrize("mode", ["tar", "stream"])
+def test_images_that_are_there_are_ready_at_once_and_without_a_network(
+    device: Device, docker: Engine, packed: Packed, slow_api: FaultyApi, mode: str
+) -> None:
+    docker.client.images.load(packed.plain_tar.read_bytes())
+    device.put(packed.path)
+    operator = device.start(docker.host, RESOURCE_API_URL=slow_api.url, UNLOCK_MODE=mode)
+    started = time.monotonic()
+    assert operator.unlock("any password") == READY
+    assert time.monotonic() - started < AT_ONCE_SECONDS
+    assert slow_api.requests() == []
+    assert slow_api.open_connections == 0
+
+
+def test_an_engine_that_is_down_is_not_taken_for_one_without_images(device: Device, packed: Packed) -> None:
+    device.put(packed.path)
+    status = device.start(NO_ENGINE).unlock()
+    assert (status.state, status.code) == ("error", "ENGINE_UNAVAILABLE")
+    assert device.api.requests() == []
+
+
+def two_versions(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
+    """Unlocks the first of two archives that hold the same reference."""
+    old, new = (HandmadeImage(APP, os.urandom(4096), 1) for _ in range(2))
+    seal(rig.device.archive, [old.described()], old.tar(), old.tar_size())
+    assert rig.operator.unlock() == READY
+    return old, new
+
+
+def replace_archive(rig: Rig, image: HandmadeImage) -> None:
+    sealed = rig.device.archive.with_name("new")
+    seal(sealed, [image.described()], image.tar(), image.tar_size())
+    sealed.replace(rig.device.archive)
+
+
+def nameless(engine: Engine) -> list[str]:
+    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
+
+
+def test_a_new_archive_replaces_the_images_of_the_old_one(rig: Rig) -> None:
+    old, new = two_versions(rig)
+    assert image_id(rig.engine, APP) == old.described().id
+    replace_archive(rig, new)
+    assert rig.operator.post() == (200, {"state": "authenticating"})
+    assert rig.operator.rest() == READY
+    assert image_id(rig.engine, APP) == new.described().id
+    assert nameless(rig.engine) == []
+    assert len(rig.loads) == 2
+
+
+def test_an_old_image_that_a_container_uses_stays(rig: Rig) -> None:
+    old, new = two_versions(rig)
+    container = rig.engine.client.api.create_container(APP, command=["/bin/true"])
+    try:
+        replace_archive(rig, new)
+        assert rig.operator.unlock() == READY
+        assert nameless(rig.engine) == [old.described().id]
+    finally:
+        rig.engine.client.api.remove_container(container)
+
+
+def test_an_old_image_that_has_another_name_stays(rig: Rig) -> None:
+    old, new = two_versions(rig)
+    kept = DATABASE
+    repository, _, tag = kept.partition(":")
+    rig.engine.client.api.tag(APP, repository, tag)
+    replace_archive(rig, new)
+    assert rig.operator.unlock() == READY
+    assert image_id(rig.engine, kept) == old.described().id
+    assert nameless(rig.engine) == []
+
+
+def test_podman_is_left_without_the_old_image_too(device: Device, podman: Engine) -> None:
+    image = HandmadeImage(APP, os.urandom(4096), 1)
+    old = import_image(podman, APP)
+    seal(device.archive, [image.described()], image.tar(), image.tar_size())
+    assert device.start(podman.host).unlock() == READY
+    assert image_id(podman, APP) != old
+    assert nameless(podman) == []
+    remove_image(podman, APP)

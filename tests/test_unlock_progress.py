@@ -1,0 +1,230 @@
+"""How far an unlock is: the counting itself, and what `GET /unlock/status` says of it during real runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from loader import unlock_progress
+from loader.unlock_progress import PASSES, RATE_WINDOW_SECONDS, Step, UnlockProgress
+from tests.support.archives import Packed, remove_all_images
+from tests.support.processes import poll
+from tests.support.unlocking import AT_REST, READY, Rig
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+MIB = 1 << 20
+STEPS = ("one", "two")
+STEPS_OF_UNLOCK = {"authenticating", "downloading_key", "decrypting", "loading_images"}
+SLOW_SECONDS = 60.0
+FRESH_SECONDS = 5.0
+PROGRESS_FIELDS = {
+    *("step", "bytes_done", "bytes_total", "percent", "rate", "eta_seconds"),
+    *("started_at", "updated_at", "duration_seconds"),
+}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time, as far as progress is concerned."""
+    clock = Clock()
+    monkeypatch.setattr(unlock_progress, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def progress(clock: Clock) -> UnlockProgress:
+    """Of a run with 300 bytes to count."""
+    assert clock.now
+    progress = UnlockProgress(STEPS)
+    progress.expect(100)
+    return progress
+
+
+def test_before_anything_is_known_there_is_nothing_to_tell(clock: Clock) -> None:
+    progress = UnlockProgress(STEPS)
+    clock.now += 1
+    report = progress.report()
+    assert (report.bytes_done, report.bytes_total, report.percent) == (0, 0, 0)
+    assert (report.step, report.rate, report.eta_seconds) == (Step(1, 2, "one"), 0, None)
+
+
+def test_bytes_are_counted_and_never_taken_back(progress: UnlockProgress) -> None:
+    assert progress.report().bytes_total == PASSES * 100
+    for reached, done in [(10, 10), (150, 150), (140, 150), (299, 299), (10_000, 300), (0, 300)]:
+        progress.reach(reached)
+        assert progress.report().bytes_done == done
+
+
+def test_it_is_100_percent_only_when_it_has_ended_well(progress: UnlockProgress) -> None:
+    progress.reach(300)
+    assert progress.report().percent == 99
+    progress.end(well=True)
+    assert progress.report().percent == 100
+
+
+def test_a_run_that_ended_badly_stays_below_100_percent(progress: UnlockProgress) -> None:
+    progress.reach(300)
+    progress.end(well=False)
+    assert progress.report().percent == 99
+
+
+def test_an_archive_of_nothing_ends_at_100_percent_too() -> None:
+    progress = UnlockProgress(STEPS)
+    progress.expect(0)
+    progress.reach(0)
+    assert progress.report().percent == 0
+    progress.end(well=True)
+    assert progress.report().percent == 100
+
+
+def test_rate_and_eta_are_those_of_the_last_seconds(progress: UnlockProgress, clock: Clock) -> None:
+    clock.now += 100  # of waiting for the API
+    for done in range(0, 80, 10):
+        progress.reach(done)
+        clock.now += 1
+    report = progress.report()
+    assert (report.rate, report.eta_seconds) == (10, 23.0)
+
+
+def test_while_nothing_moves_there_is_no_rate_and_no_eta(progress: UnlockProgress, clock: Clock) -> None:
+    for done in (10, 20, 30):
+        progress.reach(done)
+        clock.now += 1
+    clock.now += RATE_WINDOW_SECONDS + 1
+    assert (progress.report().rate, progress.report().eta_seconds) == (0, None)
+    progress.reach(60)
+    clock.now += 1
+    assert progress.report().rate > 0
+
+
+def test_the_samples_of_a_long_run_do_not_pile_up(progress: UnlockProgress, clock: Clock) -> None:
+    for done in range(10_000):
+        progress.reach(done)
+        clock.now += 1
+    assert len(progress._samples) <= RATE_WINDOW_SECONDS + 2
+
+
+def test_steps_are_numbered_and_timed(progress: UnlockProgress, clock: Clock) -> None:
+    clock.now += 2
+    progress.enter("one")
+    progress.enter("two")
+    clock.now += 3
+    assert progress.report().step == Step(2, 2, "two")
+    assert progress.report().duration_seconds == {"one": 2.0, "two": 3.0}
+    progress.end(well=True)
+    clock.now += 60
+    assert progress.report().duration_seconds == {"one": 2.0, "two": 3.0}
+    assert (progress.report().rate, progress.report().eta_seconds) == (0, None)
+
+
+def test_the_moment_of_a_run_that_is_over_stays() -> None:
+    progress = UnlockProgress(STEPS)
+    progress.end(well=True)
+    report = progress.report()
+    poll(lambda: datetime.now(UTC) > datetime.fromisoformat(report.updated_at), FRESH_SECONDS, "time goes on")
+    assert progress.report() == report
+
+
+def sampled(rig: Rig, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """What the status said, again and again, up to the first that `until` accepts."""
+    seen: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        seen.append(rig.operator.document())
+        seen[-1]["age"] = datetime.now(UTC).timestamp() - datetime.fromisoformat(seen[-1]["updated_at"]).timestamp()
+        return until(seen[-1])
+
+    poll(look, SLOW_SECONDS, "the unlock goes on")
+    return seen
+
+
+def at_rest(document: dict[str, Any]) -> bool:
+    return document["state"] in AT_REST
+
+
+def assert_never_less(values: list[Any]) -> None:
+    assert values == sorted(values)
+
+
+def test_before_any_run_the_fields_are_there_and_empty(rig: Rig) -> None:
+    document = rig.operator.document()
+    assert (document["state"], document["error"], document["code"]) == ("idle", None, None)
+    assert set(document) == {"state", "error", "code", "retryable", "hint", *PROGRESS_FIELDS}
+    assert {name: value for name, value in document.items() if value is not None} == {"state": "idle"}
+
+
+def test_a_slow_run_says_how_far_it_is(rig: Rig, packed: Packed) -> None:
+    rig.wire.slow_upload(pause_seconds=0.04)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    seen = sampled(rig, at_rest)
+    assert seen[-1]["state"] == "ready"
+    total = PASSES * packed.manifest.tar_size
+
+    assert {document["bytes_total"] for document in seen} <= {0, total}
+    assert_never_less([document["bytes_total"] for document in seen])
+    for name in ("bytes_done", "percent", "updated_at"):
+        assert_never_less([document[name] for document in seen])
+    assert_never_less([document["step"]["number"] for document in seen])
+    assert {(document["step"]["of"], document["started_at"]) for document in seen} == {(4, seen[0]["started_at"])}
+    assert all(document["step"]["name"] == document["state"] for document in seen[:-1])
+    assert all(document["percent"] < 100 for document in seen[:-1])
+    assert max(document["age"] for document in seen[:-1]) < FRESH_SECONDS
+
+    loading = [document for document in seen if document["state"] == "loading_images"]
+    assert len({document["bytes_done"] for document in loading}) > 5
+    assert any(document["rate"] > 0 and document["eta_seconds"] is not None for document in loading)
+    last = seen[-1]
+    assert (last["percent"], last["bytes_done"], last["rate"], last["eta_seconds"]) == (100, total, 0, None)
+    assert set(last["duration_seconds"]) == STEPS_OF_UNLOCK
+    assert last["duration_seconds"]["loading_images"] > 1
+    ended = datetime.fromisoformat(last["updated_at"]) - datetime.fromisoformat(last["started_at"])
+    assert sum(last["duration_seconds"].values()) == pytest.approx(ended.total_seconds(), abs=0.1)
+    assert (last["error"], last["code"], last["retryable"], last["hint"]) == (None, None, None, None)
+
+
+def test_the_status_is_fresh_while_the_engine_says_nothing(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_answer()
+    rig.device.put(packed.path)
+    remove_all_images(rig.engine)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    until = time.monotonic() + RATE_WINDOW_SECONDS + 1
+    seen = sampled(rig, lambda _: time.monotonic() > until)
+    assert {document["state"] for document in seen} == {"loading_images"}
+    assert max(document["age"] for document in seen) < FRESH_SECONDS
+    assert max(document["percent"] for document in seen) < 100
+    # Two of the three passes are done; nobody knows when the third will be.
+    assert seen[-1]["bytes_done"] == 2 * packed.manifest.tar_size
+    assert (seen[-1]["rate"], seen[-1]["eta_seconds"]) == (0, None)
+    rig.wire.release()
+    assert rig.operator.rest() == READY
+
+
+def test_a_run_that_fails_says_where_it_was(rig: Rig, packed: Packed) -> None:
+    assert rig.unlock(packed.path, "a wrong password").code == "LOGIN_REJECTED"
+    document = rig.operator.document()
+    assert document["step"] == {"number": 1, "of": 4, "name": "authenticating"}
+    assert (document["percent"], document["bytes_done"], document["eta_seconds"]) == (0, 0, None)
+    assert list(document["duration_seconds"]) == ["authenticating"]
+
+
+def test_images_that_were_there_already_are_100_percent(rig: Rig, packed: Packed) -> None:
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    assert rig.unlock(packed.path).state == "ready"
+    document = rig.operator.document()
+    assert document["percent"] == 100
+    assert list(document["duration_seconds"]) == ["authenticating"]

@@ -1,0 +1,90 @@
+"""UNLOCK_MODE=stream: verified in one pass, decrypted in a second one straight into the engine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.archives import APP, FRAGMENT, Packed, seal, tags_of_tests
+from tests.support.engines import Engine
+from tests.support.handmade_image import HandmadeImage, empty_tar
+from tests.support.images import has_image, import_image
+from tests.support.unlocking import READY, Device, Rig, Status, is_sentence
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+RIG_ENV = {"UNLOCK_MODE": "stream"}
+MIB = 1 << 20
+IMAGE_MIB = 24  # much more than what is on its way between the loader and an engine that takes nothing
+
+
+def assert_failed(status: Status, code: str) -> None:
+    assert (status.state, status.code) == ("error", code)
+    assert is_sentence(status.error)
+
+
+def dangling(engine: Engine) -> list[str]:
+    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
+
+
+def test_the_images_reach_docker_and_no_tar_is_ever_there(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_upload(after=MIB)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    assert rig.operator.status() == Status("loading_images", None, None)
+    assert sorted(rig.device.directory.iterdir()) == [rig.device.archive, rig.device.remembered.parent]
+    rig.wire.release()
+    assert rig.operator.rest() == READY
+    assert all(has_image(rig.engine, image.reference) for image in packed.images)
+    (load,) = rig.loads
+    assert load.body_bytes == packed.manifest.tar_size
+    assert rig.device.remembered.exists()
+
+
+def test_the_images_reach_podman(device: Device, podman: Engine, packed_by_podman: Packed) -> None:
+    device.put(packed_by_podman.path)
+    assert device.start(podman.host, UNLOCK_MODE="stream").unlock() == READY
+    assert all(has_image(podman, image.reference) for image in packed_by_podman.images)
+
+
+@pytest.mark.parametrize("position", [-1, -MIB, -2 * MIB, -3 * MIB], ids=str)
+def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packed, position: int) -> None:
+    def flip(data: bytearray) -> None:
+        data[position] ^= 1
+
+    rig.device.put(packed.path)
+    rig.device.change(flip)
+    assert_failed(rig.operator.unlock(), "ARCHIVE_CORRUPT")
+    assert rig.loads == []
+
+
+def test_nothing_for_another_key_fragment_reaches_the_engine(rig: Rig, packed: Packed) -> None:
+    tar = empty_tar()
+    seal(rig.device.archive, packed.images, [tar], len(tar), fragment=FRAGMENT[::-1])
+    assert_failed(rig.operator.unlock(), "KEY_MISMATCH")
+    assert rig.loads == []
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut"])
+def test_an_archive_that_changes_between_the_passes_leaves_nothing_in_the_engine(rig: Rig, change: str) -> None:
+    image = HandmadeImage(APP, os.urandom(MIB), IMAGE_MIB)
+    seal(rig.device.archive, [image.described()], image.tar(), image.tar_size())
+    before = import_image(rig.engine, APP)
+    rig.wire.hold_upload(after=2 * MIB)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    size = rig.device.archive.stat().st_size
+    if change == "cut":
+        os.truncate(rig.device.archive, size - MIB)
+    else:
+        with rig.device.archive.open("r+b") as file:
+            file.seek(size - MIB)
+            file.write(os.urandom(16))
+    rig.wire.release()
+    assert_failed(rig.operator.rest(), "ARCHIVE_CORRUPT")
+    assert len(rig.loads) == 1
+    assert [image.id for image in rig.engine.client.images.list(APP)] == [before]
+    assert tags_of_tests(rig.engine) == [APP]
+    assert dangling(rig.engine) == []
