@@ -85,7 +85,7 @@ def test_threads_come_from_the_settings(tmp_path: Path) -> None:
 
 def test_every_line_is_json_and_access_lines_have_fields(start_loader: StartLoader) -> None:
     loader = start_loader(LOG_LEVEL="DEBUG")
-    assert http_status(loader.url, "/nowhere?token=abc") == 404
+    assert http_status(loader.url, "/nowhere?token=planted-in-a-query") == 404
 
     def access() -> list[dict[str, object]]:
         return [line for line in loader.log_lines() if line["logger"] == "gunicorn.access" and line["status"] == "404"]
@@ -96,7 +96,7 @@ def test_every_line_is_json_and_access_lines_have_fields(start_loader: StartLoad
     assert line["request_id"]
     assert loader.stop() == 0
     assert all({"timestamp", "level", "logger", "message", "request_id"} <= set(line) for line in loader.log_lines())
-    assert "abc" not in loader.process.stderr()
+    assert "planted-in-a-query" not in loader.process.stderr()
     assert loader.process.stdout() == ""
 
 
