@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from loader.api_client import get_api_client
-from loader.api_client.client import ObjectStream
 from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
 from loader.errors import CorruptCiphertext, NotLoggedIn, ResourceCorrupt
 from loader.files import FilePieces, storage
 from loader.model_cache import ModelCache
 from loader.model_cache.reader import CacheReader
+from loader.model_cache.transfer import Stream
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class ResourceStore:
             raise
 
     def _open_big(self, name: ResourceName, part: BigPart) -> CacheReader:
-        def fetch(begin: int, end: int | None, etag: str | None) -> ObjectStream:
+        def fetch(begin: int, end: int | None, etag: str | None) -> Stream:
             return get_api_client().open_object(name.big(part.sha256), begin, end, etag)
 
         return self._cache.open(part, name.path, fetch)
