@@ -13,19 +13,22 @@ import click
 
 from benchmarks import machine, report
 from benchmarks.decrypt import decrypt
+from benchmarks.health import health
 from benchmarks.load import load, load_cold
 from benchmarks.measure import Missing, Result
 from benchmarks.small_loads import small_loads
-from benchmarks.unlock import unlock
+from benchmarks.unlock import unlock, verify
 from benchmarks.upload import upload
 from benchmarks.workload import BadWorkload, Workload, workload
 
-BENCHMARKS: dict[str, Callable[[Workload], Result]] = {
+BENCHMARKS: dict[str, Callable[[Workload], Result | list[Result]]] = {
     "decrypt": decrypt,
+    "verify": verify,
     "unlock": unlock,
     "load": load,
     "load-cold": load_cold,
     "small-loads": small_loads,
+    "health": health,
     "upload": upload,
 }
 
@@ -45,7 +48,7 @@ def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None
     try:
         with workload(os.environ) as work:
             described = machine.describe(work)
-            results = [_measured(name, work) for name in names or BENCHMARKS]
+            results = [result for name in names or BENCHMARKS for result in _measured(name, work)]
     except BadWorkload as exc:
         raise click.ClickException(str(exc)) from exc
     click.echo((report.as_markdown if markdown else report.as_text)(described, results))
@@ -53,11 +56,12 @@ def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None
         json_file.write_text(json.dumps(report.as_document(described, results), indent=1) + "\n")
 
 
-def _measured(name: str, work: Workload) -> Result:
+def _measured(name: str, work: Workload) -> list[Result]:
     try:
-        return BENCHMARKS[name](work)
+        measured = BENCHMARKS[name](work)
     except Missing as exc:
-        return Result(name, (), (str(exc),))
+        return [Result(name, (), (str(exc),))]
+    return measured if isinstance(measured, list) else [measured]
 
 
 main(prog_name="python -m benchmarks")

@@ -20,11 +20,10 @@ NO_IMAGE = ManifestImage("bench:1", f"sha256:{'0' * 64}", (f"sha256:{'0' * 64}",
 def decrypt(work: Workload) -> Result:
     """Ours, Tink's on the same file, and the usual commands on the same plaintext."""
     with work.place("decrypt") as place:
-        key = place / "fragment.key"
-        key.write_bytes(secrets.token_bytes(32))
-        ours = _ours(work, place, key)
+        key, archive = sealed(work.data, place)
+        ours = process("loader, every byte verified", work.mib, python("benchmarks.decrypt_ours", archive, key))
         peers = [
-            partial(_tink, work, place, key),
+            partial(_tink, work, archive, key),
             partial(_openssl, work, place),
             partial(_age, work, place),
             partial(_start_of_ours, place, key),
@@ -32,25 +31,31 @@ def decrypt(work: Workload) -> Result:
         return compare("decrypt an archive", work.rounds, ours, peers)
 
 
-def _ours(work: Workload, place: Path, key: Path) -> Contender:
-    _seal(work.data, place / "images.enc", key.read_bytes())
-    return process(
-        "loader, every byte verified", work.mib, python("benchmarks.decrypt_ours", place / "images.enc", key)
-    )
+def sealed(tar: Path, place: Path) -> tuple[Path, Path]:
+    """The files of a new key fragment, and of an archive of `tar` made for it."""
+    key, archive = place / "fragment.key", place / "images.enc"
+    key.write_bytes(secrets.token_bytes(32))
+    _seal(tar, archive, key.read_bytes())
+    return key, archive
 
 
-def _tink(work: Workload, place: Path, key: Path) -> Contender:
+def _tink(work: Workload, archive: Path, key: Path) -> Contender:
     require_module("tink")
-    command = python("benchmarks.decrypt_tink", place / "images.enc", key)
+    command = python("benchmarks.decrypt_tink", archive, key)
     return process("Tink's Python package, same file", work.mib, command)
 
 
 def _openssl(work: Workload, place: Path) -> Contender:
+    return process("openssl enc -d -aes-256-ctr, verifies nothing", work.mib, openssl_decrypt(work.data, place))
+
+
+def openssl_decrypt(data: Path, place: Path) -> list[str]:
+    """The command that decrypts `data` to standard output, encrypted by openssl in `place`; raises Missing."""
     require_program("openssl")
     cipher = ["openssl", "enc", "-aes-256-ctr", "-K", secrets.token_hex(32), "-iv", secrets.token_hex(16)]
-    run([*cipher, "-in", str(work.data), "-out", str(place / "data.ctr")])
-    command = [*cipher, "-d", "-in", str(place / "data.ctr")]
-    return process("openssl enc -d -aes-256-ctr, verifies nothing", work.mib, command)
+    encrypted = str(place / "data.ctr")
+    run([*cipher, "-in", str(data), "-out", encrypted])
+    return [*cipher, "-d", "-in", encrypted]
 
 
 def _age(work: Workload, place: Path) -> Contender:

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class Missing(Exception):
@@ -20,17 +20,20 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Contender:
-    """`run` is timed; `prepare` comes before each run and is not. `mib`: how much data a run works on."""
+    """`run` is timed, unless it returns a time of its own, in seconds; `prepare` comes before each run and is not.
+
+    `mib`: how much data a run works on.
+    """
 
     name: str
     mib: int
-    run: Callable[[], None]
+    run: Callable[[], float | None]
     prepare: Callable[[], None] = nothing
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one contender took, in seconds by round, and the median over the rounds of its time by the first one's."""
+    """What one contender took, in seconds by round, and the median over the rounds of the first one's time by its."""
 
     name: str
     mib: int
@@ -51,6 +54,11 @@ class Result:
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
 
+    def beside(self, title: str, name: str, others: slice) -> Result:
+        """The same measurements as another table: the contender `name` first, then the rows `others` of this one."""
+        (first,) = (row for row in self.rows if row.name == name)
+        return Result(title, tuple(_against(first, row) for row in (first, *self.rows[others])), self.missing)
+
 
 def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[], Contender]]) -> Result:
     """Measure `ours` and what the makers of `peers` make; one that raises Missing is left out and named."""
@@ -61,7 +69,8 @@ def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[
             contenders.append(make())
         except Missing as exc:
             missing.append(str(exc))
-    return Result(title, in_turns(title, contenders, rounds), tuple(missing))
+    rows = in_turns(title, contenders, rounds)
+    return Result(title, tuple(_against(rows[0], row) for row in rows), tuple(missing))
 
 
 def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[Row, ...]:
@@ -73,24 +82,23 @@ def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[
             print(f"{title}, {_round_name(number, rounds)}: {once:8.3f} s  {contender.name}", file=sys.stderr)
             if number:
                 seconds.append(once)
-    reference = taken[0]
     return tuple(
-        Row(
-            contender.name,
-            contender.mib,
-            tuple(seconds),
-            statistics.median(own / first for own, first in zip(seconds, reference, strict=True)),
-        )
+        Row(contender.name, contender.mib, tuple(seconds), 1.0)
         for contender, seconds in zip(contenders, taken, strict=True)
     )
+
+
+def _against(reference: Row, row: Row) -> Row:
+    ratios = [first / own for first, own in zip(reference.seconds, row.seconds, strict=True)]
+    return replace(row, ratio=statistics.median(ratios))
 
 
 def _timed(contender: Contender) -> float:
     contender.prepare()
     os.sync()  # what earlier runs have written must not be written during this one
     started = time.perf_counter()
-    contender.run()
-    return time.perf_counter() - started
+    own = contender.run()
+    return time.perf_counter() - started if own is None else own
 
 
 def _round_name(number: int, rounds: int) -> str:

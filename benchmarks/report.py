@@ -8,9 +8,7 @@ from typing import Any
 
 from benchmarks.measure import Result, Row
 
-LEGEND = (
-    "ratio: time by the loader's, median of the rounds' own ratios; above 1 is slower than the loader, below 1 faster."
-)
+LEGEND = "ratio: the loader's time by this row's, median of the rounds' own ratios; above 1 the loader is slower."
 HEADINGS = ("ratio", "median s", "min - max s", "MiB/s", "")
 
 

@@ -1,0 +1,69 @@
+"""What /health takes while everything else is busy: the 99th centile of each round."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from subprocess import PIPE
+
+from benchmarks.measure import Contender, Result, compare
+from benchmarks.peers import REPOSITORY, python
+from benchmarks.small_loads import CLIENTS, PATH, load_clients, small_model
+from benchmarks.unlock import Device, device, unlock_once
+from benchmarks.workload import Workload
+
+# Clients that do not care for Retry-After come again at once.
+AT_ONCE = 0.0
+IDLE_SECONDS = 3.0
+
+
+def health(work: Workload) -> Result:
+    """GET /health while 64 clients load and an unlock runs, with patient clients and with others, and with none."""
+    with ExitStack() as running:
+        place = running.enter_context(work.place("health"))
+        locked = device(work, running, place)
+        server = running.enter_context(locked.loader(place / "loader", "stream"))
+        small_model(server.url, work)
+        what = f"p99 of GET /health; an unlock runs, {CLIENTS} clients load"
+        patient = Contender(f"{what}, and wait as Retry-After says", 0, partial(_busy, server.url, locked, None))
+        hasty = Contender(f"{what}, and come again at once", 0, partial(_busy, server.url, locked, AT_ONCE))
+        idle = Contender("p99 of GET /health; nothing else runs", 0, partial(_idle, server.url))
+        return compare("liveness under load", work.rounds, patient, [lambda: hasty, lambda: idle])
+
+
+def _busy(url: str, locked: Device, busy_seconds: float | None) -> float:
+    locked.lock()
+    clients = load_clients(url, "POST", PATH, count=0, busy_seconds=busy_seconds)
+    with _until_left(clients), _until_left(python("benchmarks.health_probe", url)) as probe:
+        unlock_once(url)
+    return _p99(probe)
+
+
+def _idle(url: str) -> float:
+    with _until_left(python("benchmarks.health_probe", url)) as probe:
+        time.sleep(IDLE_SECONDS)
+    return _p99(probe)
+
+
+@contextmanager
+def _until_left(command: list[str]) -> Iterator[list[str]]:
+    """Run `command` until the block is left, which ends its standard input; the list then holds what it printed."""
+    printed: list[str] = []
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=PIPE, stdout=PIPE, text=True) as running:
+        yield printed
+        printed.append(running.communicate()[0])
+    assert running.returncode == 0
+
+
+def _p99(printed: list[str]) -> float:
+    taken: list[float] = json.loads(printed[0])
+    centiles = statistics.quantiles(taken, n=100)
+    worst = f"p50 {1000 * centiles[49]:.1f} ms, p99 {1000 * centiles[98]:.1f} ms, worst {1000 * max(taken):.1f} ms"
+    print(f"  {len(taken)} probes, all answered: {worst}", file=sys.stderr)
+    return centiles[98]
