@@ -10,7 +10,7 @@ from loader.model_cache import ModelCache
 from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unlock import remove_leftover
-from loader.web import auth, health, resources, unlock
+from loader.web import auth, description, health, resources, unlock
 from loader.web.guard import register_guard
 from loader.web.replies import register_error_handlers
 from loader.web.request_ids import RequestIds
@@ -29,6 +29,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
+    app.register_blueprint(description.blueprint())
     app.register_blueprint(health.blueprint(settings, cache))
     app.register_blueprint(auth.blueprint())
     app.register_blueprint(resources.blueprint(store, TransferSlots(settings.max_transfers)))

@@ -123,7 +123,7 @@ class ModelCache:
                     self._directory.remove(sha256)
 
     def status(self) -> CacheStatus:
-        """What is here and what is on its way."""
+        """What is here and what is on its way; raises StorageError."""
         with self._lock:
             transfers = [entry.transfer for entry in self._entries.values() if entry.transfer is not None]
         whole = [file for file in self._directory.files() if file.whole]

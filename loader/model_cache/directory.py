@@ -95,9 +95,9 @@ class CacheDirectory:
             os.utime(self.big(sha256))
 
     def files(self) -> list[CachedFile]:
-        """All parts, whole and partial, least recently used first."""
+        """All parts, whole and partial, least recently used first; raises StorageError."""
         found = []
-        with suppress(FileNotFoundError), os.scandir(self.path) as listing:
+        with storage(self.path, 0), suppress(FileNotFoundError), os.scandir(self.path) as listing:
             for entry in listing:
                 match = _NAME.fullmatch(entry.name)
                 if match is None:

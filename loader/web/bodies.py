@@ -8,7 +8,6 @@ from typing import Any
 from flask import request
 from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
-from werkzeug.exceptions import HTTPException
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 
@@ -58,9 +57,9 @@ def read_piece(size: int) -> bytes:
     """At most `size` bytes of the present request's body, nothing at its end; raises BodyTruncated."""
     try:
         return request.stream.read(size)
-    except (OSError, HTTPException) as exc:
+    except Exception as exc:
         # Each server has its own way to say that the client went away or sent broken chunks.
-        raise BodyTruncated("The connection ended before the body did.") from exc
+        raise BodyTruncated("The body ended early, or its chunks are broken.") from exc
 
 
 def invalid(errors: dict[str, list[str]]) -> ValidationFailed:

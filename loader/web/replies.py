@@ -10,7 +10,9 @@ from typing import Any
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from loader.errors import Busy, LoaderError, ValidationFailed
+from loader.errors import BodyTruncated, Busy, LoaderError, ValidationFailed
+from loader.web.bodies import read_piece
+from loader.web.schemas import Problem
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def problem(code: str, status: int, detail: str, *, retryable: bool = False, **f
         **fields,
     }
     return Response(
-        current_app.json.dumps(document),
+        current_app.json.dumps(Problem().dump(document)),
         status,
         mimetype="application/problem+json",
         headers={"Cache-Control": "no-store"},
@@ -111,8 +113,8 @@ def _drain() -> None:
         connection.settimeout(DRAIN_IDLE_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
     try:
-        while time.monotonic() < deadline and request.stream.read(DRAIN_PIECE_SIZE):
+        while time.monotonic() < deadline and read_piece(DRAIN_PIECE_SIZE):
             pass
-    except (OSError, HTTPException):
+    except BodyTruncated:
         # The client is gone or has lied about its length: there is nothing left to read.
         return

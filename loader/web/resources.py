@@ -14,7 +14,7 @@ from loader.errors import LoaderError
 from loader.resources import Plaintext, ResourceStore
 from loader.web.audited import Audit, failures_audited
 from loader.web.bodies import invalid, json_body
-from loader.web.schemas import LoadRequest, check_name
+from loader.web.schemas import LoadRequest, OkResponse, check_name
 from loader.web.transfers import TransferSlots
 from loader.web.upload_form import StreamedForm
 
@@ -39,7 +39,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
         return response
 
     @routes.post("/upload/<filename>")
-    def upload(filename: str) -> dict[str, str]:
+    def upload(filename: str) -> dict[str, object]:
         """Take a resource, encrypted as it comes in."""
         with failures_audited("upload", filename) as audit, ExitStack() as afterwards:
             afterwards.callback(slots.take())
@@ -47,7 +47,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
             name, audit.size = store.store(filename, StreamedForm())
             audit.file = name.path
         audit.write("ok")
-        return {"status": "ok"}
+        return dict(OkResponse().dump({"status": "ok"}))
 
     return routes
 

@@ -9,23 +9,30 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 MAX_EMAIL_LENGTH = 254
 MAX_PASSWORD_LENGTH = 1024
+# The resource API takes names of 1,024 characters, and the longest object is `/`, 128 characters and `.<sha256>.big`.
+MAX_FOLDER_LENGTH = 826
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_COMPONENT = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+# As JSON Schema writes patterns, so that they can be described as they are.
+NAME_PATTERN = rf"^(?!.*\.\.){_COMPONENT}$"
+FOLDER_PATTERN = rf"^(?!.*\.\.)({_COMPONENT}(/{_COMPONENT})*)?$"
 
 
 def check_name(value: str) -> None:
     """Raises ValidationError unless `value` is a filename or one component of a folder."""
-    if not _NAME.fullmatch(value) or ".." in value:
+    if not re.fullmatch(NAME_PATTERN, value):
         raise ValidationError(
             "Must be 1 to 128 letters, digits, '.', '_' or '-', begin with a letter or digit, no '..'."
         )
 
 
 def check_folder(value: str) -> None:
-    """Raises ValidationError unless `value` is empty or names separated by '/'."""
-    if value:
-        for component in value.split("/"):
-            check_name(component)
+    """Raises ValidationError unless `value` is empty or names separated by '/', of 826 characters at most."""
+    if len(value) > MAX_FOLDER_LENGTH or not re.fullmatch(FOLDER_PATTERN, value):
+        raise ValidationError(
+            "Must be empty or names separated by '/', each of 1 to 128 letters, digits, '.', '_' or '-' and beginning "
+            f"with a letter or digit, no '..', together at most {MAX_FOLDER_LENGTH} characters."
+        )
 
 
 def check_encodable(value: str) -> None:
@@ -46,8 +53,10 @@ class LoginRequest(Schema):
 class LoadRequest(Schema):
     """`filename` is that of the path once more."""
 
-    filename = fields.String(required=True, validate=check_name)
-    folder = fields.String(required=True, validate=check_folder)
+    filename = fields.String(required=True, validate=check_name, metadata={"pattern": NAME_PATTERN})
+    folder = fields.String(
+        required=True, validate=check_folder, metadata={"pattern": FOLDER_PATTERN, "maxLength": MAX_FOLDER_LENGTH}
+    )
 
     def __init__(self, path_filename: str) -> None:
         super().__init__()
@@ -59,10 +68,27 @@ class LoadRequest(Schema):
             raise ValidationError("Must be the filename of the path.", "filename")
 
 
+class Problem(Schema):
+    """A failure, after RFC 9457. `errors` holds the complaints by field of a VALIDATION_FAILED."""
+
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    code = fields.String(required=True)
+    retryable = fields.Boolean(required=True)
+    errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
+
+
+class OkResponse(Schema):
+    """It is done."""
+
+    status = fields.String(required=True, validate=validate.Equal("ok"))
+
+
 class HealthResponse(Schema):
     """Liveness."""
 
-    status = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.Equal("healthy"))
 
 
 class DownloadStatus(Schema):
@@ -85,7 +111,7 @@ class CacheStatus(Schema):
 class StatusResponse(Schema):
     """Whether somebody has logged in, where parts of models lie, and what the cache holds and fetches."""
 
-    status = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.Equal("healthy"))
     authenticated = fields.Boolean(required=True)
     modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire
     cache = fields.Nested(CacheStatus, required=True)

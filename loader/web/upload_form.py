@@ -11,10 +11,9 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from loader.errors import BodyTruncated, LengthRequired, UnsupportedMediaType
 from loader.web.bodies import invalid, read_piece
-from loader.web.schemas import check_folder
+from loader.web.schemas import MAX_FOLDER_LENGTH, check_folder
 
 READ_SIZE = 1 << 18
-FOLDER_MAX_SIZE = 4096
 
 # A part begins, a piece of its content, its end.
 Event: TypeAlias = MultipartSegment | bytes | None
@@ -77,7 +76,7 @@ class StreamedForm:
             if event is None:
                 break
             value += event
-            if len(value) > FOLDER_MAX_SIZE:
+            if len(value) > MAX_FOLDER_LENGTH:
                 raise invalid({"folder": ["Too long."]})
         try:
             folder = value.decode()

@@ -25,13 +25,13 @@ class FakeCall(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """What the SDK asks before it does anything, and where the engine keeps its images; none is ever there."""
+        """What the SDK asks before it does anything, and where the engine keeps its images; at first none is there."""
         if self.path.endswith("/version"):
             self.answer(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
         elif self.path.endswith("/info"):
             self.answer(*self.server.info)
         else:
-            self.answer(404, {"message": "no such image"})
+            self.answer(*self.server.image)
 
     def do_POST(self) -> None:
         """The load."""
@@ -93,6 +93,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), FakeCall)
         self.load = load
         self.info: tuple[int, dict[str, Any]] = (403, {"message": "forbidden"})
+        self.image: tuple[int, dict[str, Any]] = (404, {"message": "no such image"})
 
 
 class FakeEngine:
@@ -110,6 +111,10 @@ class FakeEngine:
     def answer_info(self, status: int, document: dict[str, Any]) -> None:
         """Answers the question for the engine's own description; at first that is forbidden."""
         self._server.info = (status, document)
+
+    def answer_image(self, status: int, document: dict[str, Any]) -> None:
+        """Answers the question for any image; at first there is none."""
+        self._server.image = (status, document)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -79,6 +79,19 @@ def test_chunked_body_without_its_end_is_refused(lonely: Device) -> None:
     parse_reply(raw).problem(400, "BODY_TRUNCATED")
 
 
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"-1\r\n", b"2\r\n{}}\r\n", b"0\r\nno trailer\r\n\r\n"], ids=ascii)
+@pytest.mark.parametrize("path", PATHS)
+def test_chunks_that_are_broken_are_refused(lonely: Device, path: str, chunks: bytes) -> None:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", "Content-Type: application/json"]
+    raw = send_and_close(lonely.url, "\r\n".join([*lines, "", ""]).encode() + chunks)
+    parse_reply(raw).problem(400, "BODY_TRUNCATED")
+
+
+def test_broken_chunks_that_nobody_needs_do_not_hide_the_answer(lonely: Device) -> None:
+    head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    parse_reply(send_and_close(lonely.url, head + b"zz\r\n")).problem(404, "NOT_FOUND")
+
+
 def test_client_that_closes_in_the_middle_leaves_an_audit_line(lonely: Device) -> None:
     before = len(lonely.audit_lines("login"))
     with open_socket(lonely.url) as connection:

@@ -13,6 +13,7 @@ from flask import Flask
 
 from loader.crypto.resource_parts import ResourceName
 from loader.web.replies import STATUS_BY_CODE, register_error_handlers
+from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault
 from tests.support.http_calls import (
     BOUNDARY,
@@ -40,13 +41,10 @@ MIB = 1 << 20
 # Codes that only an unlock ends with; they are in the body of GET /unlock/status.
 UNLOCK_ONLY = {
     "KEY_MISMATCH",
-    "ARCHIVE_CORRUPT",
     "VERSION_MISMATCH",
-    "ENGINE_REJECTED",
     "ENGINE_STALLED",
     "IMAGE_MISMATCH",
     "INTERRUPTED",
-    "INTERNAL",
 }
 
 
@@ -173,7 +171,9 @@ CASES: dict[str, Case] = {
     ),
 }
 # These need a loader of their own.
-CODES_TESTED_APART = {"DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "BUSY"}
+CODES_TESTED_APART = {
+    *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL")
+}
 
 
 @pytest.fixture
@@ -206,6 +206,14 @@ def test_engine_that_is_down_is_answered_with_its_code(tmp_path: Path) -> None:
     with device(tmp_path / "engine", EXPECTED_IMAGES="azaion/app") as running:
         reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
         assert reply.problem(503, "ENGINE_UNAVAILABLE")["retryable"] is True
+
+
+def test_engine_that_refuses_is_answered_with_its_code(tmp_path: Path) -> None:
+    with FakeEngine(tmp_path / "docker.sock", lambda _: None) as engine:
+        engine.answer_image(500, {"message": "broken"})
+        with device(tmp_path / "engine", EXPECTED_IMAGES="azaion/app", DOCKER_HOST=engine.host) as running:
+            reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
+            assert reply.problem(500, "ENGINE_REJECTED")["retryable"] is False
 
 
 @pytest.fixture
@@ -251,6 +259,7 @@ def test_directory_that_cannot_exist_is_answered_with_its_code(faulty: FaultySit
         assert login(running.url).status == 200
         detail = upload(running.url, "m", "x", b"1").problem(500, "STORAGE_ERROR")["detail"]
         assert f"{blocking}/models" in detail
+        call(running.url, "GET", "/status").problem(500, "STORAGE_ERROR")
         assert faulty.api.requests("PUT") == []
 
 

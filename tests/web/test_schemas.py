@@ -40,13 +40,15 @@ BAD_NAMES = [
     "\u0663",
     "a\u2028",
 ]
-GOOD_FOLDERS = ["", "m", "models/day", LONGEST, "/".join(["f" * 100] * 8), "1/2/3/4/5/6"]
+LONGEST_FOLDER = "/".join([*["f" * 127] * 6, "f" * 58])  # 826 characters
+GOOD_FOLDERS = ["", "m", "models/day", LONGEST, LONGEST_FOLDER, "1/2/3/4/5/6"]
 BAD_FOLDERS = [name for name in BAD_NAMES if name not in ("", "a/b")] + [
     "a//b",
     "a/../b",
     "a/.b",
     f"a/{'n' * 129}",
     "/",
+    LONGEST_FOLDER + "f",
 ]
 
 
@@ -73,7 +75,12 @@ def test_bad_folders_are_refused(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "filename"), [*(("names", name) for name in GOOD_NAMES), *((folder, "name") for folder in GOOD_FOLDERS)]
+    ("folder", "filename"),
+    [
+        *(("names", name) for name in GOOD_NAMES),
+        *((folder, "name") for folder in GOOD_FOLDERS),
+        (LONGEST_FOLDER, LONGEST),
+    ],
 )
 def test_good_names_make_the_whole_way(site: Site, folder: str, filename: str) -> None:
     content = f"{folder}|{filename}".encode() * 4_000  # with a big object, whose name is the longest

@@ -56,7 +56,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RangeSite]
 @pytest.fixture
 def site(shared_site: RangeSite, resource: StoredResource) -> RangeSite:
     """A loader with one slot, which is free, and little patience with clients; its upstream has the resource."""
-    assert slot_is_free(shared_site)
+    wait_for_slot(shared_site)
     shared_site.reset()
     resource.publish(shared_site.api)
     return shared_site

@@ -1,0 +1,131 @@
+"""The description held against a running loader: by schemathesis, and with requests that it does not make."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loader.web.description import DOCUMENT_PATH
+from tests.support.archives import seal
+from tests.support.contract import ContractRun, run_contract
+from tests.support.described import DOCUMENT, operations, require_described
+from tests.support.handmade_image import HandmadeImage
+from tests.support.http_calls import call, parse_reply, send_and_close, upload
+from tests.support.sites import Device, Site, real_site
+from tools.openapi.examples import CREDENTIALS, FILENAME
+
+EXAMPLES = 60
+FEW_EXAMPLES = 3
+LABELS = {f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods}
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A device of its own where all that the examples of the description name is there, but no engine."""
+    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
+    with real_site(tmp_path_factory.mktemp("furnished")) as running:
+        running.api.add_user(**CREDENTIALS)
+        seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
+        assert upload(running.url, "day", FILENAME, bytes(100_000)).status == 200
+        yield running
+
+
+def report(run: ContractRun, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\nschemathesis, {what}: {run.summary()}")
+
+
+def test_a_furnished_device_answers_as_described(
+    furnished: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_contract(DOCUMENT_PATH, furnished.url, tmp_path, examples=EXAMPLES)
+    report(run, "a furnished device", capsys)
+    assert run.passed, run.output
+    assert set(run.statuses) == LABELS
+    for label, counted in run.statuses.items():
+        assert counted[200], (label, counted)
+
+
+def test_a_bare_device_answers_as_described(lonely: Device, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_contract(DOCUMENT_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
+    report(run, "a bare device", capsys)
+    assert run.passed, run.output
+    refused = {"POST /login": 503, "POST /unlock": 404, "GET /unlock/plan": 404}
+    refused |= {"POST /load/{filename}": 401, "POST /upload/{filename}": 401}
+    for label, status in refused.items():
+        assert run.statuses[label][status], label
+        assert not run.statuses[label][200], label
+
+
+def test_what_is_not_described_fails_the_run(lonely: Device, tmp_path: Path) -> None:
+    """What the loader does, each time taken out of the description: a field, a status, a code, a type, a liberty."""
+    document = copy.deepcopy(DOCUMENT)
+    paths = document["paths"]
+    shape = document["components"]["schemas"]["StatusResponse"]
+    del shape["properties"]["authenticated"]
+    shape["required"].remove("authenticated")
+    del paths["/unlock/plan"]["get"]["responses"]["404"]
+    narrowed = paths["/unlock"]["post"]["responses"]["404"]["content"]["application/problem+json"]["schema"]["allOf"][1]
+    narrowed["properties"]["code"]["enum"] = ["NOT_FOUND"]
+    health = paths["/health"]["get"]["responses"]["200"]
+    health["content"] = {"text/plain": {}}
+    paths["/openapi.json"]["get"]["parameters"][-1]["schema"]["maxLength"] = 3
+    document["paths"] = {path: each for path, each in paths.items() if "{" not in path}
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(document))
+    run = run_contract(changed, lonely.url, tmp_path, examples=FEW_EXAMPLES)
+    assert not run.passed
+    assert run.failed_checks == {
+        "GET /status": {"response_schema_conformance"},
+        "GET /unlock/plan": {"status_code_conformance"},
+        "POST /unlock": {"response_schema_conformance"},
+        "GET /health": {"content_type_conformance"},
+        "GET /openapi.json": {"negative_data_rejection"},
+        "POST /login": {"not_a_server_error"},
+    }
+
+
+ODD_HEADERS = {
+    "another host": {"Host": "example.com"},
+    "a host that is none": {"Host": "a b/@:x"},
+    "a page of another origin": {"Sec-Fetch-Site": "cross-site"},
+    "an unknown type": {"Content-Type": "application/x-unknown"},
+    "a type that is none": {"Content-Type": ";;=/"},
+    "a form without a boundary": {"Content-Type": "multipart/form-data"},
+    "another character set": {"Content-Type": "application/json; charset=utf-16"},
+    "a length that nothing follows": {"Content-Length": "0", "Content-Type": "application/json"},
+    "only HTML is wanted": {"Accept": "text/html"},
+    "a part is wanted": {"Range": "bytes=1-2"},
+    "another version is wanted": {"If-Match": '"other"'},
+    "an id that is none": {"X-Request-ID": "a b"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_HEADERS)
+def test_odd_headers_are_answered_as_described(lonely: Device, odd: str) -> None:
+    for method, path in operations():
+        body = (
+            b'{"email": "a", "password": "b"}'
+            if method == "POST" and "Content-Length" not in ODD_HEADERS[odd]
+            else None
+        )
+        require_described(method, path, call(lonely.url, method, path, body, ODD_HEADERS[odd]))
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize("chunks", [b"2\r\n{}\r\n0\r\n\r\n", b"2\r\n{", b"zz\r\n", b"-1\r\n"], ids=ascii)
+def test_chunked_bodies_are_answered_as_described(lonely: Device, chunks: bytes, media_type: str) -> None:
+    for method, path in operations():
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", "Connection: close"]
+        head = "\r\n".join([*lines, f"Content-Type: {media_type}", "", ""]).encode()
+        require_described(method, path, parse_reply(send_and_close(lonely.url, head + chunks)))
+
+
+@pytest.mark.parametrize("method", ["TRACE", "QUERY", "PROPFIND", "DELETE", "PATCH", "PUT"])
+def test_other_methods_are_refused_everywhere(lonely: Device, method: str) -> None:
+    for _, path in operations():
+        call(lonely.url, method, path, b"{}", {"Content-Type": "application/json"}).problem(405, "METHOD_NOT_ALLOWED")

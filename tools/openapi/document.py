@@ -1,0 +1,163 @@
+"""The whole document: a walk over the routes of the application."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+from marshmallow import Schema, class_registry
+from werkzeug.routing import Rule
+
+from loader import create_app
+from loader.settings import Settings
+from loader.web.guard import LIVENESS_PATH
+from loader.web.schemas import NAME_PATTERN
+
+from . import problems
+from .examples import FILENAME, REQUEST_ID
+from .operations import OPERATIONS, Operation
+
+REPOSITORY = Path(__file__).parents[2]
+# The page for people, and what it is made of.
+PAGE_PATHS = ("/", "/static/")
+ANSWERED_EVERYWHERE = ("NOT_FOUND", "METHOD_NOT_ALLOWED")
+JSON_BODY = ("UNSUPPORTED_MEDIA_TYPE", "PAYLOAD_TOO_LARGE", "BODY_TRUNCATED", "NOT_JSON", "VALIDATION_FAILED")
+FORM_BODY = ("UNSUPPORTED_MEDIA_TYPE", "LENGTH_REQUIRED", "BODY_TRUNCATED", "VALIDATION_FAILED")
+REQUEST_ID_HEADER = {
+    "description": "The id of the request: in the log, at the resource API, and in the answer.",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    "example": REQUEST_ID,
+}
+FILENAME_PARAMETER = {
+    "name": "filename",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": NAME_PATTERN},
+    "example": FILENAME,
+}
+REQUEST_ID_PARAMETER = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "Kept if it is 1 to 128 letters, digits, `.`, `_` or `-`; else the loader makes one.",
+    "schema": {"type": "string"},
+}
+ABOUT = (
+    "Unlocks encrypted Docker images and serves encrypted AI models on an edge device. Failures are problem details "
+    "(RFC 9457) with a stable `code`. Every path answers other methods with 405 METHOD_NOT_ALLOWED, and other paths "
+    "are answered with 404 NOT_FOUND. HEAD is answered wherever GET is."
+)
+
+
+def document_text() -> str:
+    """The document as it lies in the package."""
+    return json.dumps(document(application()), indent=1, sort_keys=True) + "\n"
+
+
+def application() -> Flask:
+    """The loader's application, which is asked for its routes only."""
+    with tempfile.TemporaryDirectory() as directory:
+        places = {"IMAGES_PATH": f"{directory}/images.enc", "MODEL_CACHE_DIR": f"{directory}/models"}
+        return create_app(Settings.from_env(places))
+
+
+def document(app: Flask) -> dict[str, Any]:
+    """The description of `app`; raises KeyError for a route or a code that nothing is known of."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    spec = APISpec("Azaion Loader", project["version"], "3.1.0", [plugin], info={"description": ABOUT})
+    spec.components.header("RequestId", REQUEST_ID_HEADER)
+    spec.components.parameter("RequestId", "header", REQUEST_ID_PARAMETER)
+    for code in sorted(codes_of(app)):
+        spec.components.example(code, problems.example(code))
+    for rule in described(app):
+        path, method = re.sub("<(.+?)>", r"{\1}", rule.rule), method_of(rule).lower()
+        spec.path(path, operations={method: _operation(app, rule)})
+    whole = spec.to_dict()
+    _finish(whole["components"]["schemas"], sorted(codes_of(app)))
+    return whole
+
+
+def described(app: Flask) -> Iterator[Rule]:
+    """The routes that are described, which are all but those of the page."""
+    page, static = PAGE_PATHS
+    rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
+    return (rule for rule in rules if rule.rule != page and not rule.rule.startswith(static))
+
+
+def codes_of(app: Flask) -> set[str]:
+    """Every code that a request may be answered with."""
+    return {code for rule in described(app) for code in codes(rule)}.union(ANSWERED_EVERYWHERE)
+
+
+def codes(rule: Rule) -> set[str]:
+    """The codes of one operation: those that it names, and those that its method, its path and its body bring."""
+    operation = OPERATIONS[rule.endpoint]
+    found = {"INTERNAL", *operation.codes}
+    if rule.rule != LIVENESS_PATH:
+        found.add("UNTRUSTED_HOST")
+    if method_of(rule) == "POST":
+        found.add("CROSS_ORIGIN")
+    if rule.arguments:
+        found.update(("NOT_FOUND", "VALIDATION_FAILED"))
+    if operation.body is not None:
+        found.update(JSON_BODY if "application/json" in operation.body else FORM_BODY)
+    return found
+
+
+def method_of(rule: Rule) -> str:
+    """Its one method beside those that Flask adds."""
+    (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    return method
+
+
+def _operation(app: Flask, rule: Rule) -> dict[str, Any]:
+    operation = OPERATIONS[rule.endpoint]
+    parameters = [{**FILENAME_PARAMETER, "name": name} for name in sorted(rule.arguments)]
+    found: dict[str, Any] = {
+        "operationId": "_".join(re.findall("[a-z]+", re.sub("<.*?>", "", rule.rule))),
+        "tags": [rule.endpoint.partition(".")[0]],
+        "summary": app.view_functions[rule.endpoint].__doc__,
+        "parameters": ["RequestId", *parameters, *operation.parameters],
+        "responses": _with_request_ids({**_successes(operation), **problems.responses(codes(rule))}),
+    }
+    if operation.body is not None:
+        found["requestBody"] = {"required": True, "content": operation.body}
+    return found
+
+
+def _successes(operation: Operation) -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": f"{HTTPStatus(status).phrase}.",
+            "headers": dict(operation.headers),
+            **({"content": content} if content else {}),
+        }
+        for status, content in {200: operation.reply, **operation.other_replies}.items()
+    }
+
+
+def _with_request_ids(responses: dict[str, Any]) -> dict[str, Any]:
+    for response in responses.values():
+        response.setdefault("headers", {})["X-Request-ID"] = "RequestId"
+    return responses
+
+
+def _schema_name(schema: type[Schema] | Schema) -> str:
+    return schema.__name__ if isinstance(schema, type) else type(schema).__name__
+
+
+def _finish(schemas: dict[str, Any], all_codes: list[str]) -> None:
+    """Add what marshmallow does not know of its schemas."""
+    for name, schema in schemas.items():
+        schema["description"] = class_registry.get_class(name).__doc__
+    schemas["Problem"]["properties"]["code"]["enum"] = all_codes

@@ -1,0 +1,60 @@
+"""Examples of what goes over the wire."""
+
+from __future__ import annotations
+
+FILENAME = "model.onnx"
+REQUEST_ID = "5f0c9e0f6f0e4c0c9d6c6a1f0f9b6f3e"
+CREDENTIALS = {"email": "op@example.com", "password": "correct horse"}
+
+STATUS = {
+    "status": "healthy",
+    "authenticated": True,
+    "modelCacheDir": "/opt/azaion/models",
+    "cache": {
+        "entries": 2,
+        "bytes": 734003200,
+        "downloads": [
+            {"filename": "day/model.onnx", "bytes_done": 104857600, "bytes_total": 524288000, "rate": 5242880}
+        ],
+    },
+}
+
+UNLOCK_STATUS = {
+    "state": "decrypting",
+    "error": None,
+    "code": None,
+    "retryable": None,
+    "hint": None,
+    "step": {"number": 3, "of": 4, "name": "decrypting"},
+    "bytes_done": 314572800,
+    "bytes_total": 3145728000,
+    "percent": 10,
+    "rate": 157286400,
+    "eta_seconds": 18.0,
+    "started_at": "2025-01-31T08:15:00.000+00:00",
+    "updated_at": "2025-01-31T08:15:03.250+00:00",
+    "duration_seconds": {"authenticating": 0.8, "downloading_key": 0.2, "decrypting": 2.25},
+}
+
+UNLOCK_PLAN = {
+    "archive": "/opt/azaion/images.enc",
+    "created": "2025-01-30T17:00:00+00:00",
+    "tar_size": 1048576000,
+    "mode": "tar",
+    "images": [
+        {
+            "reference": "registry.example/app:1.4",
+            "id": "sha256:6f1d0c3ad3b5cf1f0b1a3f4f1c8b9a6e2d7c5e4b3a291807f6e5d4c3b2a19080",
+            "created": "2025-01-30T16:58:41Z",
+            "present": False,
+            "size": None,
+        }
+    ],
+    "places": [
+        {"paths": ["/opt/azaion"], "needed": 1048576000, "free": 8589934592, "writable": True, "fits": True},
+        {"paths": ["/var/lib/docker"], "needed": 2097152000, "free": 8589934592, "writable": True, "fits": True},
+    ],
+    "engine_answers": True,
+    "done": False,
+    "fits": True,
+}

@@ -1,0 +1,112 @@
+"""What the routes cannot tell: the bodies of each operation, and the codes that its problems may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import Schema
+
+from loader.web.schemas import (
+    FOLDER_PATTERN,
+    MAX_FOLDER_LENGTH,
+    HealthResponse,
+    LoadRequest,
+    LoginRequest,
+    OkResponse,
+    StatusResponse,
+)
+from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
+
+from . import examples
+
+# By media type.
+Content = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`reply` is the content of a 200, `other_replies` that of other answers that are no problems, by status.
+
+    `codes` are those of its problems, beside the ones that `document` adds by method, path and body. `headers` are
+    those of what is no problem, beside the ones of every answer; `parameters` are beside those of the path.
+    """
+
+    reply: Content
+    codes: tuple[str, ...] = ()
+    body: Content | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[dict[str, Any], ...] = ()
+    other_replies: dict[int, Content] = field(default_factory=dict)
+
+
+def json_of(schema: type[Schema] | Schema, example: object) -> Content:
+    """A JSON body of this schema."""
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
+UPLOAD_FORM: Content = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "folder": {"type": "string", "pattern": FOLDER_PATTERN, "maxLength": MAX_FOLDER_LENGTH},
+                "file": BINARY,
+            },
+            "required": ["folder", "file"],
+            "additionalProperties": False,
+        },
+        "example": {"folder": "day", "file": "the bytes of the model"},
+    }
+}
+PLAINTEXT: Content = {"application/octet-stream": {"schema": BINARY}}
+
+UPSTREAM = ("API_UNREACHABLE", "API_ERROR", "API_PROTOCOL")
+DISK = ("DISK_SPACE", "STORAGE_ERROR")
+TRANSFER = ("BUSY", "NOT_LOGGED_IN", "LOGIN_REJECTED", *UPSTREAM, *DISK)
+ENGINE = ("ENGINE_UNAVAILABLE", "ENGINE_REJECTED")
+
+# By endpoint, as Flask names it.
+OPERATIONS = {
+    "description.openapi": Operation(
+        reply={"application/json": {"schema": {"type": "object"}}},
+        headers={"ETag": {"description": "Changes when the description does.", "schema": {"type": "string"}}},
+        parameters=({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},),
+        other_replies={304: {}},
+    ),
+    "health.health": Operation(reply=json_of(HealthResponse, {"status": "healthy"})),
+    "health.status": Operation(reply=json_of(StatusResponse, examples.STATUS), codes=("STORAGE_ERROR",)),
+    "auth.login": Operation(
+        body=json_of(LoginRequest, examples.CREDENTIALS),
+        reply=json_of(OkResponse, {"status": "ok"}),
+        codes=("LOGIN_REJECTED", *UPSTREAM),
+    ),
+    "resources.load": Operation(
+        body=json_of(LoadRequest(examples.FILENAME), {"filename": examples.FILENAME, "folder": "day"}),
+        reply=PLAINTEXT,
+        headers={
+            "Content-Length": {
+                "description": "A connection that ends before so many bytes tells of a failure.",
+                "required": True,
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        },
+        codes=(*TRANSFER, "RESOURCE_NOT_FOUND", "RESOURCE_CORRUPT"),
+    ),
+    "resources.upload": Operation(
+        body=UPLOAD_FORM,
+        reply=json_of(OkResponse, {"status": "ok"}),
+        codes=TRANSFER,
+    ),
+    "unlock.unlock": Operation(
+        body=json_of(LoginRequest, examples.CREDENTIALS),
+        reply=json_of(UnlockResponse, {"state": "authenticating"}),
+        codes=("ARCHIVE_NOT_FOUND", "STORAGE_ERROR", *ENGINE),
+    ),
+    "unlock.status": Operation(reply=json_of(UnlockStatusResponse, examples.UNLOCK_STATUS)),
+    "unlock.plan": Operation(
+        reply=json_of(UnlockPlanResponse, examples.UNLOCK_PLAN),
+        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "STORAGE_ERROR", "ENGINE_REJECTED"),
+    ),
+}
