@@ -11,6 +11,7 @@ from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unlock import remove_leftover
 from loader.web import auth, description, health, resources, unlock
+from loader.web import cache as cache_routes
 from loader.web.guard import register_guard
 from loader.web.replies import register_error_handlers
 from loader.web.request_ids import RequestIds
@@ -32,7 +33,9 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(description.blueprint())
     app.register_blueprint(health.blueprint(settings, cache))
     app.register_blueprint(auth.blueprint())
-    app.register_blueprint(resources.blueprint(store, TransferSlots(settings.max_transfers)))
+    slots = TransferSlots(settings.max_transfers)
+    app.register_blueprint(resources.blueprint(store, slots))
+    app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
     app.register_blueprint(unlock.blueprint(settings, engine))
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
     return app

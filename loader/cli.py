@@ -9,11 +9,14 @@ from typing import Any
 import click
 
 from loader import packing
+from loader.cli_cache import cache
+from loader.cli_device import load, login, status, upload
+from loader.cli_output import Progress, show_failure
 from loader.cli_unlock import unlock
 from loader.crypto.archive import Manifest
-from loader.device_client import DeviceError
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
+from loader.exit_codes import exit_code
 
 # Silence that a packing machine's engine is allowed: it prepares the whole tar before it sends the first byte.
 ENGINE_TIMEOUT = 1800
@@ -24,37 +27,38 @@ _key_option = click.option("--key", "key_file", required=True, type=_file_to_rea
 
 
 class _Commands(click.Group):
-    """Prints what went wrong as one line, and ends with exit code 1."""
+    """Prints what went wrong, and ends with the exit code for it."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except LoaderError as exc:
-            click.echo(f"Error: {exc} ({exc.code})", err=True)
-            # Hints are for the operator of a device; what goes wrong while packing says all by itself.
-            if isinstance(exc, DeviceError) and exc.hint:
-                click.echo(f"What to do: {exc.hint}", err=True)
-            sys.exit(1)
+            show_failure(exc)
+            sys.exit(exit_code(exc.code))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Make and check what an Azaion Loader unlocks, and unlock it.
+    """Make and check what an Azaion Loader unlocks, and use a running one.
 
     \b
     To ship images to devices:
       python -m loader key new -o fragment.key
       python -m loader images pack app:1.4 db:1.4 --key fragment.key -o images.enc
+
     Give the key fragment to the resource API and to nobody else; copy images.enc to the devices. There:
 
     \b
       python -m loader unlock --plan
       python -m loader unlock --email operator@example.com
+      python -m loader upload model.onnx day
+      python -m loader load day/model.onnx -o model.onnx
     """
 
 
-main.add_command(unlock)
+for command in (status, login, unlock, load, upload, cache):
+    main.add_command(command)
 
 
 @main.group()
@@ -90,8 +94,8 @@ def images_pack(references: tuple[str, ...], key_file: Path, output: Path) -> No
     found = packing.find_images(engine, list(references))
     # Each byte passes twice, once from the engine and once into the archive.
     expected = 2 * sum(image.size for _, image in found)
-    with click.progressbar(length=max(expected, 1), label="packing", file=sys.stderr) as bar:
-        manifest = packing.pack(engine, found, fragment, output, bar.update)
+    with Progress("packing", expected) as progress:
+        manifest = packing.pack(engine, found, fragment, output, progress.advance)
     _show(manifest)
     click.echo(f"{output}: {output.stat().st_size} bytes")
 
@@ -110,8 +114,8 @@ def images_verify(archive: Path, key_file: Path) -> None:
     """Authenticate every byte of ARCHIVE, without writing anything."""
     fragment = packing.read_fragment(key_file)
     size = packing.read_manifest(archive).tar_size
-    with click.progressbar(length=max(size, 1), label="verifying", file=sys.stderr) as bar:
-        manifest = packing.verify(archive, fragment, bar.update)
+    with Progress("verifying", size) as progress:
+        manifest = packing.verify(archive, fragment, progress.advance)
     _show(manifest)
     click.echo(f"{archive}: authentic, all {manifest.tar_size} bytes of it")
 

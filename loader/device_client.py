@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from loader.errors import LoaderError, hint_of
 
 TIMEOUT_SECONDS = 30.0
+# Of a patient call whose bytes move. The loader itself gives up the API sooner, after six attempts.
+SILENCE_SECONDS = 600.0
 
 
 class DeviceError(LoaderError):
@@ -21,16 +27,18 @@ class LoaderUnreachable(DeviceError):
     """Nothing answers at the address, or not as a loader would."""
 
     code = "LOADER_UNREACHABLE"
+    retryable = True
     hint = "Start the loader, or say with --url or LOADER_URL where it is."
 
 
 class LoaderProblem(DeviceError):
     """The loader answered with a problem; `code` and `hint` are those that it gave, or the hint that we know."""
 
-    def __init__(self, code: str, detail: str, hint: str | None = None) -> None:
+    def __init__(self, code: str, detail: str, hint: str | None = None, *, retryable: bool = False) -> None:
         super().__init__(detail)
         self.code = code
         self.hint = hint if hint is not None else hint_of(code)
+        self.retryable = retryable
 
 
 class DeviceClient:
@@ -41,27 +49,94 @@ class DeviceClient:
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON document at `path`."""
-        return self._call("GET", path, None)
+        with self.answer("GET", path) as response:
+            return self.document(response)
 
-    def post(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
-        """What the loader answers to `document`."""
-        return self._call("POST", path, json.dumps(document).encode())
+    def post(self, path: str, document: dict[str, Any] | None = None, *, patient: bool = False) -> dict[str, Any]:
+        """What the loader answers to `document`. `patient` as for `answer`."""
+        with self.answer("POST", path, *json_body(document), patient=patient) as response:
+            return self.document(response)
 
-    def _call(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
-        connection = _connection(self._url)
+    @contextmanager
+    def answer(
+        self,
+        method: str,
+        path: str,
+        body: Iterable[bytes] = (),
+        headers: Mapping[str, str] | None = None,
+        *,
+        patient: bool = False,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """An answer that is no problem, its own body not read yet; the connection ends with the block.
+
+        `body` is sent as it comes, until the loader answers. The loader may be silent for 30 s; if the call is
+        `patient`, as long as it wants before its answer, and else for 600 s.
+        """
+        silence = SILENCE_SECONDS if patient else TIMEOUT_SECONDS
+        with closing(_connection(self._url)) as connection:
+            try:
+                connection.connect()
+                client = connection.sock
+                client.settimeout(silence)
+                _send(connection, method, path, headers or {}, body)
+                client.settimeout(None if patient else silence)
+                response = connection.getresponse()
+                client.settimeout(silence)
+            except (OSError, http.client.HTTPException) as exc:
+                raise LoaderUnreachable(f"No loader answers at {self._url}.") from exc
+            with response:
+                if response.status != HTTPStatus.OK:
+                    raise self._problem(response)
+                yield response
+
+    def stranger(self) -> LoaderUnreachable:
+        """The error for an answer that no loader gives."""
+        return LoaderUnreachable(f"What answers at {self._url} is no loader.")
+
+    def document(self, response: http.client.HTTPResponse) -> dict[str, Any]:
+        """The JSON document of an answer."""
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
-            response = connection.getresponse()
             document = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as exc:
-            raise LoaderUnreachable(f"No loader answers at {self._url}.") from exc
-        finally:
-            connection.close()
+            raise self.stranger() from exc
         if not isinstance(document, dict):
-            raise LoaderUnreachable(f"What answers at {self._url} is no loader.")
-        if response.status >= 400:
-            raise LoaderProblem(document.get("code", "INTERNAL"), document.get("detail", "The loader refused."))
+            raise self.stranger()
         return document
+
+    def _problem(self, response: http.client.HTTPResponse) -> LoaderProblem:
+        document = self.document(response)
+        detail = document.get("detail", "The loader refused.")
+        errors = document.get("errors")
+        if isinstance(errors, dict):
+            detail = " ".join([detail, *(f"{field}: {' '.join(said)}" for field, said in sorted(errors.items()))])
+        retryable = document.get("retryable") is True
+        return LoaderProblem(document.get("code", LoaderError.code), detail, retryable=retryable)
+
+
+def json_body(document: dict[str, Any] | None) -> tuple[list[bytes], dict[str, str]]:
+    """A document, or nothing, as body and headers of a request."""
+    if document is None:
+        return [], {"Content-Length": "0"}
+    body = json.dumps(document).encode()
+    return [body], {"Content-Type": "application/json", "Content-Length": str(len(body))}
+
+
+def _send(
+    connection: http.client.HTTPConnection, method: str, path: str, headers: Mapping[str, str], body: Iterable[bytes]
+) -> None:
+    connection.putrequest(method, path)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    try:
+        for piece in body:
+            # Whoever answers before the end has refused: what follows would be sent in vain.
+            if select.select([connection.sock], [], [], 0)[0]:
+                return
+            connection.send(piece)
+    except (BrokenPipeError, ConnectionResetError):
+        # It has refused and gone; what it said can still be read.
+        return
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

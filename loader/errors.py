@@ -101,10 +101,12 @@ class UntrustedHost(CallerError):
 
 class NotLoggedIn(CallerError):
     code = "NOT_LOGGED_IN"
+    hint = "Log in, and try again."
 
 
 class ResourceNotFound(CallerError):
     code = "RESOURCE_NOT_FOUND"
+    hint = "Check the folder and the name, and try again."
 
 
 class ArchiveNotFound(CallerError):
@@ -140,6 +142,7 @@ class ApiProtocol(ApiFault):
 
 class ResourceCorrupt(ApiFault):
     code = "RESOURCE_CORRUPT"
+    hint = "Upload the resource again."
 
 
 class ArchiveFault(LoaderError):
@@ -170,6 +173,7 @@ class Busy(DeviceFault):
 
     code = "BUSY"
     retryable = True
+    hint = "Try again when one of the loads and uploads has ended, or raise MAX_TRANSFERS."
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
@@ -229,10 +233,16 @@ class CorruptCiphertext(Exception):
 
 def hint_of(code: str) -> str:
     """What to do about the error with this code; empty for a code that is none of ours."""
+    kind = kind_of(code)
+    return kind.hint if kind is not None else ""
+
+
+def kind_of(code: str) -> type[LoaderError] | None:
+    """The error with this code; None for a code that is none of ours."""
 
     def family(kind: type[LoaderError]) -> Iterator[type[LoaderError]]:
         yield kind
         for child in kind.__subclasses__():
             yield from family(child)
 
-    return next((kind.hint for kind in family(LoaderError) if kind.code == code), "")
+    return next((kind for kind in family(LoaderError) if kind.code == code), None)

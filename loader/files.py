@@ -71,10 +71,20 @@ def make_private_directory(path: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` at `path`, 0600: a reader, and a power cut, see the old file or the new one. Raises OSError."""
+    with replacement(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[BinaryIO]:
+    """A new file, 0600, that takes the place of `path` if the block ends well, and else is removed.
+
+    Until then it lies beside `path`. Raises OSError.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
@@ -85,7 +95,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what `write_whole` left beside `path` when its process was killed. Never raises."""
+    """Remove what `replacement` left beside `path` when its process was killed. Never raises."""
     for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + "*"):
         with suppress(OSError):
             unfinished.unlink()

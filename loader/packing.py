@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +13,13 @@ from loader.crypto.key_derivation import key_check
 from loader.crypto.sealed_spool import SealedSpool
 from loader.crypto.streaming_aead import Buffer
 from loader.docker_engine import DockerEngine, EngineImage
-from loader.errors import KeyMismatch, LoaderError
-from loader.files import storage
+from loader.errors import CallerError, KeyMismatch
+from loader.files import replacement, storage
 
 Progress = Callable[[int], None]
 
 
-class ImageNotFound(LoaderError):
+class ImageNotFound(CallerError):
     """The engine has no image of that name."""
 
     code = "IMAGE_NOT_FOUND"
@@ -100,17 +98,8 @@ def _counted(pieces: Iterable[Buffer], progress: Progress) -> Iterator[Buffer]:
 
 
 def _write_archive(output: Path, pieces: Iterable[Buffer]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacement(output) as file:
+        for piece in pieces:
+            file.write(piece)
         # Ciphertext, made to be handed on.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(output)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+        os.fchmod(file.fileno(), 0o644)

@@ -138,7 +138,13 @@ VARIABLES = (
     ),
     Variable("LOADER_BIND", "bind", "127.0.0.1:8080", _bind, "address, or `unix:` and a path, to listen on"),
     Variable("LOADER_THREADS", "threads", "32", _positive_int, "threads that answer requests"),
-    Variable("MAX_TRANSFERS", "max_transfers", "8", _positive_int, "loads and uploads at a time; more get BUSY"),
+    Variable(
+        "MAX_TRANSFERS",
+        "max_transfers",
+        "8",
+        _positive_int,
+        "loads, uploads and verifications at a time; more get BUSY",
+    ),
     Variable(
         "TRUSTED_HOSTS",
         "trusted_hosts",

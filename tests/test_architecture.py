@@ -14,12 +14,12 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = (
     {"errors", "settings", "logs", "unlock_progress", "unlock_state", "files", "interruptible"},
-    {"crypto", "api_client", "docker_engine", "model_cache", "device_client"},
+    {"crypto", "api_client", "docker_engine", "model_cache", "device_client", "device_transfers"},
     {
         *("binary_split", "remembered_manifest", "tar_delivery", "image_load", "unlock_plan"),
         *("resources", "unlock", "packing"),
     },
-    {"web", "cli", "cli_unlock"},
+    {"web", "cli", "cli_unlock", "cli_device", "cli_cache", "cli_options", "cli_output", "exit_codes"},
     {"", "__main__"},  # create_app, in loader/__init__.py
 )
 
@@ -28,7 +28,9 @@ OWNERS = {
     "docker": {"loader.docker_engine"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
-    "click": {"loader.cli", "loader.cli_unlock"},
+    "click": {
+        f"loader.{name}" for name in ("cli", "cli_unlock", "cli_device", "cli_cache", "cli_options", "cli_output")
+    },
     # Only for the exceptions that requests and docker let through.
     "urllib3": {"loader.api_client.transport", "loader.docker_engine"},
 }

@@ -34,9 +34,9 @@ def invoke(*arguments: str | Path, engine: str = NO_ENGINE) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], env={"DOCKER_HOST": engine})
 
 
-def assert_refused(result: Result, code: str) -> None:
-    """One line that says what is wrong, and exit code 1."""
-    assert result.exit_code == 1
+def assert_refused(result: Result, code: str, exit_code: int) -> None:
+    """One line that says what is wrong, and the exit code for it."""
+    assert result.exit_code == exit_code
     assert result.stderr.startswith("Error: ")
     assert result.stderr.endswith(f" ({code})\n")
     assert result.stderr.count("\n") == 1
@@ -94,7 +94,7 @@ def test_a_new_key_is_for_its_owner_only_and_never_overwritten(tmp_path: Path) -
     assert len(fragment) == 32
     assert fragment.hex() not in done.stdout
 
-    assert_refused(invoke("key", "new", "-o", path), "STORAGE_ERROR")
+    assert_refused(invoke("key", "new", "-o", path), "STORAGE_ERROR", 8)
     assert path.read_bytes() == fragment
 
 
@@ -128,7 +128,7 @@ def test_an_image_that_is_named_twice_makes_a_good_archive(docker: Engine, key: 
 
 def test_a_missing_image_is_named(docker: Engine, key: Path, output: Path) -> None:
     result = invoke("images", "pack", f"{PREFIX}absent", "--key", key, "-o", output, engine=docker.host)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert f"no image {PREFIX}absent:latest" in result.stderr
     assert list(output.parent.iterdir()) == []
 
@@ -136,7 +136,7 @@ def test_a_missing_image_is_named(docker: Engine, key: Path, output: Path) -> No
 @pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_an_engine_that_is_down_is_told(key: Path, output: Path) -> None:
-    assert_refused(invoke("images", "pack", APP, "--key", key, "-o", output), "ENGINE_UNAVAILABLE")
+    assert_refused(invoke("images", "pack", APP, "--key", key, "-o", output), "ENGINE_UNAVAILABLE", 8)
     assert list(output.parent.iterdir()) == []
 
 
@@ -149,7 +149,7 @@ def test_a_file_that_is_no_key_is_refused(packed: Packed, tmp_path: Path, size: 
         ("images", "pack", APP, "--key", path, "-o", tmp_path / "images.enc"),
     ):
         result = invoke(*arguments)
-        assert_refused(result, "KEY_MISMATCH")
+        assert_refused(result, "KEY_MISMATCH", 7)
         assert f"it has {size} bytes" in result.stderr
     assert not (tmp_path / "images.enc").exists()
 
@@ -158,7 +158,7 @@ def test_another_key_is_told_from_damage(packed: Packed, key: Path, tmp_path: Pa
     other = tmp_path / "other.key"
     other.write_bytes(b"x" * 32)
     result = invoke("images", "verify", packed.path, "--key", other)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (7, "")
     assert result.stderr.endswith("(KEY_MISMATCH)\n")
 
     data = bytearray(packed.path.read_bytes())
@@ -166,14 +166,14 @@ def test_another_key_is_told_from_damage(packed: Packed, key: Path, tmp_path: Pa
     damaged = tmp_path / "damaged.enc"
     damaged.write_bytes(data)
     result = invoke("images", "verify", damaged, "--key", key)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (7, "")
     assert result.stderr.endswith("(ARCHIVE_CORRUPT)\n")
     # Without the key only what is readable can be judged.
     assert invoke("images", "show", damaged).exit_code == 0
 
 
 def test_what_is_no_archive_is_not_shown(key: Path) -> None:
-    assert_refused(invoke("images", "show", key), "ARCHIVE_CORRUPT")
+    assert_refused(invoke("images", "show", key), "ARCHIVE_CORRUPT", 7)
 
 
 @pytest.mark.parametrize(

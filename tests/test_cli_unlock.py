@@ -2,94 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import pty
+import json
 import re
-import select
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from loader import errors
 from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
+from tests.support.cli_runs import invoke, run_loader, terminal
 from tests.support.engines import Engine
-from tests.support.loader_server import REPOSITORY
-from tests.support.processes import clean_env
 from tests.support.unlocking import EMAIL, PASSWORD, Device, Rig
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
-RUN_SECONDS = 60.0
+MIB = 1 << 20
 NO_ENGINE = "unix:///nonexistent/docker.sock"
-COMMAND = (sys.executable, "-m", "loader", "unlock")
 
 
 def run(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a script does: no terminal anywhere."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=stdin,
-        env=clean_env(home, **env),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
-
-
-class Terminal:
-    """The command on a terminal of its own. `shown` is all that has appeared there."""
-
-    def __init__(self, home: Path, *arguments: str) -> None:
-        self.shown = ""
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:  # pragma: no cover  # another program from here on
-            os.chdir(REPOSITORY)
-            env = clean_env(home, TERM="dumb")
-            os.execve(COMMAND[0], [*COMMAND, *arguments], env)  # noqa: S606  # a shell is not wanted
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + RUN_SECONDS
-        while text not in self.shown:
-            assert time.monotonic() < deadline, self.shown
-            assert self._read(), self.shown
-
-    def end(self) -> int:
-        """Everything that is still to come, then the exit code."""
-        while self._read():
-            pass
-        _, status = os.waitpid(self.pid, 0)
-        return os.waitstatus_to_exitcode(status)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _read(self) -> bool:
-        readable, _, _ = select.select([self._fd], [], [], RUN_SECONDS)
-        try:
-            data = os.read(self._fd, 1 << 16) if readable else b""
-        except OSError:  # what Linux says when the other side of a terminal is closed
-            return False
-        self.shown += data.decode()
-        return bool(data)
-
-
-@contextmanager
-def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(home, *arguments)
-    try:
-        yield opened
-    finally:
-        opened.close()
+    return run_loader(home, "unlock", *arguments, stdin=stdin, **env)
 
 
 def url(rig: Rig) -> str:
@@ -111,7 +44,7 @@ def test_a_script_unlocks_with_the_password_on_standard_input(rig: Rig, packed: 
 def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed, tmp_path: Path) -> None:
     rig.device.put(packed.path)
     rig.wire.slow_upload(pause_seconds=0.03)
-    with terminal(tmp_path, "--email", EMAIL, "--url", url(rig)) as screen:
+    with terminal(tmp_path, "unlock", "--email", EMAIL, "--url", url(rig)) as screen:
         screen.wait_for("Password: ")
         arguments = Path(f"/proc/{screen.pid}/cmdline").read_bytes()
         screen.type(f"{PASSWORD}\n")
@@ -132,17 +65,31 @@ def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed,
 def test_a_failure_is_told_with_its_hint(rig: Rig, packed: Packed, tmp_path: Path) -> None:
     rig.device.put(packed.path)
     done = run(tmp_path, "--email", EMAIL, stdin="a wrong password\n", LOADER_URL=url(rig))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr.splitlines()[-2:] == [
         "Error: The resource API refused the e-mail or the password. (LOGIN_REJECTED)",
         f"What to do: {errors.LoginRejected.hint}",
     ]
     assert "a wrong password" not in done.stderr
+    shown = invoke(url(rig), "status").stdout
+    assert "unlock: error: The resource API refused the e-mail or the password. (LOGIN_REJECTED)\n" in shown
+
+
+def test_the_status_shows_a_running_unlock(rig: Rig, packed: Packed) -> None:
+    rig.device.put(packed.path)
+    rig.wire.hold_upload(after=MIB)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    shown = invoke(url(rig), "status").stdout
+    assert re.search(r"^unlock: loading_images, \d+ %, step 4 of 4, \d+ [kM]?B/s$", shown, re.MULTILINE), shown
+    rig.wire.release()
+    assert rig.operator.rest().state == "ready"
+    assert "unlock: ready\n" in invoke(url(rig), "status").stdout
 
 
 def test_a_refusal_is_told_with_its_hint(rig: Rig, tmp_path: Path) -> None:
     done = run(tmp_path, "--email", EMAIL, "--url", url(rig), stdin="any\n")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert "(ARCHIVE_NOT_FOUND)" in done.stderr
     assert f"What to do: {errors.ArchiveNotFound.hint}" in done.stderr
 
@@ -150,7 +97,7 @@ def test_a_refusal_is_told_with_its_hint(rig: Rig, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("--email", EMAIL), ("--plan",)], ids=lambda arguments: arguments[0])
 def test_a_loader_that_is_not_there_is_told(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(tmp_path, *arguments, "--url", "http://127.0.0.1:9", stdin="any\n")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines() == [
         "Error: No loader answers at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
         "What to do: Start the loader, or say with --url or LOADER_URL where it is.",
@@ -216,5 +163,27 @@ def test_the_plan_can_do_without_an_engine(device: Device, packed: Packed, tmp_p
 
 def test_there_is_no_plan_without_an_archive(rig: Rig, tmp_path: Path) -> None:
     done = run(tmp_path, "--plan", "--url", url(rig))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert "(ARCHIVE_NOT_FOUND)" in done.stderr
+
+
+def test_a_script_may_have_json(rig: Rig, packed: Packed) -> None:
+    rig.device.put(packed.path)
+    plan = invoke(url(rig), "unlock", "--plan", "--json")
+    assert (plan.exit_code, plan.stderr) == (0, "")
+    known = rig.operator.get("/unlock/plan")
+    assert {name: json.loads(plan.stdout)[name] for name in ("archive", "images", "fits")} == {
+        name: known[name] for name in ("archive", "images", "fits")
+    }
+    wrong = invoke(url(rig), "unlock", "--email", EMAIL, "--json", stdin="a wrong password\n")
+    assert (wrong.exit_code, wrong.stderr) == (5, "")
+    assert json.loads(wrong.stdout) == {
+        "code": "LOGIN_REJECTED",
+        "detail": "The resource API refused the e-mail or the password.",
+        "hint": errors.LoginRejected.hint,
+        "retryable": False,
+    }
+    done = invoke(url(rig), "unlock", "--email", EMAIL, "--json", stdin=f"{PASSWORD}\n")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == rig.operator.document()
+    assert json.loads(done.stdout)["state"] == "ready"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from loader.model_cache.big_file import BigFile
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.reader import CacheReader
 from loader.model_cache.transfer import Fetch, Transfer
+from loader.model_cache.upkeep import CacheUpkeep
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class ModelCache:
     def __init__(self, path: Path, max_bytes: int) -> None:
         """Nothing is touched yet. `max_bytes` 0 means no limit."""
         self._directory = CacheDirectory(path, max_bytes)
+        self.upkeep = CacheUpkeep(self._directory, self._held)
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
 
@@ -132,6 +134,11 @@ class ModelCache:
             for transfer in transfers
         ]
         return CacheStatus(len(whole), sum(file.size for file in whole), downloads)
+
+    @contextmanager
+    def _held(self) -> Iterator[Collection[str]]:
+        with self._lock:
+            yield self._entries.keys()
 
     def _new_entry(self, part: BigPart, label: str, fetch: Fetch) -> _Entry:
         self._directory.prepare()

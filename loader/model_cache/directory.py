@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,7 @@ class CacheDirectory:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def big(self, sha256: str) -> Path:
         """Where a whole part lies."""
@@ -73,6 +74,10 @@ class CacheDirectory:
     def new_upload(self) -> BinaryIO:
         """A new file for the big part of an upload; the caller removes it or lets it be adopted."""
         return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
+
+    def open_big(self, sha256: str) -> BufferedReader:
+        """A whole part, to be read; raises OSError."""
+        return os.fdopen(os.open(self.big(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
 
     def promote(self, sha256: str) -> None:
         """Give a partial part whose digest has been verified its name."""
@@ -109,12 +114,12 @@ class CacheDirectory:
 
     def make_room(self, needed: int, in_use: Collection[str]) -> None:
         """Remove the least recently used parts until `needed` bytes more keep the limit, or none is left to remove."""
-        if not self._max_bytes:
+        if not self.max_bytes:
             return
         files = self.files()
         used = sum(file.size for file in files)
         for file in files:
-            if used + needed <= self._max_bytes:
+            if used + needed <= self.max_bytes:
                 return
             if file.sha256 not in in_use:
                 self._evict(file)
@@ -137,7 +142,7 @@ class CacheDirectory:
 
     def fits(self, size: int) -> bool:
         """Whether a part of `size` bytes may stay at all."""
-        return not self._max_bytes or size <= self._max_bytes
+        return not self.max_bytes or size <= self.max_bytes
 
     def _evict(self, file: CachedFile) -> None:
         log.info("removing a part of %d bytes from the cache, last used at %d", file.size, file.last_used)

@@ -115,3 +115,37 @@ class StatusResponse(Schema):
     authenticated = fields.Boolean(required=True)
     modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire
     cache = fields.Nested(CacheStatus, required=True)
+
+
+class CacheEntry(Schema):
+    """One encrypted part on the disk; `last_used` is RFC 3339."""
+
+    sha256 = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+    whole = fields.Boolean(required=True)
+    in_use = fields.Boolean(required=True)
+    last_used = fields.String(required=True)
+
+
+class CacheListResponse(Schema):
+    """All parts, their bytes together, and the limit, 0 for none."""
+
+    entries = fields.List(fields.Nested(CacheEntry), required=True)
+    bytes = fields.Integer(required=True)
+    max_bytes = fields.Integer(required=True)
+
+
+class CacheVerifyResponse(Schema):
+    """Whole parts that were read, their bytes together, and those that were damaged and removed."""
+
+    checked = fields.Integer(required=True)
+    bytes = fields.Integer(required=True)
+    damaged = fields.List(fields.String(), required=True)
+
+
+class CacheClearResponse(Schema):
+    """Parts that were removed, their bytes together, and parts that stayed because they are in use."""
+
+    removed = fields.Integer(required=True)
+    bytes = fields.Integer(required=True)
+    kept = fields.Integer(required=True)

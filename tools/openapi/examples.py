@@ -58,3 +58,17 @@ UNLOCK_PLAN = {
     "done": False,
     "fits": True,
 }
+
+CACHE = {
+    "entries": [
+        {
+            "sha256": "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0",
+            "bytes": 524222464,
+            "whole": True,
+            "in_use": False,
+            "last_used": "2025-01-31T08:14:00.000+00:00",
+        }
+    ],
+    "bytes": 524222464,
+    "max_bytes": 0,
+}

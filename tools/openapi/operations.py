@@ -10,6 +10,9 @@ from marshmallow import Schema
 from loader.web.schemas import (
     FOLDER_PATTERN,
     MAX_FOLDER_LENGTH,
+    CacheClearResponse,
+    CacheListResponse,
+    CacheVerifyResponse,
     HealthResponse,
     LoadRequest,
     LoginRequest,
@@ -98,6 +101,15 @@ OPERATIONS = {
         body=UPLOAD_FORM,
         reply=json_of(OkResponse, {"status": "ok"}),
         codes=TRANSFER,
+    ),
+    "cache.listing": Operation(reply=json_of(CacheListResponse, examples.CACHE), codes=("STORAGE_ERROR",)),
+    "cache.verify": Operation(
+        reply=json_of(CacheVerifyResponse, {"checked": 1, "bytes": 524222464, "damaged": []}),
+        codes=("BUSY", "STORAGE_ERROR"),
+    ),
+    "cache.clear": Operation(
+        reply=json_of(CacheClearResponse, {"removed": 1, "bytes": 524222464, "kept": 0}),
+        codes=("STORAGE_ERROR",),
     ),
     "unlock.unlock": Operation(
         body=json_of(LoginRequest, examples.CREDENTIALS),

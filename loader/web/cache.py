@@ -1,0 +1,48 @@
+"""GET /cache, POST /cache/verify and POST /cache/clear."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from flask import Blueprint
+
+from loader.model_cache.upkeep import CacheUpkeep, PartListing
+from loader.web.schemas import CacheClearResponse, CacheListResponse, CacheVerifyResponse
+from loader.web.transfers import TransferSlots
+
+
+def blueprint(upkeep: CacheUpkeep, slots: TransferSlots) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("cache", __name__)
+
+    @routes.get("/cache")
+    def listing() -> dict[str, object]:
+        """The encrypted parts that lie on this device."""
+        parts = upkeep.listing()
+        fields = {
+            "entries": [_entry(part) for part in parts],
+            "bytes": sum(part.bytes for part in parts),
+            "max_bytes": upkeep.max_bytes,
+        }
+        return dict(CacheListResponse().dump(fields))
+
+    @routes.post("/cache/verify")
+    def verify() -> dict[str, object]:
+        """Compare every whole part with its digest; takes a slot, since it keeps the disk as busy as a load."""
+        with ExitStack() as afterwards:
+            afterwards.callback(slots.take())
+            return dict(CacheVerifyResponse().dump(upkeep.verify()))
+
+    @routes.post("/cache/clear")
+    def clear() -> dict[str, object]:
+        """Remove every part that is not in use."""
+        return dict(CacheClearResponse().dump(upkeep.clear()))
+
+    return routes
+
+
+def _entry(part: PartListing) -> dict[str, object]:
+    last_used = datetime.fromtimestamp(part.last_used, UTC).isoformat(timespec="milliseconds")
+    return {**asdict(part), "last_used": last_used}

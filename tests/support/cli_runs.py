@@ -1,0 +1,90 @@
+"""`python -m loader` as a script and as an operator at a terminal run it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from loader.cli import main
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import clean_env
+
+RUN_SECONDS = 60.0
+COMMAND = (sys.executable, "-m", "loader")
+
+
+def run_loader(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a script does: no terminal anywhere."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        env=clean_env(home, **env),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+
+
+def invoke(url: str, *arguments: str, stdin: str = "") -> Result:
+    """Runs the command in this process, against the loader at `url`; no terminal anywhere."""
+    return CliRunner().invoke(main, arguments, input=stdin, env={"LOADER_URL": url})
+
+
+class Terminal:
+    """The command on a terminal of its own. `shown` is all that has appeared there."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.shown = ""
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:  # pragma: no cover  # another program from here on
+            os.chdir(REPOSITORY)
+            env = clean_env(home, TERM="dumb")
+            os.execve(COMMAND[0], [*COMMAND, *arguments], env)  # noqa: S606  # a shell is not wanted
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + RUN_SECONDS
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            assert self._read(), self.shown
+
+    def end(self) -> int:
+        """Everything that is still to come, then the exit code."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _read(self) -> bool:
+        readable, _, _ = select.select([self._fd], [], [], RUN_SECONDS)
+        try:
+            data = os.read(self._fd, 1 << 16) if readable else b""
+        except OSError:  # what Linux says when the other side of a terminal is closed
+            return False
+        self.shown += data.decode()
+        return bool(data)
+
+
+@contextmanager
+def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
+    opened = Terminal(home, *arguments)
+    try:
+        yield opened
+    finally:
+        opened.close()

@@ -1,0 +1,274 @@
+"""`python -m loader status`, `login`, `load` and `upload` against a real loader and a real resource API."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from loader import errors
+from loader.cli_output import draw, progress_text
+from loader.device_client import DeviceClient
+from loader.device_transfers import send_file
+from loader.errors import BodyTruncated
+from tests.support.cli_runs import invoke, terminal
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.sites import Device, Site, device, real_site
+
+MIB = 1 << 20
+CONTENT = bytes(range(256)) * 12_345
+BAR = r"\[(#*-*)\] +(\d+) %  {}  (\d+(?:\.\d+)? [kMG]?B)/s"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A loader that is logged in at a reference API, which has `day/model.bin`."""
+    directory = tmp_path_factory.mktemp("site")
+    with real_site(directory) as running:
+        (directory / "model.bin").write_bytes(CONTENT)
+        done = invoke(running.url, "upload", str(directory / "model.bin"), "day")
+        assert done.exit_code == 0, done.stderr
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """A loader on a unix socket, to which no API answers and where nobody has logged in."""
+    directory = tmp_path_factory.mktemp("lonely")
+    with device(directory, LOADER_BIND=f"unix:{directory}/loader.sock", MAX_TRANSFERS="1") as running:
+        yield running
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where a model is to appear, in a directory that holds nothing else."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "model.bin"
+
+
+def run(site: Device, *arguments: str, stdin: str = "") -> Result:
+    return invoke(site.url, *arguments, stdin=stdin)
+
+
+def load(site: Device, output: Path, *arguments: str, name: str = "day/model.bin") -> Result:
+    return run(site, "load", name, "-o", str(output), *arguments)
+
+
+def test_a_model_is_loaded_for_its_owner_only(site: Site, output: Path) -> None:
+    done = load(site, output)
+    assert (done.exit_code, done.stderr) == (0, "loading day/model.bin: 3 MB\n")
+    assert re.fullmatch(rf"{output}: 3 MB in \d+\.\d s\n", done.stdout)
+    assert output.read_bytes() == CONTENT
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_a_model_goes_up_and_comes_back(site: Site, tmp_path: Path, output: Path) -> None:
+    for name, content in (("empty", b""), ("small", b"x" * 1000), ("big", os.urandom(2 * MIB + 1))):
+        (tmp_path / name).write_bytes(content)
+        done = run(site, "upload", str(tmp_path / name), "deep/er")
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.startswith(f"{tmp_path}/{name}: ")
+        assert load(site, output, name=f"deep/er/{name}").exit_code == 0
+        assert output.read_bytes() == content
+
+
+def test_the_folder_may_be_empty(site: Site, tmp_path: Path, output: Path) -> None:
+    (tmp_path / "alone").write_bytes(b"alone")
+    assert run(site, "upload", str(tmp_path / "alone"), "").exit_code == 0
+    assert load(site, output, name="alone").exit_code == 0
+    assert output.read_bytes() == b"alone"
+
+
+def test_a_link_is_kept_and_what_it_leads_to_is_replaced(site: Site, output: Path) -> None:
+    output.write_bytes(b"old")
+    link = output.with_name("link")
+    link.symlink_to(output)
+    assert load(site, link).exit_code == 0
+    assert link.is_symlink()
+    assert output.read_bytes() == CONTENT
+
+
+def test_what_is_no_regular_file_is_neither_replaced_nor_uploaded(site: Site, output: Path) -> None:
+    os.mkfifo(output)
+    for done in (load(site, output), run(site, "upload", str(output), "day")):
+        assert done.exit_code == 2
+        assert "is no regular file" in done.stderr
+    assert stat.S_ISFIFO(output.stat().st_mode)
+
+
+def test_standard_output_takes_the_plaintext_and_nothing_else(site: Site, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"python -m loader load day/model.bin -o - --url {site.url} | sha256sum"],
+        env={"PATH": f"{Path('.venv/bin').absolute()}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (tmp_path / "same").write_bytes(CONTENT)
+    expected = subprocess.run(["sha256sum", str(tmp_path / "same")], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == expected.stdout.split()[0]
+    assert run(site, "load", "day/model.bin", "-o", "-", "--json").exit_code == 2
+
+
+def test_json_is_one_document(site: Site, output: Path) -> None:
+    done = load(site, output, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document.pop("seconds") > 0
+    assert document == {"file": str(output), "bytes": len(CONTENT)}
+    done = run(site, "upload", str(output), "day", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["folder"] == "day"
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_a_failure_names_code_and_hint_and_touches_nothing(site: Site, output: Path, as_json: bool) -> None:
+    output.write_bytes(b"old")
+    done = load(site, output, *["--json"] * as_json, name="day/nothing")
+    assert done.exit_code == 4
+    if as_json:
+        assert done.stderr == ""
+        assert json.loads(done.stdout) == {
+            "code": "RESOURCE_NOT_FOUND",
+            "detail": "The resource API has no day/nothing.small.",
+            "hint": errors.ResourceNotFound.hint,
+            "retryable": False,
+        }
+    else:
+        assert done.stdout == ""
+        assert "(RESOURCE_NOT_FOUND)" in done.stderr
+        assert done.stderr.endswith(f"What to do: {errors.ResourceNotFound.hint}\n")
+    assert output.read_bytes() == b"old"
+    assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("name", ["day/a b", "day/..", "d y/x", "day/ü\n%2f?#"])
+def test_a_bad_name_is_refused_with_the_reason(site: Site, output: Path, name: str) -> None:
+    done = load(site, output, name=name)
+    assert done.exit_code == 4, done.stderr
+    assert "(VALIDATION_FAILED)" in done.stderr
+    assert "Must be 1 to 128 letters" in done.stderr
+
+
+def test_a_name_must_be_there(site: Site, output: Path) -> None:
+    assert load(site, output, name="day/").exit_code == 2
+
+
+def test_a_target_that_cannot_be_written_is_told(site: Site, output: Path) -> None:
+    done = load(site, output.parent / "absent" / "model.bin")
+    assert done.exit_code == 8
+    assert "(STORAGE_ERROR)" in done.stderr
+
+
+def test_a_full_disk_is_told(site: Site, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"python -m loader load day/model.bin -o - --url {site.url} > /dev/full"],
+        env={"PATH": f"{Path('.venv/bin').absolute()}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 8
+    assert "(DISK_SPACE)" in done.stderr
+
+
+def test_a_login_reads_the_password_from_standard_input(site: Site) -> None:
+    done = run(site, "login", "--email", EMAIL, stdin=f"{PASSWORD}\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "logged in\n", "")
+    done = run(site, "login", "--email", EMAIL, "--json", stdin=f"{PASSWORD}\n")
+    assert json.loads(done.stdout) == {"status": "ok"}
+    done = run(site, "login", "--email", EMAIL, stdin="wrong\n")
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "(LOGIN_REJECTED)" in done.stderr
+    assert run(site, "login", "--email", EMAIL, "--password", PASSWORD).exit_code == 2
+
+
+def test_where_nobody_has_logged_in_nothing_is_loaded(lonely: Device, output: Path) -> None:
+    done = load(lonely, output)
+    assert done.exit_code == 5
+    assert "(NOT_LOGGED_IN)" in done.stderr
+    assert run(lonely, "login", "--email", EMAIL, stdin="any\n").exit_code == 6
+
+
+def test_an_upload_that_is_refused_ends_although_its_body_was_not_wanted(lonely: Device, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(bytes(32 * MIB))
+    done = run(lonely, "upload", str(tmp_path / "model"), "day")
+    assert done.exit_code == 5
+    assert "(NOT_LOGGED_IN)" in done.stderr
+
+
+def test_the_status_is_a_summary(site: Site, lonely: Device) -> None:
+    done = run(lonely, "status")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "login: nobody has logged in",
+        "unlock: idle",
+        f"cache: 0 models, 0 B in {lonely.models}",
+    ]
+    done = run(site, "status")
+    assert done.stdout.startswith("login: logged in\nunlock: idle\ncache: ")
+    done = run(site, "status", "--json")
+    document = json.loads(done.stdout)
+    assert (document["authenticated"], document["unlock"]["state"]) == (True, "idle")
+
+
+def test_an_operator_sees_bars_and_is_asked_for_the_password(site: Site, output: Path) -> None:
+    with terminal(output.parent, "login", "--email", EMAIL, "--url", site.url) as screen:
+        screen.wait_for("Password: ")
+        screen.type(f"{PASSWORD}\n")
+        assert screen.end() == 0, screen.shown
+    assert PASSWORD not in screen.shown
+    for arguments, label in (
+        (("load", "day/model.bin", "-o", str(output)), "loading day/model.bin"),
+        (("upload", str(output), "night"), "uploading model.bin"),
+    ):
+        with terminal(output.parent, *arguments, "--url", site.url) as screen:
+            assert screen.end() == 0, screen.shown
+        percents = [int(percent) for _, percent, _ in re.findall(BAR.format(label), screen.shown)]
+        assert percents[0] < percents[-1] == 100
+        assert percents == sorted(percents)
+        assert screen.shown.count("\n") == 2  # the bar, written over, and the result
+        with terminal(output.parent, *arguments, "--json", "--url", site.url) as screen:
+            assert screen.end() == 0
+        assert json.loads(screen.shown)["bytes"] == len(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.truncate(path, MIB),
+        lambda path: os.truncate(path, 5 * MIB),
+        lambda path: path.write_bytes(bytes(4 * MIB)),
+    ],
+    ids=["shrinks", "grows", "is written anew"],
+)
+def test_a_file_that_changes_while_it_is_read_is_not_stored(
+    site: Site, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    model = tmp_path / "model"
+    model.write_bytes(b"x" * (4 * MIB))
+    changes = [change]
+
+    def once(_count: int) -> None:
+        while changes:
+            changes.pop()(model)
+
+    before = len(site.audit_lines("upload"))
+    with pytest.raises(BodyTruncated, match=f"{model} was changed while it was read"):
+        send_file(DeviceClient(site.url), model, "day", once)
+    assert site.next_audit_line("upload", before)["code"] == "BODY_TRUNCATED"
+    assert not site.stored("day/model.small").exists()
+
+
+def test_a_bar_fits_into_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    draw(progress_text(50, "a long label", 1e6, 1), last=True)
+    assert capsys.readouterr().err == "\r[############------------]  5\n"

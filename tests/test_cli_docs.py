@@ -1,0 +1,121 @@
+"""docs/cli.md against the program: help texts, exit codes and the completion, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from loader.cli import main
+from loader.exit_codes import exit_code
+from loader.web.replies import STATUS_BY_CODE
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import clean_env
+
+DOCUMENT = (REPOSITORY / "docs" / "cli.md").read_text()
+PROGRAM = "python -m loader"
+CODES_OF_THE_COMMAND_LINE = {"LOADER_UNREACHABLE", "ANSWER_CUT", "IMAGE_NOT_FOUND"}
+
+
+def commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, *path, name)
+
+
+def help_text(path: tuple[str, ...]) -> str:
+    result = CliRunner().invoke(main, [*path, "--help"], prog_name=PROGRAM, env={"COLUMNS": "80", "LOADER_URL": None})
+    assert result.exit_code == 0
+    return result.output
+
+
+COMMANDS = list(commands(main))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_help_in_the_document_is_that_of_the_program(path: tuple[str, ...]) -> None:
+    line = " ".join(("$", PROGRAM, *path, "--help"))
+    assert f"```\n{line}\n{help_text(path)}```\n" in DOCUMENT
+
+
+def test_the_document_has_no_command_that_the_program_has_not() -> None:
+    documented = re.findall(rf"^\$ {PROGRAM}(.*) --help$", DOCUMENT, re.MULTILINE)
+    assert documented == [" ".join(("", *path)) for path in COMMANDS]
+
+
+def documented_exit_codes() -> dict[str, int]:
+    rows = re.findall(r"^\| (\d) \|[^|]*\| ([A-Z_, ]*) \|$", DOCUMENT, re.MULTILINE)
+    return {code: int(number) for number, codes in rows for code in codes.split(", ")}
+
+
+def test_every_code_has_the_exit_code_of_the_document() -> None:
+    documented = documented_exit_codes()
+    assert documented.keys() == STATUS_BY_CODE.keys() | CODES_OF_THE_COMMAND_LINE
+    assert {code: exit_code(code) for code in documented} == documented
+
+
+def test_a_code_that_is_none_of_ours_is_some_other_failure() -> None:
+    assert exit_code("TEAPOT") == exit_code("NOT_FOUND") == 1
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path) -> Path:
+    """The command of the document, with the paths of this installation."""
+    found = re.search(r"<<'END'\n(.*?)END\n", DOCUMENT, re.DOTALL)
+    assert found is not None
+    text = found[1].replace("/srv/azaion-loader/.venv/bin/python", sys.executable)
+    path = tmp_path / "azaion-loader"
+    path.write_text(text.replace("/srv/azaion-loader", str(REPOSITORY)))
+    path.chmod(0o755)
+    return path
+
+
+def bash(wrapper: Path, script: str) -> str:
+    path = f"{wrapper.parent}:{clean_env(wrapper.parent)['PATH']}"
+    environment = {**clean_env(wrapper.parent), "PATH": path}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=wrapper.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("", {"status", "login", "unlock", "load", "upload", "cache", "key", "images"}), ("cache v", {"verify"})],
+)
+def test_bash_completes(wrapper: Path, words: str, completed: set[str]) -> None:
+    (setup,) = re.findall(r"^eval .*bash_source.*$", DOCUMENT, re.MULTILINE)
+    typed = words.split(" ")
+    script = f"""
+        {setup}
+        complete -p azaion-loader > /dev/null
+        COMP_WORDS=(azaion-loader {" ".join(word or "''" for word in typed)})
+        COMP_CWORD={len(typed)}
+        _azaion_loader_completion azaion-loader
+        echo "${{COMPREPLY[@]}}"
+    """
+    assert set(bash(wrapper, script).split()) == completed
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_there_is_a_script_for_the_other_shells(wrapper: Path, shell: str) -> None:
+    assert "azaion-loader" in bash(wrapper, f"_AZAION_LOADER_COMPLETE={shell}_source azaion-loader")
+
+
+def test_the_wrapper_runs_the_program_wherever_it_is_called(wrapper: Path) -> None:
+    (wrapper.parent / "loader").mkdir()
+    (wrapper.parent / "loader" / "__init__.py").write_text("raise AssertionError")
+    assert bash(wrapper, "azaion-loader cache --help") == help_text(("cache",))

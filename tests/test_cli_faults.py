@@ -1,0 +1,167 @@
+"""`load` and `upload` when things go wrong on the way. The loader is a fake here, for faults only."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from loader import device_client
+from loader.cli import main
+from tests.support.cli_runs import COMMAND
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.http_calls import EMAIL
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import ManagedProcess, clean_env
+from tests.support.sites import NOBODY_LISTENS
+
+SECONDS = 20.0
+MIB = 1 << 20
+CONTENT = bytes(range(256)) * 4096 * 2
+
+
+@pytest.fixture
+def fake() -> Iterator[FaultyApi]:
+    """Answers as a loader whose loads go wrong."""
+    with FaultyApi() as running:
+        yield running
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A file that is there already, alone in its directory."""
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "model"
+    path.write_bytes(b"old")
+    return path
+
+
+def load(url: str, output: Path) -> Result:
+    return CliRunner().invoke(main, ["load", "day/model", "-o", str(output), "--url", url])
+
+
+def assert_untouched(output: Path) -> None:
+    assert output.read_bytes() == b"old"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_what_arrives_whole_takes_the_place(fake: FaultyApi, output: Path) -> None:
+    fake.answer("POST", "/load/model", Fault(body=CONTENT))
+    assert load(fake.url, output).exit_code == 0
+    assert output.read_bytes() == CONTENT
+    assert json.loads(fake.requests()[0].body) == {"filename": "model", "folder": "day"}
+
+
+CUT = "ANSWER_CUT"
+UNREACHABLE = "LOADER_UNREACHABLE"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Fault(body=CONTENT, cut_after=0), CUT),
+        (Fault(body=CONTENT, cut_after=MIB + 1), CUT),
+        (Fault(body=CONTENT, announced=len(CONTENT) + 1), CUT),
+        (Fault(body=CONTENT, announced=-1), UNREACHABLE),
+        (Fault(body=b"5\r\nhello\r\n0\r\n\r\n", headers={"Transfer-Encoding": "chunked"}), UNREACHABLE),
+        (Fault(body=b"<html>", headers={"Content-Type": "text/html"}), UNREACHABLE),
+        (Fault(302, headers={"Location": "http://127.0.0.1:9/"}), UNREACHABLE),
+        (Fault(500, body=b"<html>"), UNREACHABLE),
+    ],
+    ids=["cut at once", "cut", "a byte short", "no length", "chunked", "another type", "redirect", "no problem"],
+)
+def test_what_does_not_arrive_whole_changes_nothing(fake: FaultyApi, output: Path, fault: Fault, code: str) -> None:
+    fake.answer("POST", "/load/model", fault)
+    result = load(fake.url, output)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"({code})" in result.stderr
+    assert_untouched(output)
+
+
+@pytest.mark.parametrize("at", [0, MIB])
+def test_a_loader_that_falls_silent_is_given_up(
+    fake: FaultyApi, output: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.3)
+    fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=at))
+    result = load(fake.url, output)
+    assert result.exit_code == 3
+    assert re.search(rf"fell silent after \d+ of {len(CONTENT)} bytes. \(ANSWER_CUT\)", result.stderr)
+    assert_untouched(output)
+
+
+@pytest.mark.parametrize("path", ["/load/model", "/upload/model", "/cache/verify", "/login"])
+def test_a_loader_that_takes_its_time_is_waited_for(
+    fake: FaultyApi, output: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Other calls end where this one goes on."""
+    monkeypatch.setattr(device_client, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.4)
+    body = b'{"status": "ok", "checked": 0, "bytes": 0, "damaged": []}'
+    fake.answer("POST", path, Fault(body=body, silent=True))
+    fake.answer("GET", "/cache", Fault(body=b"{}", silent=True))
+    arguments = {
+        "/load/model": ["load", "day/model", "-o", str(output)],
+        "/upload/model": ["upload", str(output), "day"],
+        "/cache/verify": ["cache", "verify"],
+        "/login": ["login", "--email", EMAIL],
+    }[path]
+    impatient = CliRunner().invoke(main, ["cache", "list", "--url", fake.url])
+    assert (impatient.exit_code, impatient.stderr.partition("\n")[0][-20:]) == (3, "(LOADER_UNREACHABLE)")
+    timer = threading.Timer(0.8, fake.resume)
+    timer.start()
+    result = CliRunner().invoke(main, [*arguments, "--url", fake.url], input="password\n")
+    timer.join()
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(body=b"<html>"), Fault(201, body=b"{}"), Fault(302, body=b"{}")],
+    ids=lambda fault: str(fault.status),
+)
+def test_an_upload_that_no_loader_has_taken_is_no_success(fake: FaultyApi, output: Path, fault: Fault) -> None:
+    fake.answer("POST", "/upload/model", fault)
+    result = CliRunner().invoke(main, ["upload", str(output), "day", "--url", fake.url])
+    assert result.exit_code in (1, 3), result.output
+    assert result.stdout == ""
+
+
+def test_where_nobody_listens_nothing_is_touched(output: Path) -> None:
+    result = load(NOBODY_LISTENS, output)
+    assert result.exit_code == 3
+    assert_untouched(output)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str)
+def test_an_interrupted_load_leaves_nothing(
+    fake: FaultyApi, output: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=MIB))
+    command = [*COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
+    with ManagedProcess("load", command, tmp_path, env=clean_env(tmp_path), cwd=REPOSITORY) as process:
+        process.wait_until(lambda: len(list(output.parent.iterdir())) > 1, SECONDS, "the temporary file")
+        (temporary,) = set(output.parent.iterdir()) - {output}
+        assert temporary.stat().st_mode & 0o777 == 0o600
+        process.wait_until(lambda: temporary.stat().st_size > MIB // 2, SECONDS, "bytes arrive")
+        process.send_signal(number)
+        assert process.wait(SECONDS) == code
+    assert_untouched(output)
+    assert "Traceback" not in process.stderr()
+
+
+def test_what_nohup_protects_goes_on(fake: FaultyApi, output: Path, tmp_path: Path) -> None:
+    fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=MIB))
+    command = ["nohup", *COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
+    with ManagedProcess("load", command, tmp_path, env=clean_env(tmp_path), cwd=REPOSITORY) as process:
+        process.wait_until(lambda: len(list(output.parent.iterdir())) > 1, SECONDS, "the temporary file")
+        process.send_signal(signal.SIGHUP)
+        fake.resume()
+        assert process.wait(SECONDS) == 0, process.stderr()
+    assert output.read_bytes() == CONTENT
