@@ -10,7 +10,7 @@ from loader.model_cache import ModelCache
 from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unlock import remove_leftover
-from loader.web import auth, description, health, resources, unlock
+from loader.web import auth, description, health, page, resources, unlock
 from loader.web import cache as cache_routes
 from loader.web.guard import register_guard
 from loader.web.replies import register_error_handlers
@@ -37,5 +37,6 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
     app.register_blueprint(unlock.blueprint(settings, engine))
+    app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
     return app

@@ -155,7 +155,7 @@ def test_a_bad_name_is_refused_with_the_reason(site: Site, output: Path, name: s
     done = load(site, output, name=name)
     assert done.exit_code == 4, done.stderr
     assert "(VALIDATION_FAILED)" in done.stderr
-    assert "Must be 1 to 128 letters" in done.stderr
+    assert "1 to 128 letters" in done.stderr
 
 
 def test_a_name_must_be_there(site: Site, output: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.support.http_calls import call
 from tests.support.http_probe import http_status
 from tests.support.missing import missing
 from tests.support.processes import ManagedProcess, clean_env
@@ -85,6 +86,7 @@ def test_once_shows_every_step_and_ends_with_0(start_demo: StartDemo, scratch: P
     assert '"state":"ready"' in output
     assert "\x1b" not in output, "colours are for terminals"
     assert SERVING not in output
+    assert "for a browser" not in output
     _assert_nothing_left(demo, scratch)
 
 
@@ -92,6 +94,8 @@ def test_once_shows_every_step_and_ends_with_0(start_demo: StartDemo, scratch: P
 def test_it_keeps_serving_until_ctrl_c(start_demo: StartDemo, scratch: Path) -> None:
     demo = start_demo()
     demo.wait_until(lambda: SERVING in demo.stdout(), RUN_SECONDS, SERVING)
+    (page,) = re.findall(r"^The device's page, for a browser: (http://127\.0\.0\.1:\d+)/$", demo.stdout(), re.MULTILINE)
+    assert "<title>Azaion Loader</title>" in call(page, "GET", "/").body.decode()
     suggestions = _suggested_commands(demo.stdout())
     assert len(suggestions) == 7
     answers = [_pasted(command) for command in suggestions if not command.startswith("tail")]

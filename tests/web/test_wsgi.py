@@ -63,6 +63,9 @@ def test_every_endpoint_passes_the_validator(validated: Validated) -> None:
     assert upload(url, "m", "empty", b"").status == 200
     assert load(url, "m", "empty").body == b""
     assert call(url, "GET", "/unlock/status").json()["state"] == "idle"
+    page = call(url, "GET", "/")
+    assert page.status == 200
+    assert call(url, "GET", "/", headers={"If-None-Match": page.headers["ETag"]}).status == 304
     assert call(url, "OPTIONS", "/login").status == 200
     assert "AssertionError" not in validated.process.stderr()
 

@@ -17,7 +17,7 @@ POLL_SECONDS = 0.2
 
 
 def say_what_to_try(screen: Screen, flow: Flow, archive: Path | None, logs: Sequence[Path]) -> None:
-    """Commands with the real addresses, to paste into another terminal."""
+    """The page of what the demo has done, and commands with the real addresses, to paste into another terminal."""
     readme = "README.md"
     suggestions = [
         ("Is it alive, and is somebody logged in?", get(f"{flow.url}/status")),
@@ -31,6 +31,7 @@ def say_what_to_try(screen: Screen, flow: Flow, archive: Path | None, logs: Sequ
             ("Unlock again: nothing is left to do", flow.unlock_command()),
         ]
     suggestions.append(("What happens inside", Command(("tail", "-f", *map(str, logs)))))
+    screen.line(f"\nThe device's page, for a browser: {flow.url}/")
     screen.line("\nThings to try in another terminal, in the repository's directory:\n")
     for title, command in suggestions:
         screen.line(f"  {title}")

@@ -1,0 +1,92 @@
+// The form: e-mail and password go to the loader once, and the password stays nowhere.
+
+import { post, Problem } from "./api.js";
+import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
+
+const NO_ANSWER = "The loader does not answer.";
+const PATHS = { unlock: "unlock", login: "login" };
+
+let sending = false;
+let needed = null;
+
+/** Let the form work. `accepted(action)` is called when the loader has taken an "unlock" or a "login". */
+export function setUpAccess(accepted) {
+  byId("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    send(mainAction(), accepted);
+  });
+  for (const action of Object.keys(PATHS)) {
+    byId(action).addEventListener("click", () => {
+      if (action !== mainAction() && byId("form").reportValidity()) {
+        send(action, accepted);
+      }
+    });
+  }
+  // A page that is kept for the way back must not keep what was typed.
+  window.addEventListener("pagehide", () => {
+    byId("password").value = "";
+  });
+}
+
+/** `shown`: no run lives. `isNeeded`: open, else behind a line to open it. `main`: what Enter does. */
+export function showAccess({ shown, isNeeded, main }) {
+  setShown(byId("access"), shown);
+  byId("access").dataset.needed = String(isNeeded);
+  if (isNeeded !== needed) {
+    byId("access").open = isNeeded;
+    needed = isNeeded;
+  }
+  for (const action of Object.keys(PATHS)) {
+    byId(action).type = action === main ? "submit" : "button";
+    byId(action).className = action === main ? "main" : "";
+  }
+  setText(byId("login"), main === "login" ? "Log in" : "Log in only");
+}
+
+/** Whether the form can be used now. */
+export function isFormSeen() {
+  return !byId("access").hidden && byId("access").open;
+}
+
+function mainAction() {
+  return Object.keys(PATHS).find((action) => byId(action).type === "submit");
+}
+
+async function send(action, accepted) {
+  if (sending) {
+    return;
+  }
+  sending = true;
+  byId("form").setAttribute("aria-busy", "true");
+  showTrouble(byId("refusal"));
+  setShown(byId("done"), false);
+  const credentials = { email: byId("email").value, password: byId("password").value };
+  byId("password").value = "";
+  try {
+    await post(PATHS[action], credentials);
+    succeed(action);
+    accepted(action);
+  } catch (error) {
+    refuse(error);
+  } finally {
+    sending = false;
+    byId("form").removeAttribute("aria-busy");
+  }
+}
+
+function succeed(action) {
+  setShown(byId("done"), action === "login");
+  setText(byId("done"), "Logged in.");
+  if (action === "login") {
+    announce("Logged in.");
+  }
+}
+
+function refuse(error) {
+  const known = error instanceof Problem;
+  const what = known ? error.message : NO_ANSWER;
+  const hint = known ? "" : "Try again when it does.";
+  showTrouble(byId("refusal"), what, hint, known ? error.code : "");
+  announce(`${what} ${hint}`);
+  byId("password").focus();
+}

@@ -1,0 +1,82 @@
+// Brings the parts together: asks the loader, and shows what it says.
+
+import { isFormSeen, setUpAccess, showAccess } from "./access.js";
+import { get, getOrProblem, Problem, Unreachable } from "./api.js";
+import { announce, byId, setShown } from "./dom.js";
+import { keepAsking } from "./polling.js";
+import { showCache } from "./view_cache.js";
+import { showPlan } from "./view_plan.js";
+import { hasWork, isRunning, showBadge, showUnlock } from "./view_unlock.js";
+
+// To make a plan the loader opens the archive and asks the engine: not at every turn.
+const PLAN_LASTS_MS = 30_000;
+
+let plan = { answer: null, problem: null, madeAt: -Infinity, madeFor: null };
+
+async function ask() {
+  try {
+    const [run, status] = await Promise.all([get("unlock/status"), getOrProblem("status")]);
+    await renewPlan(run.state);
+    show(run, status);
+    const moving = isRunning(run) || status.answer?.cache.downloads.length > 0;
+    return moving ? "moving" : "resting";
+  } catch (error) {
+    if (!(error instanceof Unreachable || error instanceof Problem)) {
+      throw error;
+    }
+    showUnreachable(true);
+    return "unreachable";
+  }
+}
+
+async function renewPlan(state) {
+  const old = performance.now() - plan.madeAt > PLAN_LASTS_MS;
+  if (old || state !== plan.madeFor) {
+    plan = { ...(await getOrProblem("unlock/plan")), madeAt: performance.now(), madeFor: state };
+  }
+}
+
+function show(run, status) {
+  const authenticated = status.answer?.authenticated ?? false;
+  const nothingToUnlock = run.state === "ready" || (plan.answer?.done ?? false);
+  const upToDate = nothingToUnlock && !hasWork(plan.answer) && run.state !== "error";
+  const wasInForm = byId("form").contains(document.activeElement);
+  showUnreachable(false);
+  const isNew = showUnlock(run, plan.answer, authenticated);
+  showPlan(plan.answer, plan.problem);
+  showCache(status.answer, status.problem);
+  showAccess({
+    shown: !isRunning(run),
+    isNeeded: !(upToDate && authenticated),
+    main: upToDate ? "login" : "unlock",
+  });
+  setShown(byId("starting"), false);
+  setShown(byId("content"), true);
+  document.title = `${byId("badge").textContent}${isRunning(run) ? ` ${run.percent} %` : ""} – Azaion Loader`;
+  if (wasInForm && !isFormSeen()) {
+    byId("title").focus();
+  } else if (isNew && run.code === "LOGIN_REJECTED" && document.activeElement === byId("title")) {
+    byId("password").focus();
+  }
+}
+
+function showUnreachable(is) {
+  if (byId("unreachable").hidden !== is) {
+    return;
+  }
+  setShown(byId("unreachable"), is);
+  byId("content").classList.toggle("stale", is);
+  announce(is ? "The loader does not answer." : "The loader answers again.");
+  if (is) {
+    showBadge("no answer", "bad");
+    document.title = "no answer – Azaion Loader";
+  }
+}
+
+const askNow = keepAsking(ask);
+setUpAccess((action) => {
+  if (action === "unlock") {
+    byId("title").focus();
+  }
+  askNow();
+});

@@ -1,0 +1,42 @@
+// Models: who may load them, what the cache holds, what is on its way.
+
+import { byId, fillRow, setShown, setText, showRows } from "./dom.js";
+import { bytes, guess, rate } from "./units.js";
+
+/** Show the answer of GET /status, or the problem that came in its place. */
+export function showCache(status, problem) {
+  setShown(byId("cache"), status !== null);
+  setText(byId("cache-note"), status === null ? problem.message : login(status.authenticated));
+  if (status !== null) {
+    showHeld(status);
+  }
+}
+
+function login(authenticated) {
+  return authenticated
+    ? "Somebody has logged in: services here can load models."
+    : "Nobody has logged in since the loader was started: models cannot be loaded yet.";
+}
+
+function showHeld({ modelCacheDir, cache }) {
+  const parts = cache.entries === 1 ? "part" : "parts";
+  setText(byId("cache-held"), cache.entries === 0 ? "nothing" : `${cache.entries} ${parts}, ${bytes(cache.bytes)}`);
+  setText(byId("cache-dir"), modelCacheDir);
+  setShown(byId("downloads-part"), cache.downloads.length > 0);
+  showRows(byId("downloads"), "download-row", cache.downloads, fillDownload);
+}
+
+function fillDownload(row, download) {
+  const { filename, bytes_done: done, bytes_total: total } = download;
+  const left = download.rate ? (total - done) / download.rate : null;
+  fillRow(row, {
+    name: filename,
+    tag: `${Math.floor((100 * done) / Math.max(1, total))} %`,
+    tone: "busy",
+    detail: `${bytes(done)} of ${bytes(total)} · ${rate(download.rate)}${left === null ? "" : ` · ${guess(left)} left`}`,
+  });
+  const bar = row.querySelector("progress");
+  bar.setAttribute("aria-label", `Download of ${filename}`);
+  bar.max = Math.max(1, total);
+  bar.value = done;
+}

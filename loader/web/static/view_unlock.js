@@ -1,0 +1,143 @@
+// Where the unlock stands: badge, headline, steps, bar, figures, failure.
+
+import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
+import { duration, guess, moment, rate } from "./units.js";
+
+const LOADING = "loading_images";
+const FIRST = "Log in with your account of the resource API.";
+const MISSING = "The archive holds images that the engine does not have. Unlock again to load them.";
+const LOST = {
+  error: "The loader was started anew in the middle of the unlock.",
+  hint: "Start the unlock again.",
+  code: "INTERRUPTED",
+};
+
+// What is shown now, and whether a run was lost because the loader forgot it.
+let shown = null;
+let lost = false;
+
+/** Whether a run lives. */
+export function isRunning(run) {
+  return !["idle", "ready", "error"].includes(run.state);
+}
+
+/** Whether an unlock would do something, as far as is known. */
+export function hasWork(plan) {
+  return plan !== null && plan.engine_answers && !plan.done;
+}
+
+/**
+ * Show the answer of GET /unlock/status, beside the plan (null if there is none) and whether somebody is logged in.
+ * Returns whether the state is a new one.
+ */
+export function showUnlock(run, plan, authenticated) {
+  lost = run.state === "idle" && (lost || (shown !== null && (isRunning(shown) || shown.code === LOST.code)));
+  const words = describe(run, plan, authenticated);
+  setText(byId("title"), words.title);
+  setText(byId("lead"), words.lead);
+  showBadge(words.badge, words.tone);
+  showRun(run);
+  showSteps(run);
+  showFailure(run);
+  const isNew = shown !== null && run.state !== shown.state;
+  if (isNew || (isRunning(run) && run.step.name !== shown?.step?.name)) {
+    tell(run, words.title);
+  }
+  shown = run;
+  return isNew;
+}
+
+/** The word beside the name of the page. `tone`: good, bad, busy or quiet. */
+export function showBadge(text, tone) {
+  setText(byId("badge"), text);
+  byId("badge").dataset.tone = tone;
+}
+
+function describe(run, plan, authenticated) {
+  if (isRunning(run)) {
+    return { badge: "unlocking", tone: "busy", title: "Unlocking", lead: "It goes on even if this page is closed." };
+  }
+  if (run.state === "error" || lost) {
+    return { badge: "failed", tone: "bad", title: "The unlock failed", lead: "" };
+  }
+  if (run.state === "ready" && hasWork(plan)) {
+    return { badge: "images missing", tone: "busy", title: "Images are missing", lead: MISSING };
+  }
+  if (run.state === "ready") {
+    return { badge: "ready", tone: "good", title: "Ready", lead: readyLead(run, authenticated) };
+  }
+  return plan !== null && plan.done
+    ? { badge: "idle", tone: "quiet", title: "All images are here", lead: loginLead(authenticated) }
+    : { badge: plan === null ? "idle" : "locked", tone: "quiet", title: "Unlock this device", lead: FIRST };
+}
+
+function readyLead(run, authenticated) {
+  const when = run.started_at === null ? "" : ` since ${moment(run.updated_at)}`;
+  return `All images are in the engine${when}. ${loginLead(authenticated)}`.trim();
+}
+
+function loginLead(authenticated) {
+  return authenticated ? "" : "Log in, so that services here can load models.";
+}
+
+function showRun(run) {
+  setShown(byId("run"), isRunning(run));
+  if (!isRunning(run)) {
+    return;
+  }
+  byId("bar").max = Math.max(1, run.bytes_total);
+  byId("bar").value = run.bytes_done;
+  setText(byId("percent"), String(run.percent));
+  setText(byId("rate"), rate(run.rate));
+  setText(byId("eta"), guess(run.eta_seconds));
+}
+
+function showSteps(run) {
+  // A run that found everything in place has a first step only, which tells nobody anything.
+  const told = isRunning(run) || run.state === "error" || LOADING in (run.duration_seconds ?? {});
+  setShown(byId("steps"), told && run.step !== null);
+  if (run.step === null) {
+    return;
+  }
+  [...byId("steps").children].forEach((item, index) => {
+    const status = stepStatus(run, index + 1);
+    const took = run.duration_seconds[item.dataset.step];
+    item.dataset.status = status;
+    item.setAttribute("aria-current", status === "now" ? "step" : "false");
+    setText(item.querySelector(".took"), status === "done" && took !== undefined ? duration(took) : "");
+    setText(item.querySelector(".visually-hidden"), `, ${status}`);
+  });
+}
+
+function stepStatus(run, number) {
+  if (number < run.step.number || run.state === "ready") {
+    return "done";
+  }
+  if (number > run.step.number) {
+    return "to do";
+  }
+  return run.state === "error" ? "failed" : "now";
+}
+
+function showFailure(run) {
+  if (run.state === "error" || lost) {
+    const { error, hint, code } = lost ? LOST : run;
+    showTrouble(byId("failure"), error, hint, code);
+  } else {
+    showTrouble(byId("failure"));
+  }
+}
+
+/** Spoken at a new state or step only: the bar can be asked at any time. */
+function tell(run, title) {
+  if (isRunning(run)) {
+    const { number, of } = run.step;
+    const name = byId("steps").children[number - 1].firstElementChild.textContent;
+    announce(`Step ${number} of ${of}: ${name}`);
+  } else if (run.state === "error" || lost) {
+    const { error, hint } = lost ? LOST : run;
+    announce(`${title}. ${error} ${hint}`);
+  } else {
+    announce(title);
+  }
+}

@@ -1,0 +1,115 @@
+"""The form by itself: what it sends, what it keeps, and that nothing leaves it without its script."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, expect
+
+from tests.browser.conftest import Open
+from tests.support.browsing import LoaderPage
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.sites import Site
+
+UNSENT = "typed and never sent"
+
+
+def focused(page: LoaderPage) -> str:
+    """The id of what has the focus, which must be seen to have it."""
+    found, outline = page.page.evaluate(
+        "() => [document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]"
+    )
+    assert outline == "solid"
+    return str(found)
+
+
+def test_the_keyboard_is_enough(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.wait_for_badge("idle")
+    keys = page.page.keyboard
+    keys.press("Tab")
+    assert focused(page) == "email"
+    keys.type(EMAIL)
+    keys.press("Tab")
+    assert focused(page) == "password"
+    keys.type(PASSWORD)
+    keys.press("Tab")
+    assert focused(page) == "unlock"
+    keys.press("Tab")
+    assert focused(page) == "login"
+    keys.press("Space")
+    page.wait_for_text("done", "Logged in.")
+    assert page.spoken() == ["Logged in."]
+    assert focused(page) == "login"
+
+    keys.press("Shift+Tab")
+    keys.press("Shift+Tab")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    page.wait_for_text("refusal", "There is no archive")
+    page.wait_for_text("refusal", "ARCHIVE_NOT_FOUND")
+    assert focused(page) == "password"
+    assert "There is no archive" in page.spoken()[-1]
+    assert [request.path for request in site.api.requests("POST")] == ["/login"]
+
+
+def test_nothing_is_sent_before_both_fields_are_filled(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    for button in ("Unlock", "Log in only"):
+        page.enter("", button, email=EMAIL)
+        expect(page.at("password")).to_be_focused()
+        page.enter(PASSWORD, button, email="")
+        expect(page.at("email")).to_be_focused()
+    assert not [url for url in page.requests if url.endswith(("/unlock", "/login"))]
+
+
+def test_the_password_is_gone_when_it_was_sent_refused_or_left(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.enter("a wrong password", "Log in only", email=EMAIL)
+    page.wait_for_text("refusal", "LOGIN_REJECTED")
+    expect(page.at("password")).to_have_value("")
+    page.enter(PASSWORD, "Log in only", email=EMAIL)
+    page.wait_for_text("done", "Logged in.")
+    expect(page.at("refusal")).to_be_hidden()
+    assert "a wrong password" not in page.kept()
+    assert PASSWORD not in page.kept()
+
+    page.at("password").fill(UNSENT)
+    assert UNSENT in page.kept()
+    page.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    assert UNSENT not in page.kept()
+
+
+def test_a_form_whose_script_never_came_sends_nothing(site: Site, browser: Browser) -> None:
+    with browser.new_context() as context:
+        context.route("**/page.js", lambda route: route.abort())
+        page = LoaderPage(context, site.url)
+        expect(page.at("content")).to_be_hidden()
+        page.page.evaluate("content.hidden = false")
+        before = len(page.requests)
+        page.enter(PASSWORD, email=EMAIL)
+        page.enter(PASSWORD, "Log in only", email=EMAIL)
+        page.at("password").press("Enter")
+        # The policy holds even where the method is not known or was changed, and the fields have no names.
+        for method in ("get", "post"):
+            page.page.evaluate(f"form.method = '{method}'; form.submit()")
+        page.page.evaluate("new Promise(requestAnimationFrame)")
+        assert page.requests[before:] == []
+        assert page.page.url == f"{site.url}/"
+        assert page.page.evaluate("[...new FormData(form)].length") == 0
+
+
+def test_without_scripts_the_page_says_so_and_shows_no_form(site: Site, browser: Browser) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{site.url}/")
+        expect(page.locator("noscript p")).to_be_visible()
+        expect(page.locator("noscript p")).to_contain_text("This page needs JavaScript.")
+        expect(page.locator("form")).to_be_hidden()
+        expect(page.locator("#starting")).to_be_hidden()
+
+
+def test_a_login_that_nobody_answers_is_told(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.page.route("**/login", lambda route: route.abort())
+    page.enter(PASSWORD, "Log in only", email=EMAIL)
+    page.wait_for_text("refusal", "The loader does not answer.")
+    expect(page.at("password")).to_have_value("")

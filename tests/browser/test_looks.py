@@ -1,0 +1,81 @@
+"""The page in all its states, in light and dark, on a phone and on a laptop. CI keeps the pictures."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.support.archives import Packed
+from tests.support.browsing import LoaderPage
+from tests.support.faulty_wire import FaultyWire
+from tests.support.sites import Site
+from tests.support.unlocking import EMAIL, PASSWORD, Device
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+WIDTHS = {320: 720, 1280: 800}
+HELD_AFTER = 2 << 20
+
+
+def assert_fit(page: LoaderPage, state: str) -> None:
+    """Keeps pictures of the present state; nothing in it is a barrier, wider than the window or in motion."""
+    for scheme in ("light", "dark"):
+        page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        for width, height in WIDTHS.items():
+            page.page.set_viewport_size({"width": width, "height": height})
+            page.screenshot(f"{state}-{scheme}-{width}")
+            assert not page.scrolls_sideways(), (state, scheme, width)
+        assert page.findings() == [], (state, scheme)
+    assert page.page.evaluate("document.getAnimations().length") == 0, state
+
+
+def test_every_state_is_fit_for_every_reader(device: Device, wire: FaultyWire, packed: Packed, open_page: Open) -> None:
+    device.put(packed.path)
+    page = open_page(device.start(wire.host).loader.url, reduced_motion="reduce")
+    page.wait_for_badge("locked")
+    assert_fit(page, "idle")
+
+    page.enter("a wrong password", email=EMAIL)
+    page.wait_for_badge("failed")
+    assert_fit(page, "error")
+
+    wire.hold_upload(after=HELD_AFTER)
+    page.enter(PASSWORD, email=EMAIL)
+    wire.wait_until_held()
+    page.page.reload()  # a page that comes in the middle of a run shows the same
+    page.wait_for_badge("unlocking")
+    expect(page.at("steps").locator("[aria-current=step]")).to_contain_text("Load the images")
+    assert_fit(page, "running")
+
+    wire.release()
+    page.wait_for_badge("ready")
+    assert_fit(page, "ready")
+
+
+def test_the_checks_find_what_they_look_for(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.wait_for_badge("idle")
+    assert page.findings() == []
+    page.page.evaluate("document.querySelector('label').remove()")
+    page.page.evaluate("cache.querySelector('dt').style.color = '#eee'")
+    assert {finding.partition(":")[0] for finding in page.findings()} == {"color-contrast", "label"}
+
+    assert not page.scrolls_sideways()
+    page.page.evaluate("title.style.width = '5000px'")
+    assert page.scrolls_sideways()
+
+    assert page.complaints == []
+    page.page.evaluate("title.setAttribute('style', 'color: red')")
+    page.page.evaluate("fetch('http://127.0.0.1:9/').catch(() => {})")
+    page.page.evaluate(
+        "document.head.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))"
+    )
+    assert page.page.evaluate("window.ran") is None
+    assert len([complaint for complaint in page.complaints if "Content Security Policy" in complaint]) >= 3
+    page.complaints.clear()
+    page.page.evaluate("console.error('seen')")
+    assert page.complaints == ["seen"]
+    page.complaints.clear()
+    page.requests.append("http://127.0.0.1:9/")
+    assert page.foreign_requests(page.url) == ["http://127.0.0.1:9/"]
+    page.requests.clear()

@@ -1,0 +1,149 @@
+"""What an operator does at the page, and what the page makes of it: with a real loader, API and Docker engine."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.conftest import NO_ENGINE
+from tests.support.archives import APP, DATABASE, Packed
+from tests.support.browsing import LoaderPage
+from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.images import remove_image
+from tests.support.processes import free_port
+from tests.support.unlocking import EMAIL, PASSWORD, Device
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+HELD_AFTER = 1 << 20
+
+
+def rows(page: LoaderPage, element_id: str) -> list[str]:
+    """Names and tags in a list of the page."""
+    texts = zip(
+        *(page.at(element_id).locator(part).all_inner_texts() for part in (".name", ".tag")),
+        strict=True,
+    )
+    return [": ".join(pair) for pair in texts]
+
+
+def test_an_unlock_from_the_form_to_ready(device: Device, wire: FaultyWire, packed: Packed, open_page: Open) -> None:
+    wire.slow_upload(pause_seconds=0.07)  # about four seconds for the whole tar
+    device.put(packed.path)
+    page = open_page(device.start(wire.host).loader.url)
+    page.wait_for_badge("locked")
+    assert rows(page, "images") == [f"{APP}: not loaded yet", f"{DATABASE}: not loaded yet"]
+    assert rows(page, "places")
+    assert all(row.endswith(": fits") for row in rows(page, "places"))
+
+    page.enter(PASSWORD, email=EMAIL)
+    page.wait_for_badge("unlocking")
+    expect(page.at("form")).to_be_hidden()
+    assert page.page.evaluate("document.getAnimations().length") > 0
+    seen = page.watch_run(lambda: page.at("badge").inner_text() == "ready")
+    bars = [bar for bar, _, _ in seen]
+    assert bars == sorted(bars)
+    assert len({bar for bar in bars if 0 < bar < 1}) >= 3
+    assert any(re.fullmatch(r"\d+ [kM]?B/s", rate) and re.search(r"\d s|seconds", left) for _, rate, left in seen)
+
+    page.wait_for_text("title", "Ready")
+    page.wait_for_text("cache-note", "Somebody has logged in")
+    assert rows(page, "images") == [f"{APP}: in the engine", f"{DATABASE}: in the engine"]
+    assert page.at("steps").locator("[data-status=done]").count() == 4
+    expect(page.at("form")).to_be_hidden()
+    assert PASSWORD not in page.kept()
+    assert len(device.api.requests("POST", "/login")) == 1
+    # A screen reader hears the steps and the end, and nothing of the percents in between.
+    assert page.spoken()[-1] == "Ready"
+    assert len(page.spoken()) <= 5
+    assert not any("%" in text for text in page.spoken())
+
+
+def test_a_wrong_password_is_told_and_the_right_one_goes_on(
+    device: Device, docker: Engine, packed: Packed, open_page: Open
+) -> None:
+    device.put(packed.path)
+    page = open_page(device.start(docker.host).loader.url)
+    page.enter("a wrong password", email=EMAIL)
+    page.wait_for_badge("failed")
+    page.wait_for_text("failure", "Check the e-mail and the password, and try again.")
+    page.wait_for_text("failure", "LOGIN_REJECTED")
+    assert page.at("steps").locator("[data-status=failed]").inner_text().startswith("Log in")
+    expect(page.at("password")).to_be_focused()
+    expect(page.at("password")).to_have_value("")
+    assert "a wrong password" not in page.kept()
+    assert "Check the e-mail" in page.spoken()[-1]
+
+    page.page.keyboard.type(PASSWORD)
+    page.page.keyboard.press("Enter")
+    page.wait_for_badge("ready")
+    expect(page.at("failure")).to_be_hidden()
+
+
+def test_an_engine_that_is_down_is_told_before_and_after(device: Device, packed: Packed, open_page: Open) -> None:
+    device.put(packed.path)
+    page = open_page(device.start(NO_ENGINE).loader.url)
+    page.wait_for_text("plan-note", "The Docker engine does not answer")
+    assert rows(page, "images") == [f"{APP}: unknown", f"{DATABASE}: unknown"]
+    page.enter(PASSWORD, email=EMAIL)
+    page.wait_for_badge("failed")
+    page.wait_for_text("failure", "Start the Docker engine, check DOCKER_HOST")
+    page.wait_for_text("failure", "ENGINE_UNAVAILABLE")
+
+
+def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
+    device: Device, docker: Engine, packed: Packed, open_page: Open
+) -> None:
+    docker.client.images.load(packed.plain_tar.read_bytes())
+    device.put(packed.path)
+    operator = device.start(docker.host)
+    page = open_page(operator.loader.url)
+    page.wait_for_text("title", "All images are here")
+    page.at("email").fill(EMAIL)
+    page.at("password").fill(PASSWORD)
+    page.page.keyboard.press("Enter")
+    page.wait_for_text("cache-note", "Somebody has logged in")
+    assert [request.path for request in device.api.requests("POST")] == ["/login"]
+    assert operator.status().state == "idle"
+    # The form has folded, and whoever was in it is not left nowhere.
+    expect(page.at("form")).to_be_hidden()
+    expect(page.at("title")).to_be_focused()
+
+    operator.unlock()
+    remove_image(docker, APP)
+    device.put(packed.path)
+    page.page.reload()
+    page.wait_for_text("title", "Images are missing")
+    assert rows(page, "images") == [f"{APP}: not loaded yet", f"{DATABASE}: in the engine"]
+    page.enter(PASSWORD, email=EMAIL)
+    page.wait_for_badge("ready")
+    assert rows(page, "images") == [f"{APP}: in the engine", f"{DATABASE}: in the engine"]
+
+
+def test_a_loader_that_is_started_anew_in_the_middle(
+    device: Device, wire: FaultyWire, packed: Packed, open_page: Open
+) -> None:
+    wire.hold_upload(after=HELD_AFTER)
+    device.put(packed.path)
+    bind = f"127.0.0.1:{free_port()}"
+    loader = device.start(wire.host, LOADER_BIND=bind).loader
+    page = open_page(loader.url)
+    page.enter(PASSWORD, email=EMAIL)
+    page.wait_for_badge("unlocking")
+    wire.wait_until_held()
+    loader.process.kill_tree()
+    page.wait_for_badge("no answer")
+    page.wait_for_text("unreachable", "The loader does not answer.")
+    wire.heal()
+
+    device.start(wire.host, LOADER_BIND=bind)
+    page.wait_for_badge("failed")
+    expect(page.at("unreachable")).to_be_hidden()
+    page.wait_for_text("failure", "The loader was started anew in the middle of the unlock.")
+    expect(page.at("password")).to_have_value("")
+    assert PASSWORD not in page.kept()
+    page.enter(PASSWORD, email=EMAIL)
+    page.wait_for_badge("ready")
