@@ -10,8 +10,9 @@ READY := $(VENV)/.requirements-installed
 help: ## Show these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
 
+# Two at a time, since most tests wait for a server most of the time; a file's tests stay together and share theirs.
 test: lint ## Check the code, then run all tests
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## Check style, formatting and types
 	$(VENV)/bin/ruff check

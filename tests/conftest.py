@@ -18,6 +18,8 @@ from tests.support.resource_api_server import ResourceApiServer
 
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refused at once
 NO_ENGINE = "unix:///nonexistent/docker.sock"
+# A property of a test with this name is a line that the summary of the run shows.
+TOLD = "told"
 
 
 class StartLoader(Protocol):
@@ -92,8 +94,11 @@ def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
-    """Prints, after everything else, what was not run because this machine lacks a counterpart."""
+    """Prints, after everything else, what tests have to tell, and what was not run for lack of a counterpart."""
     yield
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    for line in sorted({value for report in reports for name, value in report.user_properties if name == TOLD}):
+        terminalreporter.line(line)
     lost = not_run(terminalreporter.stats.get("skipped", []))
     if lost:
         terminalreporter.section("NOT RUN: these counterparts are missing on this machine", red=True, bold=True)

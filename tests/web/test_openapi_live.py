@@ -6,12 +6,14 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from loader.web.description import DOCUMENT_PATH
+from tests.conftest import TOLD
 from tests.support.archives import seal
-from tests.support.contract import ContractRun, run_contract
+from tests.support.contract import run_contract
 from tests.support.described import DOCUMENT, operations, require_described
 from tests.support.handmade_image import HandmadeImage
 from tests.support.http_calls import call, parse_reply, send_and_close, upload
@@ -34,25 +36,26 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield running
 
 
-def report(run: ContractRun, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(f"\nschemathesis, {what}: {run.summary()}")
+class RecordProperty(Protocol):
+    """The type of pytest's fixture `record_property`."""
+
+    def __call__(self, name: str, value: object) -> None: ...
 
 
 def test_a_furnished_device_answers_as_described(
-    furnished: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    furnished: Site, tmp_path: Path, record_property: RecordProperty
 ) -> None:
     run = run_contract(DOCUMENT_PATH, furnished.url, tmp_path, examples=EXAMPLES)
-    report(run, "a furnished device", capsys)
+    record_property(TOLD, f"schemathesis, a furnished device: {run.summary()}")
     assert run.passed, run.output
     assert set(run.statuses) == LABELS
     for label, counted in run.statuses.items():
         assert counted[200], (label, counted)
 
 
-def test_a_bare_device_answers_as_described(lonely: Device, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bare_device_answers_as_described(lonely: Device, tmp_path: Path, record_property: RecordProperty) -> None:
     run = run_contract(DOCUMENT_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
-    report(run, "a bare device", capsys)
+    record_property(TOLD, f"schemathesis, a bare device: {run.summary()}")
     assert run.passed, run.output
     refused = {"POST /login": 503, "POST /unlock": 404, "GET /unlock/plan": 404}
     refused |= {"POST /load/{filename}": 401, "POST /upload/{filename}": 401}
