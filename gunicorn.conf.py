@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from types import FrameType
@@ -11,6 +12,7 @@ from typing import Any
 from loader import logs
 from loader.settings import BadSettings, Settings
 from loader.unlock import stop
+from loader.web.silent_clients import spare_threads
 
 try:
     _settings = Settings.from_env(os.environ)
@@ -55,8 +57,14 @@ def nworkers_changed(server: Any, new_value: int, _old_value: int | None) -> Non
         server.num_workers = 1
 
 
+def post_fork(_server: Any, _worker: Any) -> None:
+    """Let a crash leave no image of the memory, where keys and plaintext are."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def post_worker_init(worker: Any) -> None:
-    """Let SIGTERM reach a running unlock, beside stopping the worker."""
+    """Let SIGTERM reach a running unlock, beside stopping the worker; keep slow clients from using up its threads."""
+    spare_threads(worker)
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:
         stop()

@@ -10,7 +10,7 @@ import click
 
 from loader import packing
 from loader.cli_cache import cache
-from loader.cli_device import load, login, status, upload
+from loader.cli_device import load, lock, login, status, upload
 from loader.cli_output import Progress, show_failure
 from loader.cli_unlock import unlock
 from loader.crypto.archive import Manifest
@@ -57,7 +57,7 @@ def main() -> None:
     """
 
 
-for command in (status, login, unlock, load, upload, cache):
+for command in (status, login, lock, unlock, load, upload, cache):
     main.add_command(command)
 
 

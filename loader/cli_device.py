@@ -51,6 +51,18 @@ def login(email: str, loader: DeviceClient) -> None:
 
 
 @click.command()
+@loader_option
+@json_option
+def lock(loader: DeviceClient) -> None:
+    """Make the loader forget the login and end what lives by it.
+
+    Loads and uploads are refused until the next login, and those under way are ended, an unlock too. Images that are
+    unlocked stay.
+    """
+    show(loader.post("/lock"), "locked")
+
+
+@click.command()
 @click.argument("resource", metavar="FOLDER/NAME")
 @click.option(
     "-o",

@@ -7,9 +7,8 @@ they are, and those are all `OSError` or urllib3's; `FOREIGN_ERRORS` is what "th
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ FOREIGN_ERRORS = (docker.errors.DockerException, OSError, urllib3.exceptions.HTT
 SAVE_PIECE_SIZE = 1 << 20
 # Seconds for a question, such as which images there are: an engine that works answers at once.
 QUERY_TIMEOUT = 20.0
+# And for whether it answers at all, which somebody waits for.
+PING_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ class DockerEngine:
         """`timeout`: seconds that the engine may be silent in the middle of a load or a save."""
         self._timeout = timeout
         self._clients: dict[float, Any] = {}
-        self._clients_lock = threading.Lock()
+
+    def ping(self) -> None:
+        """Raises EngineUnavailable unless it answers within 2 seconds, or 4 when it is asked for the first time."""
+        with suppress(EngineRejected), _engine_faults():
+            self._connected(PING_TIMEOUT).ping()
 
     def find(self, reference: str) -> EngineImage | None:
         """The image under `reference`, None if there is none; raises EngineUnavailable."""
@@ -161,12 +166,15 @@ class DockerEngine:
         return self._connected(self._timeout)
 
     def _connected(self, timeout: float) -> Any:
-        # The constructor asks the engine for its version, so that a failure must not be kept.
-        with self._clients_lock:
-            if timeout not in self._clients:
-                with _engine_faults():
-                    self._clients[timeout] = docker.from_env(timeout=timeout).api
-            return self._clients[timeout]
+        # The constructor asks the engine for its version, so that a failure must not be kept, and nobody wait for it.
+        client = self._clients.get(timeout)
+        if client is None:
+            with _engine_faults():
+                made = docker.from_env(timeout=timeout).api
+            client = self._clients.setdefault(timeout, made)
+            if client is not made:
+                made.close()
+        return client
 
 
 @contextmanager

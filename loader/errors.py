@@ -10,7 +10,8 @@
     │   ├── PayloadTooLarge         a body beyond its limit
     │   ├── CrossOrigin             a browser page of another origin
     │   ├── UntrustedHost           a Host header that is not ours
-    │   ├── NotLoggedIn             nobody has logged in since the start
+    │   ├── NotLoggedIn             nobody has logged in since the start, or since the loader was locked
+    │   ├── LoginThrottled          too many logins were refused; the next has to wait
     │   ├── ResourceNotFound        the resource API has no such resource
     │   └── ArchiveNotFound         there is nothing to unlock
     ├── ApiFault                    the resource API, or the way to it
@@ -31,7 +32,7 @@
         ├── ImageMismatch           the engine's images are not those of the manifest
         ├── DiskSpace               a disk is full
         ├── StorageError            a directory is missing, read-only or failing
-        └── Interrupted             the loader was told to stop
+        └── Interrupted             the loader was told to stop, or was locked
 
 `code` is stable and part of the HTTP interface. The HTTP status of each code is in `loader.web.replies`, nowhere else.
 `CorruptCiphertext` stands beside the tree: it is raised where bytes are opened, and the layer that knows what the bytes
@@ -102,6 +103,18 @@ class UntrustedHost(CallerError):
 class NotLoggedIn(CallerError):
     code = "NOT_LOGGED_IN"
     hint = "Log in, and try again."
+
+
+class LoginThrottled(CallerError):
+    """`retry_after` is in seconds."""
+
+    code = "LOGIN_THROTTLED"
+    retryable = True
+    hint = "Wait as long as it says; make sure of the e-mail and the password, since each further attempt waits longer."
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class ResourceNotFound(CallerError):

@@ -11,6 +11,7 @@ from loader.errors import (
     DeviceFault,
     LoaderError,
     LoginRejected,
+    LoginThrottled,
     NotLoggedIn,
     kind_of,
 )
@@ -20,6 +21,7 @@ _BY_KIND: tuple[tuple[type[LoaderError], int], ...] = (
     (DeviceError, 3),
     (NotLoggedIn, 5),
     (LoginRejected, 5),
+    (LoginThrottled, 5),
     (Busy, 9),
     (CallerError, 4),
     (ApiFault, 6),

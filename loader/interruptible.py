@@ -20,16 +20,16 @@ class Interrupter:
     """`stop` ends every call that runs through `call`, now or later. Safe to call from a signal handler."""
 
     def __init__(self) -> None:
-        self._stopped = False
+        self._reason: str | None = None
 
-    def stop(self) -> None:
-        """From now on nothing is waited for."""
-        self._stopped = True
+    def stop(self, reason: str) -> None:
+        """From now on nothing is waited for. `reason` ends the sentence that says so, as in "it was told to stop"."""
+        self._reason = reason
 
     def check(self) -> None:
         """Raises Interrupted after `stop`."""
-        if self._stopped:
-            raise Interrupted("The unlock was interrupted because the loader was told to stop.")
+        if self._reason is not None:
+            raise Interrupted(f"The unlock was interrupted because {self._reason}.")
 
     def call(self, work: Callable[[], T], patience: Callable[[], float] = lambda: 0.0) -> T:
         """The result of `work`, or what it raises.
@@ -44,10 +44,13 @@ class Interrupter:
         threading.Thread(target=_fulfil, args=(result, lambda: context.run(work)), name="call", daemon=True).start()
         stopped_at: float | None = None
         while not wait([result], timeout=LOOK_SECONDS).done:
-            if self._stopped:
+            if self._reason is not None:
                 stopped_at = stopped_at or time.monotonic()
                 if time.monotonic() >= stopped_at + patience():
                     self.check()
+        if result.exception() is not None:
+            # Whatever it says: what it lived by may have been taken from it.
+            self.check()
         return result.result()
 
 

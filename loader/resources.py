@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from loader.api_client import get_api_client
 from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
-from loader.errors import CorruptCiphertext, NotLoggedIn, ResourceCorrupt
+from loader.errors import CorruptCiphertext, ResourceCorrupt
 from loader.files import FilePieces, storage
 from loader.model_cache import ModelCache
 from loader.model_cache.reader import CacheReader
@@ -45,10 +45,16 @@ class Plaintext:
     """
 
     def __init__(
-        self, name: ResourceName, small: SmallPart, big: CacheReader | None, on_corrupt: Callable[[], None]
+        self,
+        name: ResourceName,
+        small: SmallPart,
+        big: CacheReader | None,
+        lease: Callable[[], None],
+        on_corrupt: Callable[[], None],
     ) -> None:
-        """`on_corrupt` is called when damage stays after the repair."""
+        """`lease` is called before each piece and may raise; `on_corrupt` when damage stays after the repair."""
         self._name = name
+        self._lease = lease
         self._on_corrupt = on_corrupt
         self._small = small
         self._big = big
@@ -61,6 +67,7 @@ class Plaintext:
         return self
 
     def __next__(self) -> bytes:
+        self._lease()
         piece, self._first = self._first, None
         if piece is None:
             piece = self._read()
@@ -107,18 +114,19 @@ class ResourceStore:
         in the middle of an earlier load. Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt, DiskSpace, StorageError
         and the faults of the API.
         """
+        lease = get_api_client().lease()
         try:
             small = self._small_part(name)
             if small.big is None or small.big.sha256 not in self._distrusted:
-                return self._plaintext(name, small)
+                return self._plaintext(name, small, lease)
         except ResourceCorrupt as exc:
             log.warning("%s It is fetched once more.", exc)
         small = self._small_part(name)
         if small.big is not None:
             self._cache.discard(small.big.sha256)
-            self._prove(name, small)
+            self._prove(name, small, lease)
             self._distrusted.discard(small.big.sha256)
-        return self._plaintext(name, small)
+        return self._plaintext(name, small, lease)
 
     def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
         """Encrypt the file of `form` as it comes, split it and upload both parts; its name and size in bytes.
@@ -126,13 +134,12 @@ class ResourceStore:
         Nothing is uploaded unless the whole form was read. The big part stays in the cache. Raises NotLoggedIn,
         DiskSpace, StorageError, what `form` raises and the faults of the API.
         """
-        if not get_api_client().authenticated:
-            raise NotLoggedIn("Nobody has logged in since the loader was started.")
+        lease = get_api_client().lease()
         with self._cache.upload(form.length) as big_file:
             with storage(self._work_dir, form.length):
-                name, small = self._seal(filename, form, big_file)
+                name, small = self._seal(filename, form, big_file, lease)
                 big_file.flush()
-            self._publish(name, small, big_file)
+            self._publish(name, small, big_file, lease)
             if small.big is not None:
                 self._cache.adopt(big_file, small.big)
         return name, small.size
@@ -143,13 +150,13 @@ class ResourceStore:
         except CorruptCiphertext as exc:
             raise ResourceCorrupt(f"The small part of {name.path} is damaged: it {exc}.") from exc
 
-    def _plaintext(self, name: ResourceName, small: SmallPart) -> Plaintext:
+    def _plaintext(self, name: ResourceName, small: SmallPart, lease: Callable[[], None]) -> Plaintext:
         if small.big is None:
-            return Plaintext(name, small, None, lambda: None)
+            return Plaintext(name, small, None, lease, lambda: None)
         part = small.big
         big = self._open_big(name, part)
         try:
-            return Plaintext(name, small, big, lambda: self._distrusted.add(part.sha256))
+            return Plaintext(name, small, big, lease, lambda: self._distrusted.add(part.sha256))
         except BaseException:
             big.close()
             raise
@@ -160,26 +167,36 @@ class ResourceStore:
 
         return self._cache.open(part, name.path, fetch)
 
-    def _prove(self, name: ResourceName, small: SmallPart) -> None:
-        with closing(self._plaintext(name, small)) as plaintext:
+    def _prove(self, name: ResourceName, small: SmallPart, lease: Callable[[], None]) -> None:
+        with closing(self._plaintext(name, small, lease)) as plaintext:
             for _ in plaintext:
                 pass
 
-    def _seal(self, filename: str, form: UploadForm, big_file: BinaryIO) -> tuple[ResourceName, SmallPart]:
+    def _seal(
+        self, filename: str, form: UploadForm, big_file: BinaryIO, lease: Callable[[], None]
+    ) -> tuple[ResourceName, SmallPart]:
         folder = form.folder_if_first()
+        pieces = _leased(form.file_pieces(), lease)
         if folder is not None:
             name = ResourceName(folder, filename)
-            small = seal_resource(form.file_pieces(), name, big_file)
+            small = seal_resource(pieces, name, big_file)
             form.folder_at_end()
             return name, small
         # The folder is part of what the ciphertext is bound to: until it is known, the file waits in sealed form.
-        with SealedSpool(self._work_dir, form.file_pieces()) as spool:
+        with SealedSpool(self._work_dir, pieces) as spool:
             name = ResourceName(form.folder_at_end(), filename)
             self._cache.make_disk_room(spool.size)
             return name, seal_resource(spool.read(), name, big_file)
 
-    def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO) -> None:
+    def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, lease: Callable[[], None]) -> None:
         """Big first: a small part never names a big one that is not there."""
         if small.big is not None:
-            get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir))
+            get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, lease))
+        lease()
         get_api_client().put_object(name.small, small.to_bytes())
+
+
+def _leased(pieces: Iterator[bytes], lease: Callable[[], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        lease()
+        yield piece

@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 from loader import logs
 from loader.api_client import get_api_client
 from loader.binary_split import identify, open_archive
 from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine
-from loader.errors import ArchiveNotFound, LoaderError
+from loader.errors import LoaderError
 from loader.image_load import load_images
 from loader.interruptible import Interrupter
-from loader.remembered_manifest import remember_manifest, remembered_images, remove_half_remembered
+from loader.login_throttle import LoginAttempt
+from loader.remembered_manifest import remember_manifest, remove_half_remembered
 from loader.settings import Settings
 from loader.tar_delivery import TarDelivery, remove_tar, tar_delivery
-from loader.unlock_plan import UnlockPlan, make_plan, require_room
+from loader.unlock_plan import UnlockPlan, make_plan, require_images_without_archive, require_room
 from loader.unlock_progress import ProgressReport, UnlockProgress
 from loader.unlock_state import AT_REST, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
+
+if TYPE_CHECKING:
+    from loader.api_client.client import ApiClient
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +36,9 @@ COMMIT_PATIENCE_SECONDS = 10.0
 PIECE_PATIENCE_SECONDS = 2.0
 
 _unlock = _UnlockStateHolder()
+# That of the run that lives, or of the last one: to interrupt a run does not touch the next.
 _interrupter = Interrupter()
+_told_to_stop = False
 
 
 def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
@@ -40,25 +47,44 @@ def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
 
 
 def stop() -> None:
-    """Let a running unlock end soon, as INTERRUPTED. Called when the process is told to end."""
-    _interrupter.stop()
+    """Let a running unlock, and every later one, end soon, as INTERRUPTED. Called when the process is told to end."""
+    global _told_to_stop
+    _told_to_stop = True
+    _interrupter.stop("the loader was told to stop")
 
 
-def start_unlock(settings: Settings, engine: DockerEngine, email: str, password: str) -> UnlockState:
+def interrupt() -> None:
+    """Let a running unlock end soon, as INTERRUPTED. Called when the loader is locked."""
+    _interrupter.stop("the loader was locked")
+
+
+def start_unlock(
+    settings: Settings, engine: DockerEngine, email: str, password: str, admit: Callable[[], LoginAttempt]
+) -> UnlockState:
     """Start a run unless one lives or its work is already done; the state afterwards.
 
-    Without an archive the images that are expected decide: `ready`, or ArchiveNotFound.
+    `admit` lets the login of a run begin, or raises; it is not asked where there is no run to start. Without an archive
+    the images that are expected decide: `ready`, or ArchiveNotFound.
     """
     if _unlock.state not in AT_REST:
         return _unlock.state
     archive = identify(settings.images_path)
     if archive is None:
-        _require_images_without_archive(settings, engine)
-        _unlock.set(UnlockState.READY)
-    elif progress := _unlock.try_start(archive):
-        arguments = (settings, engine, email, password, progress, logs.current_request_id())
+        require_images_without_archive(settings, engine)
+        return _unlock.try_ready()
+    if started := _unlock.try_start(archive, admit):
+        progress, attempt = started
+        _renew_interrupter()
+        arguments = (settings, engine, email, password, attempt, progress, logs.current_request_id())
         threading.Thread(target=_run_audited, args=arguments, name="unlock").start()
     return _unlock.state
+
+
+def _renew_interrupter() -> None:
+    global _interrupter
+    _interrupter = Interrupter()
+    if _told_to_stop:
+        stop()
 
 
 def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
@@ -78,12 +104,13 @@ def _run_audited(
     engine: DockerEngine,
     email: str,
     password: str,
+    attempt: LoginAttempt,
     progress: UnlockProgress,
     request_id: str | None,
 ) -> None:
-    with logs.request_id(request_id):
+    with logs.request_id(request_id), closing(attempt):
         started = time.monotonic()
-        _run_unlock(settings, engine, email, password, progress)
+        _run_unlock(settings, engine, email, password, attempt, progress)
         record, _ = _unlock.snapshot()
         logs.audit(
             "unlock",
@@ -95,7 +122,9 @@ def _run_audited(
         )
 
 
-def _run_unlock(settings: Settings, engine: DockerEngine, email: str, password: str, progress: UnlockProgress) -> None:
+def _run_unlock(
+    settings: Settings, engine: DockerEngine, email: str, password: str, attempt: LoginAttempt, progress: UnlockProgress
+) -> None:
     """The seven steps. Ends in `ready` or in `error`, never with an exception."""
     _, prior_error = _unlock.get()
     with _failure_recorded(), open_archive(settings.images_path) as archive:
@@ -107,7 +136,7 @@ def _run_unlock(settings: Settings, engine: DockerEngine, email: str, password: 
             return
         require_room(make_plan(settings, engine, archive))
         _unlock.set(UnlockState.AUTHENTICATING)
-        _interrupter.call(lambda: api.login(email, password))
+        _log_in(api, email, password, attempt)
         _unlock.set(UnlockState.DOWNLOADING_KEY)
         fragment = _interrupter.call(api.key_fragment)
         archive.require_fragment(fragment)
@@ -119,6 +148,17 @@ def _run_unlock(settings: Settings, engine: DockerEngine, email: str, password: 
             _load(engine, manifest.images, delivery, progress)
         remember_manifest(settings.model_cache_dir, manifest)
         _unlock.set(UnlockState.READY, archive=archive.identity)
+
+
+def _log_in(api: ApiClient, email: str, password: str, attempt: LoginAttempt) -> None:
+    # The run's own: a login that is left behind may end after the next run has begun.
+    still_wanted = _interrupter.check
+
+    def log_in() -> None:
+        with attempt:
+            api.login(email, password, still_wanted)
+
+    _interrupter.call(log_in)
 
 
 def _load(
@@ -148,14 +188,3 @@ def _failure_recorded() -> Iterator[None]:
         log.exception("unlock failed for a reason that nobody foresaw")
         unforeseen = LoaderError("The loader itself failed; its log says why.")
         _unlock.set(UnlockState.ERROR, str(unforeseen), failure=Failure.of(unforeseen))
-
-
-def _require_images_without_archive(settings: Settings, engine: DockerEngine) -> None:
-    remembered = remembered_images(settings.model_cache_dir)
-    if remembered:
-        present = engine.holds(remembered)
-    else:
-        references = settings.expected_references
-        present = bool(references) and all(engine.find(reference) is not None for reference in references)
-    if not present:
-        raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")

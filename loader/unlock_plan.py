@@ -9,8 +9,9 @@ from pathlib import Path
 from loader.binary_split import Archive
 from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine, EngineImage
-from loader.errors import DeviceFault, DiskSpace, EngineUnavailable, StorageError
+from loader.errors import ArchiveNotFound, DeviceFault, DiskSpace, EngineUnavailable, StorageError
 from loader.files import free_bytes, storage
+from loader.remembered_manifest import remembered_images
 from loader.settings import Settings
 
 # The engine unpacks a copy of the tar before it makes layers of it.
@@ -95,6 +96,18 @@ def require_room(plan: UnlockPlan) -> None:
             if plan.mode == "tar":
                 fault.hint = f"{fault.hint} UNLOCK_MODE=stream would need less: it writes no tar."
             raise fault
+
+
+def require_images_without_archive(settings: Settings, engine: DockerEngine) -> None:
+    """Raises ArchiveNotFound unless those of the last archive, or else of EXPECTED_IMAGES, are in the engine."""
+    remembered = remembered_images(settings.model_cache_dir)
+    if remembered:
+        present = engine.holds(remembered)
+    else:
+        references = settings.expected_references
+        present = bool(references) and all(engine.find(reference) is not None for reference in references)
+    if not present:
+        raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
 
 
 def _planned(expected: ManifestImage, found: EngineImage | None) -> PlannedImage:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from loader.errors import LoaderError
 from loader.unlock_progress import ProgressReport, UnlockProgress
+
+T = TypeVar("T")
 
 
 class UnlockState(StrEnum):
@@ -106,17 +110,25 @@ class _UnlockStateHolder:
             else:
                 progress.end(well=state is UnlockState.READY)
 
-    def try_start(self, archive: ArchiveIdentity) -> UnlockProgress | None:
+    def try_ready(self) -> UnlockState:
+        """Become `ready` without run and archive unless a run lives, checked and set in one step; the state then."""
+        with self._lock:
+            if self._record.state in AT_REST:
+                self._record = UnlockRecord(UnlockState.READY)
+            return self._record.state
+
+    def try_start(self, archive: ArchiveIdentity, admit: Callable[[], T]) -> tuple[UnlockProgress, T] | None:
         """Check and start in one step: a new progress for exactly one caller, who must then unlock `archive`.
 
-        None while a run lives, and when `archive` is already unlocked. The prior error stays in the record until the
-        run replaces it.
+        That caller alone asks `admit` and gets what it returns; if it raises, nothing has begun. None while a run
+        lives, and when `archive` is already unlocked. The prior error stays in the record until the run replaces it.
         """
         with self._lock:
             before = self._record
             unlocked = before.state is UnlockState.READY and before.archive == archive
             if before.state not in AT_REST or unlocked:
                 return None
+            admitted = admit()
             progress = UnlockProgress(STEPS)
             self._record = UnlockRecord(STEPS[0], before.error, before.failure, progress=progress)
-            return progress
+            return progress, admitted

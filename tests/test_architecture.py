@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    {"errors", "settings", "logs", "unlock_progress", "unlock_state", "files", "interruptible"},
+    {"errors", "settings", "logs", "unlock_progress", "unlock_state", "files", "interruptible", "login_throttle"},
     {"crypto", "api_client", "docker_engine", "model_cache", "device_client", "device_transfers"},
     {
         *("binary_split", "remembered_manifest", "tar_delivery", "image_load", "unlock_plan"),
@@ -24,15 +24,18 @@ LAYERS = (
 )
 
 OWNERS = {
-    "requests": {"loader.api_client.transport"},
+    "requests": {"loader.api_client.transport", "loader.api_client.faults"},
     "docker": {"loader.docker_engine"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "click": {
         f"loader.{name}" for name in ("cli", "cli_unlock", "cli_device", "cli_cache", "cli_options", "cli_output")
     },
-    # Only for the exceptions that requests and docker let through.
-    "urllib3": {"loader.api_client.transport", "loader.docker_engine"},
+    # For the exceptions that requests and docker let through, and for connections that requests does not make itself.
+    "urllib3": {
+        *("loader.api_client.transport", "loader.api_client.faults", "loader.api_client.connections"),
+        "loader.docker_engine",
+    },
 }
 OWNED_BY_FOLDER = {"Crypto": "loader.crypto", "marshmallow": "loader.web", "werkzeug": "loader.web"}
 

@@ -272,3 +272,15 @@ def test_a_bar_fits_into_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("COLUMNS", "30")
     draw(progress_text(50, "a long label", 1e6, 1), last=True)
     assert capsys.readouterr().err == "\r[############------------]  5\n"
+
+
+def test_lock_forgets_the_login(tmp_path: Path, output: Path) -> None:
+    with real_site(tmp_path / "device") as locked:
+        assert "login: logged in" in run(locked, "status").stdout
+        for _ in range(2):
+            assert run(locked, "lock").stdout == "locked\n"
+        assert "login: nobody has logged in" in run(locked, "status").stdout
+        done = load(locked, output)
+        assert done.exit_code == 5
+        assert "(NOT_LOGGED_IN)" in done.stderr
+        assert json.loads(run(locked, "lock", "--json").stdout) == {"status": "locked"}

@@ -94,7 +94,7 @@ def bash(wrapper: Path, script: str) -> str:
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("", {"status", "login", "unlock", "load", "upload", "cache", "key", "images"}), ("cache v", {"verify"})],
+    [("", {"status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}), ("cache v", {"verify"})],
 )
 def test_bash_completes(wrapper: Path, words: str, completed: set[str]) -> None:
     (setup,) = re.findall(r"^eval .*bash_source.*$", DOCUMENT, re.MULTILINE)

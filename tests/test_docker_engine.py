@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -354,3 +355,33 @@ def test_a_save_that_falls_silent_ends(docker: Engine, monkeypatch: pytest.Monke
         wire.hold_answer(after=2 * MIB)
         with pytest.raises(EngineUnavailable):
             list(connected(wire.host, monkeypatch, SILENCE_SECONDS).save([APP]))
+
+
+def test_a_ping_asks_every_engine(engine: DockerEngine) -> None:
+    engine.ping()
+    engine.ping()
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_ping_of_a_silent_engine_ends_soon_whatever_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("loader.docker_engine.PING_TIMEOUT", 0.3)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent.sock"))
+        listener.listen()
+        engine = connected(f"unix://{tmp_path}/silent.sock", monkeypatch, 3 * SILENCE_SECONDS)
+
+        def find() -> None:
+            with suppress(EngineUnavailable):
+                engine.find(APP)
+
+        patient = threading.Thread(target=find)
+        patient.start()
+        started = time.monotonic()
+        with pytest.raises(EngineUnavailable):
+            engine.ping()
+        assert time.monotonic() - started < SILENCE_SECONDS
+        assert patient.is_alive()
+        patient.join(WAIT_SECONDS)

@@ -26,7 +26,7 @@ def interrupter() -> Interrupter:
 def stop_later(interrupter: Interrupter, begun: threading.Event) -> threading.Thread:
     def stop() -> None:
         begun.wait(WAIT_SECONDS)
-        interrupter.stop()
+        interrupter.stop("it was told to stop")
 
     thread = threading.Thread(target=stop)
     thread.start()
@@ -66,7 +66,7 @@ def test_the_context_of_the_caller_is_seen(interrupter: Interrupter) -> None:
 
 def test_after_a_stop_nothing_begins(interrupter: Interrupter) -> None:
     interrupter.check()
-    interrupter.stop()
+    interrupter.stop("it was told to stop")
     with pytest.raises(Interrupted):
         interrupter.check()
     begun: list[None] = []
@@ -105,6 +105,15 @@ def test_what_ends_within_its_patience_has_ended(interrupter: Interrupter) -> No
     stopper = stop_later(interrupter, begun)
     assert interrupter.call(end_when_stopped, lambda: WAIT_SECONDS) == "tidied up"
     stopper.join(WAIT_SECONDS)
+
+
+def test_what_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> None:
+    def stop_and_fail() -> None:
+        interrupter.stop("it was told to stop")
+        raise ZeroDivisionError
+
+    with pytest.raises(Interrupted, match="because it was told to stop"):
+        interrupter.call(stop_and_fail, lambda: WAIT_SECONDS)
 
 
 def test_patience_may_run_out_later(interrupter: Interrupter) -> None:

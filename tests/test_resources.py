@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from loader.settings import Settings
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
+from tests.support.rude_server import RudeServer
 from tests.support.sealed_objects import BOUNDARY_SIZES, damaged, debris, seal
 
 MIB = 1 << 20
@@ -28,6 +30,7 @@ class Form:
 
     def __init__(self, folder: str, pieces: list[bytes], *, file_first: bool = False, broken: bool = False) -> None:
         self.length = sum(map(len, pieces))
+        self.at_end: Callable[[], None] = lambda: None
         self._folder, self._pieces, self._file_first, self._broken = folder, pieces, file_first, broken
 
     def folder_if_first(self) -> str | None:
@@ -40,6 +43,7 @@ class Form:
 
     def folder_at_end(self) -> str:
         """The folder, or the end of the connection."""
+        self.at_end()
         if self._broken:
             raise BodyTruncated("The connection ended before the body did.")
         return self._folder
@@ -173,3 +177,45 @@ def test_object_of_another_name_is_damage(logged_in: FaultyApi, store: ResourceS
     logged_in.objects["/resources/m/x.small"] = sealed.small
     with pytest.raises(ResourceCorrupt):
         store.load(NAME)
+
+
+@pytest.mark.parametrize("file_first", [False, True])
+@pytest.mark.parametrize("size", [1000, len(CONTENT)])
+def test_lock_before_the_parts_are_uploaded_lets_none_leave(
+    store: ResourceStore, logged_in: FaultyApi, tmp_path: Path, size: int, file_first: bool
+) -> None:
+    form = Form("m", [CONTENT[:size]], file_first=file_first)
+    form.at_end = api_client.forget_login
+    with pytest.raises(NotLoggedIn):
+        store.store("x", form)
+    assert logged_in.requests("PUT") == []
+    assert debris(tmp_path / "models") == []
+
+
+def test_lock_between_small_part_and_first_byte_lets_none_leave(
+    store: ResourceStore, logged_in: FaultyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = seal("m", "x", CONTENT[:1000])
+    logged_in.objects[sealed.small_path] = sealed.small
+    client = api_client.get_api_client()
+
+    def fetched_too_late(_path: str) -> bytes:
+        client.forget()
+        return sealed.small
+
+    monkeypatch.setattr(client, "small_object", fetched_too_late)
+    with pytest.raises(NotLoggedIn):
+        whole(store.load(NAME))
+
+
+@pytest.mark.usefixtures("api")
+def test_lock_while_a_part_goes_up_cuts_it(store: ResourceStore) -> None:
+    with RudeServer(take=8 * MIB) as server, ThreadPoolExecutor(1) as pool:
+        api_client.configure(Settings.from_env({"RESOURCE_API_URL": server.url}))
+        api_client.get_api_client().login(EMAIL, PASSWORD)
+        storing = pool.submit(store.store, "x", Form("m", [CONTENT] * 4))
+        poll(lambda: server.taken, 10, "the first bytes")
+        api_client.forget_login()
+        with pytest.raises(NotLoggedIn):
+            storing.result(10)
+        assert server.taken < 3 * len(CONTENT)

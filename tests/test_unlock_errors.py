@@ -13,6 +13,7 @@ import pytest
 from loader import errors
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
+from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock_state import ArchiveIdentity, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
@@ -25,7 +26,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
 CODES_OF_UNLOCK = {
     *("KEY_MISMATCH", "ARCHIVE_CORRUPT", "ARCHIVE_NOT_FOUND", "VERSION_MISMATCH"),
-    *("LOGIN_REJECTED", "API_UNREACHABLE", "API_ERROR", "API_PROTOCOL"),
+    *("LOGIN_REJECTED", "LOGIN_THROTTLED", "API_UNREACHABLE", "API_ERROR", "API_PROTOCOL"),
     *("DISK_SPACE", "STORAGE_ERROR", "INTERRUPTED", "INTERNAL"),
     *("ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ENGINE_STALLED", "IMAGE_MISMATCH"),
 }
@@ -164,9 +165,10 @@ class Run:
         self._settings = dataclasses.replace(Settings.from_env({"API_VERSION": "1.4"}), images_path=images_path)
 
     def failure(self, engine: DockerEngine) -> tuple[str, Failure]:
-        progress = self._holder.try_start(ARCHIVE)
-        assert progress is not None
-        unlock._run_unlock(self._settings, engine, "email", "a password", progress)
+        started = self._holder.try_start(ARCHIVE, lambda: LoginThrottle().begin(""))
+        assert started is not None
+        progress, attempt = started
+        unlock._run_unlock(self._settings, engine, "email", "a password", attempt, progress)
         record, _ = unlock.unlock_status()
         assert record.state == "error"
         assert record.failure is not None

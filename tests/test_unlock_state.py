@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from loader.errors import DiskSpace
+from loader.errors import DiskSpace, LoginThrottled
 from loader.unlock_progress import Step, UnlockProgress
 from loader.unlock_state import AT_REST, ArchiveIdentity, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
 
@@ -21,6 +21,12 @@ ROUNDS = 1000
 WAIT_SECONDS = 30
 
 AT_WORK = sorted(set(UnlockState) - AT_REST)
+
+
+def begin(holder: _UnlockStateHolder, archive: ArchiveIdentity) -> UnlockProgress | None:
+    """Start a run that anybody may start; its progress."""
+    started = holder.try_start(archive, lambda: None)
+    return started[0] if started else None
 
 
 def test_the_states_are_these_seven_words() -> None:
@@ -35,7 +41,7 @@ def record(holder: _UnlockStateHolder) -> UnlockRecord:
 
 def started() -> tuple[_UnlockStateHolder, UnlockProgress]:
     holder = _UnlockStateHolder()
-    progress = holder.try_start(ARCHIVE)
+    progress = begin(holder, ARCHIVE)
     assert progress is not None
     progress.expect(10)
     return holder, progress
@@ -62,7 +68,7 @@ def test_set_replaces_the_whole_record() -> None:
 def test_a_start_keeps_the_prior_error_until_the_run_replaces_it() -> None:
     holder = _UnlockStateHolder()
     holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
-    progress = holder.try_start(ARCHIVE)
+    progress = begin(holder, ARCHIVE)
     assert record(holder) == UnlockRecord(UnlockState.AUTHENTICATING, "It failed.", FAILURE, None, progress)
 
 
@@ -109,7 +115,7 @@ def test_what_no_run_has_reached_has_no_progress() -> None:
 def test_a_run_starts_from_idle_and_from_error(state: UnlockState) -> None:
     holder = _UnlockStateHolder()
     holder.set(state)
-    assert holder.try_start(ARCHIVE)
+    assert begin(holder, ARCHIVE)
     assert holder.state is UnlockState.AUTHENTICATING
 
 
@@ -117,22 +123,36 @@ def test_a_run_starts_from_idle_and_from_error(state: UnlockState) -> None:
 def test_no_second_run_starts_beside_one_at_work(state: UnlockState) -> None:
     holder = _UnlockStateHolder()
     holder.set(state)
-    assert not holder.try_start(ARCHIVE)
+    assert not begin(holder, ARCHIVE)
     assert holder.state is state
 
 
 def test_ready_refuses_the_archive_that_it_was_reached_for_and_no_other() -> None:
     holder = _UnlockStateHolder()
     holder.set(UnlockState.READY, archive=ARCHIVE)
-    assert not holder.try_start(ARCHIVE)
+    assert not begin(holder, ARCHIVE)
     assert holder.state is UnlockState.READY
-    assert holder.try_start(OTHER_ARCHIVE)
+    assert begin(holder, OTHER_ARCHIVE)
 
 
 def test_an_archive_that_appears_after_ready_was_reached_without_one_is_unlocked() -> None:
     holder = _UnlockStateHolder()
     holder.set(UnlockState.READY)
-    assert holder.try_start(ARCHIVE)
+    assert begin(holder, ARCHIVE)
+
+
+@pytest.mark.parametrize("state", sorted(AT_REST))
+def test_ready_without_a_run_replaces_what_is_at_rest(state: UnlockState) -> None:
+    holder = _UnlockStateHolder()
+    holder.set(state, "It failed.", failure=FAILURE)
+    assert holder.try_ready() is UnlockState.READY
+    assert holder.snapshot() == (UnlockRecord(UnlockState.READY), None)
+
+
+def test_ready_without_a_run_does_not_replace_a_run() -> None:
+    holder, progress = started()
+    assert holder.try_ready() is UnlockState.AUTHENTICATING
+    assert record(holder).progress is progress
 
 
 @pytest.fixture
@@ -151,12 +171,28 @@ def test_of_many_threads_exactly_one_starts() -> None:
 
     def start() -> list[bool]:
         barrier.wait(WAIT_SECONDS)
-        return [holder.try_start(ARCHIVE) is not None for holder in holders]
+        return [begin(holder, ARCHIVE) is not None for holder in holders]
 
     with ThreadPoolExecutor(THREADS) as pool:
         futures = [pool.submit(start) for _ in range(THREADS)]
         started = [sum(answers) for answers in zip(*(future.result(WAIT_SECONDS) for future in futures), strict=True)]
     assert started == [1] * ROUNDS
+
+
+@pytest.mark.usefixtures("hasty_interpreter")
+def test_a_run_that_starts_beside_ready_without_a_run_stays() -> None:
+    holders = [_UnlockStateHolder() for _ in range(ROUNDS)]
+    barrier = threading.Barrier(2)
+
+    def each(work: str) -> None:
+        barrier.wait(WAIT_SECONDS)
+        for holder in holders:
+            holder.try_ready() if work == "ready" else begin(holder, ARCHIVE)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(each, work) for work in ("ready", "start")]:
+            future.result(WAIT_SECONDS)
+    assert {holder.state for holder in holders} == {UnlockState.AUTHENTICATING}
 
 
 def test_state_and_error_of_a_reader_belong_together() -> None:
@@ -178,3 +214,33 @@ def test_state_and_error_of_a_reader_belong_together() -> None:
         seen.add(holder.get())
     writer.join(WAIT_SECONDS)
     assert seen <= set(texts.items())
+
+
+def test_only_who_starts_a_run_asks_to_be_admitted() -> None:
+    holder = _UnlockStateHolder()
+    asked: list[str] = []
+
+    def admit() -> str:
+        asked.append("a login")
+        return "admitted"
+
+    started = holder.try_start(ARCHIVE, admit)
+    assert started is not None
+    assert started[1] == "admitted"
+    assert holder.try_start(ARCHIVE, admit) is None
+    holder.set(UnlockState.READY, archive=ARCHIVE)
+    assert holder.try_start(ARCHIVE, admit) is None
+    assert asked == ["a login"]
+
+
+def test_who_is_not_admitted_has_begun_nothing() -> None:
+    holder = _UnlockStateHolder()
+    holder.set(UnlockState.ERROR, "as before")
+
+    def refuse() -> None:
+        raise LoginThrottled("Too early.", 10)
+
+    with pytest.raises(LoginThrottled):
+        holder.try_start(ARCHIVE, refuse)
+    assert holder.get() == (UnlockState.ERROR, "as before")
+    assert begin(holder, ARCHIVE) is not None

@@ -45,3 +45,16 @@ def authenticated() -> bool:
     """Whether somebody has logged in; makes no client and no call."""
     client = _api_client
     return client is not None and client.authenticated
+
+
+def reachable() -> bool:
+    """False while the last try to reach the API has failed, see `ApiClient`; makes no client and no call."""
+    client = _api_client
+    return client is None or client.reachable
+
+
+def forget_login() -> None:
+    """Drop token and credentials, see `ApiClient.forget`; makes no client."""
+    client = _api_client
+    if client is not None:
+        client.forget()

@@ -4,43 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from loader.api_client.logins import Logins
 from loader.api_client.transport import Answer, Body, Transport
 from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.resource_parts import SMALL_MAX_SIZE
-from loader.errors import ApiError, ApiProtocol, LoaderError, LoginRejected, NotLoggedIn, ResourceNotFound
+from loader.errors import ApiError, ApiProtocol, ApiUnreachable, LoginRejected, NotLoggedIn, ResourceNotFound
 
 LOGIN_MAX_SIZE = 64 * 1024
-
-
-@dataclass(frozen=True)
-class _Login:
-    """One successful login. The password stays for the renewal of an expired token, in memory only."""
-
-    email: str
-    password: str = field(repr=False)
-    token: str = field(repr=False)
 
 
 class ObjectStream:
     """An object's bytes from offset `begin` on. `total` is the size of the whole, `etag` names the version; either is
     None where the API does not say. Close it."""
 
-    def __init__(self, answer: Answer) -> None:
-        """Raises ApiProtocol for a range that says nothing of itself."""
+    def __init__(self, answer: Answer, check: Callable[[], None]) -> None:
+        """`check` is called after each piece. Raises ApiProtocol for a range that says nothing of itself."""
         self.etag = answer.headers.get("ETag")
         if answer.status == 200:
             length = answer.headers.get("Content-Length", "")
             self.begin, self.total = 0, int(length) if length.isdecimal() else None
         else:
             self.begin, self.total = _content_range(answer)
-        self.readinto = answer.readinto
         self.close = answer.close
+        self._answer = answer
+        self._check = check
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the begin of `buffer`; 0 at the end. Raises ApiUnreachable, also when its login was forgotten: whoever
+        goes on then learns whether there is another one."""
+        count = self._answer.readinto(buffer)
+        try:
+            self._check()
+        except NotLoggedIn as exc:
+            raise ApiUnreachable("The transfer ended with the login that it lived by.") from exc
+        return count
 
 
 class ApiClient:
@@ -49,24 +50,43 @@ class ApiClient:
     def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
         """No connection is made yet. `timeouts`: seconds to connect, seconds of silence."""
         self._transport = Transport(base_url, ca_bundle=ca_bundle, timeouts=timeouts)
-        self._login: _Login | None = None
-        self._login_lock = threading.Lock()
-        self._failed_renewals = 0
-        self._renewal_failure: LoaderError | None = None
+        self._logins = Logins(self._log_in)
 
     @property
     def authenticated(self) -> bool:
         """Whether a login has succeeded and its credentials have not been refused since."""
-        return self._login is not None
+        return self._logins.present is not None
 
-    def login(self, email: str, password: str) -> None:
-        """Log in; raises LoginRejected and keeps an earlier login if the API refuses the credentials."""
-        with self._login_lock:
-            self._login = self._log_in(email, password)
+    @property
+    def reachable(self) -> bool:
+        """False for a minute after a request that got no answer, unless another one got one since."""
+        return self._transport.reachable
+
+    def login(self, email: str, password: str, still_wanted: Callable[[], None] = lambda: None) -> None:
+        """Log in; raises LoginRejected and keeps an earlier login if the API refuses the credentials.
+
+        `still_wanted` may raise when the API has accepted them: nothing is kept then. Raises NotLoggedIn if `forget`
+        was called meanwhile.
+        """
+        self._logins.begin(email, password, still_wanted)
+
+    def forget(self) -> None:
+        """Drop token and credentials at once, those of a login that is on its way as well. Never waits for the API."""
+        self._logins.forget()
+
+    def lease(self) -> Callable[[], None]:
+        """What work that lives by the present login calls now and then: it raises NotLoggedIn after `forget`.
+
+        Raises NotLoggedIn if nobody has logged in. A later login does not end it.
+        """
+        check = self._logins.check()
+        self._logins.require()
+        return check
 
     def key_fragment(self) -> bytes:
         """The key fragment of the archive of images, 32 to 4,096 bytes."""
-        answer = self._authorized(lambda token: self._transport.send("GET", "/binary-split/key-fragment", token=token))
+        path = "/binary-split/key-fragment"
+        answer = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
         fragment = _successful(answer, (200,)).read_all(FRAGMENT_MAX_SIZE)
         if len(fragment) < FRAGMENT_MIN_SIZE:
             raise ApiProtocol("The resource API answered with a key fragment that is too short.")
@@ -83,6 +103,7 @@ class ApiClient:
         `etag` any more or ranges are not served.
         """
         ranged = begin > 0 or end is not None
+        check = self._logins.check()
         headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
         if ranged and etag:
             headers["If-Range"] = etag
@@ -91,7 +112,7 @@ class ApiClient:
             # It has become shorter than what is here already, so it is another one.
             answer.close()
             answer = self._get(path, {})
-        return ObjectStream(answer)
+        return ObjectStream(answer, check)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
         """Store `body` at `path`, as a whole or not at all."""
@@ -107,7 +128,7 @@ class ApiClient:
             raise ResourceNotFound(f"The resource API has no {path}.")
         return _successful(answer, expected)
 
-    def _log_in(self, email: str, password: str) -> _Login:
+    def _log_in(self, email: str, password: str) -> str:
         answer = self._transport.send("POST", "/login", json={"email": email, "password": password})
         if answer.status == 401:
             answer.close()
@@ -116,40 +137,20 @@ class ApiClient:
         token = document.get("token")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise ApiProtocol("The resource API answered a login without a usable token.")
-        return _Login(email, password, token)
+        return token
 
     def _authorized(self, call: Callable[[str], Answer]) -> Answer:
         """`call(token)`, once more with a new token if the API says that the present one has expired."""
-        login = self._login
-        if login is None:
-            raise NotLoggedIn("Nobody has logged in since the loader was started.")
+        login = self._logins.require()
         answer = call(login.token)
         if answer.status != 401:
             return answer
         answer.close()
-        answer = call(self._renewed(login).token)
+        answer = call(self._logins.renewed(login).token)
         if answer.status == 401:
             answer.close()
             raise LoginRejected("The resource API refused the token that it had just issued.")
         return answer
-
-    def _renewed(self, expired: _Login) -> _Login:
-        """The login after `expired`: one thread renews it, the others wait and share its success or its failure."""
-        failed_before = self._failed_renewals
-        with self._login_lock:
-            if self._login is not None and self._login is not expired:
-                return self._login
-            if self._failed_renewals != failed_before and self._renewal_failure is not None:
-                raise self._renewal_failure
-            try:
-                self._login = self._log_in(expired.email, expired.password)
-            except LoaderError as exc:
-                self._failed_renewals += 1
-                self._renewal_failure = exc
-                if isinstance(exc, LoginRejected):
-                    self._login = None
-                raise
-            return self._login
 
 
 def _successful(answer: Answer, expected: tuple[int, ...]) -> Answer:

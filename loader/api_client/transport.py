@@ -1,4 +1,4 @@
-"""HTTP to the resource API: sessions, redirects, time-outs, translation of errors. The only importer of requests.
+"""HTTP to the resource API: sessions, redirects, time-outs.
 
 The bearer goes to the API's own address and nowhere else: a redirect is followed by hand, without it.
 """
@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
-from loader.errors import ApiProtocol, ApiUnreachable
+from loader.api_client.connections import patient_pools
+from loader.api_client.faults import FOREIGN_ERRORS, unreachable
+from loader.errors import ApiProtocol
 from loader.logs import current_request_id
 
 MAX_REDIRECTS = 5
+UNREACHABLE_SECONDS = 60.0
 REDIRECTS_BY_METHOD = {"GET": (302, 303, 307), "PUT": (307,)}
-
-FOREIGN_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 class Body(Protocol):
@@ -78,7 +81,16 @@ class Transport:
         self._base_url = base_url.rstrip("/")
         self._verify = ca_bundle or True
         self._timeouts = timeouts
+        self._pools = patient_pools(timeouts[1])
         self._threads = threading.local()
+        self._unreachable_since: float | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last request to the API itself got an answer. A failure counts for a minute: who relies on this
+        and asks for nothing meanwhile would never learn better."""
+        since = self._unreachable_since
+        return since is None or time.monotonic() - since > UNREACHABLE_SECONDS
 
     def send(
         self,
@@ -89,19 +101,20 @@ class Transport:
         headers: dict[str, str] | None = None,
         json: Any = None,
         body: Body | bytes | None = None,
+        redirects: int = MAX_REDIRECTS,
     ) -> Answer:
         """The final answer, whatever its status; raises ApiUnreachable, and ApiProtocol for a redirect out of contract.
 
-        `path` begins with a slash and is already quoted.
+        `path` begins with a slash and is already quoted. At most `redirects` are followed.
         """
         url = self._base_url + path
         bearer = {"Authorization": f"Bearer {token}"} if token else {}
-        for _ in range(1 + MAX_REDIRECTS):
+        for _ in range(1 + redirects):
             answer = self._send_once(method, url, bearer | (headers or {}), json, body)
             if not 300 <= answer.status < 400:
                 return answer
             url, bearer = self._redirected(method, url, answer), {}
-        raise ApiProtocol(f"The resource API redirected more than {MAX_REDIRECTS} times.")
+        raise ApiProtocol(f"The resource API redirected more than {redirects} times.")
 
     def _send_once(
         self, method: str, url: str, headers: dict[str, str], json: Any, body: Body | bytes | None
@@ -119,8 +132,15 @@ class Transport:
                 stream=True,
             )
         except FOREIGN_ERRORS as exc:
+            self._note_reached(url, reached=False)
             raise unreachable(exc) from exc
+        self._note_reached(url, reached=True)
         return Answer(response)
+
+    def _note_reached(self, url: str, *, reached: bool) -> None:
+        # A CDN that the API redirects to says nothing about the API.
+        if url.startswith(f"{self._base_url}/"):
+            self._unreachable_since = None if reached else time.monotonic()
 
     def _redirected(self, method: str, url: str, answer: Answer) -> str:
         answer.close()
@@ -138,10 +158,22 @@ class Transport:
             session = _Session()
             # Else ~/.netrc replaces the bearer, and a proxy of the environment sees it.
             session.trust_env = False
+            for scheme in self._pools:
+                session.mount(f"{scheme}://", _Adapter(self._pools))
             # A compressed body would make lengths and ranges mean something else.
             session.headers["Accept-Encoding"] = "identity"
+            # The contract knows none, and what is kept here would outlive the login.
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
             self._threads.session = session
         return session
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """The library's own, with other pools of connections."""
+
+    def __init__(self, pools: Mapping[str, type[urllib3.HTTPConnectionPool]]) -> None:
+        super().__init__()
+        self.poolmanager.pool_classes_by_scheme = dict(pools)
 
 
 class _Session(requests.Session):
@@ -161,12 +193,3 @@ def _redirect_target(origin: str, location: str) -> str | None:
     schemes = (urlsplit(origin).scheme, urlsplit(target).scheme)
     allowed = schemes in (("http", "http"), ("http", "https"), ("https", "https"))
     return target if allowed and location and location.isascii() else None
-
-
-def unreachable(exc: Exception) -> ApiUnreachable:
-    """The sentence names the kind of failure only: the library's text quotes URLs with their queries."""
-    if isinstance(exc, requests.exceptions.SSLError):
-        return ApiUnreachable("The resource API's certificate could not be verified.")
-    if isinstance(exc, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return ApiUnreachable("The resource API did not answer in time.")
-    return ApiUnreachable("The connection to the resource API failed or was cut.")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from loader import logs
 from loader.crypto.resource_parts import BigPart
-from loader.errors import LoaderError
+from loader.errors import LoaderError, StorageError
 from loader.files import storage
 from loader.model_cache.big_file import BigFile
 from loader.model_cache.directory import CacheDirectory
@@ -70,6 +70,12 @@ class ModelCache:
     def remove_leftovers(self) -> None:
         """Remove what a killed process has left. For the start, before anything else."""
         self._directory.remove_leftovers()
+
+    def require_writable(self) -> None:
+        """Raises StorageError if the directory is missing and cannot be made, or cannot be written to."""
+        self._directory.prepare()
+        if not os.access(self._directory.path, os.W_OK | os.X_OK):
+            raise StorageError(f"{self._directory.path} cannot be written to.")
 
     def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
         """A reader of the part: from the disk, or behind the one transfer that brings it here.

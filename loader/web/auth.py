@@ -1,16 +1,19 @@
-"""POST /login."""
+"""POST /login and POST /lock."""
 
 from __future__ import annotations
 
 from flask import Blueprint
 
-from loader.api_client import get_api_client
+from loader.api_client import forget_login, get_api_client
+from loader.login_throttle import LoginThrottle
+from loader.unlock import interrupt
 from loader.web.audited import failures_audited
 from loader.web.bodies import json_body
-from loader.web.schemas import LoginRequest, OkResponse
+from loader.web.client_address import client_address
+from loader.web.schemas import LockResponse, LoginRequest, OkResponse
 
 
-def blueprint() -> Blueprint:
+def blueprint(throttle: LoginThrottle) -> Blueprint:
     """The route."""
     routes = Blueprint("auth", __name__)
 
@@ -19,8 +22,19 @@ def blueprint() -> Blueprint:
         """Log in to the resource API, for all later loads and uploads."""
         with failures_audited("login") as audit:
             credentials = json_body(LoginRequest())
-            get_api_client().login(credentials["email"], credentials["password"])
+            with throttle.begin(client_address()):
+                get_api_client().login(credentials["email"], credentials["password"])
         audit.write("ok")
         return dict(OkResponse().dump({"status": "ok"}))
+
+    @routes.post("/lock")
+    def lock() -> dict[str, object]:
+        """Forget the login, end what lives by it, and refuse loads and uploads until the next one."""
+        with failures_audited("lock") as audit:
+            # In this order: what the run logs in while it is being interrupted must be forgotten, too.
+            interrupt()
+            forget_login()
+        audit.write("ok")
+        return dict(LockResponse().dump({"status": "locked"}))
 
     return routes

@@ -10,8 +10,11 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from loader.web.silent_clients import reading_limited
 
 JSON_MAX_SIZE = 64 * 1024
+# For the whole of it: only loads and uploads, whose number is limited, may take as long as they take.
+JSON_SECONDS = 30.0
 
 
 def json_body(schema: Schema) -> dict[str, Any]:
@@ -22,7 +25,8 @@ def json_body(schema: Schema) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be of type application/json.")
     length = request.content_length
-    body = read_body(JSON_MAX_SIZE + 1) if (length or 0) <= JSON_MAX_SIZE else b""
+    with reading_limited(request.environ.get("gunicorn.socket"), JSON_SECONDS):
+        body = read_body(JSON_MAX_SIZE + 1) if (length or 0) <= JSON_MAX_SIZE else b""
     if (length or len(body)) > JSON_MAX_SIZE:
         raise PayloadTooLarge(f"The body may have at most {JSON_MAX_SIZE} bytes.")
     if length is not None and len(body) < length:

@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 from flask import Flask, request
 
 from loader.errors import CrossOrigin, UntrustedHost
+from loader.web.silent_clients import end_deadline
 
 CLIENT_SILENCE_SECONDS = 60.0
-# A load balancer's probe sends an address, or no Host at all.
-LIVENESS_PATH = "/health"
+# Probes of load balancers and of Kubernetes send an address, or no Host at all. Neither path tells a secret.
+PROBED_PATHS = ("/health", "/ready")
 
 
 def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
@@ -20,7 +21,7 @@ def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
     @app.before_request
     def _guard() -> None:
         _limit_silence()
-        if request.path != LIVENESS_PATH and _host_name(request.headers.get("Host", "")) not in trusted:
+        if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
             raise UntrustedHost("This host name is not one that the loader answers to.")
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             _refuse_other_origins()
@@ -31,6 +32,7 @@ def _limit_silence() -> None:
     client = request.environ.get("gunicorn.socket")
     if client is not None:
         client.settimeout(CLIENT_SILENCE_SECONDS)
+        end_deadline(client)
 
 
 def _refuse_other_origins() -> None:

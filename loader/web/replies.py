@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from loader.errors import BodyTruncated, Busy, LoaderError, ValidationFailed
+from loader.errors import BodyTruncated, Busy, LoaderError, LoginThrottled, ValidationFailed
 from loader.web.bodies import read_piece
 from loader.web.schemas import Problem
 
@@ -23,6 +23,7 @@ STATUS_BY_CODE = {
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "NOT_LOGGED_IN": 401,
     "LOGIN_REJECTED": 401,
+    "LOGIN_THROTTLED": 429,
     "CROSS_ORIGIN": 403,
     "UNTRUSTED_HOST": 400,
     "RESOURCE_NOT_FOUND": 404,
@@ -84,7 +85,7 @@ def _loader_problem(error: LoaderError) -> Response:
     _drain()
     fields = {"errors": error.errors} if isinstance(error, ValidationFailed) else {}
     reply = problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | LoginThrottled):
         reply.headers["Retry-After"] = str(error.retry_after)
     return reply
 

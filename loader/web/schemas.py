@@ -69,7 +69,10 @@ class LoadRequest(Schema):
 
 
 class Problem(Schema):
-    """A failure, after RFC 9457. `errors` holds the complaints by field of a VALIDATION_FAILED."""
+    """A failure, after RFC 9457.
+
+    `errors` holds the complaints by field of a VALIDATION_FAILED, `reasons` all codes of a device that is not ready.
+    """
 
     title = fields.String(required=True)
     status = fields.Integer(required=True)
@@ -77,12 +80,25 @@ class Problem(Schema):
     code = fields.String(required=True)
     retryable = fields.Boolean(required=True)
     errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
+    reasons = fields.List(fields.String())
 
 
 class OkResponse(Schema):
     """It is done."""
 
     status = fields.String(required=True, validate=validate.Equal("ok"))
+
+
+class LockResponse(Schema):
+    """Nobody is logged in any more."""
+
+    status = fields.String(required=True, validate=validate.Equal("locked"))
+
+
+class ReadyResponse(Schema):
+    """Loads can be served."""
+
+    ready = fields.Boolean(required=True, validate=validate.Equal(True))
 
 
 class HealthResponse(Schema):

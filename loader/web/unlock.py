@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from functools import partial
 
 from flask import Blueprint
 
 from loader.docker_engine import DockerEngine
+from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock import plan_unlock, start_unlock, unlock_status
 from loader.unlock_progress import ProgressReport
+from loader.web.audited import failures_audited
 from loader.web.bodies import json_body
+from loader.web.client_address import client_address
 from loader.web.schemas import LoginRequest
 from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
 
@@ -18,15 +22,18 @@ from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, Unlock
 _NOTHING_YET = {field.name: None for field in fields(ProgressReport)}
 
 
-def blueprint(settings: Settings, engine: DockerEngine) -> Blueprint:
+def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle) -> Blueprint:
     """The routes."""
     routes = Blueprint("unlock", __name__)
 
     @routes.post("/unlock")
     def unlock() -> dict[str, object]:
         """Start an unlock, unless one runs or nothing is left to do."""
-        credentials = json_body(LoginRequest())
-        state = start_unlock(settings, engine, credentials["email"], credentials["password"])
+        # A run that begins writes its own line.
+        with failures_audited("unlock", str(settings.images_path)):
+            credentials = json_body(LoginRequest())
+            admit = partial(throttle.begin, client_address())
+            state = start_unlock(settings, engine, credentials["email"], credentials["password"], admit)
         return dict(UnlockResponse().dump({"state": state}))
 
     @routes.get("/unlock/status")

@@ -199,6 +199,6 @@ def test_compressed_answer_is_not_asked_for(api: FaultyApi, client: ApiClient) -
 
 
 def test_secrets_are_not_in_the_representation_of_anything(client: ApiClient) -> None:
-    held = [repr(value) for value in vars(client).values()]
+    held = [repr(value) for value in (*vars(client).values(), *vars(client._logins).values())]
     assert any(EMAIL in text for text in held)
     assert not [text for text in held if PASSWORD in text or "token-1" in text]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,7 +16,6 @@ from loader.files import FilePieces
 from tests.api_client.conftest import TIMEOUTS
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
-from tests.support.missing import missing
 from tests.support.processes import poll
 
 OBJECT = "/resources/m/x.small"
@@ -107,6 +102,30 @@ def test_redirect_to_what_is_no_http_address_is_out_of_contract(
         client.small_object("m/x.small")
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_key_fragment_is_not_fetched_elsewhere(
+    api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, status: int
+) -> None:
+    api.answer("GET", "/binary-split/key-fragment", Fault(status, headers={"Location": f"{elsewhere.url}/x"}))
+    with pytest.raises(ApiProtocol):
+        client.key_fragment()
+    assert elsewhere.requests() == []
+
+
+@pytest.mark.parametrize("count", [MAX_REDIRECTS, MAX_REDIRECTS + 1])
+def test_redirects_are_followed_five_times(api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, count: int) -> None:
+    api.answer("GET", OBJECT, Fault(302, headers={"Location": f"{elsewhere.url}/1"}))
+    for number in range(1, count):
+        elsewhere.answer("GET", f"/{number}", Fault(302, headers={"Location": f"/{number + 1}"}))
+    elsewhere.objects[f"/{count}"] = bytes(100)
+    if count <= MAX_REDIRECTS:
+        assert client.small_object("m/x.small") == bytes(100)
+    else:
+        with pytest.raises(ApiProtocol):
+            client.small_object("m/x.small")
+    assert not [request for request in elsewhere.requests() if "authorization" in request.headers]
+
+
 @pytest.mark.parametrize("status", [300, 301, 304, 305, 308])
 def test_download_follows_no_other_redirect(
     api: FaultyApi, elsewhere: FaultyApi, client: ApiClient, status: int
@@ -122,7 +141,9 @@ def test_redirects_in_a_circle_end(api: FaultyApi, elsewhere: FaultyApi, client:
     elsewhere.answer("GET", "/x", Fault(302, headers={"Location": f"{api.url}{OBJECT}"}))
     with pytest.raises(ApiProtocol):
         client.small_object("m/x.small")
-    assert len(api.requests("GET")) + len(elsewhere.requests("GET")) == 1 + MAX_REDIRECTS
+    seen = [*api.requests("GET"), *elsewhere.requests("GET")]
+    assert len(seen) == 1 + MAX_REDIRECTS
+    assert [request.headers.get("authorization") for request in seen].count(None) == MAX_REDIRECTS
 
 
 def test_body_of_a_redirect_is_not_read(api: FaultyApi, client: ApiClient) -> None:
@@ -164,70 +185,3 @@ def test_netrc_and_proxy_of_the_environment_are_ignored(
     assert client.key_fragment() == api.fragment
     assert [request.headers.get("authorization") for request in api.requests()] == [None, "Bearer token-1"]
     assert len(elsewhere.requests()) == 1
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """A private authority, and a certificate of it for `localhost` only."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-    def server_context(self) -> ssl.SSLContext:
-        """For `FaultyApi`."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self.key)
-        return context
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made by openssl."""
-    directory = tmp_path_factory.mktemp("certificates")
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    made = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
-    authority = [*new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority of the tests"]
-    request = [*new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"]
-    (directory / "san").write_text("subjectAltName=DNS:localhost\n")
-    sign = ["-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-    commands = [
-        ["req", "-x509", *authority],
-        ["req", *request],
-        ["x509", *sign, "-extfile", "san", "-out", "server.pem"],
-    ]
-    try:
-        for arguments in commands:
-            subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-    except FileNotFoundError:
-        missing("openssl", "not installed")
-    return made
-
-
-def test_certificate_is_verified_with_the_configured_authority(
-    certificates: Certificates, start_api: Callable[..., FaultyApi]
-) -> None:
-    api = start_api(tls=certificates.server_context())
-    right = f"https://localhost:{api.port}"
-    client = ApiClient(right, ca_bundle=str(certificates.authority), timeouts=TIMEOUTS)
-    client.login(EMAIL, PASSWORD)
-    assert client.key_fragment() == api.fragment
-
-    wrong_name = ApiClient(f"https://127.0.0.1:{api.port}", ca_bundle=str(certificates.authority), timeouts=TIMEOUTS)
-    unknown_authority = ApiClient(right, ca_bundle=None, timeouts=TIMEOUTS)
-    for refusing in (wrong_name, unknown_authority):
-        with pytest.raises(ApiUnreachable, match="certificate"):
-            refusing.login(EMAIL, PASSWORD)
-    assert len(api.requests("POST", "/login")) == 1
-
-
-def test_redirect_from_https_to_http_is_out_of_contract(
-    certificates: Certificates, start_api: Callable[..., FaultyApi], elsewhere: FaultyApi
-) -> None:
-    api = start_api(tls=certificates.server_context())
-    client = ApiClient(f"https://localhost:{api.port}", ca_bundle=str(certificates.authority), timeouts=TIMEOUTS)
-    client.login(EMAIL, PASSWORD)
-    api.answer("GET", OBJECT, Fault(302, headers={"Location": f"{elsewhere.url}/x"}))
-    with pytest.raises(ApiProtocol):
-        client.small_object("m/x.small")
-    assert elsewhere.requests() == []

@@ -6,7 +6,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Open
 from tests.support.browsing import LoaderPage
-from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.http_calls import EMAIL, PASSWORD, call, login
 from tests.support.sites import Site
 
 UNSENT = "typed and never sent"
@@ -113,3 +113,29 @@ def test_a_login_that_nobody_answers_is_told(site: Site, open_page: Open) -> Non
     page.enter(PASSWORD, "Log in only", email=EMAIL)
     page.wait_for_text("refusal", "The loader does not answer.")
     expect(page.at("password")).to_have_value("")
+
+
+def test_the_lock_forgets_the_login(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, viewport={"width": 320, "height": 720})
+    page.enter(PASSWORD, "Log in only")
+    page.wait_for_text("done", "Logged in.")
+    page.wait_for_text("cache-note", "Somebody has logged in")
+    assert page.findings() == []
+    page.screenshot("logged-in-light-320")
+    page.page.get_by_role("button", name="Lock", exact=True).click()
+    page.wait_for_text("cache-note", "Nobody has logged in")
+    expect(page.at("locking")).to_be_hidden()
+    assert page.spoken()[-1] == "Locked."
+    assert page.page.evaluate("document.activeElement.id") == "title"
+    assert call(site.url, "GET", "/status").json()["authenticated"] is False
+    assert login(site.url).status == 200
+
+
+def test_a_lock_that_does_not_arrive_is_told(site: Site, open_page: Open) -> None:
+    assert login(site.url).status == 200
+    page = open_page(site.url)
+    page.wait_for_text("locking", "Lock")
+    page.page.route("**/lock", lambda route: route.abort())
+    page.page.get_by_role("button", name="Lock", exact=True).click()
+    page.wait_for_text("lock-refusal", "The loader is not locked.")
+    assert call(site.url, "GET", "/status").json()["authenticated"] is True

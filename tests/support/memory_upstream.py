@@ -60,7 +60,7 @@ class MemoryPart:
         """A load through `cache`; raises what one may raise."""
         big = cache.open(self.big, self.name.path, self.fetch)
         try:
-            return Plaintext(self.name, self.small, big, lambda: None)
+            return Plaintext(self.name, self.small, big, lambda: None, lambda: None)
         except BaseException:
             big.close()
             raise

@@ -1,4 +1,4 @@
-"""One audit line for each login, load and upload, however it ends."""
+"""One audit line for each login, load and upload, and for each unlock that ends at the door, however it ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_calls import CREDENTIALS, Reply, call, form, load, login, part, post_form, upload
+from tests.support.http_calls import CREDENTIALS, Reply, call, form, load, login, part, post_form, post_json, upload
 from tests.support.sites import Site
 
 SIZE = 3_000_000
@@ -64,6 +64,14 @@ def test_failure_is_noted_with_its_code(
     site: Site, event: str, code: str, file: str | None, request_: Callable[[str], Reply]
 ) -> None:
     assert ended(audited(site, event, lambda: request_(site.url))) == ("failed", code, file, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "document"), [("ARCHIVE_NOT_FOUND", CREDENTIALS), ("VALIDATION_FAILED", {"email": "e"})]
+)
+def test_unlock_that_does_not_begin_is_noted(site: Site, code: str, document: object) -> None:
+    line = audited(site, "unlock", lambda: post_json(site.url, "/unlock", document))
+    assert ended(line) == ("failed", code, str(site.models.parent / "images.enc"), None)
 
 
 def test_log_holds_neither_password_nor_token(site: Site) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.http_calls import call, parse_reply, post_json, send_and_close
 from tests.support.sites import Device, Site, device
 
-POST_PATHS = ("/login", "/load/x", "/upload/x", "/unlock")
+POST_PATHS = ("/login", "/lock", "/load/x", "/upload/x", "/unlock")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_own_names_are_answered_with_any_port(lonely: Device, host: str) -> None
         "a b",
     ],
 )
-def test_other_names_are_refused_on_every_path_but_health(lonely: Device, host: str) -> None:
-    for path in ("/status", "/unlock/status", "/nothing", "/health/"):
+def test_other_names_are_refused_on_every_path_but_those_of_probes(lonely: Device, host: str) -> None:
+    for path in ("/status", "/unlock/status", "/nothing", "/health/", "/ready/"):
         assert get(lonely.url, path, f"Host: {host}") == 400
     assert get(lonely.url, "/health", f"Host: {host}") == 200
 

@@ -11,12 +11,14 @@ from typing import Protocol
 import pytest
 
 from loader.web.description import DOCUMENT_PATH
-from tests.conftest import TOLD
+from tests.conftest import TOLD, StartLoader
 from tests.support.archives import seal
 from tests.support.contract import run_contract
 from tests.support.described import DOCUMENT, operations, require_described
+from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage
-from tests.support.http_calls import call, parse_reply, send_and_close, upload
+from tests.support.http_calls import call, login, parse_reply, send_and_close, upload
+from tests.support.resource_api_server import ResourceApiServer
 from tests.support.sites import Device, Site, real_site
 from tools.openapi.examples import CREDENTIALS, FILENAME
 
@@ -45,10 +47,15 @@ class RecordProperty(Protocol):
 def test_a_furnished_device_answers_as_described(
     furnished: Site, tmp_path: Path, record_property: RecordProperty
 ) -> None:
-    run = run_contract(DOCUMENT_PATH, furnished.url, tmp_path, examples=EXAMPLES)
+    # Locked in between, it would be another device; and without an engine it is not ready.
+    document = tmp_path / "without.json"
+    apart = {"/lock", "/ready"}
+    paths = {path: methods for path, methods in DOCUMENT["paths"].items() if path not in apart}
+    document.write_text(json.dumps({**DOCUMENT, "paths": paths}))
+    run = run_contract(document, furnished.url, tmp_path, examples=EXAMPLES)
     record_property(TOLD, f"schemathesis, a furnished device: {run.summary()}")
     assert run.passed, run.output
-    assert set(run.statuses) == LABELS
+    assert set(run.statuses) == LABELS - {"POST /lock", "GET /ready"}
     for label, counted in run.statuses.items():
         assert counted[200], (label, counted)
 
@@ -57,11 +64,23 @@ def test_a_bare_device_answers_as_described(lonely: Device, tmp_path: Path, reco
     run = run_contract(DOCUMENT_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
     record_property(TOLD, f"schemathesis, a bare device: {run.summary()}")
     assert run.passed, run.output
-    refused = {"POST /login": 503, "POST /unlock": 404, "GET /unlock/plan": 404}
+    refused = {"POST /login": 503, "POST /unlock": 404, "GET /unlock/plan": 404, "GET /ready": 503}
     refused |= {"POST /load/{filename}": 401, "POST /upload/{filename}": 401}
     for label, status in refused.items():
         assert run.statuses[label][status], label
         assert not run.statuses[label][200], label
+    assert run.statuses["POST /lock"][200]
+
+
+def test_a_device_where_all_is_there_says_that_it_is_ready(
+    docker_engine: Engine, resource_api: ResourceApiServer, start_loader: StartLoader
+) -> None:
+    resource_api.add_user(**CREDENTIALS)
+    url = start_loader(RESOURCE_API_URL=resource_api.url, DOCKER_HOST=docker_engine.host).url
+    assert login(url, CREDENTIALS).status == 200
+    ready = call(url, "GET", "/ready")
+    assert ready.json() == {"ready": True}
+    require_described("GET", "/ready", ready)
 
 
 def test_what_is_not_described_fails_the_run(lonely: Device, tmp_path: Path) -> None:
@@ -89,6 +108,7 @@ def test_what_is_not_described_fails_the_run(lonely: Device, tmp_path: Path) -> 
         "GET /health": {"content_type_conformance"},
         "GET /openapi.json": {"negative_data_rejection"},
         "POST /login": {"not_a_server_error"},
+        "GET /ready": {"not_a_server_error"},
     }
 
 

@@ -170,9 +170,10 @@ CASES: dict[str, Case] = {
         _upstream("GET", SMALL, Fault(body=bytes(1000), stall_after=10), _load_x),
     ),
 }
-# These need a loader of their own.
+# These need a loader of their own; logins that are throttled are in test_login_throttle.
 CODES_TESTED_APART = {
-    *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL")
+    *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
+    "LOGIN_THROTTLED",
 }
 
 
@@ -274,7 +275,9 @@ def test_unknown_path_is_answered_in_the_same_form(lonely: Device, path: str) ->
     [
         ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", "/status", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/ready", {"GET", "HEAD", "OPTIONS"}),
         ("GET", "/login", {"POST", "OPTIONS"}),
+        ("GET", "/lock", {"POST", "OPTIONS"}),
         ("PUT", "/load/x", {"POST", "OPTIONS"}),
         ("GET", "/upload/x", {"POST", "OPTIONS"}),
         ("GET", "/unlock", {"POST", "OPTIONS"}),

@@ -19,7 +19,7 @@ from werkzeug.routing import Rule
 
 from loader import create_app
 from loader.settings import Settings
-from loader.web.guard import LIVENESS_PATH
+from loader.web.guard import PROBED_PATHS
 from loader.web.schemas import NAME_PATTERN
 
 from . import problems
@@ -103,7 +103,7 @@ def codes(rule: Rule) -> set[str]:
     """The codes of one operation: those that it names, and those that its method, its path and its body bring."""
     operation = OPERATIONS[rule.endpoint]
     found = {"INTERNAL", *operation.codes}
-    if rule.rule != LIVENESS_PATH:
+    if rule.rule not in PROBED_PATHS:
         found.add("UNTRUSTED_HOST")
     if method_of(rule) == "POST":
         found.add("CROSS_ORIGIN")

@@ -72,3 +72,12 @@ CACHE = {
     "bytes": 524222464,
     "max_bytes": 0,
 }
+
+NOT_READY = {
+    "title": "Service Unavailable",
+    "status": 503,
+    "detail": "The Docker engine does not answer.",
+    "code": "ENGINE_UNAVAILABLE",
+    "retryable": True,
+    "reasons": ["ENGINE_UNAVAILABLE"],
+}

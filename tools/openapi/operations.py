@@ -15,8 +15,11 @@ from loader.web.schemas import (
     CacheVerifyResponse,
     HealthResponse,
     LoadRequest,
+    LockResponse,
     LoginRequest,
     OkResponse,
+    Problem,
+    ReadyResponse,
     StatusResponse,
 )
 from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
@@ -83,7 +86,12 @@ OPERATIONS = {
     "auth.login": Operation(
         body=json_of(LoginRequest, examples.CREDENTIALS),
         reply=json_of(OkResponse, {"status": "ok"}),
-        codes=("LOGIN_REJECTED", *UPSTREAM),
+        codes=("LOGIN_REJECTED", "LOGIN_THROTTLED", "NOT_LOGGED_IN", *UPSTREAM),
+    ),
+    "auth.lock": Operation(reply=json_of(LockResponse, {"status": "locked"})),
+    "ready.ready": Operation(
+        reply=json_of(ReadyResponse, {"ready": True}),
+        other_replies={503: {"application/problem+json": {"schema": Problem, "example": examples.NOT_READY}}},
     ),
     "resources.load": Operation(
         body=json_of(LoadRequest(examples.FILENAME), {"filename": examples.FILENAME, "folder": "day"}),
@@ -114,7 +122,7 @@ OPERATIONS = {
     "unlock.unlock": Operation(
         body=json_of(LoginRequest, examples.CREDENTIALS),
         reply=json_of(UnlockResponse, {"state": "authenticating"}),
-        codes=("ARCHIVE_NOT_FOUND", "STORAGE_ERROR", *ENGINE),
+        codes=("ARCHIVE_NOT_FOUND", "LOGIN_THROTTLED", "STORAGE_ERROR", *ENGINE),
     ),
     "unlock.status": Operation(reply=json_of(UnlockStatusResponse, examples.UNLOCK_STATUS)),
     "unlock.plan": Operation(

@@ -13,7 +13,7 @@ from loader.web.replies import STATUS_BY_CODE
 from loader.web.schemas import Problem
 
 MANUAL = Path(__file__).parents[2] / "docs" / "http-api.md"
-WITH_RETRY_AFTER = frozenset({"BUSY"})
+WITH_RETRY_AFTER = frozenset({"BUSY", "LOGIN_THROTTLED"})
 
 _WITH_ERRORS = "VALIDATION_FAILED"
 

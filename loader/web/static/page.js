@@ -3,6 +3,7 @@
 import { isFormSeen, setUpAccess, showAccess } from "./access.js";
 import { get, getOrProblem, Problem, Unreachable } from "./api.js";
 import { announce, byId, setShown } from "./dom.js";
+import { setUpLock, showLock } from "./lock.js";
 import { keepAsking } from "./polling.js";
 import { showCache } from "./view_cache.js";
 import { showPlan } from "./view_plan.js";
@@ -45,6 +46,7 @@ function show(run, status) {
   const isNew = showUnlock(run, plan.answer, authenticated);
   showPlan(plan.answer, plan.problem);
   showCache(status.answer, status.problem);
+  showLock(authenticated && !isRunning(run));
   showAccess({
     shown: !isRunning(run),
     isNeeded: !(upToDate && authenticated),
@@ -78,5 +80,9 @@ setUpAccess((action) => {
   if (action === "unlock") {
     byId("title").focus();
   }
+  askNow();
+});
+setUpLock(() => {
+  byId("title").focus();
   askNow();
 });

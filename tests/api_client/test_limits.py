@@ -1,0 +1,86 @@
+"""Answers without end: each is given up at its limit, and takes no memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from loader.api_client.client import ApiClient
+from loader.errors import ApiError, ApiProtocol, LoaderError
+from tests.api_client.conftest import TIMEOUTS
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.rude_server import RudeServer
+
+MIB = 1 << 20
+PIECE = bytes(1 << 16)
+# The largest of the limits is that of the small object, 1.1 MiB, and its bytes are held twice when they are handed on.
+MEMORY = 8 * MIB
+# What the kernel buffers on the way, and the largest limit.
+SENT = 32 * MIB
+
+FRAMINGS = {
+    "a length of an exabyte": (b"Content-Length: %d\r\n\r\n" % (1 << 60), PIECE),
+    "chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n" % (len(PIECE), PIECE)),
+    "one chunk of an exabyte": (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (1 << 60), PIECE),
+    "the end of the connection": (b"Connection: close\r\n\r\n", PIECE),
+}
+REQUESTS: dict[str, Callable[[ApiClient], object]] = {
+    "login": lambda client: client.login(EMAIL, PASSWORD),
+    "key fragment": lambda client: client.key_fragment(),
+    "small object": lambda client: client.small_object("m/x.small"),
+}
+
+
+@contextmanager
+def rude_client(status: bytes, framing: str, *, login_too: bool) -> Iterator[tuple[RudeServer, ApiClient]]:
+    head, piece = FRAMINGS[framing]
+    with RudeServer(endless=(b"HTTP/1.1 " + status + b"\r\n" + head, piece), login_too=login_too) as server:
+        client = ApiClient(server.url, ca_bundle=None, timeouts=TIMEOUTS)
+        if not login_too:
+            client.login(EMAIL, PASSWORD)
+        yield server, client
+
+
+def peak(request: Callable[[ApiClient], object], client: ApiClient, error: type[LoaderError]) -> int:
+    """The memory that a request took at most until it failed."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(error):
+            request(client)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("name", REQUESTS)
+def test_endless_answer_is_given_up(name: str, framing: str) -> None:
+    with rude_client(b"200 OK", framing, login_too=name == "login") as (server, client):
+        assert peak(REQUESTS[name], client, ApiProtocol) < MEMORY
+        assert server.sent < SENT
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("status", [b"500 Oh", b"403 No"])
+def test_body_of_an_error_is_not_read(framing: str, status: bytes) -> None:
+    with rude_client(status, framing, login_too=False) as (server, client):
+        for name in ("key fragment", "small object"):
+            assert peak(REQUESTS[name], client, ApiError) < MIB
+        client.forget()
+        assert server.sent < SENT
+
+
+def test_endless_headers_are_given_up() -> None:
+    with RudeServer(endless=(b"HTTP/1.1 200 OK\r\n", b"X-More: " + PIECE[:1000].hex().encode() + b"\r\n")) as server:
+        client = ApiClient(server.url, ca_bundle=None, timeouts=TIMEOUTS)
+        client.login(EMAIL, PASSWORD)
+        assert peak(REQUESTS["key fragment"], client, LoaderError) < MIB
+
+
+def test_a_limit_that_is_lifted_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loader.api_client.client.FRAGMENT_MAX_SIZE", 4 * MEMORY)
+    with rude_client(b"200 OK", "chunks", login_too=False) as (_, client):
+        assert peak(REQUESTS["key fragment"], client, ApiProtocol) > MEMORY

@@ -1,0 +1,57 @@
+"""Time-outs of connecting and sending: a slow line has all its time, one that stands still has that of silence."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from loader.api_client.client import ApiClient
+from loader.errors import ApiUnreachable
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.rude_server import RudeServer
+
+CONNECT_SECONDS, SILENCE_SECONDS = 0.2, 0.5
+MIB = 1 << 20
+
+
+def logged_in(server: RudeServer) -> ApiClient:
+    client = ApiClient(server.url, ca_bundle=None, timeouts=(CONNECT_SECONDS, SILENCE_SECONDS))
+    client.login(EMAIL, PASSWORD)
+    return client
+
+
+def test_upload_to_a_peer_that_stops_reading_ends() -> None:
+    with RudeServer() as server:
+        client = logged_in(server)
+        started = time.monotonic()
+        with pytest.raises(ApiUnreachable):
+            client.put_object("m/x.big", bytes(64 * MIB))
+        assert SILENCE_SECONDS <= time.monotonic() - started < 5 * SILENCE_SECONDS
+
+
+def test_upload_over_a_slow_line_arrives() -> None:
+    """One piece takes longer than a connection may take to be made, and than the line may be silent."""
+    with RudeServer(take=4 * MIB) as server:
+        client = logged_in(server)
+        started = time.monotonic()
+        client.put_object("m/x.big", bytes(4 * MIB))
+        assert time.monotonic() - started > 2 * SILENCE_SECONDS
+        assert server.taken == 4 * MIB
+
+
+def test_peer_that_accepts_no_connection_is_given_up() -> None:
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):  # more than wait in line: whoever comes then gets no answer at all
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = ApiClient(url, ca_bundle=None, timeouts=(CONNECT_SECONDS, 60.0))
+        started = time.monotonic()
+        with pytest.raises(ApiUnreachable, match="in time"):
+            client.login(EMAIL, PASSWORD)
+        assert CONNECT_SECONDS <= time.monotonic() - started < 5

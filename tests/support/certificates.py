@@ -1,0 +1,59 @@
+"""A private authority and certificates of it, made by openssl."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.missing import missing
+
+NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A server's certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """For a server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+class Authority:
+    """Its certificate lies at `path`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Makes it in `directory`, which must be there."""
+        self._directory = directory
+        self.path = directory / "ca.pem"
+        subject = ["-subj", "/CN=authority of the tests", "-days", "2"]
+        self._openssl("req", "-x509", *NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", *subject)
+
+    def sign(self, name: str, *, host: str = "localhost", days: int = 2) -> Certificate:
+        """A certificate for `host`; with negative `days` it has expired. `name` names its files."""
+        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        (self._directory / "san").write_text(f"subjectAltName=DNS:{host}\n")
+        self._openssl("req", *NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
+        by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "san"]
+        self._openssl("x509", "-req", "-in", f"{name}.csr", *by, "-days", str(days), "-out", f"{name}.pem")
+        return made
+
+    def self_signed(self, name: str) -> Certificate:
+        """A certificate for `localhost` that nobody vouches for."""
+        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+        self._openssl("req", "-x509", *NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject)
+        return made
+
+    def _openssl(self, *arguments: str) -> None:
+        try:
+            subprocess.run(["openssl", *arguments], cwd=self._directory, check=True, capture_output=True)
+        except FileNotFoundError:
+            missing("openssl", "not installed")

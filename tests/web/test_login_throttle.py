@@ -1,0 +1,180 @@
+"""Logins that fail too often, over HTTP: which requests count, for whom, and what reaches the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.archives import seal
+from tests.support.fake_engine import FakeEngine
+from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.handmade_image import HandmadeImage
+from tests.support.http_calls import CREDENTIALS, Reply, call, load, login, post_json
+from tests.support.http_probe import connect
+from tests.support.nginx import nginx_before
+from tests.support.planted import plant
+from tests.support.processes import poll
+from tests.support.sites import Device, FaultySite, device, faulty_site
+
+WRONG = {**CREDENTIALS, "password": "planted-wrong-password"}
+SECONDS = 20
+plant(WRONG["password"])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[FaultySite]:
+    """A loader that is logged in at an API which refuses every further login."""
+    with faulty_site(tmp_path) as running:
+        running.api.answer("POST", "/login", Fault(401))
+        yield running
+
+
+def refused(url: str, times: int) -> None:
+    for _ in range(times):
+        login(url, WRONG).problem(401, "LOGIN_REJECTED")
+
+
+def throttled(reply: Reply) -> int:
+    """The seconds in a refusal."""
+    assert reply.problem(429, "LOGIN_THROTTLED")["retryable"] is True
+    return int(reply.headers["Retry-After"])
+
+
+def test_sixth_login_is_refused_without_asking_the_api(site: FaultySite) -> None:
+    asked = len(site.api.requests("POST", "/login"))
+    refused(site.url, 5)
+    waits = [throttled(login(site.url, WRONG)), throttled(login(site.url)), throttled(login(site.url))]
+    assert waits == [10, 20, 40]
+    assert len(site.api.requests("POST", "/login")) == asked + 5
+    assert site.audit_lines("login")[-1]["code"] == "LOGIN_THROTTLED"
+    assert len(site.audit_lines("login")) == 1 + 5 + 3
+
+
+def put_archive(running: Device) -> None:
+    """An archive for a run to begin with."""
+    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
+    seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
+
+
+def test_unlock_is_refused_as_well_and_nothing_else_is(site: FaultySite) -> None:
+    put_archive(site)
+    refused(site.url, 5)
+    throttled(post_json(site.url, "/unlock", CREDENTIALS))
+    (line,) = site.audit_lines("unlock")
+    assert (line["outcome"], line["code"]) == ("failed", "LOGIN_THROTTLED")
+    load(site.url, "m", "nothing").problem(404, "RESOURCE_NOT_FOUND")
+    login(site.url, {}).problem(422, "VALIDATION_FAILED")
+    assert call(site.url, "GET", "/status").json()["authenticated"] is True
+
+
+def test_accepted_login_clears_the_count(site: FaultySite) -> None:
+    refused(site.url, 4)
+    site.api.answer("POST", "/login", Fault(body=b'{"token": "token-9"}'))
+    assert login(site.url).status == 200
+    site.api.answer("POST", "/login", Fault(401))
+    refused(site.url, 4)
+
+
+def test_what_the_api_did_not_refuse_does_not_count(site: FaultySite) -> None:
+    site.api.answer("POST", "/login", Fault(500))
+    for _ in range(7):
+        login(site.url, WRONG).problem(502, "API_ERROR")
+
+
+def test_of_many_logins_at_once_five_reach_the_api(site: FaultySite) -> None:
+    asked = len(site.api.requests("POST", "/login"))
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda _: login(site.url, WRONG), range(16)))
+    assert sorted({reply.status for reply in replies}) == [401, 429]
+    assert len(site.api.requests("POST", "/login")) == asked + 5
+
+
+def test_nothing_is_remembered_on_the_disk(site: FaultySite) -> None:
+    before = sorted(site.models.parent.rglob("*"))
+    refused(site.url, 5)
+    throttled(login(site.url))
+    assert sorted(site.models.parent.rglob("*")) == before
+
+
+def test_logins_that_unlocks_make_count_when_they_are_refused(tmp_path: Path) -> None:
+    with (
+        FaultyApi() as api,
+        FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {})) as engine,
+        device(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
+    ):
+        put_archive(running)
+        api.answer("POST", "/login", Fault(401))
+        for number in range(5):
+            assert post_json(running.url, "/unlock", WRONG).status == 200
+            running.next_audit_line("unlock", number)
+        throttled(post_json(running.url, "/unlock", WRONG))
+        throttled(login(running.url, WRONG))
+        assert len(api.requests("POST", "/login")) == 5
+        codes = [line["code"] for line in running.audit_lines("unlock")]
+        assert codes == ["LOGIN_REJECTED"] * 5 + ["LOGIN_THROTTLED"]
+
+
+def test_over_tcp_a_forwarded_address_does_not_count(site: FaultySite) -> None:
+    for number in range(5):
+        headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+        post_json(site.url, "/login", WRONG, headers).problem(401, "LOGIN_REJECTED")
+    throttled(post_json(site.url, "/login", WRONG, {"X-Forwarded-For": "198.51.100.99"}))
+
+
+@pytest.fixture
+def on_unix_socket(tmp_path: Path) -> Iterator[Device]:
+    """A loader on a unix socket at an API which refuses every login."""
+    with FaultyApi() as api:
+        api.answer("POST", "/login", Fault(401))
+        with device(tmp_path / "loader", api.url, LOADER_BIND=f"unix:{tmp_path}/loader.sock") as running:
+            yield running
+
+
+def status_of_login(running: Device, forwarded_for: str | None) -> int:
+    with closing(connect(running.url, SECONDS)) as connection:
+        headers = {"Content-Type": "application/json"}
+        if forwarded_for is not None:
+            headers["X-Forwarded-For"] = forwarded_for
+        connection.request("POST", "/login", json.dumps(WRONG), headers)
+        with connection.getresponse() as response:
+            return response.status
+
+
+def test_on_a_unix_socket_the_last_forwarded_address_counts(on_unix_socket: Device) -> None:
+    claims = ["192.0.2.7", "192.0.2.1, 192.0.2.7", "127.0.0.1,192.0.2.7", "x, 192.0.2.7", "192.0.2.7"]
+    assert [status_of_login(on_unix_socket, claim) for claim in claims] == [401] * 5
+    assert status_of_login(on_unix_socket, "192.0.2.8, 192.0.2.7") == 429
+    assert status_of_login(on_unix_socket, "192.0.2.7, 192.0.2.8") == 401
+    # Those who say nothing of use are one client.
+    assert [status_of_login(on_unix_socket, claim) for claim in (None, "", "unknown", "x" * 999, "1,")] == [401] * 5
+    assert status_of_login(on_unix_socket, "another name") == 429
+
+
+def status_through_nginx(url: str, source: str, claim: str) -> int:
+    """The status of a login from the address `source`, which claims to be forwarded for `claim`."""
+    address = urlsplit(url).netloc
+    with closing(HTTPConnection(address, timeout=SECONDS, source_address=(source, 0))) as connection:
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": claim}
+        connection.request("POST", "/login", json.dumps(WRONG), headers)
+        with connection.getresponse() as response:
+            return response.status
+
+
+def test_behind_nginx_each_client_has_an_account_of_its_own(on_unix_socket: Device, tmp_path: Path) -> None:
+    with nginx_before(on_unix_socket.url, tmp_path) as url:
+        statuses = [status_through_nginx(url, "127.0.0.2", f"198.51.100.{number}") for number in range(6)]
+        assert statuses == [401] * 5 + [429]
+        assert status_through_nginx(url, "127.0.0.3", "127.0.0.2") == 401
+
+
+def test_no_more_than_twenty_a_minute_are_refused_by_the_api_whoever_asks(on_unix_socket: Device) -> None:
+    statuses = [status_of_login(on_unix_socket, f"198.51.100.{number}") for number in range(22)]
+    assert statuses == [401] * 20 + [429] * 2
+    poll(lambda: len(on_unix_socket.audit_lines("login")) == 22, SECONDS, "the audit lines")
