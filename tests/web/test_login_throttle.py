@@ -17,8 +17,8 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.handmade_image import HandmadeImage
 from tests.support.http_calls import CREDENTIALS, Reply, call, load, login, post_json
-from tests.support.http_probe import connect
-from tests.support.nginx import nginx_before
+from tests.support.http_probe import connect, socket_path
+from tests.support.nginx_server import HOST_NAME, nginx
 from tests.support.planted import plant
 from tests.support.processes import poll
 from tests.support.sites import Device, FaultySite, device, faulty_site
@@ -161,14 +161,15 @@ def status_through_nginx(url: str, source: str, claim: str) -> int:
     """The status of a login from the address `source`, which claims to be forwarded for `claim`."""
     address = urlsplit(url).netloc
     with closing(HTTPConnection(address, timeout=SECONDS, source_address=(source, 0))) as connection:
-        headers = {"Content-Type": "application/json", "X-Forwarded-For": claim}
+        headers = {"Content-Type": "application/json", "Host": HOST_NAME, "X-Forwarded-For": claim}
         connection.request("POST", "/login", json.dumps(WRONG), headers)
         with connection.getresponse() as response:
             return response.status
 
 
 def test_behind_nginx_each_client_has_an_account_of_its_own(on_unix_socket: Device, tmp_path: Path) -> None:
-    with nginx_before(on_unix_socket.url, tmp_path) as url:
+    with nginx(tmp_path / "nginx", Path(socket_path(on_unix_socket.url))) as front:
+        url = f"http://127.0.0.1:{front.port}"
         statuses = [status_through_nginx(url, "127.0.0.2", f"198.51.100.{number}") for number in range(6)]
         assert statuses == [401] * 5 + [429]
         assert status_through_nginx(url, "127.0.0.3", "127.0.0.2") == 401

@@ -1,0 +1,103 @@
+"""Loaders on a unix socket, each with nginx in front."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.http_calls import EMAIL, PASSWORD, login
+from tests.support.http_probe import socket_path
+from tests.support.nginx_server import NginxServer, nginx
+from tests.support.range_sites import HASTE, hasty_device
+from tests.support.range_upstream import RangeUpstream
+from tests.support.resource_api_server import ResourceApiServer
+from tests.support.sites import Device, device
+
+
+@dataclass(frozen=True)
+class Fronted(Device):
+    """A device whose loader is reached through `nginx`."""
+
+    nginx: NginxServer
+
+    @property
+    def url(self) -> str:
+        """Where nginx answers."""
+        return self.nginx.url
+
+    @property
+    def upstream(self) -> Path:
+        """The loader's socket."""
+        return Path(socket_path(self.loader.url))
+
+
+@dataclass(frozen=True)
+class FrontedRange(Fronted):
+    """One whose loader is logged in at a fake `api` over large files."""
+
+    api: RangeUpstream
+
+
+@contextmanager
+def fronted(directory: Path, **env: str) -> Iterator[Fronted]:
+    """A loader and nginx, nobody logged in; no API answers unless `env` names one."""
+    directory.mkdir(exist_ok=True)
+    bind = f"unix:{directory}/loader.sock"
+    with (
+        device(directory, LOADER_BIND=bind, **env) as bare,
+        nginx(directory / "nginx", directory / "loader.sock") as front,
+    ):
+        yield Fronted(bare.loader, bare.models, front)
+
+
+@contextmanager
+def fronted_site(directory: Path) -> Iterator[Fronted]:
+    """A loader that is logged in at a reference API, and nginx."""
+    (directory / "api").mkdir(parents=True)
+    with ResourceApiServer(directory / "api") as api:
+        api.add_user(EMAIL, PASSWORD)
+        with fronted(directory, RESOURCE_API_URL=api.url) as running:
+            assert login(running.url).status == 200
+            yield running
+
+
+@contextmanager
+def fronted_range(directory: Path, **env: str) -> Iterator[FrontedRange]:
+    """A loader with one transfer slot and nginx, at a fake API that is healthy at first; somebody has logged in."""
+    (directory / "upstream").mkdir(parents=True)
+    bind = {"LOADER_BIND": f"unix:{directory}/loader.sock", "MAX_TRANSFERS": "1", **env}
+    with (
+        RangeUpstream(directory / "upstream") as api,
+        hasty_device(directory, api.url, HASTE, **bind) as bare,
+        nginx(directory / "nginx", directory / "loader.sock") as front,
+    ):
+        assert login(front.url).status == 200
+        yield FrontedRange(bare.loader, bare.models, front, api)
+
+
+@pytest.fixture(scope="session")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+    """A loader to which no API answers, and where nobody has logged in."""
+    with fronted(tmp_path_factory.mktemp("lonely") / "site") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+    """A loader that is logged in at a reference API."""
+    with fronted_site(tmp_path_factory.mktemp("fronted") / "site") as running:
+        yield running
+
+
+def receive_all(connection: socket.socket) -> bytes:
+    """What comes until the other side ends the connection, be it by a reset, as nginx does with silent clients."""
+    arrived = b""
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(1 << 16):
+            arrived += piece
+    return arrived

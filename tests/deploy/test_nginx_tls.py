@@ -1,0 +1,103 @@
+"""deploy/nginx.conf after its own command for TLS."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import Fronted
+from tests.support.http_calls import ANSWER_SECONDS, BOUNDARY, call, form, part
+from tests.support.missing import missing
+from tests.support.nginx_server import CONFIGURATION, HOST_NAME, NginxServer, adapted, checked, nginx, tls_variant
+
+CHAIN = "/etc/azaion-loader/tls/fullchain.pem"
+KEY = "/etc/azaion-loader/tls/key.pem"
+CONTENT = bytes(range(251)) * 20_000
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """nginx with TLS, and what trusts its certificate."""
+
+    front: NginxServer
+    context: ssl.SSLContext
+
+    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        """Status and body of a request."""
+        address = HOST_NAME, self.front.port
+        connection = http.client.HTTPSConnection(*address, timeout=ANSWER_SECONDS, context=self.context)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Made by openssl for HOST_NAME: the changes that put it into the configuration."""
+    directory = tmp_path_factory.mktemp("tls")
+    key, chain = directory / "key.pem", directory / "fullchain.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST_NAME}"]
+    extension = ["-addext", f"subjectAltName=DNS:{HOST_NAME}", "-keyout", str(key), "-out", str(chain)]
+    try:
+        subprocess.run([*command, *extension], check=True, capture_output=True)
+    except FileNotFoundError:
+        missing("openssl", "the program is not installed")
+    return {CHAIN: str(chain), KEY: str(key)}
+
+
+@pytest.fixture(scope="module")
+def encrypted(
+    tmp_path_factory: pytest.TempPathFactory, site: Fronted, certificate: dict[str, str]
+) -> Iterator[Encrypted]:
+    """In front of a loader that is logged in."""
+    text = tls_variant(CONFIGURATION.read_text())
+    with nginx(tmp_path_factory.mktemp("encrypted") / "nginx", site.upstream, certificate, text) as front:
+        yield Encrypted(front, ssl.create_default_context(cafile=certificate[CHAIN]))
+
+
+def test_nginx_finds_nothing_to_complain_about(tmp_path: Path, certificate: dict[str, str]) -> None:
+    done = checked(tmp_path, adapted(tls_variant(CONFIGURATION.read_text()), certificate))
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
+
+
+def test_a_model_goes_up_and_down(encrypted: Encrypted) -> None:
+    body = form(part("folder", b"tls"), part("file", CONTENT, filename="x"))
+    assert encrypted.call("POST", "/upload/x", body, **FORM)[0] == 200
+    wanted = json.dumps({"filename": "x", "folder": "tls"}).encode()
+    assert encrypted.call("POST", "/load/x", wanted, **JSON) == (200, CONTENT)
+
+
+def test_pages_of_its_own_name_may_post(encrypted: Encrypted) -> None:
+    assert encrypted.call("POST", "/login", b"{}", **JSON, Origin=f"https://{HOST_NAME}")[0] == 422
+    assert encrypted.call("POST", "/login", b"{}", **JSON, Origin="https://other.example")[0] == 403
+
+
+def test_other_names_get_nothing_but_the_probe(encrypted: Encrypted) -> None:
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        encrypted.call("GET", "/status", Host="other.example")
+    assert encrypted.call("GET", "/health", Host="192.0.2.7")[0] == 200
+
+
+def test_plain_http_is_refused(encrypted: Encrypted) -> None:
+    assert call(encrypted.front.url, "GET", "/health").status == 400
+
+
+@pytest.mark.parametrize(("version", "spoken"), [("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)])
+def test_old_tls_is_refused(encrypted: Encrypted, version: str, *, spoken: bool) -> None:
+    address = f"127.0.0.1:{encrypted.front.port}"
+    command = ["openssl", "s_client", "-connect", address, version, "-cipher", "ALL@SECLEVEL=0"]
+    shown = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
+    assert ("BEGIN CERTIFICATE" in shown.stdout) is spoken
