@@ -33,7 +33,7 @@ keepalive = 5
 # A recycled worker would forget the login and the state of the unlock.
 max_requests = 0
 # Heartbeat files on a disk can stall the worker when that disk does.
-worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn makes an unlinked file there, not a predictable one
+worker_tmp_dir = "/dev/shm"  # noqa: S108  # nosec B108  # gunicorn makes an unlinked file there, not a predictable one
 # The control socket can add workers.
 control_socket_disable = True
 # 32 silent connections must not keep the callers with something to say waiting for long.

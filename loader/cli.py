@@ -17,6 +17,7 @@ from loader.crypto.archive import Manifest
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
 from loader.exit_codes import exit_code
+from loader.version import VERSION
 
 # Silence that a packing machine's engine is allowed: it prepares the whole tar before it sends the first byte.
 ENGINE_TIMEOUT = 1800
@@ -39,6 +40,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="azaion-loader")
 def main() -> None:
     """Make and check what an Azaion Loader unlocks, and use a running one.
 

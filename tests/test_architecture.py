@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    {"errors", "settings", "logs", "unlock_progress", "unlock_state", "files", "interruptible", "login_throttle"},
+    {
+        "errors",
+        "settings",
+        "logs",
+        "unlock_progress",
+        "unlock_state",
+        "files",
+        "interruptible",
+        "login_throttle",
+        "version",
+    },
     {"crypto", "api_client", "docker_engine", "model_cache", "device_client", "device_transfers"},
     {
         *("binary_split", "remembered_manifest", "tar_delivery", "image_load", "unlock_plan"),

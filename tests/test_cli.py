@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loader.cli import main
+from loader.version import VERSION
 from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed, run_cli
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
@@ -40,6 +41,10 @@ def assert_refused(result: Result, code: str, exit_code: int) -> None:
     assert result.stderr.startswith("Error: ")
     assert result.stderr.endswith(f" ({code})\n")
     assert result.stderr.count("\n") == 1
+
+
+def test_it_tells_its_version() -> None:
+    assert invoke("--version").output == f"azaion-loader, version {VERSION}\n"
 
 
 @pytest.fixture

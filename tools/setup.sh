@@ -28,4 +28,9 @@ fi
 can_make_venvs || fail "$python cannot make virtual environments; install the package python3-venv"
 
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+install() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+# First what the container holds, so that it is what the tests run; the ranges then find it good enough.
+install --require-hashes --requirement requirements.lock
+install --requirement requirements-dev.txt

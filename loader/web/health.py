@@ -7,6 +7,7 @@ from flask import Blueprint
 from loader import api_client
 from loader.model_cache import ModelCache
 from loader.settings import Settings
+from loader.version import VERSION
 from loader.web.schemas import HealthResponse, StatusResponse
 
 
@@ -21,9 +22,10 @@ def blueprint(settings: Settings, cache: ModelCache) -> Blueprint:
 
     @routes.get("/status")
     def status() -> dict[str, object]:
-        """Whether somebody has logged in, and what the cache holds and fetches."""
+        """The version, whether somebody has logged in, and what the cache holds and fetches."""
         fields = {
             "status": "healthy",
+            "version": VERSION,
             "authenticated": api_client.authenticated(),
             "modelCacheDir": str(settings.model_cache_dir),
             "cache": cache.status(),

@@ -125,9 +125,10 @@ class CacheStatus(Schema):
 
 
 class StatusResponse(Schema):
-    """Whether somebody has logged in, where parts of models lie, and what the cache holds and fetches."""
+    """The version, whether somebody has logged in, where parts of models lie, and what the cache holds and fetches."""
 
     status = fields.String(required=True, validate=validate.Equal("healthy"))
+    version = fields.String(required=True)
     authenticated = fields.Boolean(required=True)
     modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire
     cache = fields.Nested(CacheStatus, required=True)

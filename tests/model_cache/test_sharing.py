@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from loader.version import VERSION
 from tests.support.loads import OpenLoad, get_status, load, load_patiently
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite
@@ -69,6 +70,7 @@ def test_first_byte_after_less_than_two_segments(site: RangeSite, large: StoredR
 def test_status_shows_a_transfer(site: RangeSite, medium: StoredResource, small: StoredResource) -> None:
     assert get_status(site.url) == {
         "status": "healthy",
+        "version": VERSION,
         "authenticated": True,
         "modelCacheDir": str(site.models),
         "cache": {"entries": 0, "bytes": 0, "downloads": []},

@@ -41,11 +41,11 @@ class Status:
 READY = Status("ready", None, None)
 
 
-class Operator:
-    """Speaks to one loader over HTTP."""
+class Caller:
+    """Speaks to the loader at `url` over HTTP, wherever it runs."""
 
-    def __init__(self, loader: LoaderServer) -> None:
-        self.loader = loader
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def post(self, password: str = PASSWORD) -> tuple[int, dict[str, Any]]:
         """`POST /unlock`: status and body of the answer."""
@@ -79,10 +79,6 @@ class Operator:
         """The body that `GET path` answers."""
         return self._call("GET", path)[1]
 
-    def log_messages(self, level: str) -> list[str]:
-        """What the loader has logged at `level`."""
-        return [line["message"] for line in self.loader.log_lines() if line["level"] == level]
-
     def _reached(self, predicate: Callable[[Status], bool], message: str) -> Status:
         seen: list[Status] = []
 
@@ -94,10 +90,22 @@ class Operator:
         return seen[-1]
 
     def _call(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, Any]]:
-        with closing(connect(self.loader.url, ANSWER_SECONDS)) as connection:
+        with closing(connect(self._url, ANSWER_SECONDS)) as connection:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             with connection.getresponse() as response:
                 return response.status, json.loads(response.read())
+
+
+class Operator(Caller):
+    """A caller who has the loader before his eyes."""
+
+    def __init__(self, loader: LoaderServer) -> None:
+        super().__init__(loader.url)
+        self.loader = loader
+
+    def log_messages(self, level: str) -> list[str]:
+        """What the loader has logged at `level`."""
+        return [line["message"] for line in self.loader.log_lines() if line["level"] == level]
 
 
 class Rig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loader.version import VERSION
 from tests.support.http_calls import call, parse_reply, send_and_close
 from tests.support.sites import Device, Site
 
@@ -48,10 +49,11 @@ def cached_bytes(running: Device) -> int:
     return sum(path.stat().st_size for path in running.models.glob("*.big"))
 
 
-def test_status_tells_whether_somebody_has_logged_in(lonely: Device, site: Site) -> None:
+def test_status_tells_the_version_and_whether_somebody_has_logged_in(lonely: Device, site: Site) -> None:
     for running, authenticated in ((lonely, False), (site, True)):
         assert call(running.url, "GET", "/status").json() == {
             "status": "healthy",
+            "version": VERSION,
             "authenticated": authenticated,
             "modelCacheDir": str(running.models),
             "cache": {"entries": len([*running.models.glob("*.big")]), "bytes": cached_bytes(running), "downloads": []},

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from apispec import APISpec
@@ -19,6 +17,7 @@ from werkzeug.routing import Rule
 
 from loader import create_app
 from loader.settings import Settings
+from loader.version import VERSION
 from loader.web.guard import PROBED_PATHS
 from loader.web.schemas import NAME_PATTERN
 
@@ -26,7 +25,6 @@ from . import problems
 from .examples import FILENAME, REQUEST_ID
 from .operations import OPERATIONS, Operation
 
-REPOSITORY = Path(__file__).parents[2]
 # The page for people, and what it is made of.
 PAGE_PATHS = ("/", "/static/")
 ANSWERED_EVERYWHERE = ("NOT_FOUND", "METHOD_NOT_ALLOWED")
@@ -72,9 +70,8 @@ def application() -> Flask:
 
 def document(app: Flask) -> dict[str, Any]:
     """The description of `app`; raises KeyError for a route or a code that nothing is known of."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
-    spec = APISpec("Azaion Loader", project["version"], "3.1.0", [plugin], info={"description": ABOUT})
+    spec = APISpec("Azaion Loader", VERSION, "3.1.0", [plugin], info={"description": ABOUT})
     spec.components.header("RequestId", REQUEST_ID_HEADER)
     spec.components.parameter("RequestId", "header", REQUEST_ID_PARAMETER)
     for code in sorted(codes_of(app)):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from loader.version import VERSION
+
 FILENAME = "model.onnx"
 REQUEST_ID = "5f0c9e0f6f0e4c0c9d6c6a1f0f9b6f3e"
 CREDENTIALS = {"email": "op@example.com", "password": "correct horse"}
 
 STATUS = {
     "status": "healthy",
+    "version": VERSION,
     "authenticated": True,
     "modelCacheDir": "/opt/azaion/models",
     "cache": {

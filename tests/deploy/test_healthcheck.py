@@ -1,0 +1,55 @@
+"""The container's health check, as the container runs it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartLoader
+from tests.support.loader_server import REPOSITORY
+
+CHECK = REPOSITORY / "deploy" / "healthcheck.py"
+CHECK_SECONDS = 10
+
+
+def check(bind: str) -> int:
+    """The exit code; the check never prints."""
+    command = [sys.executable, str(CHECK)]
+    done = subprocess.run(command, env={"LOADER_BIND": bind}, capture_output=True, timeout=CHECK_SECONDS, check=False)
+    assert done.stdout + done.stderr == b""
+    return done.returncode
+
+
+def test_a_loader_is_healthy_wherever_it_listens(start_loader: StartLoader, tmp_path: Path) -> None:
+    port = start_loader().url.rpartition(":")[2]
+    assert check(f"127.0.0.1:{port}") == check(f"0.0.0.0:{port}") == 0
+    path = f"unix:{tmp_path}/loader.sock"
+    start_loader(LOADER_BIND=path)
+    assert check(path) == 0
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:9", "0.0.0.0:9", "[::]:9", "[::1]:9", "unix:/nonexistent/loader.sock"])
+def test_where_nobody_listens_nothing_is_healthy(bind: str) -> None:
+    assert check(bind) == 1
+
+
+@pytest.mark.parametrize("answer", [b"", b"\r\n\r\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b"\x00" * 100])
+def test_a_server_that_answers_otherwise_is_not_healthy(answer: bytes) -> None:
+    """A fake, because no loader answers so."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert check(f"127.0.0.1:{server.getsockname()[1]}") == 1
+        thread.join()

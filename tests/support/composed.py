@@ -1,0 +1,122 @@
+"""deploy/compose.yaml, brought up in an engine without networks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from docker.models.containers import Container
+
+from loader.version import VERSION
+from tests.support.engines import Engine
+from tests.support.loader_server import REPOSITORY
+from tests.support.missing import missing
+from tests.support.processes import clean_env, poll
+
+COMPOSE_FILE = REPOSITORY / "deploy" / "compose.yaml"
+IMAGE = f"azaion-loader:{VERSION}"
+USER = 10001
+PROJECT = "composed"
+HEALTHY_SECONDS = 30.0
+CALL_SECONDS = 120
+
+
+def compose_command() -> list[str]:
+    """Compose as a plugin of docker, or as the program that it was before; `missing` without both."""
+    programs = [command for command in (["docker", "compose"], ["docker-compose"]) if shutil.which(command[0])]
+    for command in programs:
+        if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+            return command
+    raise missing("docker compose", "neither the plugin nor docker-compose is installed")
+
+
+def compose(home: Path, files: list[Path], *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs compose on `files` with exactly `env`, as a project of the tests."""
+    named = [argument for file in files for argument in ("--file", str(file))]
+    return subprocess.run(
+        [*compose_command(), "--project-name", PROJECT, *named, *arguments],
+        env=clean_env(home, **env),
+        capture_output=True,
+        text=True,
+        timeout=CALL_SECONDS,
+        check=False,
+    )
+
+
+class Composed:
+    """The two services, up and healthy. `url` is the loader's socket, as this machine sees it."""
+
+    def __init__(self, engine: Engine, home: Path, files: list[Path], env: dict[str, str]) -> None:
+        self._engine = engine
+        self._home = home
+        self._files = files
+        self._env = {**env, "DOCKER_HOST": engine.host}
+        self.run("up", "--detach")
+        poll(lambda: self.health() == "healthy", HEALTHY_SECONDS, "the loader is healthy")
+        self.url = f"unix:/proc/{self.loader.attrs['State']['Pid']}/root/run/azaion-loader/loader.sock"
+
+    @property
+    def loader(self) -> Container:
+        """The loader's container, as it is now."""
+        return self._container("loader")
+
+    @property
+    def nginx(self) -> Container:
+        """nginx's container, as it is now."""
+        return self._container("nginx")
+
+    def health(self) -> str:
+        """What the engine says of the loader: `starting`, `healthy` or `unhealthy`."""
+        return str(self.loader.attrs["State"]["Health"]["Status"])
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The lines of the loader's log."""
+        return [json.loads(line) for line in self.loader.logs().decode().splitlines()]
+
+    def stop(self) -> int:
+        """Ends the loader as `docker compose stop` does, and returns the exit code."""
+        self.run("stop", "loader")
+        return int(self.loader.attrs["State"]["ExitCode"])
+
+    def run(self, *arguments: str) -> None:
+        """Runs compose, which must succeed."""
+        done = compose(self._home, self._files, *arguments, **self._env)
+        assert done.returncode == 0, done.stderr
+
+    def _container(self, service: str) -> Container:
+        labels = [f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}"]
+        (found,) = self._engine.client.containers.list(all=True, filters={"label": labels})
+        return found
+
+
+@contextmanager
+def composed(engine: Engine, home: Path, device: Path, resource_api_url: str) -> Iterator[Composed]:
+    """The services on the disk `device`, gone with their volumes afterwards. `home` is a new directory.
+
+    They differ from what runs on a device in their disk, their engine, how often their health is asked for, and in
+    their networks: the loader has the host's, where the API of the tests listens on loopback, and nginx has none.
+    """
+    home.mkdir()
+    differences = {
+        "loader": {
+            "network_mode": "host",
+            "volumes": [f"{device}:/opt/azaion", f"{engine.socket}:/var/run/docker.sock"],
+            "healthcheck": {"interval": "1s"},
+        },
+        # Where Debian's nginx has what lies below /var/cache/nginx in the official image.
+        "nginx": {"network_mode": "none", "tmpfs": ["/var/lib/nginx:mode=0700,uid=101,size=1m"]},
+    }
+    override = home / "override.json"
+    override.write_text(json.dumps({"services": differences}))
+    group = str(engine.socket.stat().st_gid)
+    env = {"RESOURCE_API_URL": resource_api_url, "API_VERSION": "1.4", "DOCKER_GID": group}
+    try:
+        running = Composed(engine, home, [COMPOSE_FILE, override], env)
+        yield running
+    finally:
+        compose(home, [COMPOSE_FILE, override], "down", "--volumes", **env, DOCKER_HOST=engine.host)

@@ -1,0 +1,91 @@
+"""Fixtures of the tests of the container: the image, and the services. A plugin, named in `pytest_plugins`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.archives import FRAGMENT
+from tests.support.base_image import NGINX, PYTHON, download_wheels, nginx_image, python_image
+from tests.support.careless_checkout import careless_checkout
+from tests.support.composed import IMAGE, USER, Composed, composed
+from tests.support.engines import Engine
+from tests.support.images import image_id, remove_image
+from tests.support.missing import missing
+from tests.support.processes import clean_env
+from tests.support.resource_api_server import ResourceApiServer
+from tests.support.unlocking import EMAIL, PASSWORD
+
+BUILD_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image is built of."""
+    return careless_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def engine(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine that has the base images, under the names that the registry gives them."""
+    if docker_engine.process is None or shutil.which("docker") is None:
+        missing("docker command with an engine of the tests' own", "names of public images are given anew there")
+    wheels = download_wheels(tmp_path_factory.mktemp("wheels"))
+    api = docker_engine.client.api
+    api.import_image_from_data(python_image(wheels), repository=PYTHON)
+    api.import_image_from_data(nginx_image(), repository=NGINX, changes=['CMD ["nginx", "-g", "daemon off;"]'])
+    yield docker_engine
+    for reference in (NGINX, PYTHON):
+        remove_image(docker_engine, reference)
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the engine says of the image."""
+    # The newer builder wants a plugin where the docker command is new; the image is the same.
+    env = clean_env(tmp_path_factory.mktemp("home"), DOCKER_HOST=engine.host, DOCKER_BUILDKIT="0")
+    command = ["make", "image"]
+    done = subprocess.run(
+        command, cwd=checkout, env=env, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield engine.client.api.inspect_image(IMAGE)
+    for reference in (IMAGE, "azaion-loader:latest"):
+        remove_image(engine, reference)
+
+
+@pytest.fixture(scope="module")
+def device_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A disk of a device that belongs to the container's user."""
+    directory = tmp_path_factory.mktemp("device")
+    os.chown(directory, USER, USER)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def device_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResourceApiServer]:
+    """A reference API that knows the operator, and the key fragment of the tests."""
+    with ResourceApiServer(tmp_path_factory.mktemp("api")) as server:
+        server.add_user(EMAIL, PASSWORD)
+        server.set_fragment(FRAGMENT)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(
+    engine: Engine,
+    image: dict[str, Any],
+    device_disk: Path,
+    device_api: ResourceApiServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Composed]:
+    """The services of deploy/compose.yaml; that they come up healthy is half of what is tested here."""
+    assert image["Id"] == image_id(engine, "azaion-loader:latest")
+    with composed(engine, tmp_path_factory.mktemp("compose") / "home", device_disk, device_api.url) as services:
+        yield services
