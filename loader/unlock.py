@@ -72,12 +72,23 @@ def start_unlock(
     if archive is None:
         require_images_without_archive(settings, engine)
         return _unlock.try_ready()
-    if started := _unlock.try_start(archive, admit):
+    again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
+    if started := _unlock.try_start(archive, admit, again=again):
         progress, attempt = started
         _renew_interrupter()
         arguments = (settings, engine, email, password, attempt, progress, logs.current_request_id())
         threading.Thread(target=_run_audited, args=arguments, name="unlock").start()
     return _unlock.state
+
+
+def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
+    """Whether images of the archive have been removed since. An engine that does not answer at once tells nothing."""
+    try:
+        engine.ping()
+        with open_archive(settings.images_path) as archive:
+            return not engine.holds(archive.manifest.images)
+    except LoaderError:
+        return False
 
 
 def _renew_interrupter() -> None:

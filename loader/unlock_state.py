@@ -117,16 +117,23 @@ class _UnlockStateHolder:
                 self._record = UnlockRecord(UnlockState.READY)
             return self._record.state
 
-    def try_start(self, archive: ArchiveIdentity, admit: Callable[[], T]) -> tuple[UnlockProgress, T] | None:
+    def is_ready_for(self, archive: ArchiveIdentity) -> bool:
+        """Whether `archive` is unlocked, as far as is known here."""
+        record = self._record
+        return record.state is UnlockState.READY and record.archive == archive
+
+    def try_start(
+        self, archive: ArchiveIdentity, admit: Callable[[], T], *, again: bool = False
+    ) -> tuple[UnlockProgress, T] | None:
         """Check and start in one step: a new progress for exactly one caller, who must then unlock `archive`.
 
         That caller alone asks `admit` and gets what it returns; if it raises, nothing has begun. None while a run
-        lives, and when `archive` is already unlocked. The prior error stays in the record until the run replaces it.
+        lives, and, unless `again`, when `archive` is already unlocked. The prior error stays in the record until the
+        run replaces it.
         """
         with self._lock:
             before = self._record
-            unlocked = before.state is UnlockState.READY and before.archive == archive
-            if before.state not in AT_REST or unlocked:
+            if before.state not in AT_REST or (self.is_ready_for(archive) and not again):
                 return None
             admitted = admit()
             progress = UnlockProgress(STEPS)

@@ -13,6 +13,7 @@ from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import HandmadeImage
 from tests.support.images import image_id, import_image, remove_image
+from tests.support.recording_proxy import RecordingProxy
 from tests.support.unlocking import READY, Device, Rig
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -101,3 +102,22 @@ def test_podman_is_left_without_the_old_image_too(device: Device, podman: Engine
     assert image_id(podman, APP) != old
     assert nameless(podman) == []
     remove_image(podman, APP)
+
+
+def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None:
+    """The archive is the same: only the engine knows that they are gone."""
+    image, _ = two_versions(rig)
+    assert rig.operator.post() == (200, {"state": "ready"})
+    remove_image(rig.engine, APP)
+    assert rig.operator.post() == (200, {"state": "authenticating"})
+    assert rig.operator.rest() == READY
+    assert image_id(rig.engine, APP) == image.described().id
+    assert len(rig.loads) == 2
+
+
+def test_what_is_ready_stays_so_while_the_engine_is_away(device: Device, docker: Engine, packed: Packed) -> None:
+    with RecordingProxy(device.directory / "docker.sock", docker.socket) as wire:
+        device.put(packed.path)
+        operator = device.start(wire.host)
+        assert operator.unlock() == READY
+    assert operator.post() == (200, {"state": "ready"})
