@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand there but for the address."""
+"""The examples of README and manuals, run as they stand there but for the address."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ REFERENCE = "readme.example/app:1.4"
 
 
 def curl_lines() -> list[str]:
-    """The commands of the one block of shell examples."""
-    (block,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    return [str(line) for line in block.splitlines()]
+    """The commands of all blocks of shell examples, the README's first."""
+    manuals = sorted((ROOT / "docs").glob("*.md"))
+    blocks = re.findall(
+        r"^```\w*\n(.*?)^```", "".join([README, *(path.read_text() for path in manuals)]), re.DOTALL | re.M
+    )
+    return [line for block in blocks for line in block.splitlines() if line.startswith(f"curl {ADDRESS}")]
 
 
 def run(line: str, directory: Path) -> str:
