@@ -21,6 +21,13 @@ def unreachable(exc: Exception) -> ApiUnreachable:
     return ApiUnreachable("The connection to the resource API failed or was cut.")
 
 
+def is_dropped(exc: requests.ConnectionError) -> bool:
+    """Whether a connection was closed before the first byte of an answer, in the words of the HTTP library."""
+    cause = exc.args[0] if exc.args else None
+    reason = cause.args[-1] if isinstance(cause, urllib3.exceptions.ProtocolError) and cause.args else None
+    return isinstance(reason, ConnectionError)  # http.client.RemoteDisconnected is one
+
+
 def _refused_by_tls(exc: Exception) -> ApiUnreachable:
     cause: BaseException | None = exc
     while cause is not None:

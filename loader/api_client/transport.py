@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -17,7 +18,7 @@ import requests
 import urllib3
 
 from loader.api_client.connections import patient_pools
-from loader.api_client.faults import FOREIGN_ERRORS, unreachable
+from loader.api_client.faults import FOREIGN_ERRORS, is_dropped, unreachable
 from loader.errors import ApiProtocol
 from loader.logs import current_request_id
 
@@ -119,18 +120,20 @@ class Transport:
     def _send_once(
         self, method: str, url: str, headers: dict[str, str], json: Any, body: Body | bytes | None
     ) -> Answer:
+        request = partial(
+            self._session().request,
+            method,
+            url,
+            headers=headers | {"X-Request-ID": current_request_id() or ""},
+            json=json,
+            data=body,  # an iterable with a length is sent with Content-Length
+            timeout=self._timeouts,
+            verify=self._verify,
+            allow_redirects=False,
+            stream=True,
+        )
         try:
-            response = self._session().request(
-                method,
-                url,
-                headers=headers | {"X-Request-ID": current_request_id() or ""},
-                json=json,
-                data=body,  # an iterable with a length is sent with Content-Length
-                timeout=self._timeouts,
-                verify=self._verify,
-                allow_redirects=False,
-                stream=True,
-            )
+            response = _sent_anew_if_dropped(request) if body is None else request()
         except FOREIGN_ERRORS as exc:
             self._note_reached(url, reached=False)
             raise unreachable(exc) from exc
@@ -181,6 +184,20 @@ class _Session(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """None, which the library takes for an answer that is no redirect."""
+
+
+def _sent_anew_if_dropped(request: Callable[[], requests.Response]) -> requests.Response:
+    """Once more, on a connection of its own, if one that was kept is closed just as it is used (RFC 9112, 9.3.1).
+
+    Every server closes idle connections after some seconds. For requests without a body, or a login: a body that has
+    begun to go up is not sent twice.
+    """
+    try:
+        return request()
+    except requests.ConnectionError as exc:
+        if not is_dropped(exc):
+            raise
+        return request()
 
 
 def _redirect_target(origin: str, location: str) -> str | None:

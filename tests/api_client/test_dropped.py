@@ -1,0 +1,108 @@
+"""Connections that the API closes just as they are used again. The server is a fake: no real one does it on time."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BufferedReader
+
+import pytest
+
+from loader.api_client.client import ApiClient
+from loader.errors import ApiUnreachable
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+# Long enough for a key fragment, too.
+TOKEN = b'{"token": "the token of a forgetful server"}'
+TIMEOUTS = (2.0, 2.0)
+# A client may keep its connection for longer than the test lasts.
+SECONDS = 1.0
+
+
+class ForgetfulServer:
+    """Answers the first request of each connection and reads the second one, upon which it closes.
+
+    Connections beyond `patience` are closed at their first request. `requests` are the first lines of all.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.requests: list[bytes] = []
+        self._patience = patience
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, name="forgetful-server")
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for number in range(self._patience + 2):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.settimeout(SECONDS)
+            with connection, connection.makefile("rb") as stream, suppress(TimeoutError):
+                if number < self._patience and self._read(stream):
+                    connection.sendall(ANSWER % (len(TOKEN), TOKEN))
+                self._read(stream)
+
+    def _read(self, stream: BufferedReader) -> bool:
+        """Read a request and note it; False at the end."""
+        first = stream.readline().rstrip()
+        headers = http.client.parse_headers(stream)
+        stream.read(int(headers.get("Content-Length", "0")))
+        if first:
+            self.requests.append(first)
+        return bool(first)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def forgetful(request: pytest.FixtureRequest) -> Iterator[ForgetfulServer]:
+    server = ForgetfulServer(request.param)
+    yield server
+    server.close()
+
+
+def logged_in(server: ForgetfulServer) -> ApiClient:
+    client = ApiClient(server.url, ca_bundle=None, timeouts=TIMEOUTS)
+    client.login("operator@example.org", "planted-password")
+    return client
+
+
+LOGIN, KEY = b"POST /login HTTP/1.1", b"GET /binary-split/key-fragment HTTP/1.1"
+
+
+@pytest.mark.parametrize("forgetful", [2], indirect=True)
+def test_a_download_goes_on_over_a_new_connection(forgetful: ForgetfulServer) -> None:
+    client = logged_in(forgetful)
+    assert client.key_fragment() == TOKEN
+    assert forgetful.requests == [LOGIN, KEY, KEY]
+
+
+@pytest.mark.parametrize("forgetful", [2], indirect=True)
+def test_so_does_a_login(forgetful: ForgetfulServer) -> None:
+    logged_in(forgetful).login("operator@example.org", "planted-password")
+    assert forgetful.requests == [LOGIN, LOGIN, LOGIN]
+
+
+@pytest.mark.parametrize("forgetful", [1], indirect=True)
+def test_it_is_tried_once_more_and_not_again(forgetful: ForgetfulServer) -> None:
+    client = logged_in(forgetful)
+    with pytest.raises(ApiUnreachable):
+        client.key_fragment()
+    assert forgetful.requests == [LOGIN, KEY, KEY]
+
+
+@pytest.mark.parametrize("forgetful", [2], indirect=True)
+def test_an_upload_is_not_sent_twice(forgetful: ForgetfulServer) -> None:
+    client = logged_in(forgetful)
+    with pytest.raises(ApiUnreachable):
+        client.put_object("day/x.small", b"content")
+    assert forgetful.requests == [LOGIN, b"PUT /resources/day/x.small HTTP/1.1"]
