@@ -8,7 +8,7 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"$$/\1/p' loader/version.py)
 SHIPPED := loader resource_api deploy wsgi.py gunicorn.conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint demo bench image lock clean
+.PHONY: help test lint demo bench soak image lock clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -29,6 +29,9 @@ demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run
 
 bench: $(READY) ## Measure the loader beside its peers
 	$(VENV)/bin/python -m benchmarks
+
+soak: $(READY) ## Use the loader for SOAK_MINUTES (20) while what it needs comes and goes
+	$(VENV)/bin/python -m tools.soak
 
 image: ## Build the container image azaion-loader, tagged with its version and `latest`
 	docker build --build-arg VERSION=$(VERSION) --tag azaion-loader:$(VERSION) --tag azaion-loader:latest .

@@ -36,6 +36,8 @@ max_requests = 0
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # nosec B108  # gunicorn makes an unlinked file there, not a predictable one
 # The control socket can add workers.
 control_socket_disable = True
+# Else any program on this machine may say by SCRIPT_NAME which part of a path counts, and a wrong one is a 500.
+forwarder_headers = ""
 # 32 silent connections must not keep the callers with something to say waiting for long.
 worker_connections = 512
 

@@ -52,7 +52,7 @@ class Plaintext:
         lease: Callable[[], None],
         on_corrupt: Callable[[], None],
     ) -> None:
-        """`lease` is called before each piece and may raise; `on_corrupt` when damage stays after the repair."""
+        """`lease` is called for each piece and may raise; `on_corrupt` when damage stays after the repair."""
         self._name = name
         self._lease = lease
         self._on_corrupt = on_corrupt
@@ -62,14 +62,16 @@ class Plaintext:
         self.size = small.size
         self.sent = 0
         self._first: bytes | None = self._read()
+        # Here and not when the piece is asked for: a failure can still be told, as it cannot once an answer has begun.
+        self._lease()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        self._lease()
         piece, self._first = self._first, None
         if piece is None:
+            self._lease()
             piece = self._read()
         self.sent += len(piece)
         return piece

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartLoader
+from tests.support.http_calls import call
 from tests.support.http_probe import http_status
 from tests.support.processes import clean_env, free_port, poll
 from tests.support.procfs import children
@@ -67,6 +68,13 @@ def test_there_is_no_control_socket(start_loader: StartLoader) -> None:
 def test_it_listens_on_a_unix_socket(start_loader: StartLoader, tmp_path: Path) -> None:
     loader = start_loader(LOADER_BIND=f"unix:{tmp_path}/loader.sock")
     assert http_status(loader.url, "/health") == 200
+
+
+@pytest.mark.parametrize("prefix", ["/nowhere", "/cache"])
+def test_nobody_says_by_a_header_which_part_of_a_path_counts(start_loader: StartLoader, prefix: str) -> None:
+    url = start_loader().url
+    assert call(url, "GET", "/health", headers={"SCRIPT_NAME": prefix}).status == 200
+    assert call(url, "GET", f"{prefix}/health", headers={"SCRIPT_NAME": prefix}).status == 404
 
 
 def test_threads_come_from_the_settings(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class ManifestImage:
         require(isinstance(reference, str) and reference.isprintable() and 0 < len(reference) <= 512, "reference")
         require(isinstance(image_id, str) and _DIGEST.fullmatch(image_id), "id")
         require(isinstance(layers, list) and all(isinstance(x, str) and _DIGEST.fullmatch(x) for x in layers), "layers")
-        require(isinstance(created, str) and len(created) <= 64, "created")
+        require(isinstance(created, str) and created.isprintable() and len(created) <= 64, "created")
         return cls(reference, image_id, tuple(layers), created)
 
 

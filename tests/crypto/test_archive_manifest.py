@@ -68,7 +68,7 @@ WRONG_VALUES: list[tuple[JsonPath, object]] = [
     ),
     *((("images", 0, "id"), value) for value in NO_DIGESTS),
     *((("images", 0, "layers"), value) for value in NO_LAYERS),
-    *((("images", 0, "created"), value) for value in [*NO_STRINGS.values(), "x" * 65]),
+    *((("images", 0, "created"), value) for value in [*NO_STRINGS.values(), "x" * 65, "\ud800", "\x1b[2J", "a\nb"]),
     *((("tar_size",), value) for value in NO_SIZES.values()),
     *(
         (("key_check",), value)

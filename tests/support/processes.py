@@ -58,14 +58,22 @@ class ManagedProcess:
         self.name = name
         self.stdout_path = directory / f"{name}.stdout"
         self.stderr_path = directory / f"{name}.stderr"
+        self._command, self._env, self._cwd = command, dict(env), cwd
+        self._popen = self._start()
+
+    def start_again(self) -> None:
+        """Starts the same command once more, after it has ended; its output goes on in the same files."""
+        self._popen = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self.stdout_path.open("ab") as stdout, self.stderr_path.open("ab") as stderr:
-            self._popen = subprocess.Popen(
-                command,
+            return subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                env=dict(env),
-                cwd=cwd,
+                env=self._env,
+                cwd=self._cwd,
                 start_new_session=True,
             )
 

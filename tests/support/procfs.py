@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 KIB = 1024
@@ -12,6 +13,11 @@ RESET_PEAK_RSS = "5"  # proc_pid_clear_refs(5)
 def peak_rss_bytes(pid: int) -> int:
     """The most memory that `pid` has held since its start or the last `reset_peak_rss` (VmHWM)."""
     return int(_status(pid)["VmHWM"].removesuffix(" kB")) * KIB
+
+
+def rss_bytes(pid: int) -> int:
+    """The memory that `pid` holds at this moment (VmRSS)."""
+    return int(_status(pid)["VmRSS"].removesuffix(" kB")) * KIB
 
 
 def reset_peak_rss(pid: int) -> None:
@@ -39,6 +45,20 @@ def open_descriptors(pid: int) -> dict[int, str]:
         with contextlib.suppress(FileNotFoundError):  # closed since it was listed
             named[int(entry.name)] = str(entry.readlink())
     return named
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds: bytes of memory, numbers of descriptors and of threads."""
+
+    rss: int
+    descriptors: int
+    threads: int
+
+
+def footprint(pid: int) -> Footprint:
+    """Of `pid` at this moment."""
+    return Footprint(rss_bytes(pid), len(open_descriptors(pid)), thread_count(pid))
 
 
 def children(pid: int) -> list[int]:

@@ -1,0 +1,31 @@
+"""The helpers of the hostile tests see what they are there to see."""
+
+from __future__ import annotations
+
+from tests.support.hostile.delivery import Outcome
+from tests.support.hostile.slow import HealthProber
+from tests.support.processes import poll
+from tests.support.sites import NOBODY_LISTENS
+
+SECONDS = 10.0
+
+
+def test_statuses_faults_and_refusals_are_counted() -> None:
+    outcome = Outcome()
+    count = outcome.note(
+        b"HTTP/1.1 100 Continue\r\n\r\n"
+        b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"code": "BUSY"}'
+        b"HTTP/1.1 500 Internal Server Error\r\n\r\n<html>"
+        b"HTTP/1.1 200 OK\r\n\r\ncontent"
+    )
+    assert count == 3
+    assert outcome.answers == {503: 1, 500: 1, 200: 1}
+    assert outcome.faults == {(503, "BUSY"): 1, (500, ""): 1}
+    assert outcome.html == 1
+    assert outcome.note(b"") == 0
+
+
+def test_a_prober_counts_what_is_no_answer() -> None:
+    with HealthProber(NOBODY_LISTENS) as prober:
+        poll(lambda: sum(prober.answers.values()) >= 2, SECONDS, "two probes")
+    assert set(prober.answers) == {None}

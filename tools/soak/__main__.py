@@ -1,0 +1,77 @@
+"""`python -m tools.soak`: SOAK_MINUTES (default 20) of use; the exit code is 1 if anything happened that must not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from time import monotonic
+
+from tools.soak.clients import Client, Operator, Prober
+from tools.soak.inspection import faults_at_rest, worker_line
+from tools.soak.tally import Tally
+from tools.soak.troubles import Troubles
+from tools.soak.world import CannotSoak, World, world
+
+DEFAULT_MINUTES = "20"
+CLIENTS = 4
+LINE_SECONDS = 60.0
+
+
+def main() -> int:
+    """The exit code: 0 if every invariant held, 2 if it could not begin."""
+    try:
+        seconds = 60 * float(os.environ.get("SOAK_MINUTES", DEFAULT_MINUTES))
+    except ValueError:
+        print("SOAK_MINUTES must be a number", file=sys.stderr)
+        return 2
+    # An exception, so that the servers are ended and the directories removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    tally = Tally()
+    try:
+        with tempfile.TemporaryDirectory(prefix="soak-") as name, world(Path(name)) as running:
+            _soak(running, tally, seconds)
+            for fault in faults_at_rest(running):
+                tally.violation(fault)
+    except CannotSoak as exc:
+        print(f"cannot soak: {exc}", file=sys.stderr)
+        return 2
+    return verdict(tally)
+
+
+def verdict(tally: Tally) -> int:
+    """Print what must not have happened; the exit code."""
+    for what, count in sorted(tally.violations.items()):
+        print(f"BROKEN, {count} times: {what}")
+    print("every invariant held" if not tally.violations else f"{sum(tally.violations.values())} violations")
+    return 1 if tally.violations else 0
+
+
+def _soak(running: World, tally: Tally, seconds: float) -> None:
+    over = threading.Event()
+    threads: list[threading.Thread] = [Client(running, tally, over, number) for number in range(CLIENTS)]
+    threads += [Operator(running, tally, over), Prober(running, tally, over), Troubles(running, tally, over, seconds)]
+    started = monotonic()
+    for thread in threads:
+        thread.start()
+    try:
+        while (left := seconds - (monotonic() - started)) > 0:
+            over.wait(min(left, LINE_SECONDS))
+            _print_line(running, tally, monotonic() - started)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    _print_line(running, tally, monotonic() - started)
+
+
+def _print_line(running: World, tally: Tally, seconds: float) -> None:
+    broken = sum(tally.violations.values())
+    print(f"{seconds:5.0f} s  broken {broken}; {worker_line(running)}; {tally.line()}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
