@@ -64,7 +64,7 @@ def discard(url: str, filename: str, size: int) -> None:
     connection.request("POST", f"/load/{filename}", body, {"Content-Type": "application/json", "Connection": "close"})
     sock = connection.sock
     with connection.getresponse() as response:
-        assert response.status == 200
+        assert response.status == 200, response.read()
         assert int(response.headers["Content-Length"]) == size
         left = size - len(response.read1(1 << 16))
         buffer = bytearray(BUFFER_SIZE)
