@@ -1,4 +1,4 @@
-"""Transfer slots: how many loads and uploads run at a time, so that threads stay free for everything else."""
+"""Transfer slots: how many loads, uploads and cache verifications run at a time. The other threads stay free."""
 
 from __future__ import annotations
 
