@@ -48,12 +48,8 @@ def held_by(pid: int) -> Held:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A loader with as many threads as clients, which have all been in use, at a reference API.
-
-    A client that has its last byte comes again before its slot was given back, so that there are more slots.
-    """
-    slots = str(2 * CLIENTS)
-    with real_site(tmp_path / "site", LOADER_THREADS=str(CLIENTS), MAX_TRANSFERS=slots, LOG_LEVEL="ERROR") as running:
+    """A loader with as many threads as clients, which have all been in use, at a reference API."""
+    with real_site(tmp_path / "site", LOADER_THREADS=str(CLIENTS), LOG_LEVEL="ERROR") as running:
         yield running
 
 
