@@ -137,6 +137,8 @@ def test_upload_whose_client_goes_away_leaves_an_audit_line(site: Site) -> None:
 NEVER = range(1)
 # The whole part, and, if one of its segments is damaged, that by itself, and both once more.
 ANEW = range(1, 5)
+# A changed letter of the key makes it another one, or none if the letter is not of base64.
+EITHER = range(5)
 
 
 def empty_cache(site: Site) -> None:
@@ -150,7 +152,7 @@ def empty_cache(site: Site) -> None:
     [
         (".small", 3, NEVER),
         (".small", 13, NEVER),
-        (".small", 20, ANEW),
+        (".small", 20, EITHER),
         (".small", -1, ANEW),
         (".small", -65_536, ANEW),
         (".big", 0, ANEW),
