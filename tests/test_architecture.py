@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -30,6 +31,7 @@ LAYERS = (
         *("resources", "unlock", "packing"),
     },
     {"web", "cli", "cli_unlock", "cli_device", "cli_cache", "cli_options", "cli_output", "exit_codes"},
+    {"app"},
     {"", "__main__"},  # create_app, in loader/__init__.py
 )
 
@@ -108,7 +110,7 @@ def test_each_outside_library_has_one_owner(name: str) -> None:
         elif target in OWNED_BY_FOLDER:
             assert name.startswith(OWNED_BY_FOLDER[target])
         elif target == "flask":
-            assert name == "loader" or name.startswith("loader.web")
+            assert name in {"loader", "loader.app"} or name.startswith("loader.web")
         else:
             assert target in sys.stdlib_module_names | {"loader", "_typeshed"}, f"{target} has no owner"
 
@@ -124,7 +126,7 @@ def test_the_api_shares_no_code_with_the_loader(package: str, other: str) -> Non
     assert other not in used
 
 
-def test_only_the_lazy_client_is_imported_inside_a_function() -> None:
+def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -> None:
     inside = {
         (name, target)
         for name, tree in LOADER.items()
@@ -133,7 +135,13 @@ def test_only_the_lazy_client_is_imported_inside_a_function() -> None:
         for target in imports(function)
         if target.startswith("loader")
     }
-    assert {name for name, _ in inside} == {"loader.api_client"}
+    assert {name for name, _ in inside} == {"loader", "loader.api_client"}
+
+
+def test_commands_start_without_the_service() -> None:
+    script = "import sys, loader.cli; print(*{'flask', 'marshmallow', 'werkzeug'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "\n"
 
 
 def test_the_run_time_packages_are_the_fixed_ones() -> None:

@@ -8,18 +8,13 @@
 The header counts as part of the first segment's 1 MiB, so segment n lies at bytes n MiB to n+1 MiB of the ciphertext
 and the number and length of all segments follow from its size. Reference: Tink, "AES-GCM-HKDF Streaming AEAD".
 
-Segments are sealed and opened a few ahead of the consumer, in a small pool of threads: the cipher releases the
-interpreter lock.
+Segments are sealed and opened a few ahead of the consumer.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +22,7 @@ from Crypto.Cipher import AES
 from Crypto.Random import get_random_bytes
 
 from loader.crypto.key_derivation import segment_key
+from loader.crypto.segment_work import SegmentWork
 from loader.errors import CorruptCiphertext
 
 SEGMENT_SIZE = 1 << 20
@@ -37,7 +33,7 @@ TAG_SIZE = 16
 FIRST_PLAINTEXT_SIZE = SEGMENT_SIZE - HEADER_SIZE - TAG_SIZE
 PLAINTEXT_SIZE = SEGMENT_SIZE - TAG_SIZE
 
-# Segments in work beside the one that the consumer holds: one for each core that helps, and one being read.
+# Segments in work: those that the consumer and a helper have begun, and one that waits for whoever is done first.
 READ_AHEAD = 3
 
 Buffer = bytes | bytearray | memoryview
@@ -80,10 +76,11 @@ class SegmentCipher:
         salt = header[1 : 1 + SALT_SIZE]
         return cls(segment_key(key_material, salt, associated_data), header[1 + SALT_SIZE :])
 
-    def seal(self, number: int, last: bool, segment: memoryview) -> None:
-        """Turn `segment` (plaintext and 16 bytes of room) into ciphertext and tag."""
+    def seal(self, number: int, last: bool, segment: memoryview) -> memoryview:
+        """Turn `segment` (plaintext and 16 bytes of room) into ciphertext and tag, and return it."""
         text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
         tag[:] = self._gcm(number, last).encrypt_and_digest(text, output=text)[1]
+        return segment
 
     def open(self, number: int, last: bool, segment: memoryview) -> memoryview:
         """Turn `segment` (ciphertext and tag) into plaintext, returned as a view of its first part.
@@ -114,18 +111,13 @@ def encrypt(plaintext: Iterable[Buffer], key_material: bytes, associated_data: b
     header = bytes([HEADER_SIZE]) + get_random_bytes(SALT_SIZE + NONCE_PREFIX_SIZE)
     cipher = SegmentCipher.derive(header, key_material, associated_data)
     yield memoryview(header)
-    pending: deque[Future[memoryview]] = deque()
+    work = SegmentWork()
     for number, last, segment in _cut(plaintext):
-        pending.append(_start(_sealed, cipher, number, last, segment, alone=last and number == 0))
-        if len(pending) == READ_AHEAD:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-def _sealed(cipher: SegmentCipher, number: int, last: bool, segment: memoryview) -> memoryview:
-    cipher.seal(number, last, segment)
-    return segment
+        work.put(functools.partial(cipher.seal, number, last, segment), alone=last and number == 0)
+        if len(work) == READ_AHEAD:
+            yield work.get()
+    while work:
+        yield work.get()
 
 
 def _cut(plaintext: Iterable[Buffer]) -> Iterator[tuple[int, bool, memoryview]]:
@@ -180,7 +172,7 @@ class DecryptingReader:
         self._cipher: SegmentCipher | None = None
         self._buffers = _Ring()
         self._first = self._read = self._released = first_segment
-        self._pending: deque[Future[memoryview]] = deque()
+        self._work = SegmentWork()
         self._failure: BaseException | None = None
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -193,7 +185,7 @@ class DecryptingReader:
             raise StopIteration
         try:
             self._read_ahead()
-            segment = self._pending.popleft().result()
+            segment = self._work.get()
         except BaseException as exc:
             self._failure = exc
             raise
@@ -203,16 +195,16 @@ class DecryptingReader:
     def _read_ahead(self) -> None:
         # The window opens one segment at a time, so that a slow source delivers its first segment at once.
         window = min(self._released - self._first + 1, READ_AHEAD)
-        while len(self._pending) < window and self._read < self._segments:
+        while len(self._work) < window and self._read < self._segments:
             number, last = self._read, self._read == self._segments - 1
             try:
                 cipher, segment = self._read_segment(number, last)
             except Exception as exc:  # noqa: BLE001  # its turn comes after the segments that were read before it
-                self._pending.append(_failed(exc))
+                self._work.put(functools.partial(_raise, exc), alone=True)
                 self._read = self._segments
                 return
             self._read += 1
-            self._pending.append(_start(cipher.open, number, last, segment, alone=number == self._first))
+            self._work.put(functools.partial(cipher.open, number, last, segment), alone=number == self._first)
 
     def _read_segment(self, number: int, last: bool) -> tuple[SegmentCipher, memoryview]:
         if self._cipher is None:
@@ -250,28 +242,5 @@ class _Ring:
         return self._buffers[number % self.SIZE]
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Shared by all streams, so that many transfers do not mean many threads; made at the first long stream."""
-    return ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="segments")
-
-
-def _start(work: Callable[..., memoryview], *args: object, alone: bool) -> Future[memoryview]:
-    """Run `work` in the pool, or here and now if nothing could be done beside it."""
-    if not alone:
-        # At the end of the process the pool takes nothing any more; what runs then shall still end in its own way.
-        with suppress(RuntimeError):
-            return _pool().submit(work, *args)
-    try:
-        result = work(*args)
-    except CorruptCiphertext as exc:
-        return _failed(exc)
-    future: Future[memoryview] = Future()
-    future.set_result(result)
-    return future
-
-
-def _failed(exc: Exception) -> Future[memoryview]:
-    future: Future[memoryview] = Future()
-    future.set_exception(exc)
-    return future
+def _raise(exc: Exception) -> memoryview:
+    raise exc
