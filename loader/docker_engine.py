@@ -100,7 +100,7 @@ class DockerEngine:
             return None
         return Path(root) if root else None
 
-    def load(self, tar: Iterable[bytes], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
+    def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
         """Load a tar in `docker save` form. What `tar` raises passes through, and the engine then keeps nothing.
 
         `on_unpacked` gets the bytes of layers unpacked so far, from an engine that tells. Raises EngineRejected if the

@@ -31,12 +31,15 @@ class FilePieces:
     def __len__(self) -> int:
         return os.fstat(self._file.fileno()).st_size
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
+        """Each piece is a view that is valid until the next is asked for."""
+        buffer = memoryview(bytearray(PIECE_SIZE))
+        offset = 0
         with storage(self._path, 0):
-            self._file.seek(0)
-            while piece := self._file.read(PIECE_SIZE):
+            while count := os.preadv(self._file.fileno(), [buffer], offset):
                 self._checkpoint()
-                yield piece
+                yield buffer[:count]
+                offset += count
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class _CountedBody:
     def __len__(self) -> int:
         return self._delivery.size
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         taken = 0
         for piece in self._delivery.pieces():
             yield piece

@@ -33,8 +33,8 @@ class TarDelivery(Protocol):
         Raises ArchiveCorrupt, DiskSpace, StorageError, and what the checkpoint raises.
         """
 
-    def pieces(self) -> Iterator[bytes]:
-        """The whole tar from its begin."""
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The whole tar from its begin; each piece is a view that is valid until the next is asked for."""
 
     def close(self) -> None: ...
 
@@ -58,7 +58,7 @@ class TarByFile:
                 done += len(segment)
                 progress(done)
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[memoryview]:
         with storage(self._path, 0):
             tar = self._path.open("rb", buffering=0)
         with tar:
@@ -84,12 +84,12 @@ class TarByStream:
             progress(done)
         self._fragment = fragment
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[memoryview]:
         if self._fragment is None:
             raise RuntimeError("nothing is delivered before it is authenticated")
         # Each segment is verified once more, so that a file which changes between the passes is noticed: the engine
         # then gets a cut body and keeps nothing.
-        yield from map(bytes, self._archive.plaintext(self._fragment, self._checkpoint))
+        yield from self._archive.plaintext(self._fragment, self._checkpoint)
 
     def close(self) -> None:
         self._fragment = None

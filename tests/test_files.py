@@ -33,8 +33,8 @@ def test_pieces_are_the_file_at_each_iteration(tmp_path: Path, size: int) -> Non
     with path.open("rb") as file:
         pieces = FilePieces(file, path)
         assert len(pieces) == size
-        assert b"".join(pieces) == path.read_bytes()
-        assert b"".join(pieces) == path.read_bytes()
+        assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
+        assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
         assert all(0 < len(piece) <= PIECE_SIZE for piece in pieces)
 
 

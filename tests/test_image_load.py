@@ -58,7 +58,7 @@ class ToldEngine(DockerEngine):
     def find(self, reference: str) -> EngineImage | None:
         return self.images.get(reference)
 
-    def load(self, tar: Iterable[bytes], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
+    def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
         assert b"".join(tar) == b"".join(TAR)
         on_unpacked(7)
         self.images = self._after

@@ -76,15 +76,14 @@ def test_what_was_authenticated_is_delivered_whole_and_counted(archive: Archive,
     assert reached == sorted(set(reached))
     assert reached[-1] == delivery.size == SIZE
     for _ in range(2):  # an engine that went away is sent the same again
-        assert b"".join(delivery.pieces()) == TAR
+        assert b"".join(bytes(piece) for piece in delivery.pieces()) == TAR
     delivery.close()
     assert list(tmp_path.iterdir()) == [archive.path]
 
 
-def test_the_pieces_are_bytes_of_a_moderate_size(archive: Archive, make: Make) -> None:
+def test_the_pieces_are_of_a_moderate_size(archive: Archive, make: Make) -> None:
     delivery = make(archive, nothing)
     delivery.authenticate(FRAGMENT, nothing)
-    assert {type(piece) for piece in delivery.pieces()} == {bytes}
     assert max(map(len, delivery.pieces())) <= MIB
 
 

@@ -1,7 +1,7 @@
 """Connections that have patience with a slow line when they send.
 
 The HTTP library gives each piece of a body as long as a connection may take to be made, and the piece as a whole: a
-megabyte does not make it over a slow line, however steadily it moves. Here each 16 KiB may take the time of silence.
+megabyte does not make it over a slow line, however steadily it moves. Here each byte may take the time of silence.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-PIECE_SIZE = 1 << 14
 UNSENT_SIZE = 1 << 17
 
 
 class _Patient(HTTPConnection):
     silence_seconds: float
+    # What is given to the socket at once: it takes what fits and says how much that was.
+    piece_size = 1 << 20
 
     def connect(self) -> None:
         super().connect()
@@ -29,9 +30,9 @@ class _Patient(HTTPConnection):
         if self.sock is None:
             self.connect()
         self.sock.settimeout(self.silence_seconds)
-        whole = memoryview(data)
-        for begin in range(0, len(whole), PIECE_SIZE):
-            super().send(whole[begin : begin + PIECE_SIZE])
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.sock.send(rest[: self.piece_size]) :]
 
 
 def patient_pools(silence_seconds: float) -> Mapping[str, type[HTTPConnectionPool]]:
@@ -41,7 +42,8 @@ def patient_pools(silence_seconds: float) -> Mapping[str, type[HTTPConnectionPoo
         pass
 
     class Secure(_Patient, HTTPSConnection):
-        pass
+        # A record of TLS: here the socket takes all that it is given, within the one time.
+        piece_size = 1 << 14
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

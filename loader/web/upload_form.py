@@ -13,7 +13,7 @@ from loader.errors import BodyTruncated, LengthRequired, UnsupportedMediaType
 from loader.web.bodies import invalid, read_piece
 from loader.web.schemas import MAX_FOLDER_LENGTH, check_folder
 
-READ_SIZE = 1 << 18
+READ_SIZE = 1 << 20
 
 # A part begins, a piece of its content, its end.
 Event: TypeAlias = MultipartSegment | bytes | None

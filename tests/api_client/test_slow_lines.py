@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from contextlib import ExitStack
 
@@ -10,6 +11,7 @@ import pytest
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable
+from tests.support.certificates import Authority
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.rude_server import RudeServer
 
@@ -17,25 +19,35 @@ CONNECT_SECONDS, SILENCE_SECONDS = 0.2, 0.5
 MIB = 1 << 20
 
 
-def logged_in(server: RudeServer) -> ApiClient:
-    client = ApiClient(server.url, ca_bundle=None, timeouts=(CONNECT_SECONDS, SILENCE_SECONDS))
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, authority: Authority) -> ssl.SSLContext | None:
+    return authority.sign("server").server_context() if request.param else None
+
+
+def logged_in(server: RudeServer, authority: Authority) -> ApiClient:
+    client = ApiClient(server.url, ca_bundle=str(authority.path), timeouts=(CONNECT_SECONDS, SILENCE_SECONDS))
     client.login(EMAIL, PASSWORD)
     return client
 
 
-def test_upload_to_a_peer_that_stops_reading_ends() -> None:
-    with RudeServer() as server:
-        client = logged_in(server)
+def test_upload_to_a_peer_that_stops_reading_ends(authority: Authority, tls: ssl.SSLContext | None) -> None:
+    with RudeServer(tls=tls) as server:
+        client = logged_in(server, authority)
         started = time.monotonic()
         with pytest.raises(ApiUnreachable):
             client.put_object("m/x.big", bytes(64 * MIB))
         assert SILENCE_SECONDS <= time.monotonic() - started < 5 * SILENCE_SECONDS
 
 
-def test_upload_over_a_slow_line_arrives() -> None:
+def test_upload_over_a_slow_line_arrives(authority: Authority, tls: ssl.SSLContext | None) -> None:
     """One piece takes longer than a connection may take to be made, and than the line may be silent."""
-    with RudeServer(take=4 * MIB) as server:
-        client = logged_in(server)
+    with RudeServer(take=4 * MIB, tls=tls) as server:
+        client = logged_in(server, authority)
         started = time.monotonic()
         client.put_object("m/x.big", bytes(4 * MIB))
         assert time.monotonic() - started > 2 * SILENCE_SECONDS

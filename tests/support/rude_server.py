@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 POLL_SECONDS = 0.02
 TOKEN = json.dumps({"token": "token-1"}).encode()
@@ -18,18 +19,26 @@ RECEIVE_BUFFER = 1 << 14
 
 class RudeServer:
     """A running server on 127.0.0.1. It issues a token at `/login`, unless `login_too`, and treats all else rudely:
-    by `endless`, head and piece of an answer, or by reading a body at `take` bytes a second.
+    by `endless`, head and piece of an answer, or by reading a body at `take` bytes a second. With `tls` as localhost.
     """
 
-    def __init__(self, *, endless: tuple[bytes, bytes] | None = None, login_too: bool = False, take: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        endless: tuple[bytes, bytes] | None = None,
+        login_too: bool = False,
+        take: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.endless = endless
         self.login_too = login_too
         self.take = take
+        self.tls = tls
         self.sent = 0
         self.taken = 0
         self.over = threading.Event()
         self._server = _Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,), name="rude-server")
 
     def __enter__(self) -> Self:
@@ -53,6 +62,13 @@ class _Server(socketserver.ThreadingTCPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self.server_bind()
         self.server_activate()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The connection; what TLS has to say first is said by the thread that handles it."""
+        connection, address = super().get_request()
+        if (tls := self.rude.tls) is not None:
+            connection = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
 
 class _Handler(socketserver.StreamRequestHandler):
