@@ -125,7 +125,7 @@ def _cut(plaintext: Iterable[Buffer]) -> Iterator[tuple[int, bool, memoryview]]:
 
     A full segment is handed out only when a further byte has come, since only then it is known not to be the last.
     """
-    buffers = _Ring()
+    buffers = _Ring(SEGMENT_SIZE)
     number, filled, capacity = 0, 0, FIRST_PLAINTEXT_SIZE
     for piece in plaintext:
         rest = memoryview(piece)
@@ -170,7 +170,7 @@ class DecryptingReader:
         )
         self._header = header
         self._cipher: SegmentCipher | None = None
-        self._buffers = _Ring()
+        self._buffers = _Ring(size)
         self._first = self._read = self._released = first_segment
         self._work = SegmentWork()
         self._failure: BaseException | None = None
@@ -233,12 +233,14 @@ class _Ring:
     # A segment's buffer is free again when the next one is asked for, so that those in work are all.
     SIZE = READ_AHEAD
 
-    def __init__(self) -> None:
+    def __init__(self, stream_size: int) -> None:
+        """A stream shorter than a segment needs no more than its own `stream_size` bytes."""
+        self._segment_size = min(SEGMENT_SIZE, stream_size)
         self._buffers: list[memoryview] = []
 
     def __getitem__(self, number: int) -> memoryview:
         while len(self._buffers) <= min(number, self.SIZE - 1):
-            self._buffers.append(memoryview(bytearray(SEGMENT_SIZE)))
+            self._buffers.append(memoryview(bytearray(self._segment_size)))
         return self._buffers[number % self.SIZE]
 
 
