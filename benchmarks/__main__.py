@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -15,21 +15,27 @@ from benchmarks import machine, report
 from benchmarks.decrypt import decrypt
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
-from benchmarks.measure import Missing, Result
+from benchmarks.measure import Figures, Missing, Result
+from benchmarks.memory import memory
+from benchmarks.pack import pack
 from benchmarks.small_loads import small_loads
+from benchmarks.start import start
 from benchmarks.unlock import unlock, verify
 from benchmarks.upload import upload
 from benchmarks.workload import BadWorkload, Workload, workload
 
-BENCHMARKS: dict[str, Callable[[Workload], Result | list[Result]]] = {
+BENCHMARKS: dict[str, Callable[[Workload], Result | Figures | Sequence[Result | Figures]]] = {
     "decrypt": decrypt,
     "verify": verify,
+    "pack": pack,
     "unlock": unlock,
     "load": load,
     "load-cold": load_cold,
     "small-loads": small_loads,
     "health": health,
     "upload": upload,
+    "start": start,
+    "memory": memory,
 }
 
 
@@ -56,12 +62,12 @@ def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None
         json_file.write_text(json.dumps(report.as_document(described, results), indent=1) + "\n")
 
 
-def _measured(name: str, work: Workload) -> list[Result]:
+def _measured(name: str, work: Workload) -> Sequence[Result | Figures]:
     try:
         measured = BENCHMARKS[name](work)
     except Missing as exc:
         return [Result(name, (), (str(exc),))]
-    return measured if isinstance(measured, list) else [measured]
+    return [measured] if isinstance(measured, Result | Figures) else measured
 
 
 main(prog_name="python -m benchmarks")

@@ -49,10 +49,15 @@ def _openssl(work: Workload, place: Path) -> Contender:
     return process("openssl enc -d -aes-256-ctr, verifies nothing", work.mib, openssl_decrypt(work.data, place))
 
 
+def openssl_encrypt() -> list[str]:
+    """The command that encrypts standard input to standard output, under a new key; raises Missing."""
+    require_program("openssl")
+    return ["openssl", "enc", "-aes-256-ctr", "-K", secrets.token_hex(32), "-iv", secrets.token_hex(16)]
+
+
 def openssl_decrypt(data: Path, place: Path) -> list[str]:
     """The command that decrypts `data` to standard output, encrypted by openssl in `place`; raises Missing."""
-    require_program("openssl")
-    cipher = ["openssl", "enc", "-aes-256-ctr", "-K", secrets.token_hex(32), "-iv", secrets.token_hex(16)]
+    cipher = openssl_encrypt()
     encrypted = str(place / "data.ctr")
     run([*cipher, "-in", str(data), "-out", encrypted])
     return [*cipher, "-d", "-in", encrypted]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -12,12 +11,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from subprocess import PIPE
 
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.devices import Device, device
+from benchmarks.measure import Contender, Result, compare, p50_and_p99
 from benchmarks.peers import REPOSITORY, python
-from benchmarks.small_loads import CLIENTS, PATH, load_clients, small_model
-from benchmarks.unlock import Device, device, unlock_once
+from benchmarks.small_loads import PATH, load_clients, small_model
+from benchmarks.unlock import unlock_once
 from benchmarks.workload import Workload
 
+CLIENTS = 64
 # Clients that do not care for Retry-After come again at once.
 AT_ONCE = 0.0
 IDLE_SECONDS = 3.0
@@ -39,7 +40,7 @@ def health(work: Workload) -> Result:
 
 def _busy(url: str, locked: Device, busy_seconds: float | None) -> float:
     locked.lock()
-    clients = load_clients(url, "POST", PATH, count=0, busy_seconds=busy_seconds)
+    clients = load_clients(url, "POST", PATH, clients=CLIENTS, count=0, busy_seconds=busy_seconds)
     with _until_left(clients), _until_left(python("benchmarks.health_probe", url)) as probe:
         unlock_once(url)
     return _p99(probe)
@@ -63,7 +64,7 @@ def _until_left(command: list[str]) -> Iterator[list[str]]:
 
 def _p99(printed: list[str]) -> float:
     taken: list[float] = json.loads(printed[0])
-    centiles = statistics.quantiles(taken, n=100)
-    worst = f"p50 {1000 * centiles[49]:.1f} ms, p99 {1000 * centiles[98]:.1f} ms, worst {1000 * max(taken):.1f} ms"
+    p50, p99 = p50_and_p99(taken)
+    worst = f"p50 {1000 * p50:.1f} ms, p99 {1000 * p99:.1f} ms, worst {1000 * max(taken):.1f} ms"
     print(f"  {len(taken)} probes, all answered: {worst}", file=sys.stderr)
-    return centiles[98]
+    return p99

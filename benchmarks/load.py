@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
-from benchmarks.decrypt import age_decrypt
+from benchmarks.decrypt import age_decrypt, openssl_decrypt
 from benchmarks.measure import Contender, Result, compare
-from benchmarks.peers import curl, process, run
+from benchmarks.peers import curl, piped, process, run
 from benchmarks.servers import api_token, loader, nginx, resource_api
+from benchmarks.upload import FOLDER, NAME, upload_command
 from benchmarks.workload import Workload
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
 
-FOLDER = "bench"
-NAME = "model.bin"
 SETTLED_SECONDS = 60.0
+TO_A_READER = "of a local file, piped to a reader"
 
 
 def load(work: Workload) -> Result:
-    """A warm POST /load to /dev/null, the same plaintext from nginx, and age into the same client."""
+    """A warm POST /load to /dev/null, the same plaintext from nginx, and the usual decryption into a reader."""
     with ExitStack() as running:
         place = running.enter_context(work.place("load"))
         server = _with_the_model(work, running, place)[1]
-        ours = process("loader, POST /load from its cache: verified and decrypted", work.mib, _command(server))
-        peers = [partial(_nginx, work, running, place), partial(_age, work, place)]
+        ours = process("loader, POST /load from its cache: verified and decrypted", work.mib, load_command(server.url))
+        peers = [
+            partial(
+                _piped, work, f"openssl enc -d -aes-256-ctr {TO_A_READER}; verifies nothing", openssl_decrypt, place
+            ),
+            partial(_nginx, work, running, place),
+            partial(_piped, work, f"age -d {TO_A_READER}", age_decrypt, place),
+        ]
         return compare("load a model, warm", work.rounds, ours, peers)
 
 
@@ -43,7 +49,7 @@ def load_cold(work: Workload) -> Result:
         ours = process(
             "loader, POST /load with an empty cache: fetched, hashed, kept, verified and decrypted",
             work.mib,
-            _command(server),
+            load_command(server.url),
             partial(_empty, server, models),
         )
         return compare("load a model, cold", work.rounds, ours, [partial(_resource_api, work, api)])
@@ -52,13 +58,14 @@ def load_cold(work: Workload) -> Result:
 def _with_the_model(work: Workload, running: ExitStack, place: Path) -> tuple[ResourceApiServer, LoaderServer]:
     api = running.enter_context(resource_api(place / "api"))
     server = running.enter_context(loader(place / "loader", api))
-    run(curl("--form", f"folder={FOLDER}", "--form", f"file=@{work.data}", f"{server.url}/upload/{NAME}"))
+    run(upload_command(server.url, work.data))
     return api, server
 
 
-def _command(server: LoaderServer) -> list[str]:
+def load_command(url: str) -> list[str]:
+    """The command that loads from the loader at `url` what `upload_command` has uploaded, and drops it."""
     body = json.dumps({"filename": NAME, "folder": FOLDER})
-    return curl("--header", "Content-Type: application/json", "--data", body, f"{server.url}/load/{NAME}")
+    return curl("--header", "Content-Type: application/json", "--data", body, f"{url}/load/{NAME}")
 
 
 def _empty(server: LoaderServer, models: Path) -> None:
@@ -73,10 +80,9 @@ def _downloads(server: LoaderServer) -> object:
         return json.load(answer)["cache"]["downloads"]
 
 
-def _age(work: Workload, place: Path) -> Contender:
+def _piped(work: Workload, name: str, decrypt: Callable[[Path, Path], list[str]], place: Path) -> Contender:
     # The file protocol of curl reads no pipe, so that a reader like it stands at the end.
-    command = [*age_decrypt(work.data, place)]
-    return process("age -d of a local file, piped to a reader", work.mib, ["sh", "-c", f"{shlex.join(command)} | cat"])
+    return process(name, work.mib, piped(decrypt(work.data, place), ["cat"]))
 
 
 def _nginx(work: Workload, running: ExitStack, place: Path) -> Contender:

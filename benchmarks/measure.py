@@ -60,6 +60,35 @@ class Result:
         return Result(title, tuple(_against(first, row) for row in (first, *self.rows[others])), self.missing)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """Something that is not told in seconds, in `unit`, by round."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median of `values`."""
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table of figures, without ratios. `missing` names what is not in it."""
+
+    title: str
+    rows: tuple[Figure, ...]
+    missing: tuple[str, ...]
+
+
+def p50_and_p99(values: Sequence[float]) -> tuple[float, float]:
+    """The median and the 99th centile."""
+    centiles = statistics.quantiles(values, n=100)
+    return centiles[49], centiles[98]
+
+
 def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[], Contender]]) -> Result:
     """Measure `ours` and what the makers of `peers` make; one that raises Missing is left out and named."""
     contenders = [ours]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,11 @@ def process(
         run(command, env)
 
     return Contender(name, mib, run_once, prepare)
+
+
+def piped(*commands: Sequence[str]) -> list[str]:
+    """The command that pipes each of `commands` into the next, and fails if one of them does."""
+    return ["bash", "-o", "pipefail", "-c", " | ".join(map(shlex.join, commands))]
 
 
 def python(module: str, *arguments: str | Path) -> list[str]:

@@ -1,46 +1,77 @@
-"""Many loads of a small model by many clients."""
+"""Many loads of a small model by many clients: what a load costs beside its bytes."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import ExitStack
 
-from benchmarks.measure import Contender, Result, compare
-from benchmarks.peers import process, python
+from benchmarks.measure import Contender, Figure, Figures, Result, compare, p50_and_p99
+from benchmarks.peers import REPOSITORY, python
 from benchmarks.servers import loader, nginx, resource_api
 from benchmarks.workload import Workload
 from tests.support.http_calls import upload
 
 SIZE = 64 * 1024
-CLIENTS = 64
+CLIENTS = 16
 REQUESTS = 1280
-# Less than they are told, so that the slots stay full.
+# A slot is given back just after the last byte: a client that is faster than that comes again soon.
 BUSY_SECONDS = 0.05
 FOLDER, NAME = "bench", "small.bin"
 PATH = f"/load/{NAME}"
 AS_TOLD = -1.0
 
 
-def small_loads(work: Workload) -> Result:
-    """Loads of a 64 KiB model by 64 clients, and as many GETs of it from nginx by the same clients."""
+class Clients:
+    """CLIENTS clients of one server, and what they have told of each run."""
+
+    def __init__(self, name: str, url: str, method: str, path: str) -> None:
+        self._name = name
+        self._command = load_clients(url, method, path, clients=CLIENTS, count=REQUESTS, busy_seconds=BUSY_SECONDS)
+        self._told: list[tuple[float, float, float]] = []
+
+    def contender(self) -> Contender:
+        """Its time is that of all requests, without the start of the clients."""
+        return Contender(self._name, REQUESTS * SIZE >> 20, self._run)
+
+    def figures(self, rounds: int) -> list[Figure]:
+        """Of the last `rounds` runs."""
+        rate, p50, p99 = zip(*self._told[-rounds:], strict=True)
+        return [
+            Figure(f"{self._name}: all of them", "a second", rate),
+            Figure(f"{self._name}: p50 of one", "ms", p50),
+            Figure(f"{self._name}: p99 of one", "ms", p99),
+        ]
+
+    def _run(self) -> float:
+        done = subprocess.run(self._command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE)
+        told = json.loads(done.stdout)
+        p50, p99 = p50_and_p99(told["taken"])
+        self._told.append((REQUESTS / told["seconds"], 1000 * p50, 1000 * p99))
+        print(f"  p50 {1000 * p50:.1f} ms, p99 {1000 * p99:.1f} ms, {told['busy']} answers were BUSY", file=sys.stderr)
+        return float(told["seconds"])
+
+
+def small_loads(work: Workload) -> list[Result | Figures]:
+    """Loads of a 64 KiB model by 16 clients, with a slot for each, and as many GETs of it from nginx by the same."""
     with ExitStack() as running:
         place = running.enter_context(work.place("small-loads"))
         api = running.enter_context(resource_api(place / "api"))
-        server = running.enter_context(loader(place / "loader", api))
-        web = running.enter_context(nginx(place / "nginx"))
-        (web.www / NAME).write_bytes(small_model(server.url, work))
-        mib = REQUESTS * SIZE >> 20
-        ours = process(
-            f"loader, {REQUESTS} loads of 64 KiB, {CLIENTS} clients",
-            mib,
-            load_clients(server.url, "POST", PATH, count=REQUESTS, busy_seconds=BUSY_SECONDS),
-        )
+        server = running.enter_context(loader(place / "loader", api, MAX_TRANSFERS=str(CLIENTS)))
+        content = small_model(server.url, work)
+        measured = [Clients(f"loader with MAX_TRANSFERS={CLIENTS}", server.url, "POST", PATH)]
 
         def theirs() -> Contender:
-            clients = load_clients(web.url, "GET", f"/{NAME}", count=REQUESTS, busy_seconds=BUSY_SECONDS)
-            return process("nginx, as many GETs of the plaintext", mib, clients)
+            web = running.enter_context(nginx(place / "nginx"))
+            (web.www / NAME).write_bytes(content)
+            measured.append(Clients("nginx, the plaintext as a file", web.url, "GET", f"/{NAME}"))
+            return measured[-1].contender()
 
-        return compare(f"{REQUESTS} small loads", work.rounds, ours, [theirs])
+        title = f"{REQUESTS} loads of 64 KiB, {CLIENTS} clients"
+        whole = compare(title, work.rounds, measured[0].contender(), [theirs])
+    figures = [figure for clients in measured for figure in clients.figures(work.rounds)]
+    return [whole, Figures(f"{title}: rate, and time of a single one", tuple(figures), ())]
 
 
 def small_model(url: str, work: Workload) -> bytes:
@@ -51,8 +82,10 @@ def small_model(url: str, work: Workload) -> bytes:
     return content
 
 
-def load_clients(url: str, method: str, path: str, *, count: int, busy_seconds: float | None) -> list[str]:
-    """The command of CLIENTS clients; without `busy_seconds` they wait after BUSY as they are told."""
+def load_clients(
+    url: str, method: str, path: str, *, clients: int, count: int, busy_seconds: float | None
+) -> list[str]:
+    """The command of `clients` clients; without `busy_seconds` they wait after BUSY as they are told."""
     body = json.dumps({"filename": NAME, "folder": FOLDER}) if method == "POST" else ""
     busy = AS_TOLD if busy_seconds is None else busy_seconds
-    return python("benchmarks.load_clients", url, method, path, body, str(CLIENTS), str(count), str(busy))
+    return python("benchmarks.load_clients", url, method, path, body, str(clients), str(count), str(busy))

@@ -29,9 +29,14 @@ def upload(work: Workload) -> Result:
 
 
 def _loader(work: Workload, server: LoaderServer, api: ResourceApiServer) -> Contender:
-    command = curl("--form", f"folder={FOLDER}", "--form", f"file=@{work.data}", f"{server.url}/upload/{NAME}")
     name = "loader, curl -F to /upload: encrypted, then stored by the resource API"
+    command = upload_command(server.url, work.data)
     return process(name, work.mib, command, partial(_emptied, api.data_dir / "resources" / FOLDER))
+
+
+def upload_command(url: str, data: Path) -> list[str]:
+    """The command that uploads `data` to the loader at `url`, as NAME in FOLDER."""
+    return curl("--form", f"folder={FOLDER}", "--form", f"file=@{data}", f"{url}/upload/{NAME}")
 
 
 def _resource_api(work: Workload, api: ResourceApiServer) -> Contender:

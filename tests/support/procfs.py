@@ -20,6 +20,13 @@ def rss_bytes(pid: int) -> int:
     return int(_status(pid)["VmRSS"].removesuffix(" kB")) * KIB
 
 
+def pss_bytes(pid: int) -> int:
+    """The memory that `pid` holds at this moment; of a page that others hold too, its share (Pss)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (pss,) = (line.removeprefix("Pss:") for line in lines if line.startswith("Pss:"))
+    return int(pss.removesuffix(" kB")) * KIB
+
+
 def reset_peak_rss(pid: int) -> None:
     """Lets `peak_rss_bytes` count from the present memory of `pid`."""
     Path(f"/proc/{pid}/clear_refs").write_text(RESET_PEAK_RSS)

@@ -17,6 +17,7 @@ from tests.support.procfs import (
     is_running,
     open_descriptors,
     peak_rss_bytes,
+    pss_bytes,
     reset_peak_rss,
     thread_count,
 )
@@ -80,6 +81,7 @@ def test_procfs_tells_memory_threads_and_descriptors() -> None:
     ballast = bytearray(os.urandom(32 * MIB))
     # The kernel counts pages in batches, by thread.
     assert peak_rss_bytes(own) - before >= 31 * MIB
+    assert 32 * MIB < pss_bytes(own) < before + 64 * MIB
     del ballast
     reset_peak_rss(own)
     assert peak_rss_bytes(own) - before < 32 * MIB

@@ -1,0 +1,79 @@
+"""A device to unlock, with an engine of its own, and the image and the archive on it."""
+
+from __future__ import annotations
+
+import tarfile
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers import python, require_program, run
+from benchmarks.servers import loader, private_dockerd, resource_api
+from benchmarks.workload import Workload
+from tests.support.engines import Engine
+from tests.support.images import remove_image
+from tests.support.loader_server import LoaderServer
+from tests.support.processes import clean_env
+from tests.support.resource_api_server import ResourceApiServer
+
+TAG = "1"
+IMAGE = f"azaion-bench:{TAG}"
+
+
+@dataclass(frozen=True)
+class Device:
+    """An engine, an API and an archive of IMAGE that belong together."""
+
+    engine: Engine
+    api: ResourceApiServer
+    archive: Path
+
+    def loader(self, directory: Path, mode: str) -> AbstractContextManager[LoaderServer]:
+        """A loader for this archive and engine."""
+        settings = {"IMAGES_PATH": str(self.archive), "API_VERSION": TAG, "DOCKER_HOST": self.engine.host}
+        return loader(directory, self.api, UNLOCK_MODE=mode, **settings)
+
+    def lock(self) -> None:
+        """Make the next unlock do everything anew."""
+        remove_image(self.engine, IMAGE)
+        self.archive.touch()  # else it is the archive that was unlocked before, and nothing is done
+
+
+def device(work: Workload, running: ExitStack, place: Path) -> Device:
+    """A new one, whose image holds the workload's data, and is in the engine too; raises Missing."""
+    engine = running.enter_context(private_dockerd())
+    api = running.enter_context(resource_api(place / "api"))
+    make_image(engine, work.data, place)
+    # In a directory of its own, as on a device: where it lies is searched for secrets in the end.
+    key, archive = new_key(place), place / "device" / "images.enc"
+    archive.parent.mkdir()
+    run(pack_command(key, archive), env=clean_env(place, DOCKER_HOST=engine.host))
+    api.set_fragment(key.read_bytes())
+    return Device(engine, api, archive)
+
+
+def make_image(engine: Engine, data: Path, place: Path) -> None:
+    """Put IMAGE, of one layer that holds `data`, into the engine; `place` holds it meanwhile."""
+    root = place / "root.tar"
+    with tarfile.open(root, "w") as tar:
+        tar.add(data, "data.bin")
+    engine.client.api.import_image_from_file(str(root), repository=IMAGE)
+    root.unlink()
+
+
+def new_key(place: Path) -> Path:
+    """The file of a new key fragment in `place`."""
+    key = place / "fragment.key"
+    run(python("loader", "key", "new", "-o", key))
+    return key
+
+
+def pack_command(key: Path, archive: Path) -> list[str]:
+    """The command that packs IMAGE of the engine DOCKER_HOST into `archive`."""
+    return python("loader", "images", "pack", IMAGE, "--key", key, "-o", archive)
+
+
+def docker(engine: Engine) -> list[str]:
+    """Docker's own command line for this engine; raises Missing."""
+    require_program("docker")
+    return ["docker", "--host", engine.host]

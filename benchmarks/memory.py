@@ -1,0 +1,115 @@
+"""The memory of the loader at rest, and by how much its worker grows with what no memory holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks.devices import IMAGE, Device
+from benchmarks.load import load_command
+from benchmarks.measure import Figure, Figures, Missing
+from benchmarks.peers import run
+from benchmarks.servers import loader, private_dockerd, resource_api
+from benchmarks.start import Start, answering, start_bare, start_loader
+from benchmarks.unlock import unlock_once
+from benchmarks.upload import upload_command
+from benchmarks.workload import MIB, Workload
+from tests.support.archives import FRAGMENT, seal
+from tests.support.handmade_image import HandmadeImage
+from tests.support.loader_server import LoaderServer
+from tests.support.processes import poll
+from tests.support.procfs import descendants, peak_rss_bytes, pss_bytes, reset_peak_rss, rss_bytes
+
+TIMES = 4
+STILL_SECONDS = 1.0
+SETTLED_SECONDS = 30.0
+# The kernel counts pages in batches, by thread.
+STILL_BYTES = 128 * 1024
+
+
+def memory(work: Workload) -> Figures:
+    """Idle by rounds, beside a bare application; then one upload, one load and one unlock, each by a new loader."""
+    with work.place("memory") as place:
+        rows = [
+            _idle("loader, idle after its first answer: master and worker", start_loader, place, work.rounds),
+            _idle("a Flask application of one function, under gunicorn, likewise", start_bare, place, work.rounds),
+        ]
+    missing = []
+    for measure in (_transfers, _unlock):
+        try:
+            rows.extend(measure(work, TIMES * work.mib))
+        except Missing as exc:
+            missing.append(str(exc))
+    return Figures("memory", tuple(rows), tuple(missing))
+
+
+def _idle(name: str, starts: Start, place: Path, rounds: int) -> Figure:
+    return Figure(name, "MiB", tuple(_idle_once(name, starts, place) for _ in range(rounds)))
+
+
+def _idle_once(name: str, starts: Start, place: Path) -> float:
+    with answering(starts, place) as server:
+        pids = [server.pid, *descendants(server.pid)]
+        mib = _at_rest(lambda: sum(map(pss_bytes, pids))) / MIB
+    print(f"memory: {mib:8.1f} MiB  {name}", file=sys.stderr)
+    return mib
+
+
+def _transfers(work: Workload, mib: int) -> Iterator[Figure]:
+    with ExitStack() as running:
+        place = running.enter_context(work.place("memory"))
+        data = place / "data.bin"
+        data.touch()
+        os.truncate(data, mib * MIB)  # takes no room: what is made of it does not compress
+        api = running.enter_context(resource_api(place / "api"))
+        cache = {"MODEL_CACHE_DIR": str(place / "models")}
+        with loader(place / "uploading", api, **cache) as server:
+            yield _growth("upload", mib, server, lambda: run(upload_command(server.url, data)))
+        with loader(place / "loading", api, **cache) as server:
+            yield _growth("load from the cache", mib, server, lambda: run(load_command(server.url)))
+
+
+def _unlock(work: Workload, mib: int) -> Iterator[Figure]:
+    with ExitStack() as running:
+        engine = running.enter_context(private_dockerd())
+        place = running.enter_context(work.place("memory"))
+        api = running.enter_context(resource_api(place / "api"))
+        api.set_fragment(FRAGMENT)
+        # Made without the engine, which would keep three copies of it meanwhile.
+        image = HandmadeImage(IMAGE, bytes(MIB), mib)
+        archive = place / "device" / "images.enc"
+        archive.parent.mkdir()
+        seal(archive, [image.described()], image.tar(), image.tar_size())
+        server = running.enter_context(Device(engine, api, archive).loader(place / "loader", "stream"))
+        yield _growth("unlock, mode stream", mib, server, partial(unlock_once, server.url))
+
+
+def _growth(what: str, mib: int, server: LoaderServer, work: Callable[[], None]) -> Figure:
+    pid = server.worker_pid
+    _at_rest(partial(rss_bytes, pid))
+    reset_peak_rss(pid)
+    before = rss_bytes(pid)
+    work()
+    grown = (peak_rss_bytes(pid) - before) / MIB
+    figure = Figure(f"loader, growth of its worker: {what} of {mib} MiB", "MiB", (grown,))
+    print(f"memory: {grown:8.1f} MiB  {figure.name}", file=sys.stderr)
+    return figure
+
+
+def _at_rest(measure: Callable[[], int]) -> int:
+    """What `measure` returns once it stands still."""
+    seen, since = measure(), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        if abs((now := measure()) - seen) > STILL_BYTES:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > STILL_SECONDS
+
+    poll(still, SETTLED_SECONDS, "the memory stands still")
+    return seen
