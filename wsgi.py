@@ -7,6 +7,7 @@ import os
 import sys
 
 from loader import create_app, logs
+from loader.allocator import keep_freed_memory
 from loader.settings import BadSettings, Settings
 
 try:
@@ -16,6 +17,7 @@ except BadSettings as exc:
     # gunicorn gives up at 3; at any other code it would start the worker again and again.
     sys.exit(3)
 
+keep_freed_memory()
 logging.config.dictConfig(logs.config(_settings.log_level))
 app = create_app(_settings)
 # The name that mod_wsgi and uWSGI look for.

@@ -24,6 +24,7 @@ LAYERS = (
         "interruptible",
         "login_throttle",
         "version",
+        "allocator",
     },
     {"crypto", "api_client", "docker_engine", "model_cache", "device_client", "device_transfers"},
     {

@@ -1,0 +1,41 @@
+"""What the allocator gives back to the kernel, seen by the page faults of getting it again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.support.loader_server import REPOSITORY
+
+PIECES = 500
+PAGES_OF_A_PIECE = 256
+# Five pieces at a time, as a transfer has them, each time freed together, in a thread as every request has one.
+SCRIPT = f"""
+import resource, threading
+from loader.allocator import keep_freed_memory
+{{setting}}
+def transfer():
+    for _ in range({PIECES} // 5):
+        pieces = [bytes(range(256)) * 4096 for _ in range(5)]
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(2):
+    thread = threading.Thread(target=transfer)
+    thread.start()
+    thread.join()
+print(faults() - before)
+"""
+
+
+def page_faults(setting: str) -> int:
+    command = [sys.executable, "-c", SCRIPT.format(setting=setting)]
+    return int(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout)
+
+
+def test_freed_pieces_are_used_again() -> None:
+    assert page_faults("keep_freed_memory()") < 20 * PAGES_OF_A_PIECE
+
+
+def test_without_the_setting_they_come_from_the_kernel_each_time() -> None:
+    assert page_faults("") > PIECES * PAGES_OF_A_PIECE
