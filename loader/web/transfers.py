@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 
 from loader.errors import Busy
 
-RETRY_AFTER_SECONDS = 1
+# Not one and the same for all: those who were turned away together would come again together.
+RETRY_AFTER_SECONDS = range(1, 4)
 
 
 class TransferSlots:
@@ -19,7 +21,7 @@ class TransferSlots:
     def take(self) -> Callable[[], None]:
         """Take a slot; returns the function that gives it back, which may be called twice. Raises Busy."""
         if not self._slots.acquire(blocking=False):
-            raise Busy("All transfer slots are taken.", RETRY_AFTER_SECONDS)
+            raise Busy("All transfer slots are taken.", secrets.choice(RETRY_AFTER_SECONDS))
         held = threading.Lock()
 
         def give_back() -> None:

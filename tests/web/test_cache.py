@@ -139,7 +139,7 @@ def test_a_verification_takes_a_slot_and_gives_it_back(narrow: RangeSite, resour
         assert opened.read(1) == 1
         reply = call(narrow.url, "POST", "/cache/verify")
         reply.problem(503, "BUSY")
-        assert reply.headers["Retry-After"] == "1"
+        assert reply.headers["Retry-After"] in {"1", "2", "3"}
     poll(verified, SECONDS, "the slot is free again")
     assert verified()
     assert load_stored(narrow.url, resource.filename).sha256 == resource.sha256
