@@ -12,6 +12,7 @@ from typing import Any
 from loader import logs
 from loader.settings import BadSettings, Settings
 from loader.unlock import stop
+from loader.web.health_lane import keep_a_lane_for_health
 from loader.web.silent_clients import spare_threads
 
 try:
@@ -65,7 +66,9 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let SIGTERM reach a running unlock, beside stopping the worker; keep slow clients from using up its threads."""
+    """Let SIGTERM reach a running unlock, beside stopping the worker; keep what asks for liveness from waiting
+    for its threads, and slow clients from using them up."""
+    keep_a_lane_for_health(worker)
     spare_threads(worker)
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:

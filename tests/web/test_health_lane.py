@@ -1,0 +1,92 @@
+"""`GET /health` while every thread of the worker is taken: it has one of its own, which nobody else can take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.http_calls import call, open_socket
+from tests.support.processes import poll
+from tests.support.sites import NOBODY_LISTENS, Device, device
+
+THREADS = 2
+SECONDS = 20.0
+PROBE = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+# Its thread waits for the end of the head, for ten seconds.
+HALF_A_HEAD = b"GET /status HTTP/1.1\r\nHost: local"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    with device(tmp_path_factory.mktemp("lane"), NOBODY_LISTENS, LOADER_THREADS=str(THREADS)) as bare:
+        yield bare
+
+
+@pytest.fixture
+def taken(running: Device) -> Iterator[ExitStack]:
+    """Every thread waits for a client, until the connections in here are closed."""
+    with ExitStack() as opened:
+        for _ in range(THREADS):
+            opened.enter_context(open_socket(running.url)).sendall(HALF_A_HEAD)
+        poll(lambda: not answers(running, b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n"), SECONDS, "all are taken")
+        yield opened
+
+
+def answers(running: Device, request: bytes, seconds: float = 0.3) -> bool:
+    """Whether the request is answered with 200 within `seconds`."""
+    with open_socket(running.url) as connection:
+        connection.settimeout(seconds)
+        connection.sendall(request)
+        try:
+            return b" 200 OK\r\n" in connection.recv(1 << 16)
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.usefixtures("taken")
+def test_liveness_waits_for_nobody(running: Device) -> None:
+    for _ in range(5):
+        assert answers(running, PROBE + b"\r\n", SECONDS)
+    assert answers(running, PROBE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", SECONDS)
+    assert not answers(running, b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+
+def test_others_go_on_when_the_threads_are_free_again(running: Device, taken: ExitStack) -> None:
+    taken.close()
+    assert call(running.url, "GET", "/status").status == 200
+
+
+@pytest.mark.usefixtures("taken")
+def test_kept_connection_is_served_again_and_again(running: Device) -> None:
+    with closing(HTTPConnection(urlsplit(running.url).netloc, timeout=SECONDS)) as connection:
+        for _ in range(3):
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b'{"status":"healthy"}\n')
+
+
+@pytest.mark.usefixtures("taken")
+@pytest.mark.parametrize("head", [PROBE, PROBE + b"X: " + b"x" * 4000])
+def test_what_is_no_whole_probe_cannot_take_the_thread(running: Device, head: bytes) -> None:
+    with ExitStack() as opened:
+        for _ in range(4):
+            opened.enter_context(open_socket(running.url)).sendall(head)
+        assert answers(running, PROBE + b"\r\n", SECONDS)
+
+
+def test_a_probe_in_two_pieces_is_answered_by_the_others(running: Device) -> None:
+    with open_socket(running.url) as connection:
+        connection.settimeout(SECONDS)
+        connection.sendall(PROBE)
+        connection.sendall(b"\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_other_paths_are_not_mistaken_for_it(running: Device) -> None:
+    assert call(running.url, "GET", "/healthy").status == 404
+    assert call(running.url, "POST", "/health").status == 405
+    assert call(running.url, "HEAD", "/health").status == 200
