@@ -13,6 +13,7 @@ import click
 
 from benchmarks import machine, report
 from benchmarks.decrypt import decrypt
+from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
 from benchmarks.measure import Figures, Missing, Result
@@ -25,6 +26,7 @@ from benchmarks.upload import upload
 from benchmarks.workload import BadWorkload, Workload, workload
 
 BENCHMARKS: dict[str, Callable[[Workload], Result | Figures | Sequence[Result | Figures]]] = {
+    "floors": floors,
     "decrypt": decrypt,
     "verify": verify,
     "pack": pack,
