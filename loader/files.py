@@ -82,11 +82,11 @@ def write_whole(path: Path, data: bytes) -> None:
 def replacement(path: Path) -> Iterator[BinaryIO]:
     """A new file, 0600, that takes the place of `path` if the block ends well, and else is removed.
 
-    Until then it lies beside `path`. Raises OSError.
+    Open for writing and reading; until the end it lies beside `path`. Raises OSError.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

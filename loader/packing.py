@@ -14,7 +14,7 @@ from loader.crypto.sealed_spool import SealedSpool
 from loader.crypto.streaming_aead import Buffer
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import CallerError, KeyMismatch
-from loader.files import replacement, storage
+from loader.files import remove_unfinished, replacement, storage
 
 Progress = Callable[[int], None]
 
@@ -43,17 +43,21 @@ def pack(
     """Save `images` into an archive at `output`, which appears whole or not at all. `progress` gets bytes as they pass.
 
     The manifest stands before the ciphertext and names the tar's size, which only the engine's stream tells: the tar
-    waits in sealed form beside the output and is sealed anew from there. No plaintext touches the disk.
+    waits in sealed form in the new file and is sealed anew in its own place. No plaintext touches the disk.
     """
     references = [reference for reference, _ in images]
-    with storage(output, 0), SealedSpool(output.parent, _counted(engine.save(references), progress)) as tar:
+    remove_unfinished(output)
+    with storage(output, 0), replacement(output) as file:
+        tar = SealedSpool(file, _counted(engine.save(references), progress))
         manifest = Manifest(
             images=tuple(ManifestImage(name, image.id, image.layers, image.created) for name, image in images),
             tar_size=tar.size,
             key_check=key_check(fragment),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        _write_archive(output, seal_archive(manifest, _counted(tar.read(), progress), fragment))
+        tar.overwrite(seal_archive(manifest, _counted(tar.read(), progress), fragment))
+        # Ciphertext, made to be handed on.
+        os.fchmod(file.fileno(), 0o644)
     return manifest
 
 
@@ -95,11 +99,3 @@ def _counted(pieces: Iterable[Buffer], progress: Progress) -> Iterator[Buffer]:
     for piece in pieces:
         progress(len(piece))
         yield piece
-
-
-def _write_archive(output: Path, pieces: Iterable[Buffer]) -> None:
-    with replacement(output) as file:
-        for piece in pieces:
-            file.write(piece)
-        # Ciphertext, made to be handed on.
-        os.fchmod(file.fileno(), 0o644)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -185,7 +186,9 @@ class ResourceStore:
             form.folder_at_end()
             return name, small
         # The folder is part of what the ciphertext is bound to: until it is known, the file waits in sealed form.
-        with SealedSpool(self._work_dir, pieces) as spool:
+        # In a file without a name, of which nothing is left behind even after `kill -9`.
+        with tempfile.TemporaryFile(dir=self._work_dir) as file:
+            spool = SealedSpool(file, pieces)
             name = ResourceName(form.folder_at_end(), filename)
             self._cache.make_disk_room(spool.size)
             return name, seal_resource(spool.read(), name, big_file)

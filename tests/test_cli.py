@@ -211,10 +211,8 @@ def start_pack(wire: FaultyWire, key: Path, output: Path, home: Path) -> Managed
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_pack_leaves_nothing(
-    docker: Engine, key: Path, output: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def interrupt_pack(docker: Engine, key: Path, output: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Pack an image, and send the signal in the middle."""
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
         wire.hold_answer(after=2 * MIB)
@@ -222,8 +220,23 @@ def test_an_interrupted_pack_leaves_nothing(
             wire.wait_until_held()
             process.send_signal(number)
             assert process.wait(END_SECONDS) != 0
-    assert list(output.parent.iterdir()) == []
     assert "Traceback" not in process.stderr()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pack_leaves_nothing(
+    docker: Engine, key: Path, output: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    interrupt_pack(docker, key, output, tmp_path, number)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_what_a_killed_pack_left_goes_with_the_next(docker: Engine, key: Path, output: Path, tmp_path: Path) -> None:
+    interrupt_pack(docker, key, output, tmp_path, signal.SIGKILL)
+    assert output not in output.parent.iterdir()
+    assert len(list(output.parent.iterdir())) == 1
+    invoke("images", "pack", APP, "--key", key, "-o", output, engine=docker.host)
+    assert list(output.parent.iterdir()) == [output]
 
 
 def test_an_interrupted_pack_leaves_the_archive_of_before(

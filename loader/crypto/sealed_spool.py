@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO
 
 from Crypto.Random import get_random_bytes
 
@@ -14,34 +14,44 @@ from loader.crypto.streaming_aead import Buffer, DecryptingReader, encrypt, plai
 
 
 class SealedSpool:
-    """A nameless temporary file in `directory`, encrypted under a key that exists in this object only.
+    """The whole of a new file, encrypted under a key that exists in this object only. The file stays the caller's.
 
-    Without a name nothing is left behind, even after `kill -9`. `size` is that of the plaintext in bytes.
+    `size` is that of the plaintext in bytes.
     """
 
-    def __init__(self, directory: Path, plaintext: Iterable[Buffer]) -> None:
+    def __init__(self, file: BinaryIO, plaintext: Iterable[Buffer]) -> None:
+        """`file` is open for reading and writing."""
+        self._file = file
         self._key = get_random_bytes(KEY_MATERIAL_MIN_SIZE)
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # closed by close()
-        try:
-            for piece in encrypt(plaintext, self._key, b""):
-                self._file.write(piece)
-            self._sealed_size = self._file.tell()
-        except BaseException:
-            self._file.close()
-            raise
+        for piece in encrypt(plaintext, self._key, b""):
+            file.write(piece)
+        self._sealed_size = file.tell()
+        file.flush()
+        self._position = 0
         self.size = plaintext_size(self._sealed_size)
 
     def read(self) -> DecryptingReader:
-        """The plaintext from its begin. One reader at a time: they share the file's position."""
+        """The plaintext from its begin. One reader at a time: they share a position."""
+        self._position = 0
+        return DecryptingReader(self, self._sealed_size, self._key, b"")
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """For the reader."""
+        count = os.preadv(self._file.fileno(), [buffer], self._position)
+        self._position += count
+        return count
+
+    def overwrite(self, pieces: Iterable[Buffer]) -> None:
+        """Make the file hold `pieces` instead, which may be made of what `read` yields while they come.
+
+        They take the place of what has been read, so that the file needs its room on the disk once.
+        """
+        waiting: deque[bytes] = deque()
         self._file.seek(0)
-        return DecryptingReader(self._file, self._sealed_size, self._key, b"")
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._file.close()
-
-    def __enter__(self) -> SealedSpool:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+        written = 0
+        for piece in pieces:
+            waiting.append(bytes(piece))
+            while waiting and written + len(waiting[0]) <= self._position:
+                written += self._file.write(waiting.popleft())
+        self._file.writelines(waiting)
+        self._file.truncate()

@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from loader.crypto.sealed_spool import SealedSpool
-from loader.crypto.streaming_aead import ciphertext_size
+from loader.crypto.streaming_aead import ciphertext_size, encrypt
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import MIB, pattern
 from tests.crypto.streams import BOUNDARY_SIZES, read_all, read_to_failure
@@ -20,6 +23,13 @@ from tests.support.procfs import open_descriptors
 
 PROJECT = Path(__file__).parents[2]
 MARKER = b"this is plaintext, which no disk may ever see. "
+
+
+@contextmanager
+def spool_of(directory: Path, *plaintext: bytes) -> Iterator[SealedSpool]:
+    """In a file without a name, as the loader has it."""
+    with tempfile.TemporaryFile(dir=directory) as file:
+        yield SealedSpool(file, plaintext)
 
 
 def descriptors_below(directory: Path) -> list[int]:
@@ -35,7 +45,7 @@ def raw_content(directory: Path) -> bytes:
 
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
 def test_what_was_put_in_is_read(size: int, tmp_path: Path) -> None:
-    with SealedSpool(tmp_path, [pattern(size)]) as spool:
+    with spool_of(tmp_path, pattern(size)) as spool:
         assert spool.size == size
         reader = spool.read()
         assert reader.plaintext_size == size
@@ -43,7 +53,7 @@ def test_what_was_put_in_is_read(size: int, tmp_path: Path) -> None:
 
 
 def test_it_can_be_read_again_also_after_half_a_reading(tmp_path: Path) -> None:
-    with SealedSpool(tmp_path, [pattern(3 * MIB), b"", b"end"]) as spool:
+    with spool_of(tmp_path, pattern(3 * MIB), b"", b"end") as spool:
         next(spool.read())
         assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
         assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
@@ -51,7 +61,7 @@ def test_it_can_be_read_again_also_after_half_a_reading(tmp_path: Path) -> None:
 
 def test_the_disk_sees_ciphertext_without_a_name(tmp_path: Path) -> None:
     plaintext = MARKER * 50_000
-    with SealedSpool(tmp_path, [plaintext]) as spool:
+    with spool_of(tmp_path, plaintext) as spool:
         assert list(tmp_path.iterdir()) == []
         read_all(spool.read())
         raw = raw_content(tmp_path)
@@ -64,14 +74,14 @@ def test_the_disk_sees_ciphertext_without_a_name(tmp_path: Path) -> None:
 def test_every_spool_has_a_key_of_its_own(tmp_path: Path) -> None:
     raws = []
     for _ in range(2):
-        with SealedSpool(tmp_path, [bytes(100_000)]) as spool:
+        with spool_of(tmp_path, bytes(100_000)) as spool:
             next(spool.read())
             raws.append(raw_content(tmp_path))
     assert raws[0][40:1000] != raws[1][40:1000]
 
 
 def test_a_file_changed_behind_its_back_is_noticed(tmp_path: Path) -> None:
-    with SealedSpool(tmp_path, [pattern(100_000)]) as spool:
+    with spool_of(tmp_path, pattern(100_000)) as spool:
         spool.read()
         (number,) = descriptors_below(tmp_path)
         os.pwrite(number, b"\0\0\0\0", 50_000)
@@ -89,30 +99,57 @@ def test_an_exception_of_the_plaintext_leaves_nothing(before: int, tmp_path: Pat
         assert len(descriptors_below(tmp_path)) == 1
         raise torn
 
-    with pytest.raises(OSError, match="the sender is gone") as caught:
-        SealedSpool(tmp_path, failing())
+    with pytest.raises(OSError, match="the sender is gone") as caught, tempfile.TemporaryFile(dir=tmp_path) as file:
+        SealedSpool(file, failing())
     assert caught.value is torn
     assert list(tmp_path.iterdir()) == []
     assert descriptors_below(tmp_path) == []
 
 
-def test_an_exception_of_the_user_closes_it(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), SealedSpool(tmp_path, [b"text"]):
-        raise KeyError
-    assert descriptors_below(tmp_path) == []
+@pytest.mark.parametrize("size", BOUNDARY_SIZES)
+@pytest.mark.parametrize("prefix", [0, 1, 5_000, 3 * MIB])
+def test_it_is_overwritten_by_what_is_made_of_it(size: int, prefix: int, tmp_path: Path) -> None:
+    """Also where the new content is far ahead of what has been read."""
+    path = tmp_path / "file"
+    with path.open("w+b") as file:
+        spool = SealedSpool(file, [pattern(size)])
+        spool.overwrite([b"x" * prefix, *map(bytes, spool.read())])
+    assert path.read_bytes() == b"x" * prefix + pattern(size)
+    with path.open("w+b") as file:
+        spool = SealedSpool(file, [pattern(size)])
+        spool.overwrite(chain([b"x" * prefix], spool.read()))
+    assert path.read_bytes() == b"x" * prefix + pattern(size)
 
 
-def test_a_missing_directory_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        SealedSpool(tmp_path / "missing", [b"text"])
+def test_what_is_shorter_is_all_that_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("w+b") as file:
+        spool = SealedSpool(file, [pattern(3 * MIB)])
+        spool.overwrite(bytes(piece[:10]) for piece in spool.read())
+    assert path.stat().st_size == 40
+
+
+def test_it_grows_by_no_more_than_what_is_longer(tmp_path: Path) -> None:
+    """While it is overwritten, too: an archive needs its room once."""
+    path, sizes = tmp_path / "file", []
+    with path.open("w+b") as file:
+        spool = SealedSpool(file, [pattern(8 * MIB)])
+        spool.overwrite(_noting(lambda: sizes.append(path.stat().st_size), encrypt(spool.read(), bytes(32), b"")))
+    assert max(sizes) <= path.stat().st_size == ciphertext_size(8 * MIB)
+
+
+def _noting(note: Callable[[], None], pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    for piece in pieces:
+        note()
+        yield piece
 
 
 KILLED = """
-import sys
-from pathlib import Path
+import sys, tempfile
 from loader.crypto.sealed_spool import SealedSpool
 
-with SealedSpool(Path(sys.argv[1]), [bytes(3_000_000)]):
+with tempfile.TemporaryFile(dir=sys.argv[1]) as file:
+    SealedSpool(file, [bytes(3_000_000)])
     print("spooled", flush=True)
     sys.stdin.read()
 """
