@@ -16,16 +16,18 @@ from benchmarks.decrypt import decrypt
 from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
-from benchmarks.measure import Figures, Missing, Result
+from benchmarks.measure import Missing
 from benchmarks.memory import memory
 from benchmarks.pack import pack
+from benchmarks.scale import Scale, scale
 from benchmarks.small_loads import small_loads
 from benchmarks.start import start
+from benchmarks.tables import Result, Table
 from benchmarks.unlock import unlock, verify
 from benchmarks.upload import upload
 from benchmarks.workload import BadWorkload, Workload, workload
 
-BENCHMARKS: dict[str, Callable[[Workload], Result | Figures | Sequence[Result | Figures]]] = {
+BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "floors": floors,
     "decrypt": decrypt,
     "verify": verify,
@@ -35,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Result | Figures | Sequence[Result | 
     "load-cold": load_cold,
     "small-loads": small_loads,
     "health": health,
+    "scale": scale,
     "upload": upload,
     "start": start,
     "memory": memory,
@@ -45,12 +48,15 @@ BENCHMARKS: dict[str, Callable[[Workload], Result | Figures | Sequence[Result | 
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--markdown", is_flag=True, help="Print the section Results of docs/performance.md.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all times here.")
-def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None:
+@click.option("--svg", "svg_file", type=click.Path(dir_okay=False, path_type=Path), help="Also plot scale here.")
+def main(names: tuple[str, ...], markdown: bool, json_file: Path | None, svg_file: Path | None) -> None:
     """Measure the loader beside its peers: decrypt, unlock, load, upload and so on; without a NAME all of them.
 
     BENCH_MIB (default 1024) and BENCH_ROUNDS (default 5) set size and rounds, TMPDIR the disk. Progress goes to
     standard error, the tables to standard output.
     """
+    if svg_file is not None and names and "scale" not in names:
+        raise click.UsageError("--svg writes the plot of scale, which is not asked for.")
     # An exception, so that the servers are ended and the directories removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -62,14 +68,18 @@ def main(names: tuple[str, ...], markdown: bool, json_file: Path | None) -> None
     click.echo((report.as_markdown if markdown else report.as_text)(described, results))
     if json_file is not None:
         json_file.write_text(json.dumps(report.as_document(described, results), indent=1) + "\n")
+    if svg_file is not None:
+        for result in results:
+            if isinstance(result, Scale):
+                svg_file.write_text(result.svg())
 
 
-def _measured(name: str, work: Workload) -> Sequence[Result | Figures]:
+def _measured(name: str, work: Workload) -> Sequence[Table]:
     try:
         measured = BENCHMARKS[name](work)
     except Missing as exc:
         return [Result(name, (), (str(exc),))]
-    return [measured] if isinstance(measured, Result | Figures) else measured
+    return measured if isinstance(measured, Sequence) else [measured]
 
 
 main(prog_name="python -m benchmarks")

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.measure import Contender, compare
 from benchmarks.peers import process, python, require_module, require_program, run
+from benchmarks.tables import Result
 from benchmarks.workload import MIB, Workload
 from loader.crypto.archive import Manifest, ManifestImage, seal_archive
 from loader.crypto.key_derivation import key_check

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.measure import Figure, Figures
+from benchmarks.tables import Figure, Figures
 from benchmarks.workload import MIB, Workload
 from loader.crypto.streaming_aead import NONCE_PREFIX_SIZE, SegmentCipher
 

@@ -12,9 +12,10 @@ from functools import partial
 from subprocess import PIPE
 
 from benchmarks.devices import Device, device
-from benchmarks.measure import Contender, Result, compare, p50_and_p99
+from benchmarks.measure import Contender, compare, p50_and_p99
 from benchmarks.peers import REPOSITORY, python
 from benchmarks.small_loads import PATH, load_clients, small_model
+from benchmarks.tables import Result
 from benchmarks.unlock import unlock_once
 from benchmarks.workload import Workload
 
@@ -41,19 +42,19 @@ def health(work: Workload) -> Result:
 def _busy(url: str, locked: Device, busy_seconds: float | None) -> float:
     locked.lock()
     clients = load_clients(url, "POST", PATH, clients=CLIENTS, count=0, busy_seconds=busy_seconds)
-    with _until_left(clients), _until_left(python("benchmarks.health_probe", url)) as probe:
+    with until_left(clients), until_left(python("benchmarks.health_probe", url)) as probe:
         unlock_once(url)
     return _p99(probe)
 
 
 def _idle(url: str) -> float:
-    with _until_left(python("benchmarks.health_probe", url)) as probe:
+    with until_left(python("benchmarks.health_probe", url)) as probe:
         time.sleep(IDLE_SECONDS)
     return _p99(probe)
 
 
 @contextmanager
-def _until_left(command: list[str]) -> Iterator[list[str]]:
+def until_left(command: list[str]) -> Iterator[list[str]]:
     """Run `command` until the block is left, which ends its standard input; the list then holds what it printed."""
     printed: list[str] = []
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=PIPE, stdout=PIPE, text=True) as running:

@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.decrypt import age_decrypt, openssl_decrypt
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.measure import Contender, compare
 from benchmarks.peers import curl, piped, process, run
 from benchmarks.servers import api_token, loader, nginx, resource_api
+from benchmarks.tables import Result
 from benchmarks.upload import FOLDER, NAME, upload_command
 from benchmarks.workload import Workload
 from tests.support.loader_server import LoaderServer

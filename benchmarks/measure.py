@@ -7,7 +7,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from benchmarks.tables import Result, Row
 
 
 class Missing(Exception):
@@ -31,58 +33,6 @@ class Contender:
     prepare: Callable[[], None] = nothing
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one contender took, in seconds by round, and the median over the rounds of the first one's time by its."""
-
-    name: str
-    mib: int
-    seconds: tuple[float, ...]
-    ratio: float
-
-    @property
-    def median(self) -> float:
-        """The median of `seconds`."""
-        return statistics.median(self.seconds)
-
-
-@dataclass(frozen=True)
-class Result:
-    """The table of one benchmark: the first row is the loader's. `missing` names the peers that are not in it."""
-
-    title: str
-    rows: tuple[Row, ...]
-    missing: tuple[str, ...]
-
-    def beside(self, title: str, name: str, others: slice) -> Result:
-        """The same measurements as another table: the contender `name` first, then the rows `others` of this one."""
-        (first,) = (row for row in self.rows if row.name == name)
-        return Result(title, tuple(_against(first, row) for row in (first, *self.rows[others])), self.missing)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Something that is not told in seconds, in `unit`, by round."""
-
-    name: str
-    unit: str
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The median of `values`."""
-        return statistics.median(self.values)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A table of figures, without ratios. `missing` names what is not in it."""
-
-    title: str
-    rows: tuple[Figure, ...]
-    missing: tuple[str, ...]
-
-
 def p50_and_p99(values: Sequence[float]) -> tuple[float, float]:
     """The median and the 99th centile."""
     centiles = statistics.quantiles(values, n=100)
@@ -99,7 +49,7 @@ def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[
         except Missing as exc:
             missing.append(str(exc))
     rows = in_turns(title, contenders, rounds)
-    return Result(title, tuple(_against(rows[0], row) for row in rows), tuple(missing))
+    return Result(title, tuple(row.against(rows[0]) for row in rows), tuple(missing))
 
 
 def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[Row, ...]:
@@ -115,11 +65,6 @@ def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[
         Row(contender.name, contender.mib, tuple(seconds), 1.0)
         for contender, seconds in zip(contenders, taken, strict=True)
     )
-
-
-def _against(reference: Row, row: Row) -> Row:
-    ratios = [first / own for first, own in zip(reference.seconds, row.seconds, strict=True)]
-    return replace(row, ratio=statistics.median(ratios))
 
 
 def _timed(contender: Contender) -> float:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from benchmarks.devices import IMAGE, Device
 from benchmarks.load import load_command
-from benchmarks.measure import Figure, Figures, Missing
+from benchmarks.measure import Missing
 from benchmarks.peers import run
 from benchmarks.servers import loader, private_dockerd, resource_api
 from benchmarks.start import Start, answering, start_bare, start_loader
+from benchmarks.tables import Figure, Figures
 from benchmarks.unlock import unlock_once
 from benchmarks.upload import upload_command
 from benchmarks.workload import MIB, Workload

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmarks.decrypt import openssl_encrypt
 from benchmarks.devices import IMAGE, docker, make_image, new_key, pack_command
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.measure import Contender, compare
 from benchmarks.peers import piped, process
 from benchmarks.servers import private_dockerd
+from benchmarks.tables import Result
 from benchmarks.workload import Workload
 from tests.support.engines import Engine
 from tests.support.processes import clean_env

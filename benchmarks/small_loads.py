@@ -7,9 +7,10 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from benchmarks.measure import Contender, Figure, Figures, Result, compare, p50_and_p99
+from benchmarks.measure import Contender, compare, p50_and_p99
 from benchmarks.peers import REPOSITORY, python
 from benchmarks.servers import loader, nginx, resource_api
+from benchmarks.tables import Figure, Figures, Result
 from benchmarks.workload import Workload
 from tests.support.http_calls import upload
 

@@ -10,8 +10,9 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.measure import Contender, compare
 from benchmarks.peers import REPOSITORY, RunFailed, process
+from benchmarks.tables import Result
 from benchmarks.workload import Workload
 from tests.support.http_probe import http_status
 from tests.support.processes import ManagedProcess, clean_env, free_port

@@ -12,9 +12,10 @@ import requests
 
 from benchmarks.decrypt import age_decrypt, openssl_decrypt, sealed
 from benchmarks.devices import IMAGE, Device, device, docker
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.measure import Contender, compare
 from benchmarks.peers import RunFailed, piped, process, python, require_program
 from benchmarks.servers import CALL_SECONDS, EMAIL, PASSWORD
+from benchmarks.tables import Result
 from benchmarks.workload import Workload
 from tests.support.images import save_images
 from tests.support.processes import clean_env

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import Contender, Result, compare
+from benchmarks.measure import Contender, compare
 from benchmarks.peers import curl, process
 from benchmarks.servers import api_token, loader, nginx, resource_api
+from benchmarks.tables import Result
 from benchmarks.workload import Workload
 from tests.support.loader_server import LoaderServer
 from tests.support.resource_api_server import ResourceApiServer
