@@ -1,7 +1,8 @@
 """Segments in work ahead of the thread that wants them: done by helpers, or by that thread itself where none has begun.
 
 The cipher releases the interpreter lock, so that a helper for each further core keeps all of them busy. A thread that
-only waited for helpers would cost a core its time at every hand-over.
+only waited for helpers would cost a core its time at every hand-over. But of many streams at once only one works beside
+the helpers: more threads than cores would spend their time on taking that lock from each other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 MAX_CORES = 4
+# Held by the one thread that works beside the helpers.
+_beside = threading.Lock()
 
 
 class SegmentWork:
@@ -34,16 +37,25 @@ class SegmentWork:
             # At the end of the process they take nothing any more; the consumer still can.
             with suppress(RuntimeError):
                 helpers.submit(work.run)
+                work.helped = True
 
     def get(self) -> memoryview:
         """The oldest result, or what its work raised."""
         oldest = self._pending.popleft()
-        if not oldest.run():
-            for work in self._pending:
-                if oldest.is_done:
-                    break
-                work.run()
+        if not oldest.helped:
+            oldest.run()
+        elif _beside.acquire(blocking=False):
+            try:
+                self._work_until_done(oldest)
+            finally:
+                _beside.release()
         return oldest.result()
+
+    def _work_until_done(self, oldest: _Work) -> None:
+        for work in (oldest, *self._pending):
+            if oldest.is_done:
+                break
+            work.run()
 
 
 class _Work:
@@ -51,6 +63,7 @@ class _Work:
 
     def __init__(self, do: Callable[[], memoryview]) -> None:
         self._do = do
+        self.helped = False
         self._result: memoryview | Exception
         self._begun = threading.Lock()
         self._running = threading.Lock()

@@ -1,4 +1,4 @@
-"""`GET /health` while every thread of the worker is taken: it has one of its own, which nobody else can take."""
+"""`GET /health` while every thread of the worker is taken: it needs none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ def test_others_go_on_when_the_threads_are_free_again(running: Device, taken: Ex
     assert call(running.url, "GET", "/status").status == 200
 
 
-@pytest.mark.usefixtures("taken")
 def test_kept_connection_is_served_again_and_again(running: Device) -> None:
     with closing(HTTPConnection(urlsplit(running.url).netloc, timeout=SECONDS)) as connection:
         for _ in range(3):
@@ -70,8 +69,24 @@ def test_kept_connection_is_served_again_and_again(running: Device) -> None:
 
 
 @pytest.mark.usefixtures("taken")
+def test_its_second_request_waits_like_all_others(running: Device) -> None:
+    """Its answer might find no room, if the client has not read the first ones; the event loop must not wait for it."""
+    with open_socket(running.url) as connection:
+        connection.settimeout(SECONDS)
+        connection.sendall(PROBE + b"\r\n")
+        received = b""
+        while not received.endswith(b'{"status":"healthy"}\n'):
+            received += connection.recv(1 << 16)
+        connection.settimeout(0.3)
+        connection.sendall(PROBE + b"\r\n")
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        assert answers(running, PROBE + b"\r\n", SECONDS)
+
+
+@pytest.mark.usefixtures("taken")
 @pytest.mark.parametrize("head", [PROBE, PROBE + b"X: " + b"x" * 4000])
-def test_what_is_no_whole_probe_cannot_take_the_thread(running: Device, head: bytes) -> None:
+def test_what_is_no_whole_probe_holds_up_nothing(running: Device, head: bytes) -> None:
     with ExitStack() as opened:
         for _ in range(4):
             opened.enter_context(open_socket(running.url)).sendall(head)
