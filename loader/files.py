@@ -14,6 +14,8 @@ from typing import BinaryIO
 from loader.errors import DeviceFault, DiskSpace, StorageError
 
 PIECE_SIZE = 1 << 20
+# What `tempfile` adds to a prefix, and people hardly do.
+TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 
 
 class FilePieces:
@@ -99,7 +101,7 @@ def replacement(path: Path) -> Iterator[BinaryIO]:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what `replacement` left beside `path` when its process was killed. Never raises."""
-    for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + "*"):
+    for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + TEMPORARY_SUFFIX):
         with suppress(OSError):
             unfinished.unlink()
 

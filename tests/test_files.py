@@ -189,8 +189,9 @@ def test_private_directories_are_made_once(tmp_path: Path) -> None:
 def test_what_a_killed_write_left_goes_and_nothing_that_is_named_alike(tmp_path: Path) -> None:
     path = tmp_path / "[x].json"
     write_whole(path, b"whole")
-    half = tmp_path / ".[x].json.abc"
-    others = [tmp_path / name for name in (".x.json.abc", ".[x].jsonabc", "[x].json.abc")]
+    half = tmp_path / ".[x].json.a_c4efgh"
+    alike = (".x.json.abcdefgh", ".[x].jsonabcdefgh", "[x].json.abcdefgh", ".[x].json.sig", ".[x].json.Saved-01")
+    others = [tmp_path / name for name in alike]
     for file in (half, *others):
         file.write_bytes(b"half")
     remove_unfinished(path)
