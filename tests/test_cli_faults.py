@@ -144,7 +144,8 @@ def test_an_interrupted_load_leaves_nothing(
     fake: FaultyApi, output: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=MIB))
-    command = [*COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
+    # The tests themselves may run under nohup.
+    command = ["env", "--default-signal=HUP", *COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
     with ManagedProcess("load", command, tmp_path, env=clean_env(tmp_path), cwd=REPOSITORY) as process:
         process.wait_until(lambda: len(list(output.parent.iterdir())) > 1, SECONDS, "the temporary file")
         (temporary,) = set(output.parent.iterdir()) - {output}
