@@ -12,7 +12,7 @@ from typing import Any
 from loader import logs
 from loader.settings import BadSettings, Settings
 from loader.unlock import stop
-from loader.web.health_lane import keep_a_lane_for_health
+from loader.web.health_lane import close_after_health, keep_a_lane_for_health
 from loader.web.silent_clients import spare_threads
 
 try:
@@ -39,6 +39,7 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108  # nosec B108  # gunicorn makes an unl
 control_socket_disable = True
 # Else any program on this machine may say by SCRIPT_NAME which part of a path counts, and a wrong one is a 500.
 forwarder_headers = ""
+pre_request = close_after_health
 # 32 silent connections must not keep the callers with something to say waiting for long.
 worker_connections = 512
 
@@ -68,8 +69,8 @@ def post_fork(_server: Any, _worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Let SIGTERM reach a running unlock, beside stopping the worker; keep what asks for liveness from waiting
     for its threads, and slow clients from using them up."""
-    keep_a_lane_for_health(worker)
     spare_threads(worker)
+    keep_a_lane_for_health(worker)
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:
         stop()
