@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loader.binary_split import Archive, Checkpoint
-from loader.files import FilePieces, storage
+from loader.files import FilePieces, storage, write_large
 from loader.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class TarByFile:
         with _new_private_file(self._path, self.size) as tar:
             for segment in self._archive.plaintext(fragment, self._checkpoint):
                 with storage(self._path, self.size):
-                    tar.write(segment)
+                    write_large(tar, segment)
                 done += len(segment)
                 progress(done)
 

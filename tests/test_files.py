@@ -6,13 +6,23 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
-from loader.files import PIECE_SIZE, FilePieces, make_private_directory, remove_unfinished, storage, write_whole
+from loader.files import (
+    PIECE_SIZE,
+    WRITE_SIZE,
+    FilePieces,
+    make_private_directory,
+    remove_unfinished,
+    storage,
+    write_large,
+    write_whole,
+)
 from tests.support.small_disk import fill, make_read_only, small_disk
 
 MIB = 1 << 20
@@ -60,6 +70,16 @@ def test_a_checkpoint_comes_before_each_piece_and_may_end_the_sending(tmp_path: 
 def test_a_disk_that_fails_while_sending_is_a_fault_of_storage() -> None:
     with SURELY_UNREADABLE.open("rb", buffering=0) as file, pytest.raises(StorageError, match="/proc/self/mem"):
         next(iter(FilePieces(file, SURELY_UNREADABLE)))
+
+
+@pytest.mark.parametrize("size", [0, 1, WRITE_SIZE - 1, WRITE_SIZE, WRITE_SIZE + 1, 3 * WRITE_SIZE + 5])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_large_writes_are_whole_and_no_call_is_large(size: int, kind: Callable[[bytes], bytes]) -> None:
+    data, written = os.urandom(size), []
+    file = Mock(write=lambda piece: written.append(bytes(piece)))
+    write_large(file, kind(data))
+    assert b"".join(written) == data
+    assert max(map(len, written), default=0) <= WRITE_SIZE
 
 
 def test_a_full_disk_is_named_with_what_is_needed_and_what_is_free(disk: Path) -> None:

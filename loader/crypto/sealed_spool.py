@@ -11,6 +11,7 @@ from Crypto.Random import get_random_bytes
 
 from loader.crypto.key_derivation import KEY_MATERIAL_MIN_SIZE
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, encrypt, plaintext_size
+from loader.files import write_large
 
 
 class SealedSpool:
@@ -24,7 +25,7 @@ class SealedSpool:
         self._file = file
         self._key = get_random_bytes(KEY_MATERIAL_MIN_SIZE)
         for piece in encrypt(plaintext, self._key, b""):
-            file.write(piece)
+            write_large(file, piece)
         self._sealed_size = file.tell()
         file.flush()
         self._position = 0
