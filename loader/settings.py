@@ -84,12 +84,13 @@ def _level(value: str) -> str:
 
 
 def _ca_bundle(value: str) -> str | None:
-    """A path to PEM certificates; empty means those that the system's OpenSSL trusts, None that it names none."""
+    """A path to PEM certificates; empty means those that the system's OpenSSL trusts, which is None."""
     if not value:
-        system = ssl.get_default_verify_paths()
-        return system.cafile or system.capath
-    if not Path(value).exists():
-        raise ValueError("names no file")
+        return None
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError as exc:
+        raise ValueError("names no file of PEM certificates") from exc
     return value
 
 

@@ -69,6 +69,8 @@ def test_an_expected_image_without_a_tag_means_the_version(name: str, reference:
         ("LOADER_THREADS", "0"),
         ("LOADER_THREADS", "many"),
         ("RESOURCE_API_CA_BUNDLE", "/nonexistent.pem"),
+        ("RESOURCE_API_CA_BUNDLE", "/"),
+        ("RESOURCE_API_CA_BUNDLE", __file__),
         ("API_READ_TIMEOUT", "-1"),
         ("API_READ_TIMEOUT", "1.5"),
         ("LOG_LEVEL", "LOUD"),

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import ssl
 
-import requests
-import urllib3
+from urllib3 import exceptions
 
 from loader.errors import ApiUnreachable
 
-FOREIGN_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
-
 
 def unreachable(exc: Exception) -> ApiUnreachable:
-    """The sentence names the kind of failure only: the library's text quotes URLs with their queries."""
-    if isinstance(exc, requests.exceptions.SSLError):
-        return _refused_by_tls(exc)
-    if isinstance(exc, requests.Timeout | urllib3.exceptions.TimeoutError):
+    """What kept an answer from beginning. Only the kind is named: the library's text quotes URLs with their queries."""
+    return _refused_by_tls(exc) if isinstance(exc, exceptions.SSLError) else cut(exc)
+
+
+def cut(exc: Exception) -> ApiUnreachable:
+    """What kept an answer that had begun from coming to its end; named as by `unreachable`."""
+    # The library counts a connection that is refused among those that take too long.
+    if isinstance(exc, exceptions.TimeoutError) and not isinstance(exc, exceptions.NewConnectionError):
         return ApiUnreachable("The resource API did not answer in time.")
     return ApiUnreachable("The connection to the resource API failed or was cut.")
 
 
-def is_dropped(exc: requests.ConnectionError) -> bool:
+def is_dropped(exc: exceptions.HTTPError) -> bool:
     """Whether a connection was closed before the first byte of an answer, in the words of the HTTP library."""
-    cause = exc.args[0] if exc.args else None
-    reason = cause.args[-1] if isinstance(cause, urllib3.exceptions.ProtocolError) and cause.args else None
-    return isinstance(reason, ConnectionError)  # http.client.RemoteDisconnected is one
+    # http.client.RemoteDisconnected is a ConnectionError.
+    return isinstance(exc, exceptions.ProtocolError) and isinstance(exc.args[-1], ConnectionError)
 
 
 def _refused_by_tls(exc: Exception) -> ApiUnreachable:

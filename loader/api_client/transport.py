@@ -1,4 +1,4 @@
-"""HTTP to the resource API: sessions, redirects, time-outs.
+"""HTTP to the resource API: requests, answers, redirects.
 
 The bearer goes to the API's own address and nowhere else: a redirect is followed by hand, without it.
 """
@@ -6,19 +6,19 @@ The bearer goes to the API's own address and nowhere else: a redirect is followe
 from __future__ import annotations
 
 import io
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
-from http.cookiejar import DefaultCookiePolicy
+from json import dumps
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin
 
-import requests
-import urllib3
+from urllib3 import BaseHTTPResponse, Timeout
+from urllib3.exceptions import HTTPError
+from urllib3.util import make_headers, parse_url
 
-from loader.api_client.connections import patient_pools
-from loader.api_client.faults import FOREIGN_ERRORS, is_dropped, unreachable
+from loader.api_client.connections import Connections, patient_pools
+from loader.api_client.faults import cut, is_dropped, unreachable
 from loader.errors import ApiProtocol
 from loader.logs import current_request_id
 
@@ -38,8 +38,8 @@ class Body(Protocol):
 class Answer(io.RawIOBase):
     """A response whose body is read as a file. Close it: until then it holds a connection."""
 
-    def __init__(self, response: requests.Response) -> None:
-        self.status = response.status_code
+    def __init__(self, response: BaseHTTPResponse) -> None:
+        self.status = response.status
         self.headers = response.headers
         self._response = response
 
@@ -50,9 +50,9 @@ class Answer(io.RawIOBase):
         """Fill the begin of `buffer`; 0 at the end. A body that is cut or stalls raises ApiUnreachable."""
         try:
             # What has come, not what fits: a link that stalls must not take along what it has delivered.
-            piece = self._response.raw.read1(len(buffer))
-        except FOREIGN_ERRORS as exc:
-            raise unreachable(exc) from exc
+            piece = self._response.read1(len(buffer))
+        except HTTPError as exc:
+            raise cut(exc) from exc
         buffer[: len(piece)] = piece
         return len(piece)
 
@@ -70,20 +70,19 @@ class Answer(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
+            # With its connection, unless that has gone back to its pool after the last byte.
             self._response.close()
         super().close()
 
 
 class Transport:
-    """Sends requests to `base_url`. One HTTP session a thread: the library does not promise more."""
+    """Sends requests to `base_url`. Safe to share between threads."""
 
     def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
-        """`timeouts` are seconds to connect and seconds of silence; `ca_bundle` None means the library's own."""
+        """`timeouts` are seconds to connect and seconds of silence; `ca_bundle` None means the system's."""
         self._base_url = base_url.rstrip("/")
-        self._verify = ca_bundle or True
-        self._timeouts = timeouts
-        self._pools = patient_pools(timeouts[1])
-        self._threads = threading.local()
+        timeout = Timeout(connect=timeouts[0], read=timeouts[1])
+        self._connections = Connections(patient_pools(timeouts[1], ca_bundle), timeout)
         self._unreachable_since: float | None = None
 
     @property
@@ -108,34 +107,39 @@ class Transport:
 
         `path` begins with a slash and is already quoted. At most `redirects` are followed.
         """
-        url = self._base_url + path
-        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        # A compressed body would make lengths and ranges mean something else.
+        common = {"Accept-Encoding": "identity", "X-Request-ID": current_request_id() or "", **(headers or {})}
+        repeatable = body is None
+        if json is not None:
+            body = dumps(json).encode()
+            common["Content-Type"] = "application/json"
+        if body is not None:
+            common["Content-Length"] = str(len(body))
+        url, credentials = self._base_url + path, {"Authorization": f"Bearer {token}"} if token else {}
         for _ in range(1 + redirects):
-            answer = self._send_once(method, url, bearer | (headers or {}), json, body)
+            answer = self._send_once(method, url, common | credentials, body, repeatable=repeatable)
             if not 300 <= answer.status < 400:
                 return answer
-            url, bearer = self._redirected(method, url, answer), {}
+            url, credentials = _redirected(method, url, answer)
         raise ApiProtocol(f"The resource API redirected more than {redirects} times.")
 
     def _send_once(
-        self, method: str, url: str, headers: dict[str, str], json: Any, body: Body | bytes | None
+        self, method: str, url: str, headers: dict[str, str], body: Body | bytes | None, *, repeatable: bool
     ) -> Answer:
         request = partial(
-            self._session().request,
+            self._connections.pools.urlopen,
             method,
             url,
-            headers=headers | {"X-Request-ID": current_request_id() or ""},
-            json=json,
-            # An iterable with a length is sent with Content-Length; that its pieces may be views, no stub knows.
-            data=body,  # type: ignore[arg-type]
-            timeout=self._timeouts,
-            verify=self._verify,
-            allow_redirects=False,
-            stream=True,
+            redirect=False,
+            headers=headers,
+            body=body,
+            preload_content=False,
+            decode_content=False,
         )
         try:
-            response = _sent_anew_if_dropped(request) if body is None else request()
-        except FOREIGN_ERRORS as exc:
+            response = _sent_anew_if_dropped(request) if repeatable else request()
+        # ValueError says that a header cannot be sent, such as an ETag that the disk has spoiled.
+        except (HTTPError, ValueError) as exc:
             self._note_reached(url, reached=False)
             raise unreachable(exc) from exc
         self._note_reached(url, reached=True)
@@ -146,48 +150,17 @@ class Transport:
         if url.startswith(f"{self._base_url}/"):
             self._unreachable_since = None if reached else time.monotonic()
 
-    def _redirected(self, method: str, url: str, answer: Answer) -> str:
-        answer.close()
-        location = answer.headers.get("Location", "")
-        target = _redirect_target(url, location) if answer.status in REDIRECTS_BY_METHOD.get(method, ()) else None
-        if target is None:
-            raise ApiProtocol(
-                f"The resource API answered a {method} with a redirect ({answer.status}) out of contract."
-            )
-        return target
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
-            session = _Session()
-            # Else ~/.netrc replaces the bearer, and a proxy of the environment sees it.
-            session.trust_env = False
-            for scheme in self._pools:
-                session.mount(f"{scheme}://", _Adapter(self._pools))
-            # A compressed body would make lengths and ranges mean something else.
-            session.headers["Accept-Encoding"] = "identity"
-            # The contract knows none, and what is kept here would outlive the login.
-            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-            self._threads.session = session
-        return session
+def _redirected(method: str, url: str, answer: Answer) -> tuple[str, dict[str, str]]:
+    answer.close()
+    location = answer.headers.get("Location", "")
+    target = _redirect_target(url, location) if answer.status in REDIRECTS_BY_METHOD.get(method, ()) else None
+    if target is None:
+        raise ApiProtocol(f"The resource API answered a {method} with a redirect ({answer.status}) out of contract.")
+    return target
 
 
-class _Adapter(requests.adapters.HTTPAdapter):
-    """The library's own, with other pools of connections."""
-
-    def __init__(self, pools: Mapping[str, type[urllib3.HTTPConnectionPool]]) -> None:
-        super().__init__()
-        self.poolmanager.pool_classes_by_scheme = dict(pools)
-
-
-class _Session(requests.Session):
-    """Looks at no redirect: the library reads all of its body and parses its target, even if told not to follow it."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None, which the library takes for an answer that is no redirect."""
-
-
-def _sent_anew_if_dropped(request: Callable[[], requests.Response]) -> requests.Response:
+def _sent_anew_if_dropped(request: Callable[[], BaseHTTPResponse]) -> BaseHTTPResponse:
     """Once more, on a connection of its own, if one that was kept is closed just as it is used (RFC 9112, 9.3.1).
 
     Every server closes idle connections after some seconds. For requests without a body, or a login: a body that has
@@ -195,19 +168,20 @@ def _sent_anew_if_dropped(request: Callable[[], requests.Response]) -> requests.
     """
     try:
         return request()
-    except requests.ConnectionError as exc:
+    except HTTPError as exc:
         if not is_dropped(exc):
             raise
         return request()
 
 
-def _redirect_target(origin: str, location: str) -> str | None:
-    """Where `location` leads: to any host, but neither out of HTTP nor from https to http. None for anything else."""
+def _redirect_target(origin: str, location: str) -> tuple[str, dict[str, str]] | None:
+    """Where `location` leads, with a header of the credentials that it holds: to any host, but neither out of HTTP nor
+    from https to http. None for anything else."""
     try:
-        target = urljoin(origin, location)
-        requests.Request("GET", target).prepare()
-    except (ValueError, requests.RequestException):
+        target = parse_url(urljoin(origin, location))
+        credentials = make_headers(basic_auth=unquote(target.auth)) if target.auth else {}
+    except ValueError:
         return None
-    schemes = (urlsplit(origin).scheme, urlsplit(target).scheme)
-    allowed = schemes in (("http", "http"), ("http", "https"), ("https", "https"))
-    return target if allowed and location and location.isascii() else None
+    allowed = target.scheme == "https" or target.scheme == parse_url(origin).scheme == "http"
+    named = target.host and not target.host.startswith(("*", "."))
+    return (target.url, credentials) if allowed and named and location and location.isascii() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,19 @@ def test_every_fault_of_a_download_is_an_error_of_ours(
 def test_compressed_answer_is_not_asked_for(api: FaultyApi, client: ApiClient) -> None:
     client.key_fragment()
     assert api.requests("GET")[0].headers["accept-encoding"] == "identity"
+
+
+def test_compressed_answer_is_handed_on_as_it_came(api: FaultyApi, client: ApiClient) -> None:
+    compressed = gzip.compress(bytes(1000))
+    api.answer("GET", "/resources/x.small", Fault(body=compressed, headers={"Content-Encoding": "gzip"}))
+    assert client.small_object("x.small") == compressed
+
+
+def test_etag_that_no_header_can_hold_is_an_error_of_ours(api: FaultyApi, client: ApiClient) -> None:
+    for etag in ('"a\nb"', '"\u20ac"'):
+        with pytest.raises(ApiUnreachable):
+            client.open_object("x.big", 1, None, etag)
+    assert api.requests("GET") == []
 
 
 def test_secrets_are_not_in_the_representation_of_anything(client: ApiClient) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,16 @@ def test_certificate_of_the_configured_authority_is_believed(authority: Authorit
     client.login(EMAIL, PASSWORD)
     assert client.key_fragment() == api.fragment
     assert client.reachable
+
+
+def test_without_one_the_system_decides(
+    authority: Authority, start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = start_api(tls=authority.sign("right").server_context())
+    refused(client_of(api, None), api, "certificate could not be verified: unable to get local issuer")
+    # How OpenSSL is told where the system keeps its authorities.
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    client_of(api, None).login(EMAIL, PASSWORD)
 
 
 def refused(client: ApiClient, api: FaultyApi, sentence: str) -> None:
@@ -85,6 +98,25 @@ def test_old_versions_of_tls_are_refused(authority: Authority, start_api: StartA
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     api = start_api(tls=context)
     refused(client_of(api, authority.path), api, r"does not speak TLS 1\.2")
+
+
+def test_line_that_spoils_an_answer_has_spoken_tls(authority: Authority) -> None:
+    def spoil() -> None:
+        connection, _ = listener.accept()
+        with connection, context.wrap_socket(connection, server_side=True) as tls:
+            tls.recv(1 << 16)
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+            os.write(tls.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody has encrypted
+
+    context = authority.sign("spoilt").server_context()
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        spoilt = threads.submit(spoil)
+        client = ApiClient(
+            f"https://localhost:{listener.getsockname()[1]}", ca_bundle=str(authority.path), timeouts=TIMEOUTS
+        )
+        with pytest.raises(ApiUnreachable, match="was cut"):
+            client.login(EMAIL, PASSWORD)
+        spoilt.result()
 
 
 def test_server_without_tls_is_refused(authority: Authority, api: FaultyApi) -> None:

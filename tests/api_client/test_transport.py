@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,17 @@ def test_redirect_may_be_relative(api: FaultyApi, client: ApiClient) -> None:
     api.answer("GET", OBJECT, Fault(302, headers={"Location": "../../elsewhere"}))
     api.objects["/elsewhere"] = b"here"
     assert client.small_object("m/x.small") == b"here"
+
+
+def test_credentials_of_the_redirect_itself_go_there_and_no_further(
+    api: FaultyApi, elsewhere: FaultyApi, client: ApiClient
+) -> None:
+    api.answer("GET", OBJECT, Fault(302, headers={"Location": f"http://cdn:p%40ss@127.0.0.1:{elsewhere.port}/x"}))
+    elsewhere.answer("GET", "/x", Fault(302, headers={"Location": f"http://localhost:{elsewhere.port}/y"}))
+    elsewhere.objects["/y"] = b"from the CDN"
+    assert client.small_object("m/x.small") == b"from the CDN"
+    basic = "Basic " + b64encode(b"cdn:p@ss").decode()
+    assert [request.headers.get("authorization") for request in elsewhere.requests()] == [basic, None]
 
 
 def test_upload_that_is_redirected_is_sent_again_as_a_whole(
@@ -90,6 +102,9 @@ def test_password_follows_no_redirect(api: FaultyApi, elsewhere: FaultyApi, stat
         "http://a b/",
         "http://",
         "//",
+        "http://.example/",
+        "http://*/",
+        "http://%e2%82%ac:x@127.0.0.1/",
         "\xff\xfe",
     ],
     ids=ascii,
@@ -147,7 +162,7 @@ def test_redirects_in_a_circle_end(api: FaultyApi, elsewhere: FaultyApi, client:
 
 
 def test_body_of_a_redirect_is_not_read(api: FaultyApi, client: ApiClient) -> None:
-    """The library reads it whole, even when told to follow nothing: an endless one would fill the memory."""
+    """An endless one would fill the memory."""
     api.objects["/here"] = b"content"
     endless = Fault(302, REDIRECT_BODY, {"Location": "/here"}, announced=1 << 40, stall_after=len(REDIRECT_BODY))
     api.answer("GET", OBJECT, endless)
@@ -157,7 +172,7 @@ def test_body_of_a_redirect_is_not_read(api: FaultyApi, client: ApiClient) -> No
 
 def test_unreachable_redirect_does_not_quote_its_address(api: FaultyApi, client: ApiClient) -> None:
     api.answer("GET", OBJECT, Fault(302, headers={"Location": f"http://127.0.0.1:9{SIGNED}"}))
-    with pytest.raises(ApiUnreachable) as caught:
+    with pytest.raises(ApiUnreachable, match="failed or was cut") as caught:
         client.small_object("m/x.small")
     assert "planted" not in str(caught.value)
     assert "127.0.0.1" not in str(caught.value)
