@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 PANEL_WIDTH, PANEL_HEIGHT = 300, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 84, 62
+LEFT, RIGHT, TOP, BOTTOM = 56, 14, 106, 56
 INK, GRID = "#24292f", "#d0d7de"
 # Told apart without colours, too: the second is dashed and has squares.
 COLOURS = ("#0969da", "#bc4c00")
@@ -64,38 +64,44 @@ def _legend(names: Sequence[str]) -> list[str]:
     drawn = []
     for number, name in enumerate(names):
         begin = LEFT + number * 180
-        drawn += [*_line(number, [(begin, 46), (begin + 15, 46), (begin + 30, 46)]), _text(begin + 38, 50, name)]
+        drawn += [_line(number, [(begin, 50), (begin + 36, 50)]), _mark(number, begin + 18, 50)]
+        drawn.append(_text(begin + 44, 54, name))
     return drawn
 
 
 def _panel(panel: Panel, x_name: str, x_values: Sequence[int]) -> list[str]:
     step = _nice_step(max(max(values) for values in panel.series.values()))
-    drawn = [_text(0, -14, panel.heading, "start", "panel")]
-    for tick in range(TICKS + 1):
-        y = PANEL_HEIGHT * (1 - tick / TICKS)
-        drawn.append(f'<line class="{"grid" if tick else "axis"}" x2="{PANEL_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        drawn.append(_text(-8, y + 4, f"{tick * step:g}", "end"))
+    drawn = [_text(0, -14, panel.heading, "start", "panel"), *_scale(step)]
     across = [PANEL_WIDTH * (number + 0.5) / len(x_values) for number in range(len(x_values))]
     drawn += [_text(x, PANEL_HEIGHT + 20, str(value), "middle") for x, value in zip(across, x_values, strict=True)]
     drawn.append(_text(PANEL_WIDTH / 2, PANEL_HEIGHT + 42, x_name, "middle"))
     for number, values in enumerate(panel.series.values()):
         heights = [PANEL_HEIGHT * (1 - max(0.0, value) / (TICKS * step)) for value in values]
-        drawn += _line(number, list(zip(across, heights, strict=True)))
+        points = list(zip(across, heights, strict=True))
+        drawn += [_line(number, points), *(_mark(number, x, y) for x, y in points)]
     return drawn
 
 
-def _line(number: int, points: Sequence[tuple[float, float]]) -> list[str]:
-    """The line of series `number`; its points carry marks, those of the legend only in the middle."""
-    colour = COLOURS[number]
+def _scale(step: float) -> list[str]:
+    """The axis, and a line across for each multiple of `step`."""
+    drawn = []
+    for tick in range(TICKS + 1):
+        y = PANEL_HEIGHT * (1 - tick / TICKS)
+        drawn.append(f'<line class="{"grid" if tick else "axis"}" x2="{PANEL_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        drawn.append(_text(-8, y + 4, f"{tick * step:g}", "end"))
+    return drawn
+
+
+def _line(number: int, points: Sequence[tuple[float, float]]) -> str:
     dashes = ' stroke-dasharray="6 4"' if number else ""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    marks = [
-        f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" fill="{colour}"/>'
-        if number
-        else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-        for x, y in points
-    ]
-    return [f'<polyline class="line" points="{path}" stroke="{colour}"{dashes}/>', *marks]
+    return f'<polyline class="line" points="{path}" stroke="{COLOURS[number]}"{dashes}/>'
+
+
+def _mark(number: int, x: float, y: float) -> str:
+    if number:
+        return f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" fill="{COLOURS[number]}"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[number]}"/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "") -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.health import until_left
+from benchmarks.measure import p50_and_p99
 from benchmarks.peers import REPOSITORY, RUN_SECONDS, curl, python, run
 from benchmarks.plot import Panel, line_plot
 from benchmarks.servers import loader, resource_api
@@ -61,9 +62,16 @@ class Step:
 
     @property
     def p99_ms(self) -> float:
-        """The 99th centile, in milliseconds, of the probes of all rounds: one of them, nothing in between."""
-        taken = sorted(second for sample in self.samples for second in sample.probe_seconds)
-        return 1000 * taken[math.ceil(0.99 * len(taken)) - 1]
+        """The 99th centile, in milliseconds, of the probes of all rounds."""
+        _, p99 = p50_and_p99([second for sample in self.samples for second in sample.probe_seconds])
+        return 1000 * p99
+
+
+PANELS: dict[str, Callable[[Step], float]] = {
+    "throughput, MiB/s": lambda step: step.speed,
+    "memory of the worker, MiB": lambda step: step.memory,
+    "p99 of GET /health, ms": lambda step: step.p99_ms,
+}
 
 
 @dataclass(frozen=True)
@@ -85,12 +93,12 @@ class Scale:
 
     def svg(self) -> str:
         """The same as a plot."""
+        one, different = self._steps(ONE), self._steps(DIFFERENT)
         panels = [
-            Panel("throughput, MiB/s", {of: [step.speed for step in self._steps(of)] for of in (ONE, DIFFERENT)}),
-            Panel("memory, MiB", {of: [step.memory for step in self._steps(of)] for of in (ONE, DIFFERENT)}),
-            Panel("p99 of GET /health, ms", {of: [step.p99_ms for step in self._steps(of)] for of in (ONE, DIFFERENT)}),
+            Panel(heading, {ONE: [figure(step) for step in one], DIFFERENT: [figure(step) for step in different]})
+            for heading, figure in PANELS.items()
         ]
-        return line_plot(self.title, "clients", [step.clients for step in self._steps(ONE)], panels)
+        return line_plot(self.title, "clients", [step.clients for step in one], panels)
 
     def _steps(self, resources: str) -> list[Step]:
         return [step for step in self.steps if step.resources == resources]
@@ -123,7 +131,7 @@ def _stored(work: Workload, size: int, api: ResourceApiServer, place: Path) -> l
     return names
 
 
-def _loader(directory: Path, api: ResourceApiServer, place: Path) -> Any:
+def _loader(directory: Path, api: ResourceApiServer, place: Path) -> AbstractContextManager[LoaderServer]:
     """All of them have the cache in common."""
     return loader(directory, api, MODEL_CACHE_DIR=str(place / "models"), MAX_TRANSFERS=SLOTS, LOADER_THREADS=THREADS)
 
