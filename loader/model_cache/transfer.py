@@ -140,8 +140,10 @@ class Transfer:
         self._digest = hashlib.sha256()
 
     def _known_etag(self) -> str | None:
-        with suppress(OSError):
-            return self._directory.etag(self.file.part.sha256).read_text() or None
+        # One that the disk has spoiled is none: no header could hold it, and the digest decides anyway.
+        with suppress(OSError, UnicodeDecodeError):
+            etag = self._directory.etag(self.file.part.sha256).read_text("ascii")
+            return etag if etag and etag.isprintable() else None
         return None
 
     def _remember_etag(self, etag: str | None) -> None:

@@ -125,6 +125,18 @@ def test_partial_of_the_same_version_is_continued(site: RangeSite, medium: Store
     assert held.sent == medium.big.size - SOMEWHERE
 
 
+@pytest.mark.parametrize("spoiled", [b"\xff\xfe", b'"1\n"', b""], ids=["no text", "no header", "empty"])
+def test_partial_is_continued_without_the_etag_that_the_disk_has_spoiled(
+    site: RangeSite, medium: StoredResource, spoiled: bytes
+) -> None:
+    held = medium.publish(site.api)
+    leave_partial(site, medium, beginning(medium, SOMEWHERE), "")
+    (site.models / f"{medium.big.sha256}.etag").write_bytes(spoiled)
+    assert load(site.url, medium.filename).sha256 == medium.sha256
+    settled(site, medium)
+    assert held.sent == medium.big.size - SOMEWHERE
+
+
 @pytest.mark.parametrize("content", ["same bytes", "other bytes"])
 def test_partial_of_another_version_is_begun_anew(site: RangeSite, medium: StoredResource, content: str) -> None:
     held = medium.publish(site.api)
