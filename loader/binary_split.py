@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader.crypto.archive import ArchiveHeader, Manifest, read_archive_header
+from loader.crypto.streaming_aead import DecryptingReader
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, CorruptCiphertext, KeyMismatch, VersionMismatch
 from loader.files import storage
 from loader.unlock_state import ArchiveIdentity
@@ -61,9 +62,18 @@ class Archive:
 
         Raises ArchiveCorrupt at the first segment that does not verify, and StorageError.
         """
+        return self._segments(self.header.decrypt, fragment, checkpoint)
+
+    def verified_sizes(self, fragment: bytes, checkpoint: Checkpoint) -> Iterator[int]:
+        """The sizes in bytes of those segments, verified but not decrypted; raises what `plaintext` raises."""
+        return map(len, self._segments(self.header.verify, fragment, checkpoint))
+
+    def _segments(
+        self, read: Callable[[io.FileIO, bytes], DecryptingReader], fragment: bytes, checkpoint: Checkpoint
+    ) -> Iterator[memoryview]:
         with _archive_faults(self.path):
             self.file.seek(len(self.header.raw))
-            for segment in self.header.decrypt(self.file, fragment):
+            for segment in read(self.file, fragment):
                 checkpoint()
                 yield segment
 

@@ -65,8 +65,8 @@ def verify(path: Path, fragment: bytes, progress: Progress) -> Manifest:
     """Authenticate every byte of an archive; raises KeyMismatch, ArchiveCorrupt, ArchiveNotFound or StorageError."""
     with open_archive(path) as archive:
         archive.require_fragment(fragment)
-        for segment in archive.plaintext(fragment, lambda: None):
-            progress(len(segment))
+        for size in archive.verified_sizes(fragment, lambda: None):
+            progress(size)
         return archive.manifest
 
 

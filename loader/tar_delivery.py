@@ -79,8 +79,8 @@ class TarByStream:
 
     def authenticate(self, fragment: bytes, progress: Progress) -> None:
         done = 0
-        for segment in self._archive.plaintext(fragment, self._checkpoint):
-            done += len(segment)
+        for size in self._archive.verified_sizes(fragment, self._checkpoint):
+            done += size
             progress(done)
         self._fragment = fragment
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from loader.crypto.json_header import exactly, is_size, read_header, require, write_header
 from loader.crypto.key_derivation import key_check
-from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, ciphertext_size, encrypt
+from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, VerifyingReader, ciphertext_size, encrypt
 from loader.errors import CorruptCiphertext
 
 MAGIC = b"AZIMAGE1"
@@ -107,6 +107,10 @@ class ArchiveHeader:
     def decrypt(self, ciphertext: Source, fragment: bytes) -> DecryptingReader:
         """The tar, from a source that stands at the begin of the ciphertext."""
         return DecryptingReader(ciphertext, ciphertext_size(self.manifest.tar_size), fragment, self.raw)
+
+    def verify(self, ciphertext: Source, fragment: bytes) -> VerifyingReader:
+        """The ciphertext of the tar, from a source like that of `decrypt`, segment by segment as it verifies."""
+        return VerifyingReader(ciphertext, ciphertext_size(self.manifest.tar_size), fragment, self.raw)
 
 
 def seal_archive(manifest: Manifest, tar: Iterable[Buffer], fragment: bytes) -> Iterator[Buffer]:

@@ -14,6 +14,7 @@ Segments are sealed and opened a few ahead of the consumer.
 from __future__ import annotations
 
 import functools
+import hmac
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +22,7 @@ from typing import Protocol
 from Crypto.Cipher import AES
 from Crypto.Random import get_random_bytes
 
+from loader.crypto.ghash import ciphertext_tag
 from loader.crypto.key_derivation import segment_key
 from loader.crypto.segment_work import SegmentWork
 from loader.errors import CorruptCiphertext
@@ -96,10 +98,19 @@ class SegmentCipher:
             raise CorruptCiphertext(f"segment {number} does not authenticate", number) from None
         return text
 
+    def verify(self, number: int, last: bool, segment: memoryview) -> memoryview:
+        """Only that `segment` authenticates; raises CorruptCiphertext. Returned is its first part, still ciphertext."""
+        text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
+        if not hmac.compare_digest(ciphertext_tag(self.key, self._nonce(number, last), text), tag):
+            raise CorruptCiphertext(f"segment {number} does not authenticate", number)
+        return text
+
     def _gcm(self, number: int, last: bool):  # type: ignore[no-untyped-def]  # the package keeps its mode classes private
-        # The nonce never repeats under one key: the key is fresh for each ciphertext, the number for each segment.
-        nonce = self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
-        return AES.new(self.key, AES.MODE_GCM, nonce=nonce)
+        return AES.new(self.key, AES.MODE_GCM, nonce=self._nonce(number, last))
+
+    def _nonce(self, number: int, last: bool) -> bytes:
+        # It never repeats under one key: the key is fresh for each ciphertext, the number for each segment.
+        return self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
 
 def encrypt(plaintext: Iterable[Buffer], key_material: bytes, associated_data: bytes) -> Iterator[memoryview]:
@@ -146,6 +157,8 @@ class DecryptingReader:
     verified, nor the last one before `source` has ended where it should. Any failure sticks: every later call raises it
     again. Raises CorruptCiphertext, or whatever `source` raises. `source` stays the caller's to close.
     """
+
+    _treat = staticmethod(SegmentCipher.open)
 
     def __init__(
         self,
@@ -204,7 +217,7 @@ class DecryptingReader:
                 self._read = self._segments
                 return
             self._read += 1
-            self._work.put(functools.partial(cipher.open, number, last, segment), alone=number == self._first)
+            self._work.put(functools.partial(self._treat, cipher, number, last, segment), alone=number == self._first)
 
     def _read_segment(self, number: int, last: bool) -> tuple[SegmentCipher, memoryview]:
         if self._cipher is None:
@@ -225,6 +238,12 @@ class DecryptingReader:
                 raise CorruptCiphertext("the ciphertext is cut short")
             filled += count
         return buffer
+
+
+class VerifyingReader(DecryptingReader):
+    """The same, but nothing is decrypted: each piece is the ciphertext of a segment that has verified, less its tag."""
+
+    _treat = staticmethod(SegmentCipher.verify)
 
 
 class _Ring:
