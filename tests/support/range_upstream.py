@@ -36,7 +36,7 @@ class Held:
     there, or falls silent until the client gives up or `resume`; each once. `rate` is in bytes a second. `announce`:
     what the next answers add to their Content-Length; none is longer than it says. `statuses` are answers that come
     first. `damage` and `damage_once` are offsets of bytes that are sent with one bit changed, always or the first time.
-    `sent` counts all bytes of bodies.
+    `sent` counts all bytes of bodies, and never less than what clients have.
     """
 
     file: Path
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = 206 if "Content-Range" in headers else 200
             length = end - begin + (held.announce.pop(0) if held.announce else 0)
             self._answer(seen, status, headers, length)
-            self._send(seen, held, file.fileno(), begin, min(end, begin + length))
+            self._send(held, file.fileno(), begin, min(end, begin + length))
 
     def do_PUT(self) -> None:
         """Store an object."""
@@ -254,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _send(self, seen: Seen, held: Held, file: int, begin: int, end: int) -> None:
+    def _send(self, held: Held, file: int, begin: int, end: int) -> None:
         if held.cut_every is not None:
             end = min(end, begin + held.cut_every)
         position, due = begin, time.monotonic()
@@ -264,14 +264,23 @@ class _Handler(BaseHTTPRequestHandler):
             if self._take(held.stalls, position, begin):
                 self.server.api.stall(self.connection)
             stop = min([end, position + PIECE_SIZE, *(at for at in held.cuts + held.stalls if at > position)])
-            count = self._send_piece(held, file, position, stop - position)
+            count = self._send_counted(held, file, position, stop - position)
             position += count
-            seen.body_bytes += count
-            with self.server.api.lock:
-                held.sent += count
             if held.rate is not None:
                 due = max(due, time.monotonic() - POLL_SECONDS) + count / held.rate
                 time.sleep(max(0.0, due - time.monotonic()))
+
+    def _send_counted(self, held: Held, file: int, position: int, size: int) -> int:
+        """Count a piece before it goes, since a client may look at the count as soon as it has the bytes."""
+        count = 0
+        with self.server.api.lock:
+            held.sent += size
+        try:
+            count = self._send_piece(held, file, position, size)
+        finally:
+            with self.server.api.lock:
+                held.sent -= size - count
+        return count
 
     def _take(self, offsets: list[int], position: int, begin: int) -> bool:
         """Whether `position`, reached by an answer that began before it, is one of `offsets`, which are used up."""
