@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from loader.errors import DeviceFault, DiskSpace, StorageError
 
 PIECE_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
+# <linux/falloc.h>
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
 # What `tempfile` adds to a prefix, and people hardly do.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 
@@ -55,6 +60,22 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
     while rest:
         file.write(rest[:WRITE_SIZE])
         rest = rest[WRITE_SIZE:]
+
+
+def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
+    """Give back the disk room of `size` bytes, which then read as zeros; nothing happens where it cannot be done.
+
+    Whole blocks of the file system only are given back: see FALLOC_FL_PUNCH_HOLE in fallocate(2).
+    """
+    if (fallocate := _fallocate()) is not None:
+        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        fallocate(file.fileno(), mode, ctypes.c_int64(offset), ctypes.c_int64(size))
+
+
+@functools.cache
+def _fallocate() -> Any:
+    """The C library's function, of 64-bit offsets everywhere; None if it has none."""
+    return getattr(ctypes.CDLL(None), "fallocate64", None)
 
 
 @contextmanager

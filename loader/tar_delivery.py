@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loader.binary_split import Archive, Checkpoint
-from loader.files import FilePieces, storage, write_large
+from loader.files import FilePieces, punch_hole, storage, write_large
 from loader.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 
 
 class TarDelivery(Protocol):
-    """`authenticate` first, then `pieces` are the tar, of `size` bytes in all. `close` leaves nothing behind."""
+    """`authenticate` first, then `pieces` are the tar, of `size` bytes in all, once. `close` leaves nothing behind."""
 
     size: int
 
@@ -34,7 +34,10 @@ class TarDelivery(Protocol):
         """
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """The whole tar from its begin; each piece is a view that is valid until the next is asked for."""
+        """The whole tar; each piece is a view that is valid until the next is asked for.
+
+        Raises RuntimeError unless it has been authenticated since it was delivered last.
+        """
 
     def close(self) -> None: ...
 
@@ -47,6 +50,7 @@ class TarByFile:
         self._archive = archive
         self._path = path
         self._checkpoint = checkpoint
+        self._is_whole = False
         remove_tar(path)
 
     def authenticate(self, fragment: bytes, progress: Progress) -> None:
@@ -57,12 +61,21 @@ class TarByFile:
                     write_large(tar, segment)
                 done += len(segment)
                 progress(done)
+        self._is_whole = True
 
     def pieces(self) -> Iterator[memoryview]:
+        if not self._is_whole:
+            raise RuntimeError("a tar is authenticated, then delivered once")
+        self._is_whole = False
         with storage(self._path, 0):
-            tar = self._path.open("rb", buffering=0)
+            tar = self._path.open("r+b", buffering=0)
         with tar:
-            yield from FilePieces(tar, self._path, self._checkpoint)
+            taken = 0
+            for piece in FilePieces(tar, self._path, self._checkpoint):
+                yield piece
+                # The engine is about to need the room, on the disk and above all in the page cache.
+                punch_hole(tar, taken, len(piece))
+                taken += len(piece)
 
     def close(self) -> None:
         remove_tar(self._path)
@@ -85,11 +98,12 @@ class TarByStream:
         self._fragment = fragment
 
     def pieces(self) -> Iterator[memoryview]:
-        if self._fragment is None:
-            raise RuntimeError("nothing is delivered before it is authenticated")
+        fragment, self._fragment = self._fragment, None
+        if fragment is None:
+            raise RuntimeError("a tar is authenticated, then delivered once")
         # Each segment is verified once more, so that a file which changes between the passes is noticed: the engine
         # then gets a cut body and keeps nothing.
-        yield from self._archive.plaintext(self._fragment, self._checkpoint)
+        yield from self._archive.plaintext(fragment, self._checkpoint)
 
     def close(self) -> None:
         self._fragment = None

@@ -18,6 +18,7 @@ from loader.files import (
     WRITE_SIZE,
     FilePieces,
     make_private_directory,
+    punch_hole,
     remove_unfinished,
     storage,
     write_large,
@@ -26,6 +27,7 @@ from loader.files import (
 from tests.support.small_disk import fill, make_read_only, small_disk
 
 MIB = 1 << 20
+BLOCK_SIZE = 1 << 16  # at most, of a file system
 WAIT_SECONDS = 30.0
 SURELY_UNREADABLE = Path("/proc/self/mem")  # its begin is mapped to nothing: reading it is an input/output error
 
@@ -80,6 +82,35 @@ def test_large_writes_are_whole_and_no_call_is_large(size: int, kind: Callable[[
     write_large(file, kind(data))
     assert b"".join(written) == data
     assert max(map(len, written), default=0) <= WRITE_SIZE
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, MIB), (MIB, 2 * MIB), (2 * MIB, MIB + 5), (0, 3 * MIB + 5)])
+def test_a_hole_takes_no_room_and_reads_as_zeros(tmp_path: Path, offset: int, size: int) -> None:
+    content = os.urandom(3 * MIB + 5)
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        file.write(content)
+        before = os.fstat(file.fileno())
+        punch_hole(file, offset, size)
+        after = os.fstat(file.fileno())
+        assert os.pread(file.fileno(), len(content) + 1, 0) == (
+            content[:offset] + bytes(min(size, len(content) - offset)) + content[offset + size :]
+        )
+    assert after.st_size == before.st_size
+    assert (before.st_blocks - after.st_blocks) * 512 >= size - size % BLOCK_SIZE
+
+
+@pytest.mark.parametrize("lacking", ["the file system", "the C library"])
+def test_where_no_holes_can_be_punched_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    if lacking == "the C library":
+        monkeypatch.setattr("loader.files._fallocate", lambda: None)
+    # A file that is open for reading only refuses as a file system without holes does.
+    with path.open("rb" if lacking == "the file system" else "r+b") as file:
+        punch_hole(file, 0, 4)
+    assert path.read_bytes() == b"content"
 
 
 def test_a_full_disk_is_named_with_what_is_needed_and_what_is_free(disk: Path) -> None:
