@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto.streaming_aead import FIRST_PLAINTEXT_SIZE
+from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE
 from tests.support.faulty_api import Fault
 from tests.support.http_calls import BOUNDARY, call, form, load, open_socket, part, post_json, upload
 from tests.support.processes import poll

@@ -1,12 +1,4 @@
-"""Streaming AEAD: Google Tink's AES-GCM-HKDF streaming, template AES256_GCM_HKDF_1MB, byte for byte.
-
-    ciphertext = header | segment 0 | segment 1 | ... | last segment
-    header     = 0x28 | 32-byte salt | 7-byte nonce prefix
-    segment    = AES-256-GCM ciphertext | 16-byte tag
-    nonce      = nonce prefix | uint32 BE segment number | 0x01 for the last segment, else 0x00
-
-The header counts as part of the first segment's 1 MiB, so segment n lies at bytes n MiB to n+1 MiB of the ciphertext
-and the number and length of all segments follow from its size. Reference: Tink, "AES-GCM-HKDF Streaming AEAD".
+"""Streaming AEAD: Google Tink's AES-GCM-HKDF streaming, byte for byte, as streams of the segments of `segment_cipher`.
 
 Segments are sealed and opened a few ahead of the consumer.
 """
@@ -14,26 +6,24 @@ Segments are sealed and opened a few ahead of the consumer.
 from __future__ import annotations
 
 import functools
-import hmac
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from Crypto.Cipher import AES
 from Crypto.Random import get_random_bytes
 
-from loader.crypto.ghash import ciphertext_tag
-from loader.crypto.key_derivation import segment_key
+from loader.crypto.segment_cipher import (
+    FIRST_PLAINTEXT_SIZE,
+    HEADER_SIZE,
+    NONCE_PREFIX_SIZE,
+    PLAINTEXT_SIZE,
+    SALT_SIZE,
+    SEGMENT_SIZE,
+    TAG_SIZE,
+    SegmentCipher,
+    plaintext_size,
+)
 from loader.crypto.segment_work import SegmentWork
 from loader.errors import CorruptCiphertext
-
-SEGMENT_SIZE = 1 << 20
-HEADER_SIZE = 40
-SALT_SIZE = 32
-NONCE_PREFIX_SIZE = 7
-TAG_SIZE = 16
-FIRST_PLAINTEXT_SIZE = SEGMENT_SIZE - HEADER_SIZE - TAG_SIZE
-PLAINTEXT_SIZE = SEGMENT_SIZE - TAG_SIZE
 
 # Segments in work: those that the consumer and a helper have begun, and one that waits for whoever is done first.
 READ_AHEAD = 3
@@ -45,72 +35,6 @@ class Source(Protocol):
     """What a `DecryptingReader` reads from: any binary file object."""
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
-
-
-def ciphertext_size(plaintext_size: int) -> int:
-    """Bytes of ciphertext, header included, of so many bytes of plaintext."""
-    further = max(0, plaintext_size - FIRST_PLAINTEXT_SIZE)
-    segments = 1 + -(-further // PLAINTEXT_SIZE)
-    return HEADER_SIZE + plaintext_size + segments * TAG_SIZE
-
-
-def plaintext_size(ciphertext_size_: int) -> int:
-    """Bytes of plaintext in so many bytes of ciphertext; raises CorruptCiphertext for a size that no ciphertext has."""
-    segments = -(-ciphertext_size_ // SEGMENT_SIZE)
-    size = ciphertext_size_ - HEADER_SIZE - segments * TAG_SIZE
-    if size < 0 or ciphertext_size(size) != ciphertext_size_:
-        raise CorruptCiphertext(f"no ciphertext has {ciphertext_size_} bytes")
-    return size
-
-
-@dataclass(frozen=True)
-class SegmentCipher:
-    """Seals and opens single segments of one ciphertext, in place and in any order."""
-
-    key: bytes = field(repr=False)
-    nonce_prefix: bytes
-
-    @classmethod
-    def derive(cls, header: bytes, key_material: bytes, associated_data: bytes) -> SegmentCipher:
-        """The cipher that the 40-byte `header` names; raises CorruptCiphertext if it is no header."""
-        if len(header) != HEADER_SIZE or header[0] != HEADER_SIZE:
-            raise CorruptCiphertext("not a header of a streaming ciphertext")
-        salt = header[1 : 1 + SALT_SIZE]
-        return cls(segment_key(key_material, salt, associated_data), header[1 + SALT_SIZE :])
-
-    def seal(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Turn `segment` (plaintext and 16 bytes of room) into ciphertext and tag, and return it."""
-        text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
-        tag[:] = self._gcm(number, last).encrypt_and_digest(text, output=text)[1]
-        return segment
-
-    def open(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Turn `segment` (ciphertext and tag) into plaintext, returned as a view of its first part.
-
-        A segment that does not authenticate raises CorruptCiphertext and is wiped: the cipher decrypts before it
-        compares the tag, so that the buffer holds unverified plaintext at that moment.
-        """
-        text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
-        try:
-            self._gcm(number, last).decrypt_and_verify(text, tag, output=text)
-        except ValueError:
-            text[:] = bytes(len(text))
-            raise CorruptCiphertext(f"segment {number} does not authenticate", number) from None
-        return text
-
-    def verify(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Only that `segment` authenticates; raises CorruptCiphertext. Returned is its first part, still ciphertext."""
-        text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
-        if not hmac.compare_digest(ciphertext_tag(self.key, self._nonce(number, last), text), tag):
-            raise CorruptCiphertext(f"segment {number} does not authenticate", number)
-        return text
-
-    def _gcm(self, number: int, last: bool):  # type: ignore[no-untyped-def]  # the package keeps its mode classes private
-        return AES.new(self.key, AES.MODE_GCM, nonce=self._nonce(number, last))
-
-    def _nonce(self, number: int, last: bool) -> bytes:
-        # It never repeats under one key: the key is fresh for each ciphertext, the number for each segment.
-        return self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
 
 def encrypt(plaintext: Iterable[Buffer], key_material: bytes, associated_data: bytes) -> Iterator[memoryview]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 
-from loader.crypto.streaming_aead import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE, Buffer, DecryptingReader, Source, encrypt
+from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
+from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, encrypt
 
 KEY = bytes(range(32))
 AD = b"models/day/detector.onnx"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from loader.crypto.sealed_spool import SealedSpool
-from loader.crypto.streaming_aead import ciphertext_size, encrypt
+from loader.crypto.segment_cipher import ciphertext_size
+from loader.crypto.streaming_aead import encrypt
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import MIB, pattern
 from tests.crypto.streams import BOUNDARY_SIZES, read_all, read_to_failure

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loader.crypto.streaming_aead import FIRST_PLAINTEXT_SIZE, HEADER_SIZE, READ_AHEAD, SEGMENT_SIZE
+from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE, HEADER_SIZE, SEGMENT_SIZE
+from loader.crypto.streaming_aead import READ_AHEAD
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_io import EndingSource, LyingSource, RecordingSource, ShortSource
 from tests.crypto.reference import ReferenceCipher, cut, pattern

@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.crypto import streaming_aead
-from loader.crypto.streaming_aead import (
+from loader.crypto.segment_cipher import (
     FIRST_PLAINTEXT_SIZE,
     HEADER_SIZE,
     PLAINTEXT_SIZE,
     SEGMENT_SIZE,
-    DecryptingReader,
     SegmentCipher,
     ciphertext_size,
-    encrypt,
 )
+from loader.crypto.streaming_aead import DecryptingReader, encrypt
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import ReferenceCipher, pattern
 from tests.crypto.streams import (
