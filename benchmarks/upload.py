@@ -25,6 +25,7 @@ def upload(work: Workload) -> Result:
     """POST /upload, and PUT of the same bytes straight to the Resource API and to nginx, both of which store in memory.
 
     On a device their disks are those of other machines; here all would wait for one, and whoever writes less would win.
+    Each finds its place empty, so that nobody has to ask for more memory than the round before.
     """
     with ExitStack() as running:
         place = running.enter_context(work.place("upload"))
@@ -32,13 +33,14 @@ def upload(work: Workload) -> Result:
         api = running.enter_context(resource_api(elsewhere / "api"))
         server = running.enter_context(loader(place / "loader", api))
         peers = [partial(_resource_api, work, api), partial(_nginx, work, running, elsewhere)]
-        return compare("upload a model", work.rounds, _loader(work, server, api), peers)
+        ours = _loader(work, server, api, place / "loader" / "models")
+        return compare("upload a model", work.rounds, ours, peers)
 
 
-def _loader(work: Workload, server: LoaderServer, api: ResourceApiServer) -> Contender:
+def _loader(work: Workload, server: LoaderServer, api: ResourceApiServer, cache: Path) -> Contender:
     name = "loader, curl -F to /upload: encrypted, then stored by the resource API"
     command = upload_command(server.url, work.data)
-    return process(name, work.mib, command, partial(_emptied, api.data_dir / "resources" / FOLDER))
+    return process(name, work.mib, command, partial(_emptied, api.data_dir / "resources" / FOLDER, cache))
 
 
 def upload_command(url: str, data: Path) -> list[str]:
@@ -60,7 +62,8 @@ def _nginx(work: Workload, running: ExitStack, place: Path) -> Contender:
     return process(name, work.mib, command, partial(_emptied, server.www / "put"))
 
 
-def _emptied(directory: Path) -> None:
+def _emptied(*directories: Path) -> None:
     """Remove what earlier runs have stored."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()

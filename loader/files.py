@@ -9,11 +9,13 @@ import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from loader.errors import DeviceFault, DiskSpace, StorageError
+from loader.interruptible import begin
 
 PIECE_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
@@ -60,6 +62,22 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
     while rest:
         file.write(rest[:WRITE_SIZE])
         rest = rest[WRITE_SIZE:]
+
+
+def sync_beside(file: BinaryIO) -> Future[None]:
+    """Put what has been written to `file` on the disk, beside what the caller does; the result comes when it is there.
+
+    `file` may be closed or removed meanwhile. The result may be an OSError: see fsync(2).
+    """
+    descriptor = os.dup(file.fileno())
+
+    def sync() -> None:
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    return begin(sync, "sync")
 
 
 def punch_hole(file: BinaryIO, offset: int, size: int) -> None:

@@ -39,9 +39,8 @@ class Interrupter:
         ended from outside.
         """
         self.check()
-        result: Future[T] = Future()
         context = copy_context()
-        threading.Thread(target=_fulfil, args=(result, lambda: context.run(work)), name="call", daemon=True).start()
+        result = begin(lambda: context.run(work), "call")
         stopped_at: float | None = None
         while not wait([result], timeout=LOOK_SECONDS).done:
             if self._reason is not None:
@@ -52,6 +51,13 @@ class Interrupter:
             # Whatever it says: what it lived by may have been taken from it.
             self.check()
         return result.result()
+
+
+def begin(work: Callable[[], T], name: str) -> Future[T]:
+    """The result to come of `work`, done in a thread of this name that does not keep the process alive."""
+    result: Future[T] = Future()
+    threading.Thread(target=_fulfil, args=(result, work), name=name, daemon=True).start()
+    return result
 
 
 def _fulfil(result: Future[T], work: Callable[[], T]) -> None:

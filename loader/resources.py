@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -142,9 +142,8 @@ class ResourceStore:
             with storage(self._work_dir, form.length):
                 name, small = self._seal(filename, form, big_file, lease)
                 big_file.flush()
-            self._publish(name, small, big_file, lease)
-            if small.big is not None:
-                self._cache.adopt(big_file, small.big)
+            with self._cache.adopting(big_file, small.big) if small.big is not None else nullcontext():
+                self._publish(name, small, big_file, lease)
         return name, small.size
 
     def _small_part(self, name: ResourceName) -> SmallPart:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from loader import logs
 from loader.crypto.resource_parts import BigPart
 from loader.errors import LoaderError, StorageError
-from loader.files import storage
+from loader.files import storage, sync_beside
 from loader.model_cache.big_file import BigFile
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.reader import CacheReader
@@ -112,16 +112,27 @@ class ModelCache:
         with self._lock:
             self._directory.make_disk_room(size, self._entries.keys())
 
-    def adopt(self, upload: BinaryIO, part: BigPart) -> None:
-        """Keep a part that was written and hashed here. To fail is no harm: it can be fetched again."""
-        with self._lock, suppress(LoaderError):
-            if part.sha256 in self._entries or not self._directory.fits(part.size):
-                return
-            self._directory.make_room(part.size, self._entries.keys())
-            with storage(self._directory.path, 0):
-                # Else the name could outlive a power cut and the bytes not.
-                os.fsync(upload.fileno())
-                Path(upload.name).replace(self._directory.big(part.sha256))
+    @contextmanager
+    def adopting(self, upload: BinaryIO, part: BigPart) -> Iterator[None]:
+        """Keep a part that was written and hashed here, if the block, which sends it elsewhere, ends well.
+
+        Meanwhile it goes to the disk, which can take as long. To fail to keep it is no harm: it can be fetched again.
+        """
+        if not self._directory.fits(part.size):
+            yield
+            return
+        synced = sync_beside(upload)
+        yield
+        with suppress(LoaderError), storage(self._directory.path, 0):
+            # Else the name could outlive a power cut and the bytes not.
+            synced.result()
+            self._adopt(Path(upload.name), part)
+
+    def _adopt(self, upload: Path, part: BigPart) -> None:
+        with self._lock:
+            if part.sha256 not in self._entries:
+                self._directory.make_room(part.size, self._entries.keys())
+                upload.replace(self._directory.big(part.sha256))
 
     def discard(self, sha256: str) -> None:
         """Remove a part that is not in use, so that it is fetched anew."""

@@ -174,7 +174,8 @@ class CacheMachine(RuleBasedStateMachine):
             file.flush()
             data = Path(file.name).read_bytes()
             new = replace(old, small=small, data=data, cuts=[], damage_once=set(), fetches=0, sent=0)
-            self.cache.adopt(file, new.big)
+            with self.cache.adopting(file, new.big):
+                pass
         self.parts[number] = new
         assert new.load(self.cache) == new.content
         if not self.limit or (len(data) <= self.limit and not self.standing):

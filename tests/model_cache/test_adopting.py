@@ -1,0 +1,155 @@
+"""What becomes of the big part of an upload: on the disk beside its way to the API, and then in the cache."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from loader.errors import ApiUnreachable
+from loader.model_cache import ModelCache
+from tests.support.memory_upstream import MemoryPart, memory_part
+from tests.support.processes import poll
+
+MIB = 1 << 20
+SECONDS = 20
+CONTENT = os.urandom(2 * MIB)
+
+
+class SlowDisk:
+    """A disk that is slow for uploads: their `fsync` waits until it is `released`, and then may fail."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.released = threading.Event()
+        self.failure: OSError | None = None
+
+    def fsync(self, _: int) -> None:
+        if threading.current_thread().name != "sync":
+            return
+        self.begun.set()
+        assert self.released.wait(SECONDS)
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def part() -> MemoryPart:
+    """A resource of 2 MiB."""
+    return memory_part("part", CONTENT)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ModelCache:
+    """An empty one without a limit."""
+    return ModelCache(tmp_path / "cache", 0)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    slow = SlowDisk()
+    monkeypatch.setattr("loader.files.os.fsync", slow.fsync)
+    yield slow
+    slow.released.set()
+    poll(lambda: "sync" not in [thread.name for thread in threading.enumerate()], SECONDS, "nothing is written")
+
+
+def begin_upload(cache: ModelCache, part: MemoryPart, until_its_end: ExitStack) -> BinaryIO:
+    file = until_its_end.enter_context(cache.upload(len(part.data)))
+    file.write(part.data)
+    file.flush()
+    return file
+
+
+def names(cache: ModelCache) -> list[str]:
+    return sorted(path.name for path in cache._directory.path.iterdir())
+
+
+def test_it_is_written_to_the_disk_while_it_is_sent(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
+    with ExitStack() as upload:
+        file = begin_upload(cache, part, upload)
+        with cache.adopting(file, part.big):
+            assert disk.begun.wait(SECONDS)
+            disk.released.set()
+    assert names(cache) == [f"{part.big.sha256}.big"]
+    assert part.load(cache) == CONTENT
+    assert part.fetches == 0
+
+
+def test_it_has_no_name_before_the_disk_has_it_and_nobody_waits_meanwhile(
+    cache: ModelCache, part: MemoryPart, disk: SlowDisk
+) -> None:
+    other = memory_part("other", CONTENT)
+    sent = threading.Event()
+
+    def upload_it() -> None:
+        with ExitStack() as upload:
+            file = begin_upload(cache, part, upload)
+            with cache.adopting(file, part.big):
+                sent.set()
+
+    uploading = threading.Thread(target=upload_it)
+    uploading.start()
+    assert sent.wait(SECONDS)
+    assert disk.begun.wait(SECONDS)
+    assert other.load(cache) == CONTENT
+    assert cache.status().entries == 1
+    assert f"{part.big.sha256}.big" not in names(cache)
+    assert uploading.is_alive()
+    disk.released.set()
+    uploading.join(SECONDS)
+    assert f"{part.big.sha256}.big" in names(cache)
+
+
+def test_what_could_not_be_sent_is_not_kept_nor_waited_for(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
+    def fail() -> None:
+        with ExitStack() as upload:
+            file = begin_upload(cache, part, upload)
+            with cache.adopting(file, part.big):
+                raise ApiUnreachable("It is down.")
+
+    with pytest.raises(ApiUnreachable):
+        fail()
+    assert not disk.released.is_set()
+    assert names(cache) == []
+
+
+def test_what_the_disk_refuses_is_not_kept_and_no_error(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
+    disk.failure = OSError(errno.EIO, "Input/output error")
+    disk.released.set()
+    with ExitStack() as upload:
+        file = begin_upload(cache, part, upload)
+        with cache.adopting(file, part.big):
+            pass
+    assert names(cache) == []
+    assert part.load(cache) == CONTENT
+    assert part.fetches == 1
+
+
+def test_what_does_not_fit_is_not_even_written_to_the_disk(tmp_path: Path, part: MemoryPart, disk: SlowDisk) -> None:
+    cache = ModelCache(tmp_path / "cache", part.big.size - 1)
+    with ExitStack() as upload:
+        file = begin_upload(cache, part, upload)
+        with cache.adopting(file, part.big):
+            pass
+    assert not disk.begun.is_set()
+    assert names(cache) == []
+
+
+def test_a_part_in_use_is_left_to_its_users(cache: ModelCache, part: MemoryPart) -> None:
+    part.gate = MIB
+    with ExitStack() as upload:
+        file = begin_upload(cache, part, upload)
+        with cache.adopting(file, part.big):
+            loading = part.plaintext(cache)
+    assert f"{part.big.sha256}.big" not in names(cache)
+    part.opened.set()
+    assert b"".join(bytes(piece) for piece in loading) == CONTENT
+    loading.close()
+    poll(lambda: f"{part.big.sha256}.big" in names(cache), SECONDS, "the transfer has ended")
