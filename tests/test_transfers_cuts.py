@@ -6,6 +6,7 @@ import http.client
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE
 from tests.support.faulty_api import Fault
-from tests.support.http_calls import BOUNDARY, call, form, load, open_socket, part, post_json, upload
+from tests.support.http_calls import BOUNDARY, call, form, load, open_socket, part, upload
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors, thread_count
 from tests.support.sealed_objects import SealedObjects, damaged, debris, seal
@@ -183,19 +184,23 @@ def test_upload_that_the_api_cuts_is_reported_and_leaves_nothing_behind(site: Fa
     poll(lambda: site.api.open_connections == 0, SECONDS, "the uploads are given up")
 
 
-def test_signature_of_a_redirect_is_in_no_log(site: FaultySite, sealed: SealedObjects) -> None:
-    signed = {"Location": "/bucket/x?X-Signature=planted-signature"}
-    site.api.answer("GET", sealed.big_path, Fault(302, headers=signed))
-    for fault in (Fault(403), Fault(silent=True), Fault(body=sealed.big, cut_after=CUT_AT)):
-        site.api.answer("GET", "/bucket/x", fault)
-        before = len(site.audit_lines("load"))
-        try:
-            reply = post_json(site.url, "/load/x", {"filename": "x", "folder": "m"})
-            assert b"planted-signature" not in reply.body
-        except http.client.IncompleteRead:
-            pass
-        site.next_audit_line("load", before)
-    assert "planted-signature" in str(site.api.requests("GET", "/bucket/x"))
+def test_signature_of_a_redirect_is_in_no_log(site: FaultySite) -> None:
+    faults = {"refused": Fault(403), "silent": Fault(silent=True), "cut": Fault(body=CONTENT, cut_after=MIB)}
+
+    def load_in_vain(name: str) -> None:
+        resource = seal("m", name, CONTENT[: 3 * MIB])
+        site.api.objects.update(resource.as_objects())
+        signed = {"Location": f"/bucket/{name}?X-Signature=planted-signature"}
+        site.api.answer("GET", resource.big_path, Fault(302, headers=signed))
+        site.api.answer("GET", f"/bucket/{name}", faults[name])
+        with suppress(http.client.IncompleteRead):
+            assert b"planted-signature" not in load(site.url, "m", name).body
+
+    with ThreadPoolExecutor(len(faults)) as clients:
+        list(clients.map(load_in_vain, faults))
+    poll(lambda: len(site.audit_lines("load")) == len(faults), SECONDS, "they have ended")
+    for name in faults:
+        assert "planted-signature" in str(site.api.requests("GET", f"/bucket/{name}"))
     assert "planted-signature" not in site.loader.process.stderr()
 
 

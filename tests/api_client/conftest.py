@@ -10,7 +10,9 @@ import pytest
 from loader.api_client.client import ApiClient
 from tests.support.faulty_api import FaultyApi
 
-TIMEOUTS = (2.0, 1.0)
+# To connect and to read, in seconds: longer than a busy machine lets an answer wait, and those of who expects silence.
+TIMEOUTS = (10.0, 10.0)
+IMPATIENT = (2.0, 1.0)
 
 
 @pytest.fixture
@@ -30,7 +32,17 @@ def elsewhere() -> Iterator[FaultyApi]:
 @pytest.fixture
 def client(api: FaultyApi) -> ApiClient:
     """A client that is logged in at `api`."""
-    made = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
+    return logged_in(api, TIMEOUTS)
+
+
+@pytest.fixture
+def impatient(api: FaultyApi) -> ApiClient:
+    """The same, but it waits for a second only."""
+    return logged_in(api, IMPATIENT)
+
+
+def logged_in(api: FaultyApi, timeouts: tuple[float, float]) -> ApiClient:
+    made = ApiClient(api.url, ca_bundle=None, timeouts=timeouts)
     made.login("operator@example.org", "planted-password")
     return made
 

@@ -184,11 +184,11 @@ def test_small_object_is_limited(api: FaultyApi, client: ApiClient, announced: i
     ids=lambda value: "" if isinstance(value, Fault) else value.code,
 )
 def test_every_fault_of_a_download_is_an_error_of_ours(
-    api: FaultyApi, client: ApiClient, fault: Fault, error: type[LoaderError]
+    api: FaultyApi, impatient: ApiClient, fault: Fault, error: type[LoaderError]
 ) -> None:
     api.answer("GET", "/resources/x.small", fault)
     with pytest.raises(error) as caught:
-        client.small_object("x.small")
+        impatient.small_object("x.small")
     assert type(caught.value) is error
     assert PASSWORD not in str(caught.value)
     poll(lambda: api.open_connections == 0, 5, "the connection is given up")

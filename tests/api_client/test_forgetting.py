@@ -193,18 +193,18 @@ def test_cookies_are_neither_kept_nor_sent(api: FaultyApi, client: ApiClient) ->
 
 
 def test_api_that_could_not_be_reached_counts_so_for_a_minute(
-    api: FaultyApi, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+    api: FaultyApi, impatient: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert client.reachable
+    assert impatient.reachable
     api.answer("GET", "/resources/x.small", Fault(silent=True), Fault(500))
     with pytest.raises(ApiUnreachable):
-        client.small_object("x.small")
-    assert not client.reachable
+        impatient.small_object("x.small")
+    assert not impatient.reachable
     with suppress(LoaderError):
-        client.small_object("x.small")
-    assert client.reachable
+        impatient.small_object("x.small")
+    assert impatient.reachable
     api.answer("GET", "/resources/x.small", Fault(silent=True))
     with pytest.raises(ApiUnreachable):
-        client.small_object("x.small")
+        impatient.small_object("x.small")
     monkeypatch.setattr(transport, "UNREACHABLE_SECONDS", 0.0)
-    assert client.reachable
+    assert impatient.reachable
