@@ -13,9 +13,10 @@ SHIPPED := loader resource_api deploy wsgi.py gunicorn.conf.py
 help: ## Show these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
 
-# Two at a time, since most tests wait for a server most of the time; a file's tests stay together and share theirs.
+# Two at a time, since most tests wait for a server most of the time; a file's tests stay together and share theirs. What
+# fails is tried once more, and named as RERUN: a machine that others use, too, stops for seconds now and then.
 test: lint ## Check the code, then run all tests
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --reruns 1 -r aR
 
 lint: $(READY) ## Check style, formatting, types, and for known weaknesses
 	$(VENV)/bin/ruff check
