@@ -10,10 +10,10 @@ from types import FrameType
 from typing import Any
 
 from loader import logs
+from loader.server.health_lane import close_after_health, keep_a_lane_for_health
+from loader.server.silent_clients import spare_threads
 from loader.settings import BadSettings, Settings
-from loader.unlock import stop
-from loader.web.health_lane import close_after_health, keep_a_lane_for_health
-from loader.web.silent_clients import spare_threads
+from loader.unlock.run import stop
 
 try:
     _settings = Settings.from_env(os.environ)

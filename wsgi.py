@@ -7,7 +7,7 @@ import os
 import sys
 
 from loader import create_app, logs
-from loader.allocator import keep_freed_memory
+from loader.server.memory import keep_freed_memory
 from loader.settings import BadSettings, Settings
 
 try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.tables import Figure, Figures
 from benchmarks.workload import MIB, Workload
-from loader.crypto.segment_cipher import NONCE_PREFIX_SIZE, SegmentCipher
+from loader.crypto.segments import NONCE_PREFIX_SIZE, SegmentCipher
 
 PIECES = 256
 SIZE = PIECES * MIB

@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from loader.cli import main
+from loader.cli.main import main
 
 # Shells complete commands of one word: the name of the wrapper that docs/cli.md describes.
 WRAPPER = "azaion-loader"

@@ -7,10 +7,10 @@ from flask import Flask
 from loader import api_client
 from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
 from loader.resources import ResourceStore
 from loader.settings import Settings
-from loader.unlock import remove_leftover
+from loader.unlock.run import remove_leftover
 from loader.web import auth, description, health, page, ready, resources, unlock
 from loader.web import cache as cache_routes
 from loader.web.guard import register_guard

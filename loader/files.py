@@ -9,13 +9,12 @@ import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from loader.errors import DeviceFault, DiskSpace, StorageError
-from loader.interruptible import begin
 
 PIECE_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
@@ -77,7 +76,11 @@ def sync_beside(file: BinaryIO) -> Future[None]:
         finally:
             os.close(descriptor)
 
-    return begin(sync, "sync")
+    syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
+    try:
+        return syncer.submit(sync)
+    finally:
+        syncer.shutdown(wait=False)
 
 
 def punch_hole(file: BinaryIO, offset: int, size: int) -> None:

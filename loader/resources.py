@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from loader.api_client import get_api_client
-from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
 from loader.errors import CorruptCiphertext, ResourceCorrupt
 from loader.files import FilePieces, storage
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
+from loader.model_cache.download import Stream
 from loader.model_cache.reader import CacheReader
-from loader.model_cache.transfer import Stream
 
 log = logging.getLogger(__name__)
 

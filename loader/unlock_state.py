@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from loader.errors import LoaderError
-from loader.unlock_progress import ProgressReport, UnlockProgress
+
+if TYPE_CHECKING:
+    from loader.unlock.progress import ProgressReport, UnlockProgress
 
 T = TypeVar("T")
 
@@ -123,9 +125,9 @@ class _UnlockStateHolder:
         return record.state is UnlockState.READY and record.archive == archive
 
     def try_start(
-        self, archive: ArchiveIdentity, admit: Callable[[], T], *, again: bool = False
+        self, archive: ArchiveIdentity, progress: UnlockProgress, admit: Callable[[], T], *, again: bool = False
     ) -> tuple[UnlockProgress, T] | None:
-        """Check and start in one step: a new progress for exactly one caller, who must then unlock `archive`.
+        """Check and start in one step: `progress` for exactly one caller, who must then unlock `archive`.
 
         That caller alone asks `admit` and gets what it returns; if it raises, nothing has begun. None while a run
         lives, and, unless `again`, when `archive` is already unlocked. The prior error stays in the record until the
@@ -136,6 +138,5 @@ class _UnlockStateHolder:
             if before.state not in AT_REST or (self.is_ready_for(archive) and not again):
                 return None
             admitted = admit()
-            progress = UnlockProgress(STEPS)
             self._record = UnlockRecord(STEPS[0], before.error, before.failure, progress=progress)
             return progress, admitted

@@ -12,7 +12,7 @@ PAGES_OF_A_PIECE = 256
 # Five pieces at a time, as a transfer has them, each time freed together, in a thread as every request has one.
 SCRIPT = f"""
 import resource, threading
-from loader.allocator import keep_freed_memory
+from loader.server.memory import keep_freed_memory
 {{setting}}
 def transfer():
     for _ in range({PIECES} // 5):

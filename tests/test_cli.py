@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from loader.cli import main
+from loader.cli.main import main
 from loader.version import VERSION
 from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed, run_cli
 from tests.support.engines import Engine

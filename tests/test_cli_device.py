@@ -14,9 +14,9 @@ import pytest
 from click.testing import Result
 
 from loader import errors
-from loader.cli_output import draw, progress_text
-from loader.device_client import DeviceClient
-from loader.device_transfers import send_file
+from loader.cli.client import DeviceClient
+from loader.cli.output import draw, progress_text
+from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
 from tests.support.cli_runs import invoke, terminal
 from tests.support.http_calls import EMAIL, PASSWORD

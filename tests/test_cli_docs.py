@@ -12,8 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from loader.cli import main
-from loader.exit_codes import exit_code
+from loader.cli.exit_codes import exit_code
+from loader.cli.main import main
 from loader.web.replies import STATUS_BY_CODE
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env

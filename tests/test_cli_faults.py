@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from loader import device_client
-from loader.cli import main
+from loader.cli import client as device_client
+from loader.cli.main import main
 from tests.support.cli_runs import COMMAND
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.device_client import DeviceClient, LoaderProblem, LoaderUnreachable
+from loader.cli.client import DeviceClient, LoaderProblem, LoaderUnreachable
 from loader.errors import ArchiveNotFound
 from tests.conftest import NOBODY_LISTENS, StartLoader
 from tests.support.faulty_api import Fault, FaultyApi

@@ -16,7 +16,7 @@ from loader.errors import (
     ImageMismatch,
     LoaderError,
 )
-from loader.image_load import load_images
+from loader.unlock.images import load_images
 
 DIGEST = "sha256:" + "1" * 64
 IMAGES = tuple(ManifestImage(f"app:{number}", f"sha256:{number:064}", (DIGEST,), "2026") for number in range(3))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loader.crypto.archive import Manifest, ManifestImage
-from loader.remembered_manifest import FILE_NAME, remember_manifest, remembered_images, remove_half_remembered
+from loader.unlock.remembered import FILE_NAME, remember_manifest, remembered_images, remove_half_remembered
 
 DIGEST = "sha256:" + "1" * 64
 IMAGE = ManifestImage("app:1.4", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from loader import api_client
-from loader.crypto.resource_parts import ResourceName
+from loader.crypto.model_parts import ResourceName
 from loader.errors import ApiUnreachable, BodyTruncated, NotLoggedIn, ResourceCorrupt, ResourceNotFound, StorageError
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext, ResourceStore
 from loader.settings import Settings
 from tests.support.faulty_api import Fault, FaultyApi

@@ -14,7 +14,7 @@ from loader.binary_split import Archive, open_archive
 from loader.crypto.archive import ManifestImage
 from loader.errors import ArchiveCorrupt, DiskSpace, Interrupted, StorageError
 from loader.settings import Settings
-from loader.tar_delivery import TarByFile, TarByStream, TarDelivery, remove_tar, tar_delivery
+from loader.unlock.delivery import TarByFile, TarByStream, TarDelivery, remove_tar, tar_delivery
 from tests.support.archives import FRAGMENT, seal
 from tests.support.small_disk import fill, small_disk
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE
+from loader.crypto.segments import FIRST_PLAINTEXT_SIZE
 from tests.support.faulty_api import Fault
 from tests.support.http_calls import BOUNDARY, call, form, load, open_socket, part, upload
 from tests.support.processes import poll

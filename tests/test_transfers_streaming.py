@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE
+from loader.crypto.segments import FIRST_PLAINTEXT_SIZE
 from tests.support.faulty_api import Fault
 from tests.support.http_calls import BOUNDARY, call, form, load, part, upload
 from tests.support.procfs import peak_rss_bytes, reset_peak_rss

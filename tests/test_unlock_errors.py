@@ -15,7 +15,8 @@ from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock_state import ArchiveIdentity, Failure, _UnlockStateHolder
+from loader.unlock.progress import UnlockProgress
+from loader.unlock_state import STEPS, ArchiveIdentity, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
@@ -31,7 +32,7 @@ CODES_OF_UNLOCK = {
     *("ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ENGINE_STALLED", "IMAGE_MISMATCH"),
 }
 # Not `from loader import unlock`: the package knows the blueprint of that name.
-unlock = importlib.import_module("loader.unlock")
+unlock = importlib.import_module("loader.unlock.run")
 ARCHIVE = ArchiveIdentity(1, 2, 3, 4)
 PATH = "/binary-split/key-fragment"
 
@@ -165,7 +166,7 @@ class Run:
         self._settings = dataclasses.replace(Settings.from_env({"API_VERSION": "1.4"}), images_path=images_path)
 
     def failure(self, engine: DockerEngine) -> tuple[str, Failure]:
-        started = self._holder.try_start(ARCHIVE, lambda: LoginThrottle().begin(""))
+        started = self._holder.try_start(ARCHIVE, UnlockProgress(STEPS), lambda: LoginThrottle().begin(""))
         assert started is not None
         progress, attempt = started
         unlock._run_unlock(self._settings, engine, "email", "a password", attempt, progress)

@@ -13,7 +13,7 @@ from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import DeviceFault, DiskSpace, EngineUnavailable, StorageError
 from loader.settings import Settings
-from loader.unlock_plan import ENGINE_COPIES, Place, PlannedImage, UnlockPlan, make_plan, require_room
+from loader.unlock.plan import ENGINE_COPIES, Place, PlannedImage, UnlockPlan, make_plan, require_room
 from tests.support.archives import seal
 from tests.support.small_disk import make_read_only, small_disk
 

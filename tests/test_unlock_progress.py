@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from loader import unlock_progress
-from loader.unlock_progress import PASSES, RATE_WINDOW_SECONDS, Step, UnlockProgress
+from loader.unlock import progress as unlock_progress
+from loader.unlock.progress import PASSES, RATE_WINDOW_SECONDS, Step, UnlockProgress
 from tests.support.archives import Packed, remove_all_images
 from tests.support.processes import poll
 from tests.support.unlocking import AT_REST, READY, Rig

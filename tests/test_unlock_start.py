@@ -11,13 +11,14 @@ import pytest
 
 from loader.docker_engine import DockerEngine
 from loader.errors import Interrupted
-from loader.interruptible import Interrupter
 from loader.login_throttle import LoginAttempt, LoginThrottle
 from loader.settings import Settings
-from loader.unlock_state import ArchiveIdentity, UnlockState, _UnlockStateHolder
+from loader.unlock.interruptible import Interrupter
+from loader.unlock.progress import UnlockProgress
+from loader.unlock_state import STEPS, ArchiveIdentity, UnlockState, _UnlockStateHolder
 
 # Not `from loader import unlock`: the package knows the blueprint of that name.
-unlock = importlib.import_module("loader.unlock")
+unlock = importlib.import_module("loader.unlock.run")
 ARCHIVE = ArchiveIdentity(device=1, inode=2, size=3, modified_ns=4)
 
 
@@ -46,7 +47,11 @@ def test_a_run_that_begins_while_the_images_are_looked_up_is_not_overwritten(
     holder: _UnlockStateHolder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive appears, and somebody else unlocks it."""
-    monkeypatch.setattr(unlock, "require_images_without_archive", lambda *_: holder.try_start(ARCHIVE, lambda: None))
+    monkeypatch.setattr(
+        unlock,
+        "require_images_without_archive",
+        lambda *_: holder.try_start(ARCHIVE, UnlockProgress(STEPS), lambda: None),
+    )
     assert unlock.start_unlock(settings, DockerEngine(1), "e", "p", not_asked) is UnlockState.AUTHENTICATING
     assert holder.state is UnlockState.AUTHENTICATING
 

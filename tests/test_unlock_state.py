@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from loader.errors import DiskSpace, LoginThrottled
-from loader.unlock_progress import Step, UnlockProgress
-from loader.unlock_state import AT_REST, ArchiveIdentity, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
+from loader.unlock.progress import Step, UnlockProgress
+from loader.unlock_state import AT_REST, STEPS, ArchiveIdentity, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
 
 ARCHIVE = ArchiveIdentity(device=1, inode=2, size=3, modified_ns=4)
 OTHER_ARCHIVE = ArchiveIdentity(device=1, inode=5, size=3, modified_ns=4)
@@ -25,7 +25,7 @@ AT_WORK = sorted(set(UnlockState) - AT_REST)
 
 def begin(holder: _UnlockStateHolder, archive: ArchiveIdentity) -> UnlockProgress | None:
     """Start a run that anybody may start; its progress."""
-    started = holder.try_start(archive, lambda: None)
+    started = holder.try_start(archive, UnlockProgress(STEPS), lambda: None)
     return started[0] if started else None
 
 
@@ -224,12 +224,12 @@ def test_only_who_starts_a_run_asks_to_be_admitted() -> None:
         asked.append("a login")
         return "admitted"
 
-    started = holder.try_start(ARCHIVE, admit)
+    started = holder.try_start(ARCHIVE, UnlockProgress(STEPS), admit)
     assert started is not None
     assert started[1] == "admitted"
-    assert holder.try_start(ARCHIVE, admit) is None
+    assert holder.try_start(ARCHIVE, UnlockProgress(STEPS), admit) is None
     holder.set(UnlockState.READY, archive=ARCHIVE)
-    assert holder.try_start(ARCHIVE, admit) is None
+    assert holder.try_start(ARCHIVE, UnlockProgress(STEPS), admit) is None
     assert asked == ["a login"]
 
 
@@ -241,6 +241,6 @@ def test_who_is_not_admitted_has_begun_nothing() -> None:
         raise LoginThrottled("Too early.", 10)
 
     with pytest.raises(LoginThrottled):
-        holder.try_start(ARCHIVE, refuse)
+        holder.try_start(ARCHIVE, UnlockProgress(STEPS), refuse)
     assert holder.get() == (UnlockState.ERROR, "as before")
     assert begin(holder, ARCHIVE) is not None

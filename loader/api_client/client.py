@@ -11,7 +11,7 @@ from urllib.parse import quote
 from loader.api_client.logins import Logins
 from loader.api_client.transport import Answer, Body, Transport
 from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
-from loader.crypto.resource_parts import SMALL_MAX_SIZE
+from loader.crypto.model_parts import SMALL_MAX_SIZE
 from loader.errors import ApiError, ApiProtocol, ApiUnreachable, LoginRejected, NotLoggedIn, ResourceNotFound
 
 LOGIN_MAX_SIZE = 64 * 1024

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from loader.crypto.json_header import exactly, is_size, read_header, require, write_header
 from loader.crypto.key_derivation import key_check
-from loader.crypto.segment_cipher import ciphertext_size
+from loader.crypto.segments import ciphertext_size
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, VerifyingReader, encrypt
 from loader.errors import CorruptCiphertext
 

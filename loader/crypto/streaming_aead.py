@@ -11,7 +11,8 @@ from typing import Protocol
 
 from Crypto.Random import get_random_bytes
 
-from loader.crypto.segment_cipher import (
+from loader.crypto.segment_work import SegmentWork
+from loader.crypto.segments import (
     FIRST_PLAINTEXT_SIZE,
     HEADER_SIZE,
     NONCE_PREFIX_SIZE,
@@ -22,7 +23,6 @@ from loader.crypto.segment_cipher import (
     SegmentCipher,
     plaintext_size,
 )
-from loader.crypto.segment_work import SegmentWork
 from loader.errors import CorruptCiphertext
 
 # Segments in work: those that the consumer and a helper have begun, and one that waits for whoever is done first.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from loader.crypto.resource_parts import BigPart
+from loader.crypto.model_parts import BigPart
 from loader.errors import DiskSpace, LoaderError
 from loader.files import storage
 from loader.model_cache.directory import CacheDirectory

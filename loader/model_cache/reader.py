@@ -7,7 +7,7 @@ from contextlib import closing
 
 from loader.errors import ApiUnreachable
 from loader.model_cache.big_file import BigFile
-from loader.model_cache.transfer import Fetch, Stream
+from loader.model_cache.download import Fetch, Stream
 
 SKIP_SIZE = 1 << 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from loader import api_client
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
 from loader.settings import Settings
 from loader.version import VERSION
 from loader.web.schemas import HealthResponse, StatusResponse

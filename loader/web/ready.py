@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from loader import api_client
 from loader.docker_engine import DockerEngine
 from loader.errors import ApiUnreachable, LoaderError, NotLoggedIn
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
 from loader.web.replies import problem
 from loader.web.schemas import ReadyResponse
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response
 from marshmallow import ValidationError
 
-from loader.crypto.resource_parts import ResourceName
+from loader.crypto.model_parts import ResourceName
 from loader.errors import LoaderError
 from loader.resources import Plaintext, ResourceStore
 from loader.web.audited import Audit, failures_audited

@@ -10,8 +10,8 @@ from flask import Blueprint
 from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock import plan_unlock, start_unlock, unlock_status
-from loader.unlock_progress import ProgressReport
+from loader.unlock.progress import ProgressReport
+from loader.unlock.run import plan_unlock, start_unlock, unlock_status
 from loader.web.audited import failures_audited
 from loader.web.bodies import json_body
 from loader.web.client_address import client_address

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loader.api_client.client import ApiClient
-from loader.crypto.resource_parts import SMALL_MAX_SIZE
+from loader.crypto.model_parts import SMALL_MAX_SIZE
 from loader.errors import (
     ApiError,
     ApiProtocol,

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from loader.crypto.segment_cipher import ciphertext_size
+from loader.crypto.segments import ciphertext_size
 from loader.crypto.streaming_aead import DecryptingReader, encrypt
 from tests.crypto.streams import AD, KEY
 from tests.support.procfs import peak_rss_bytes, reset_peak_rss

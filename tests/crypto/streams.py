@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 
-from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
+from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, encrypt
 
 KEY = bytes(range(32))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.crypto.archive import ArchiveHeader, read_archive_header, seal_archive
-from loader.crypto.segment_cipher import SEGMENT_SIZE, ciphertext_size
+from loader.crypto.segments import SEGMENT_SIZE, ciphertext_size
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_json import damaged
 from tests.crypto.manifests import FRAGMENT, KEY_CHECK, document, framed, manifest

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from loader.crypto.archive import MAGIC as ARCHIVE
 from loader.crypto.archive import ArchiveHeader, Manifest
 from loader.crypto.json_header import JSON_MAX_SIZE, write_header
-from loader.crypto.resource_parts import MAGIC as SMALL
-from loader.crypto.resource_parts import SmallPart
-from loader.crypto.segment_cipher import HEADER_SIZE, SegmentCipher, ciphertext_size, plaintext_size
+from loader.crypto.model_parts import MAGIC as SMALL
+from loader.crypto.model_parts import SmallPart
+from loader.crypto.segments import HEADER_SIZE, SegmentCipher, ciphertext_size, plaintext_size
 from loader.errors import CorruptCiphertext
 from tests.crypto import manifests, test_small_part
 from tests.crypto.hostile_json import DEEP, changed

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loader.crypto.ghash import ciphertext_tag, product
-from loader.crypto.segment_cipher import SEGMENT_SIZE, SegmentCipher
+from loader.crypto.segments import SEGMENT_SIZE, SegmentCipher
 from loader.crypto.streaming_aead import VerifyingReader
 from loader.errors import CorruptCiphertext
 from tests.crypto.streams import AD, seal

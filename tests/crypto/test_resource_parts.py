@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_io import ShortSource
 from tests.crypto.manifests import framed

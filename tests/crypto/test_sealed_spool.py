@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from loader.crypto.sealed_spool import SealedSpool
-from loader.crypto.segment_cipher import ciphertext_size
+from loader.crypto.segments import ciphertext_size
 from loader.crypto.streaming_aead import encrypt
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import MIB, pattern

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loader.crypto.resource_parts import SMALL_MAX_SIZE, SmallPart
+from loader.crypto.model_parts import SMALL_MAX_SIZE, SmallPart
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_json import JSON_VALUES, MISSING, NO_SIZES, NO_STRINGS, JsonPath, case_name, changed, damaged
 from tests.crypto.manifests import framed

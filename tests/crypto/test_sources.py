@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE, HEADER_SIZE, SEGMENT_SIZE
+from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, HEADER_SIZE, SEGMENT_SIZE
 from loader.crypto.streaming_aead import READ_AHEAD
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_io import EndingSource, LyingSource, RecordingSource, ShortSource

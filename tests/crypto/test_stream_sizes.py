@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader.crypto.segment_cipher import ciphertext_size, plaintext_size
+from loader.crypto.segments import ciphertext_size, plaintext_size
 from loader.errors import CorruptCiphertext
 from tests.crypto.streams import UNHURRIED, reader_of, seal
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.crypto import streaming_aead
-from loader.crypto.segment_cipher import (
+from loader.crypto.segments import (
     FIRST_PLAINTEXT_SIZE,
     HEADER_SIZE,
     PLAINTEXT_SIZE,

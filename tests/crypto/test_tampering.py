@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loader.crypto.segment_cipher import SegmentCipher
+from loader.crypto.segments import SegmentCipher
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import HEADER, MIB, TAG, pattern
 from tests.crypto.streams import UNHURRIED, read_to_failure, reader_of, unseal

@@ -15,7 +15,7 @@ import pytest
 import tink
 
 from loader.crypto.archive import read_archive_header, seal_archive
-from loader.crypto.resource_parts import HEAD_SIZE, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import HEAD_SIZE, ResourceName, SmallPart, seal_resource
 from tests.crypto.manifests import FRAGMENT, document, framed, manifest
 from tests.crypto.reference import pattern
 from tests.crypto.streams import AD, BOUNDARY_SIZES, KEY, read_all, seal, unseal

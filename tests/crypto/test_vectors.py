@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loader.crypto.archive import read_archive_header
-from loader.crypto.resource_parts import ResourceName, SmallPart
+from loader.crypto.model_parts import ResourceName, SmallPart
 from loader.crypto.streaming_aead import DecryptingReader
 from loader.errors import CorruptCiphertext
 from tests.crypto.make_vectors import all_vectors, archive_vectors, resource_vectors, stream_vectors

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from loader.errors import ApiUnreachable
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
 from tests.support.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
@@ -31,7 +31,7 @@ class SlowDisk:
         self.failure: OSError | None = None
 
     def fsync(self, _: int) -> None:
-        if threading.current_thread().name != "sync":
+        if not threading.current_thread().name.startswith("sync"):
             return
         self.begun.set()
         assert self.released.wait(SECONDS)
@@ -57,7 +57,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     monkeypatch.setattr("loader.files.os.fsync", slow.fsync)
     yield slow
     slow.released.set()
-    poll(lambda: "sync" not in [thread.name for thread in threading.enumerate()], SECONDS, "nothing is written")
+    poll(
+        lambda: not any(thread.name.startswith("sync") for thread in threading.enumerate()),
+        SECONDS,
+        "nothing is written",
+    )
 
 
 def begin_upload(cache: ModelCache, part: MemoryPart, until_its_end: ExitStack) -> BinaryIO:

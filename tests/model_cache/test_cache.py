@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from loader.errors import StorageError
-from loader.model_cache import ModelCache, transfer
+from loader.model_cache import download as transfer
 from loader.model_cache.big_file import BigFile
+from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from tests.support.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
@@ -41,7 +42,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that a transfer makes, none of which takes any time."""
     made: list[float] = []
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
-    monkeypatch.setattr("loader.model_cache.transfer.time", clock)
+    monkeypatch.setattr("loader.model_cache.download.time", clock)
     return made
 
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from loader.crypto.resource_parts import seal_resource
+from loader.crypto.model_parts import seal_resource
 from loader.errors import LoaderError
-from loader.model_cache import ModelCache, transfer
+from loader.model_cache import download as transfer
+from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext
 from tests.support.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll

@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 
 from loader.errors import StorageError
-from loader.model_cache import ModelCache
+from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.upkeep import Clearance, PartListing, Verification
 from tests.support.memory_upstream import MemoryPart, memory_part

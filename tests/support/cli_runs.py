@@ -14,7 +14,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from loader.cli import main
+from loader.cli.main import main
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 

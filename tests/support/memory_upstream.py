@@ -6,10 +6,10 @@ import io
 import threading
 from dataclasses import dataclass, field
 
-from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.errors import ApiUnreachable, LoaderError
-from loader.model_cache import ModelCache
-from loader.model_cache.transfer import Fetch
+from loader.model_cache.cache import ModelCache
+from loader.model_cache.download import Fetch
 from loader.resources import Plaintext
 
 FOLDER = "models"
@@ -83,7 +83,7 @@ class MemoryPart:
 
 
 class MemoryStream:
-    """One answer; see `loader.model_cache.transfer.Stream`."""
+    """One answer; see `loader.model_cache.download.Stream`."""
 
     def __init__(self, part: MemoryPart, begin: int, end: int) -> None:
         self.begin = begin

@@ -18,7 +18,7 @@ from tests.support.sites import NO_ENGINE, Device
 
 HASTY_CONF = Path(__file__).with_name("hasty_gunicorn.py")
 # Six attempts in vain then last for a second, not for eight.
-HASTE = {"loader.model_cache.transfer.FIRST_BACKOFF_SECONDS": 0.03}
+HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
 IDLE_SECONDS = 20.0
 
 

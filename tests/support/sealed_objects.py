@@ -7,8 +7,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.crypto.resource_parts import ResourceName, SmallPart, seal_resource
-from loader.crypto.segment_cipher import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
+from loader.crypto.model_parts import ResourceName, SmallPart, seal_resource
+from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
 
 HEAD_PLAINTEXT = 65_536 - 40 - 16  # the longest file that needs no big object
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.crypto.resource_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from tests.support.range_upstream import Held, RangeUpstream
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from loader.crypto.resource_parts import ResourceName
+from loader.crypto.model_parts import ResourceName
 from loader.web.replies import STATUS_BY_CODE, register_error_handlers
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault

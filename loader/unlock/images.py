@@ -10,7 +10,7 @@ from functools import partial
 from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineStalled, EngineUnavailable, LoaderError
-from loader.tar_delivery import TarDelivery
+from loader.unlock.delivery import TarDelivery
 
 log = logging.getLogger(__name__)
 

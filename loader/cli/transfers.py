@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from loader.device_client import DeviceClient, DeviceError, json_body
+from loader.cli.client import DeviceClient, DeviceError, json_body
 from loader.errors import BodyTruncated
 from loader.files import storage
 

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from loader import packing
-from loader.cli_cache import cache
-from loader.cli_device import load, lock, login, status, upload
-from loader.cli_output import Progress, show_failure
-from loader.cli_unlock import unlock
+from loader.cli.cache import cache
+from loader.cli.device import load, lock, login, status, upload
+from loader.cli.exit_codes import exit_code
+from loader.cli.output import Progress, show_failure
+from loader.cli.unlock import unlock
 from loader.crypto.archive import Manifest
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
-from loader.exit_codes import exit_code
 from loader.version import VERSION
 
 # Silence that a packing machine's engine is allowed: it prepares the whole tar before it sends the first byte.

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import click
 
-from loader.device_client import DeviceError
+from loader.cli.client import DeviceError
 from loader.errors import LoaderError
 
 BAR_WIDTH = 24

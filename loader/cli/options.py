@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from loader.cli_output import want_json
-from loader.device_client import DeviceClient
+from loader.cli.client import DeviceClient
+from loader.cli.output import want_json
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 

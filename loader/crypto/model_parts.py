@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Protocol
 from Crypto.Random import get_random_bytes
 
 from loader.crypto.json_header import JSON_MAX_SIZE, exactly, is_size, read_header, require, write_header
-from loader.crypto.segment_cipher import HEADER_SIZE, SEGMENT_SIZE, ciphertext_size, plaintext_size
+from loader.crypto.segments import HEADER_SIZE, SEGMENT_SIZE, ciphertext_size, plaintext_size
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, encrypt
 from loader.errors import CorruptCiphertext
 

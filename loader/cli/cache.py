@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from loader.cli_options import json_option, loader_option
-from loader.cli_output import count_text, show, size_text
-from loader.device_client import DeviceClient
+from loader.cli.client import DeviceClient
+from loader.cli.options import json_option, loader_option
+from loader.cli.output import count_text, show, size_text
 
 
 @click.group()

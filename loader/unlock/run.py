@@ -15,15 +15,15 @@ from loader.binary_split import identify, open_archive
 from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError
-from loader.image_load import load_images
-from loader.interruptible import Interrupter
 from loader.login_throttle import LoginAttempt
-from loader.remembered_manifest import remember_manifest, remove_half_remembered
 from loader.settings import Settings
-from loader.tar_delivery import TarDelivery, remove_tar, tar_delivery
-from loader.unlock_plan import UnlockPlan, make_plan, require_images_without_archive, require_room
-from loader.unlock_progress import ProgressReport, UnlockProgress
-from loader.unlock_state import AT_REST, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
+from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery
+from loader.unlock.images import load_images
+from loader.unlock.interruptible import Interrupter
+from loader.unlock.plan import UnlockPlan, make_plan, require_images_without_archive, require_room
+from loader.unlock.progress import ProgressReport, UnlockProgress
+from loader.unlock.remembered import remember_manifest, remove_half_remembered
+from loader.unlock_state import AT_REST, STEPS, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
 
 if TYPE_CHECKING:
     from loader.api_client.client import ApiClient
@@ -73,7 +73,7 @@ def start_unlock(
         require_images_without_archive(settings, engine)
         return _unlock.try_ready()
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
-    if started := _unlock.try_start(archive, admit, again=again):
+    if started := _unlock.try_start(archive, UnlockProgress(STEPS), admit, again=again):
         progress, attempt = started
         _renew_interrupter()
         arguments = (settings, engine, email, password, attempt, progress, logs.current_request_id())

@@ -11,8 +11,8 @@ from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import ArchiveNotFound, DeviceFault, DiskSpace, EngineUnavailable, StorageError
 from loader.files import free_bytes, storage
-from loader.remembered_manifest import remembered_images
 from loader.settings import Settings
+from loader.unlock.remembered import remembered_images
 
 # The engine unpacks a copy of the tar before it makes layers of it.
 ENGINE_COPIES = 2

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from loader.cli_options import json_option, loader_option, read_password
-from loader.cli_output import draw, live, progress_text, show, size_text, wants_json
-from loader.device_client import DeviceClient, LoaderProblem
+from loader.cli.client import DeviceClient, LoaderProblem
+from loader.cli.options import json_option, loader_option, read_password
+from loader.cli.output import draw, live, progress_text, show, size_text, wants_json
 from loader.errors import Interrupted
 
 POLL_SECONDS = 0.25

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loader.device_client import DeviceError
+from loader.cli.client import DeviceError
 from loader.errors import (
     ApiFault,
     ArchiveFault,

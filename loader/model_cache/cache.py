@@ -1,0 +1,230 @@
+"""The cache of big parts: content-addressed, resumable, shared by all who load the same resource at the same time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from loader import logs
+from loader.crypto.model_parts import BigPart
+from loader.errors import LoaderError, StorageError
+from loader.files import storage, sync_beside
+from loader.model_cache.big_file import BigFile
+from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.download import Fetch, Transfer
+from loader.model_cache.reader import CacheReader
+from loader.model_cache.upkeep import CacheUpkeep
+
+log = logging.getLogger(__name__)
+
+# Transfers that may go on without a reader. Beyond that one without a reader stops, and is resumed when asked for.
+MAX_ORPHANS = 4
+
+
+@dataclass
+class _Entry:
+    """A part in use. `users` are its readers and its transfer; at zero it is settled and forgotten."""
+
+    file: BigFile
+    transfer: Transfer | None = None
+    users: int = 0
+    forgotten: bool = False
+    settling: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A transfer as `/status` shows it: bytes, and bytes a second."""
+
+    filename: str
+    bytes_done: int
+    bytes_total: int
+    rate: int
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """Whole parts on the disk, their bytes together, and what is on its way."""
+
+    entries: int
+    bytes: int
+    downloads: list[Download]
+
+
+class ModelCache:
+    """Safe to share between threads. One lock guards which parts are in use; no transfer and no read holds it."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """Nothing is touched yet. `max_bytes` 0 means no limit."""
+        self._directory = CacheDirectory(path, max_bytes)
+        self.upkeep = CacheUpkeep(self._directory, self._held)
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process has left. For the start, before anything else."""
+        self._directory.remove_leftovers()
+
+    def require_writable(self) -> None:
+        """Raises StorageError if the directory is missing and cannot be made, or cannot be written to."""
+        self._directory.prepare()
+        if not os.access(self._directory.path, os.W_OK | os.X_OK):
+            raise StorageError(f"{self._directory.path} cannot be written to.")
+
+    def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
+        """A reader of the part: from the disk, or behind the one transfer that brings it here.
+
+        `label` names the resource for people. Raises StorageError and DiskSpace; the reader raises what `fetch` does.
+        """
+        with self._lock:
+            entry = self._entries.get(part.sha256)
+            if entry is None or entry.file.failure is not None:
+                entry = self._new_entry(part, label, fetch)
+            self._directory.touch(part.sha256)
+            entry.users += 1
+        return CacheReader(entry.file, fetch, lambda: self._leave(entry))
+
+    @contextmanager
+    def upload(self, size: int) -> Iterator[BinaryIO]:
+        """A file for the big part of an upload, about `size` bytes; gone afterwards unless it was adopted.
+
+        Raises StorageError.
+        """
+        self._directory.prepare()
+        self.make_disk_room(size)
+        with storage(self._directory.path, size):
+            file = self._directory.new_upload()
+        try:
+            yield file
+        finally:
+            with suppress(OSError):
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+
+    def make_disk_room(self, size: int) -> None:
+        """Remove old parts until `size` bytes are free on the disk, if that can be reached. Raises StorageError."""
+        with self._lock:
+            self._directory.make_disk_room(size, self._entries.keys())
+
+    @contextmanager
+    def adopting(self, upload: BinaryIO, part: BigPart) -> Iterator[None]:
+        """Keep a part that was written and hashed here, if the block, which sends it elsewhere, ends well.
+
+        Meanwhile it goes to the disk, which can take as long. To fail to keep it is no harm: it can be fetched again.
+        """
+        if not self._directory.fits(part.size):
+            yield
+            return
+        synced = sync_beside(upload)
+        yield
+        with suppress(LoaderError), storage(self._directory.path, 0):
+            # Else the name could outlive a power cut and the bytes not.
+            synced.result()
+            self._adopt(Path(upload.name), part)
+
+    def _adopt(self, upload: Path, part: BigPart) -> None:
+        with self._lock:
+            if part.sha256 not in self._entries:
+                self._directory.make_room(part.size, self._entries.keys())
+                upload.replace(self._directory.big(part.sha256))
+
+    def discard(self, sha256: str) -> None:
+        """Remove a part that is not in use, so that it is fetched anew."""
+        with self._lock:
+            if sha256 not in self._entries:
+                with storage(self._directory.path, 0):
+                    self._directory.remove(sha256)
+
+    def status(self) -> CacheStatus:
+        """What is here and what is on its way; raises StorageError."""
+        with self._lock:
+            transfers = [entry.transfer for entry in self._entries.values() if entry.transfer is not None]
+        whole = [file for file in self._directory.files() if file.whole]
+        downloads = [
+            Download(transfer.label, transfer.file.available, transfer.file.part.size, round(transfer.rate))
+            for transfer in transfers
+        ]
+        return CacheStatus(len(whole), sum(file.size for file in whole), downloads)
+
+    @contextmanager
+    def _held(self) -> Iterator[Collection[str]]:
+        with self._lock:
+            yield self._entries.keys()
+
+    def _new_entry(self, part: BigPart, label: str, fetch: Fetch) -> _Entry:
+        self._directory.prepare()
+        entry = _Entry(BigFile(self._directory, part))
+        try:
+            if not entry.file.verified:
+                self._directory.make_room(part.size - entry.file.available, {part.sha256, *self._entries})
+                self._start_transfer(entry, label, fetch)
+        except BaseException:
+            entry.file.close()
+            raise
+        # Only now: whoever found an entry whose transfer never began would wait for ever.
+        self._entries[part.sha256] = entry
+        return entry
+
+    def _start_transfer(self, entry: _Entry, label: str, fetch: Fetch) -> None:
+        entry.users += 1
+        entry.transfer = Transfer(
+            entry.file,
+            label,
+            fetch,
+            self._directory,
+            make_room=self._free_something,
+            wanted=lambda: self._is_wanted(entry),
+        )
+        arguments = (entry, entry.transfer, logs.current_request_id())
+        # A daemon: the file can be continued after any end, so that no shutdown need wait for a slow line.
+        threading.Thread(target=self._run, args=arguments, name="transfer", daemon=True).start()
+
+    def _run(self, entry: _Entry, transfer: Transfer, request_id: str | None) -> None:
+        with logs.request_id(request_id):
+            transfer.run()
+        with self._lock:
+            entry.transfer = None
+        self._leave(entry)
+
+    def _is_wanted(self, entry: _Entry) -> bool:
+        with self._lock:
+            orphans = [other for other in self._entries.values() if other.transfer is not None and other.users == 1]
+            # The oldest go on. If all of too many were unwanted, all would stop at once.
+            return entry.users > 1 or any(other is entry for other in orphans[:MAX_ORPHANS])
+
+    def _free_something(self) -> bool:
+        with self._lock:
+            return self._directory.free_something(self._entries.keys())
+
+    def _leave(self, entry: _Entry) -> None:
+        with self._lock:
+            entry.users -= 1
+        with entry.settling:
+            if self._is_idle(entry):
+                self._settle(entry)
+
+    def _is_idle(self, entry: _Entry) -> bool:
+        with self._lock:
+            return entry.users == 0 and not entry.forgotten
+
+    def _settle(self, entry: _Entry) -> None:
+        """Not under the lock: to prove a large file takes its time, and somebody may join meanwhile."""
+        try:
+            entry.file.settle()
+        except LoaderError as exc:
+            log.warning("a part of the cache could not be settled: %s", exc)
+        with self._lock:
+            if entry.users:
+                return
+            entry.forgotten = True
+            if self._entries.get(entry.file.part.sha256) is entry:
+                del self._entries[entry.file.part.sha256]
+            entry.file.close()
+            with suppress(LoaderError):
+                self._directory.make_room(0, self._entries.keys())

@@ -1,0 +1,1 @@
+"""What the loader needs of its server, gunicorn, beside WSGI."""
