@@ -12,7 +12,7 @@ import pytest
 
 from loader.settings import VARIABLES, BadSettings, Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:

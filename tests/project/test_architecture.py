@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "version"},

@@ -16,7 +16,7 @@ from tests.support.images import image_id, import_image, remove_image
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8080"
 EMAIL, PASSWORD = "op@example.com", "correct horse"

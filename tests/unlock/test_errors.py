@@ -24,7 +24,7 @@ from tests.support.unlocking import READY, Device, Operator, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
-OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 CODES_OF_UNLOCK = {
     *("KEY_MISMATCH", "ARCHIVE_CORRUPT", "ARCHIVE_NOT_FOUND", "VERSION_MISMATCH"),
     *("LOGIN_REJECTED", "LOGIN_THROTTLED", "API_UNREACHABLE", "API_ERROR", "API_PROTOCOL"),

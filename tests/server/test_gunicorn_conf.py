@@ -15,7 +15,7 @@ from tests.support.http_probe import http_status
 from tests.support.processes import clean_env, free_port, poll
 from tests.support.procfs import children
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.support.http_probe import http_status
 from tests.support.missing import missing
 from tests.support.processes import ManagedProcess, clean_env
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 SYSTEM_DOCKER = "unix:///var/run/docker.sock"
 DEAD_ENGINE = "unix:///nonexistent/docker.sock"
 RUN_SECONDS = 120.0

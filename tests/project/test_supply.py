@@ -18,7 +18,7 @@ from loader.version import VERSION
 from tests.support.missing import missing
 from tools import audit
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
 UNREACHABLE = "http://127.0.0.1:9"

@@ -16,7 +16,7 @@ from tests.support.processes import poll
 from tests.support.procfs import descendants, open_descriptors
 from tests.support.sites import Site, real_site
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECONDS = 20
 STARTS_PROCESSES = {
     *("subprocess", "multiprocessing", "pty", "concurrent.futures.process"),
