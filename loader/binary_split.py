@@ -11,12 +11,9 @@ from pathlib import Path
 
 from loader.crypto.archive import ArchiveHeader, Manifest, read_archive_header
 from loader.crypto.streaming_aead import DecryptingReader
-from loader.errors import ArchiveCorrupt, ArchiveNotFound, CorruptCiphertext, KeyMismatch, VersionMismatch
+from loader.errors import ArchiveCorrupt, ArchiveNotFound, Checkpoint, CorruptCiphertext, KeyMismatch, VersionMismatch
 from loader.files import storage
 from loader.unlock_state import ArchiveIdentity
-
-# Called between segments; raises to end the work.
-Checkpoint = Callable[[], None]
 
 
 def identify(path: Path) -> ArchiveIdentity | None:

@@ -13,7 +13,8 @@
     │   ├── NotLoggedIn             nobody has logged in since the start, or since the loader was locked
     │   ├── LoginThrottled          too many logins were refused; the next has to wait
     │   ├── ResourceNotFound        the resource API has no such resource
-    │   └── ArchiveNotFound         there is nothing to unlock
+    │   ├── ArchiveNotFound         there is nothing to unlock
+    │   └── ImageNotFound           the Docker engine has no image of that name
     ├── ApiFault                    the resource API, or the way to it
     │   ├── LoginRejected           it refused the credentials
     │   ├── ApiUnreachable          no connection, or it fell silent
@@ -24,15 +25,19 @@
     │   ├── ArchiveCorrupt          damaged, cut or not an archive
     │   ├── KeyMismatch             intact as far as known, but made for another key fragment
     │   └── VersionMismatch         it holds no image of the expected version
-    └── DeviceFault                 this device
-        ├── Busy                    all transfer slots are taken
-        ├── EngineUnavailable       no Docker engine answers
-        ├── EngineRejected          the engine refused the images
-        ├── EngineStalled           the engine fell silent in the middle of a load
-        ├── ImageMismatch           the engine's images are not those of the manifest
-        ├── DiskSpace               a disk is full
-        ├── StorageError            a directory is missing, read-only or failing
-        └── Interrupted             the loader was told to stop, or was locked
+    ├── DeviceFault                 this device
+    │   ├── Busy                    all transfer slots are taken
+    │   ├── EngineUnavailable       no Docker engine answers
+    │   ├── EngineRejected          the engine refused the images
+    │   ├── EngineStalled           the engine fell silent in the middle of a load
+    │   ├── ImageMismatch           the engine's images are not those of the manifest
+    │   ├── DiskSpace               a disk is full
+    │   ├── StorageError            a directory is missing, read-only or failing
+    │   └── Interrupted             the loader was told to stop, or was locked
+    └── CommandFault                the command line cannot use the loader
+        ├── LoaderUnreachable       no loader answers at the address
+        ├── LoaderProblem           the loader answered with an error
+        └── AnswerCut               the loader ended in the middle of an answer
 
 `code` is stable and part of the HTTP interface. The HTTP status of each code is in `loader.web.replies`, nowhere else.
 `CorruptCiphertext` stands beside the tree: it is raised where bytes are opened, and the layer that knows what the bytes
@@ -41,7 +46,10 @@ were meant to be turns it into `ArchiveCorrupt` or `ResourceCorrupt`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+# A function that returns while the work may go on, and raises a LoaderError when it must stop.
+Checkpoint = Callable[[], None]
 
 
 class LoaderError(Exception):
@@ -125,6 +133,11 @@ class ResourceNotFound(CallerError):
 class ArchiveNotFound(CallerError):
     code = "ARCHIVE_NOT_FOUND"
     hint = "Copy images.enc to IMAGES_PATH, and try again."
+
+
+class ImageNotFound(CallerError):
+    code = "IMAGE_NOT_FOUND"
+    hint = "Check the name and the tag, and try again."
 
 
 class ApiFault(LoaderError):
@@ -231,6 +244,33 @@ class Interrupted(DeviceFault):
     code = "INTERRUPTED"
     retryable = True
     hint = "Start the unlock again."
+
+
+class CommandFault(LoaderError):
+    """The command line cannot use the loader."""
+
+
+class LoaderUnreachable(CommandFault):
+    code = "LOADER_UNREACHABLE"
+    retryable = True
+    hint = "Start the loader, or say with --url or LOADER_URL where it is."
+
+
+class LoaderProblem(CommandFault):
+    """The loader answered with an error: `code`, `hint` and `retryable` are those of the answer."""
+
+    def __init__(self, code: str, detail: str, hint: str | None = None, *, retryable: bool = False) -> None:
+        """Without a `hint` the one that belongs to `code` is taken."""
+        super().__init__(detail)
+        self.code = code
+        self.hint = hint if hint is not None else hint_of(code)
+        self.retryable = retryable
+
+
+class AnswerCut(CommandFault):
+    code = "ANSWER_CUT"
+    retryable = True
+    hint = "Try again; the log of the loader says why it ended the load."
 
 
 class CorruptCiphertext(Exception):

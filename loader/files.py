@@ -8,13 +8,13 @@ import functools
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loader.errors import DeviceFault, DiskSpace, StorageError
+from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
 
 PIECE_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
@@ -32,7 +32,7 @@ class FilePieces:
     that nobody takes it for a failing connection.
     """
 
-    def __init__(self, file: BinaryIO, path: Path, checkpoint: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, file: BinaryIO, path: Path, checkpoint: Checkpoint = lambda: None) -> None:
         self._file = file
         self._path = path
         self._checkpoint = checkpoint

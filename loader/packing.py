@@ -13,16 +13,10 @@ from loader.crypto.key_derivation import key_check
 from loader.crypto.sealed_spool import SealedSpool
 from loader.crypto.streaming_aead import Buffer
 from loader.docker_engine import DockerEngine, EngineImage
-from loader.errors import CallerError, KeyMismatch
+from loader.errors import ImageNotFound, KeyMismatch
 from loader.files import remove_unfinished, replacement, storage
 
 Progress = Callable[[int], None]
-
-
-class ImageNotFound(CallerError):
-    """The engine has no image of that name."""
-
-    code = "IMAGE_NOT_FOUND"
 
 
 def find_images(engine: DockerEngine, references: list[str]) -> list[tuple[str, EngineImage]]:

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 from loader.api_client import get_api_client
 from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
-from loader.errors import CorruptCiphertext, ResourceCorrupt
+from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
 from loader.files import FilePieces, storage
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.download import Stream
@@ -50,12 +50,12 @@ class Plaintext:
         name: ResourceName,
         small: SmallPart,
         big: CacheReader | None,
-        lease: Callable[[], None],
+        checkpoint: Checkpoint,
         on_corrupt: Callable[[], None],
     ) -> None:
-        """`lease` is called for each piece and may raise; `on_corrupt` when damage stays after the repair."""
+        """`checkpoint` is called for each piece and may raise; `on_corrupt` when damage stays after the repair."""
         self._name = name
-        self._lease = lease
+        self._checkpoint = checkpoint
         self._on_corrupt = on_corrupt
         self._small = small
         self._big = big
@@ -64,7 +64,7 @@ class Plaintext:
         self.sent = 0
         self._first: bytes | None = self._read()
         # Here and not when the piece is asked for: a failure can still be told, as it cannot once an answer has begun.
-        self._lease()
+        self._checkpoint()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -72,7 +72,7 @@ class Plaintext:
     def __next__(self) -> bytes:
         piece, self._first = self._first, None
         if piece is None:
-            self._lease()
+            self._checkpoint()
             piece = self._read()
         self.sent += len(piece)
         return piece
@@ -117,19 +117,19 @@ class ResourceStore:
         in the middle of an earlier load. Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt, DiskSpace, StorageError
         and the faults of the API.
         """
-        lease = get_api_client().lease()
+        checkpoint = get_api_client().checkpoint()
         try:
             small = self._small_part(name)
             if small.big is None or small.big.sha256 not in self._distrusted:
-                return self._plaintext(name, small, lease)
+                return self._plaintext(name, small, checkpoint)
         except ResourceCorrupt as exc:
             log.warning("%s It is fetched once more.", exc)
         small = self._small_part(name)
         if small.big is not None:
             self._cache.discard(small.big.sha256)
-            self._prove(name, small, lease)
+            self._prove(name, small, checkpoint)
             self._distrusted.discard(small.big.sha256)
-        return self._plaintext(name, small, lease)
+        return self._plaintext(name, small, checkpoint)
 
     def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
         """Encrypt the file of `form` as it comes, split it and upload both parts; its name and size in bytes.
@@ -137,13 +137,13 @@ class ResourceStore:
         Nothing is uploaded unless the whole form was read. The big part stays in the cache. Raises NotLoggedIn,
         DiskSpace, StorageError, what `form` raises and the faults of the API.
         """
-        lease = get_api_client().lease()
+        checkpoint = get_api_client().checkpoint()
         with self._cache.upload(form.length) as big_file:
             with storage(self._work_dir, form.length):
-                name, small = self._seal(filename, form, big_file, lease)
+                name, small = self._seal(filename, form, big_file, checkpoint)
                 big_file.flush()
             with self._cache.adopting(big_file, small.big) if small.big is not None else nullcontext():
-                self._publish(name, small, big_file, lease)
+                self._publish(name, small, big_file, checkpoint)
         return name, small.size
 
     def _small_part(self, name: ResourceName) -> SmallPart:
@@ -152,13 +152,13 @@ class ResourceStore:
         except CorruptCiphertext as exc:
             raise ResourceCorrupt(f"The small part of {name.path} is damaged: it {exc}.") from exc
 
-    def _plaintext(self, name: ResourceName, small: SmallPart, lease: Callable[[], None]) -> Plaintext:
+    def _plaintext(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> Plaintext:
         if small.big is None:
-            return Plaintext(name, small, None, lease, lambda: None)
+            return Plaintext(name, small, None, checkpoint, lambda: None)
         part = small.big
         big = self._open_big(name, part)
         try:
-            return Plaintext(name, small, big, lease, lambda: self._distrusted.add(part.sha256))
+            return Plaintext(name, small, big, checkpoint, lambda: self._distrusted.add(part.sha256))
         except BaseException:
             big.close()
             raise
@@ -169,16 +169,16 @@ class ResourceStore:
 
         return self._cache.open(part, name.path, fetch)
 
-    def _prove(self, name: ResourceName, small: SmallPart, lease: Callable[[], None]) -> None:
-        with closing(self._plaintext(name, small, lease)) as plaintext:
+    def _prove(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> None:
+        with closing(self._plaintext(name, small, checkpoint)) as plaintext:
             for _ in plaintext:
                 pass
 
     def _seal(
-        self, filename: str, form: UploadForm, big_file: BinaryIO, lease: Callable[[], None]
+        self, filename: str, form: UploadForm, big_file: BinaryIO, checkpoint: Checkpoint
     ) -> tuple[ResourceName, SmallPart]:
         folder = form.folder_if_first()
-        pieces = _leased(form.file_pieces(), lease)
+        pieces = _with_checkpoint(form.file_pieces(), checkpoint)
         if folder is not None:
             name = ResourceName(folder, filename)
             small = seal_resource(pieces, name, big_file)
@@ -192,15 +192,15 @@ class ResourceStore:
             self._cache.make_disk_room(spool.size)
             return name, seal_resource(spool.read(), name, big_file)
 
-    def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, lease: Callable[[], None]) -> None:
+    def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
         """Big first: a small part never names a big one that is not there."""
         if small.big is not None:
-            get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, lease))
-        lease()
+            get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, checkpoint))
+        checkpoint()
         get_api_client().put_object(name.small, small.to_bytes())
 
 
-def _leased(pieces: Iterator[bytes], lease: Callable[[], None]) -> Iterator[bytes]:
+def _with_checkpoint(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:
     for piece in pieces:
-        lease()
+        checkpoint()
         yield piece

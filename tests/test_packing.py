@@ -11,7 +11,15 @@ import pytest
 from loader import packing
 from loader.crypto.archive import Manifest
 from loader.docker_engine import DockerEngine
-from loader.errors import ArchiveCorrupt, ArchiveNotFound, DiskSpace, EngineUnavailable, KeyMismatch, StorageError
+from loader.errors import (
+    ArchiveCorrupt,
+    ArchiveNotFound,
+    DiskSpace,
+    EngineUnavailable,
+    ImageNotFound,
+    KeyMismatch,
+    StorageError,
+)
 from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
@@ -87,7 +95,7 @@ def test_a_name_without_a_tag_means_latest(engine: DockerEngine, docker: Engine)
 
 
 def test_an_image_that_is_not_there_is_named(engine: DockerEngine) -> None:
-    with pytest.raises(packing.ImageNotFound, match="has no image registry:5000/absent:latest"):
+    with pytest.raises(ImageNotFound, match="has no image registry:5000/absent:latest"):
         packing.find_images(engine, [APP, "registry:5000/absent"])
 
 

@@ -12,7 +12,15 @@ from loader.api_client.logins import Logins
 from loader.api_client.transport import Answer, Body, Transport
 from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
-from loader.errors import ApiError, ApiProtocol, ApiUnreachable, LoginRejected, NotLoggedIn, ResourceNotFound
+from loader.errors import (
+    ApiError,
+    ApiProtocol,
+    ApiUnreachable,
+    Checkpoint,
+    LoginRejected,
+    NotLoggedIn,
+    ResourceNotFound,
+)
 
 LOGIN_MAX_SIZE = 64 * 1024
 
@@ -21,8 +29,8 @@ class ObjectStream:
     """An object's bytes from offset `begin` on. `total` is the size of the whole, `etag` names the version; either is
     None where the API does not say. Close it."""
 
-    def __init__(self, answer: Answer, check: Callable[[], None]) -> None:
-        """`check` is called after each piece. Raises ApiProtocol for a range that says nothing of itself."""
+    def __init__(self, answer: Answer, checkpoint: Checkpoint) -> None:
+        """`checkpoint` is called after each piece. Raises ApiProtocol for a range that says nothing of itself."""
         self.etag = answer.headers.get("ETag")
         if answer.status == 200:
             length = answer.headers.get("Content-Length", "")
@@ -31,14 +39,14 @@ class ObjectStream:
             self.begin, self.total = _content_range(answer)
         self.close = answer.close
         self._answer = answer
-        self._check = check
+        self._checkpoint = checkpoint
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the begin of `buffer`; 0 at the end. Raises ApiUnreachable, also when its login was forgotten: whoever
         goes on then learns whether there is another one."""
         count = self._answer.readinto(buffer)
         try:
-            self._check()
+            self._checkpoint()
         except NotLoggedIn as exc:
             raise ApiUnreachable("The transfer ended with the login that it lived by.") from exc
         return count
@@ -62,26 +70,26 @@ class ApiClient:
         """False for a minute after a request that got no answer, unless another one got one since."""
         return self._transport.reachable
 
-    def login(self, email: str, password: str, still_wanted: Callable[[], None] = lambda: None) -> None:
+    def login(self, email: str, password: str, checkpoint: Checkpoint = lambda: None) -> None:
         """Log in; raises LoginRejected and keeps an earlier login if the API refuses the credentials.
 
-        `still_wanted` may raise when the API has accepted them: nothing is kept then. Raises NotLoggedIn if `forget`
+        `checkpoint` may raise when the API has accepted them: nothing is kept then. Raises NotLoggedIn if `forget`
         was called meanwhile.
         """
-        self._logins.begin(email, password, still_wanted)
+        self._logins.begin(email, password, checkpoint)
 
     def forget(self) -> None:
         """Drop token and credentials at once, those of a login that is on its way as well. Never waits for the API."""
         self._logins.forget()
 
-    def lease(self) -> Callable[[], None]:
+    def checkpoint(self) -> Checkpoint:
         """What work that lives by the present login calls now and then: it raises NotLoggedIn after `forget`.
 
         Raises NotLoggedIn if nobody has logged in. A later login does not end it.
         """
-        check = self._logins.check()
+        checkpoint = self._logins.checkpoint()
         self._logins.require()
-        return check
+        return checkpoint
 
     def key_fragment(self) -> bytes:
         """The key fragment of the archive of images, 32 to 4,096 bytes."""
@@ -103,7 +111,7 @@ class ApiClient:
         `etag` any more or ranges are not served.
         """
         ranged = begin > 0 or end is not None
-        check = self._logins.check()
+        checkpoint = self._logins.checkpoint()
         headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
         if ranged and etag:
             headers["If-Range"] = etag
@@ -112,7 +120,7 @@ class ApiClient:
             # It has become shorter than what is here already, so it is another one.
             answer.close()
             answer = self._get(path, {})
-        return ObjectStream(answer, check)
+        return ObjectStream(answer, checkpoint)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
         """Store `body` at `path`, as a whole or not at all."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from loader.errors import LoaderError, LoginRejected, NotLoggedIn
+from loader.errors import Checkpoint, LoaderError, LoginRejected, NotLoggedIn
 
 NOBODY = "Nobody has logged in since the loader was started or locked."
 
@@ -48,14 +48,14 @@ class Logins:
             raise NotLoggedIn(NOBODY)
         return present
 
-    def begin(self, email: str, password: str, still_wanted: Callable[[], None]) -> None:
-        """Log in; raises what that does, what `still_wanted` does, and NotLoggedIn if `forget` was called meanwhile.
+    def begin(self, email: str, password: str, checkpoint: Checkpoint) -> None:
+        """Log in; raises what that does, what `checkpoint` does, and NotLoggedIn if `forget` was called meanwhile.
 
         Whatever is raised, an earlier login is kept.
         """
         forgotten = self._forgotten
         with self._on_its_way:
-            self._keep(Login(email, password, self._log_in(email, password)), forgotten, still_wanted)
+            self._keep(Login(email, password, self._log_in(email, password)), forgotten, checkpoint)
 
     def forget(self) -> None:
         """Drop the login at once, and one that is on its way as well."""
@@ -63,15 +63,15 @@ class Logins:
             self._forgotten += 1
             self._present = self._renewal_failure = None
 
-    def check(self) -> Callable[[], None]:
+    def checkpoint(self) -> Checkpoint:
         """A function that raises NotLoggedIn once `forget` is called."""
         forgotten = self._forgotten
 
-        def check() -> None:
+        def checkpoint() -> None:
             if self._forgotten != forgotten:
                 raise NotLoggedIn(NOBODY)
 
-        return check
+        return checkpoint
 
     def renewed(self, expired: Login) -> Login:
         """The login after `expired`: one thread renews it, the others wait and share its success or its failure.
@@ -101,9 +101,9 @@ class Logins:
         self._keep(renewed, forgotten, lambda: None)
         return renewed
 
-    def _keep(self, login: Login, forgotten: int, still_wanted: Callable[[], None]) -> None:
+    def _keep(self, login: Login, forgotten: int, checkpoint: Checkpoint) -> None:
         with self._kept:
             if self._forgotten != forgotten:
                 raise NotLoggedIn("The loader was locked while the login was on its way.")
-            still_wanted()
+            checkpoint()
             self._present = login

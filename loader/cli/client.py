@@ -12,33 +12,11 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from loader.errors import LoaderError, hint_of
+from loader.errors import LoaderError, LoaderProblem, LoaderUnreachable
 
 TIMEOUT_SECONDS = 30.0
 # Of a patient call whose bytes move. The loader itself gives up the API sooner, after six attempts.
 SILENCE_SECONDS = 600.0
-
-
-class DeviceError(LoaderError):
-    """What a caller of the loader meets. Its `hint` is for the operator of the device."""
-
-
-class LoaderUnreachable(DeviceError):
-    """Nothing answers at the address, or not as a loader would."""
-
-    code = "LOADER_UNREACHABLE"
-    retryable = True
-    hint = "Start the loader, or say with --url or LOADER_URL where it is."
-
-
-class LoaderProblem(DeviceError):
-    """The loader answered with a problem; `code` and `hint` are those that it gave, or the hint that we know."""
-
-    def __init__(self, code: str, detail: str, hint: str | None = None, *, retryable: bool = False) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.hint = hint if hint is not None else hint_of(code)
-        self.retryable = retryable
 
 
 class DeviceClient:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from loader.cli.client import DeviceError
 from loader.errors import (
     ApiFault,
     ArchiveFault,
     Busy,
     CallerError,
+    CommandFault,
     DeviceFault,
     LoaderError,
     LoginRejected,
@@ -18,7 +18,7 @@ from loader.errors import (
 
 # The first that fits counts.
 _BY_KIND: tuple[tuple[type[LoaderError], int], ...] = (
-    (DeviceError, 3),
+    (CommandFault, 3),
     (NotLoggedIn, 5),
     (LoginRejected, 5),
     (LoginThrottled, 5),

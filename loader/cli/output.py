@@ -10,8 +10,7 @@ from typing import Any, Self
 
 import click
 
-from loader.cli.client import DeviceError
-from loader.errors import LoaderError
+from loader.errors import CommandFault, LoaderError
 
 BAR_WIDTH = 24
 REDRAW_SECONDS = 0.1
@@ -36,7 +35,7 @@ def show(document: dict[str, Any], text: str) -> None:
 def show_failure(failure: LoaderError) -> None:
     """Print a failure: on standard error, or as the one JSON document."""
     # Hints are for the operator of a device; what goes wrong while packing says all by itself.
-    hint = failure.hint if isinstance(failure, DeviceError) else ""
+    hint = failure.hint if isinstance(failure, CommandFault) else ""
     if wants_json():
         fields = {"code": failure.code, "detail": str(failure), "hint": hint, "retryable": failure.retryable}
         click.echo(json.dumps(fields))

@@ -10,19 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from loader.cli.client import DeviceClient, DeviceError, json_body
-from loader.errors import BodyTruncated
+from loader.cli.client import DeviceClient, json_body
+from loader.errors import AnswerCut, BodyTruncated
 from loader.files import storage
 
 PIECE_SIZE = 1 << 18
-
-
-class AnswerCut(DeviceError):
-    """The loader began to send and did not end."""
-
-    code = "ANSWER_CUT"
-    retryable = True
-    hint = "Try again; the log of the loader says why it ended the load."
 
 
 class OpenLoad:

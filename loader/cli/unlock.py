@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from loader.cli.client import DeviceClient, LoaderProblem
+from loader.cli.client import DeviceClient
 from loader.cli.options import json_option, loader_option, read_password
 from loader.cli.output import draw, live, progress_text, show, size_text, wants_json
-from loader.errors import Interrupted
+from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from loader.binary_split import Archive, Checkpoint
+from loader.binary_split import Archive
+from loader.errors import Checkpoint
 from loader.files import FilePieces, punch_hole, storage, write_large
 from loader.settings import Settings
 

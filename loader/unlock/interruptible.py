@@ -26,7 +26,7 @@ class Interrupter:
         """From now on nothing is waited for. `reason` ends the sentence that says so, as in "it was told to stop"."""
         self._reason = reason
 
-    def check(self) -> None:
+    def checkpoint(self) -> None:
         """Raises Interrupted after `stop`."""
         if self._reason is not None:
             raise Interrupted(f"The unlock was interrupted because {self._reason}.")
@@ -38,7 +38,7 @@ class Interrupter:
         left to itself, in a thread that does not keep the process alive: a call that waits for the network cannot be
         ended from outside.
         """
-        self.check()
+        self.checkpoint()
         context = copy_context()
         result = begin(lambda: context.run(work), "call")
         stopped_at: float | None = None
@@ -46,10 +46,10 @@ class Interrupter:
             if self._reason is not None:
                 stopped_at = stopped_at or time.monotonic()
                 if time.monotonic() >= stopped_at + patience():
-                    self.check()
+                    self.checkpoint()
         if result.exception() is not None:
             # Whatever it says: what it lived by may have been taken from it.
-            self.check()
+            self.checkpoint()
         return result.result()
 
 

@@ -151,7 +151,7 @@ def _run_unlock(
         _unlock.set(UnlockState.DOWNLOADING_KEY)
         fragment = _interrupter.call(api.key_fragment)
         archive.require_fragment(fragment)
-        with tar_delivery(settings, archive, _interrupter.check) as delivery:
+        with tar_delivery(settings, archive, _interrupter.checkpoint) as delivery:
             _unlock.set(UnlockState.DECRYPTING)
             delivery.authenticate(fragment, progress.reach)
             del fragment
@@ -163,11 +163,11 @@ def _run_unlock(
 
 def _log_in(api: ApiClient, email: str, password: str, attempt: LoginAttempt) -> None:
     # The run's own: a login that is left behind may end after the next run has begun.
-    still_wanted = _interrupter.check
+    checkpoint = _interrupter.checkpoint
 
     def log_in() -> None:
         with attempt:
-            api.login(email, password, still_wanted)
+            api.login(email, password, checkpoint)
 
     _interrupter.call(log_in)
 

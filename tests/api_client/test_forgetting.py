@@ -36,7 +36,7 @@ def is_forgotten(client: ApiClient, kept: weakref.ref[object]) -> None:
     with pytest.raises(NotLoggedIn):
         client.key_fragment()
     with pytest.raises(NotLoggedIn):
-        client.lease()
+        client.checkpoint()
 
 
 def kept_login(client: ApiClient) -> weakref.ref[object]:
@@ -161,16 +161,16 @@ def test_login_that_is_not_wanted_any_more_is_not_kept(api: FaultyApi) -> None:
 
 
 def test_lease_ends_with_the_lock_and_not_with_another_login(client: ApiClient) -> None:
-    lease = client.lease()
+    checkpoint = client.checkpoint()
     client.login(EMAIL, PASSWORD)
-    lease()
+    checkpoint()
     client.forget()
     with pytest.raises(NotLoggedIn):
-        lease()
+        checkpoint()
     client.login(EMAIL, PASSWORD)
     with pytest.raises(NotLoggedIn):
-        lease()
-    client.lease()()
+        checkpoint()
+    client.checkpoint()()
 
 
 def test_stream_ends_with_its_login(api: FaultyApi, client: ApiClient) -> None:

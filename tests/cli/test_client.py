@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loader.cli.client import DeviceClient, LoaderProblem, LoaderUnreachable
-from loader.errors import ArchiveNotFound
+from loader.cli.client import DeviceClient
+from loader.errors import ArchiveNotFound, LoaderProblem, LoaderUnreachable
 from tests.conftest import NOBODY_LISTENS, StartLoader
 from tests.support.faulty_api import Fault, FaultyApi
 

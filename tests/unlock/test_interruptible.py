@@ -65,10 +65,10 @@ def test_the_context_of_the_caller_is_seen(interrupter: Interrupter) -> None:
 
 
 def test_after_a_stop_nothing_begins(interrupter: Interrupter) -> None:
-    interrupter.check()
+    interrupter.checkpoint()
     interrupter.stop("it was told to stop")
     with pytest.raises(Interrupted):
-        interrupter.check()
+        interrupter.checkpoint()
     begun: list[None] = []
     with pytest.raises(Interrupted):
         interrupter.call(lambda: begun.append(None))
@@ -98,7 +98,7 @@ def test_what_ends_within_its_patience_has_ended(interrupter: Interrupter) -> No
         begun.set()
         while True:
             try:
-                interrupter.check()
+                interrupter.checkpoint()
             except Interrupted:
                 return "tidied up"
 

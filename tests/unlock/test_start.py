@@ -68,13 +68,13 @@ def test_a_start_without_a_run_needs_no_login(
 def test_an_interrupt_ends_one_run_and_a_stop_ends_every_run() -> None:
     unlock.interrupt()
     with pytest.raises(Interrupted, match="because the loader was locked"):
-        unlock._interrupter.check()
+        unlock._interrupter.checkpoint()
     unlock._renew_interrupter()
-    unlock._interrupter.check()
+    unlock._interrupter.checkpoint()
     unlock.stop()
     unlock._renew_interrupter()
     with pytest.raises(Interrupted, match="because the loader was told to stop"):
-        unlock._interrupter.check()
+        unlock._interrupter.checkpoint()
 
 
 @pytest.mark.usefixtures("holder")
@@ -84,8 +84,8 @@ def test_a_login_that_is_left_behind_is_not_wanted_even_in_the_next_run() -> Non
     class Api:
         """Its login takes longer than the run."""
 
-        def login(self, _email: str, _password: str, still_wanted: Callable[[], None]) -> None:
-            asked.append(still_wanted)
+        def login(self, _email: str, _password: str, checkpoint: Callable[[], None]) -> None:
+            asked.append(checkpoint)
 
     unlock._log_in(Api(), "e", "p", LoginThrottle().begin(""))
     asked[0]()
