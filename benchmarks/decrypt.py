@@ -13,7 +13,7 @@ from benchmarks.peers import process, python, require_module, require_program, r
 from benchmarks.tables import Result
 from benchmarks.workload import MIB, Workload
 from loader.crypto.archive import Manifest, ManifestImage, seal_archive
-from loader.crypto.key_derivation import key_check
+from loader.crypto.segments import key_check
 
 NO_IMAGE = ManifestImage("bench:1", f"sha256:{'0' * 64}", (f"sha256:{'0' * 64}",), "2024-01-01T00:00:00Z")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE, Manifest, ManifestImage, seal_archive
-from loader.crypto.key_derivation import key_check
 from loader.crypto.sealed_spool import SealedSpool
+from loader.crypto.segments import key_check
 from loader.crypto.streaming_aead import Buffer
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import ImageNotFound, KeyMismatch

@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from loader.crypto.json_header import exactly, is_size, read_header, require, write_header
-from loader.crypto.key_derivation import key_check
-from loader.crypto.segments import ciphertext_size
+from loader.crypto.segments import ciphertext_size, key_check
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, VerifyingReader, encrypt
 from loader.errors import CorruptCiphertext
 

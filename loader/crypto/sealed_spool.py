@@ -9,8 +9,7 @@ from typing import BinaryIO
 
 from Crypto.Random import get_random_bytes
 
-from loader.crypto.key_derivation import KEY_MATERIAL_MIN_SIZE
-from loader.crypto.segments import plaintext_size
+from loader.crypto.segments import KEY_MATERIAL_MIN_SIZE, plaintext_size
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, encrypt
 from loader.files import write_large
 

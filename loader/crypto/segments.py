@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 
 from Crypto.Cipher import AES
 
-from loader.crypto.ghash import ciphertext_tag
-from loader.crypto.key_derivation import segment_key
 from loader.errors import CorruptCiphertext
 
 SEGMENT_SIZE = 1 << 20
@@ -27,6 +25,13 @@ NONCE_PREFIX_SIZE = 7
 TAG_SIZE = 16
 FIRST_PLAINTEXT_SIZE = SEGMENT_SIZE - HEADER_SIZE - TAG_SIZE
 PLAINTEXT_SIZE = SEGMENT_SIZE - TAG_SIZE
+KEY_MATERIAL_MIN_SIZE = 32
+SEGMENT_KEY_SIZE = 32
+KEY_CHECK_SIZE = 8
+KEY_CHECK_INFO = b"azaion-loader key check v1"
+BLOCK_BITS = 128
+# The polynomial of section 6.3, its bits in the order of a block's.
+REDUCTION = 0xE1 << (BLOCK_BITS - 8)
 
 
 def ciphertext_size(plaintext_size: int) -> int:
@@ -43,6 +48,27 @@ def plaintext_size(ciphertext_size_: int) -> int:
     if size < 0 or ciphertext_size(size) != ciphertext_size_:
         raise CorruptCiphertext(f"no ciphertext has {ciphertext_size_} bytes")
     return size
+
+
+def segment_key(key_material: bytes, salt: bytes, associated_data: bytes) -> bytes:
+    """The 32-byte AES key of one ciphertext: Tink AES-GCM-HKDF streaming, info = associated data.
+
+    `key_material` is at least 32 bytes, else ValueError: HKDF itself would accept even an empty secret.
+    """
+    if len(key_material) < KEY_MATERIAL_MIN_SIZE:
+        raise ValueError(f"key material must have at least {KEY_MATERIAL_MIN_SIZE} bytes")
+    return _hkdf(key_material, SEGMENT_KEY_SIZE, salt, associated_data)
+
+
+def key_check(fragment: bytes) -> str:
+    """16 hex digits by which an archive's manifest recognises its key fragment, and which say nothing else about it."""
+    return _hkdf(fragment, KEY_CHECK_SIZE, b"", KEY_CHECK_INFO).hex()
+
+
+def _hkdf(key_material: bytes, size: int, salt: bytes, info: bytes) -> bytes:
+    """`size` is at most 32 bytes, so that the expansion is its first block, T(1)."""
+    extracted = hmac.digest(salt, key_material, "sha256")
+    return hmac.digest(extracted, info + b"\x01", "sha256")[:size]
 
 
 @dataclass(frozen=True)
@@ -93,3 +119,25 @@ class SegmentCipher:
     def _nonce(self, number: int, last: bool) -> bytes:
         # It never repeats under one key: the key is fresh for each ciphertext, the number for each segment.
         return self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
+
+
+def ciphertext_tag(key: bytes, nonce: bytes, ciphertext: memoryview) -> bytes:
+    """The 16-byte tag of `ciphertext` under `key` and a 12-byte `nonce`, with no associated data (section 7.1)."""
+    gcm = AES.new(key, AES.MODE_GCM, nonce=nonce)
+    gcm.update(ciphertext)
+    tag_as_associated_data = int.from_bytes(gcm.digest(), "big")
+    bits = 8 * len(ciphertext)
+    # [len(A)] || [len(C)], 64 bits each: here (bits, 0), and (0, bits) where the text is ciphertext.
+    difference = bits << 64 | bits
+    hash_key = int.from_bytes(AES.new(key, AES.MODE_ECB).encrypt(bytes(BLOCK_BITS // 8)), "big")
+    return (tag_as_associated_data ^ product(difference, hash_key)).to_bytes(BLOCK_BITS // 8, "big")
+
+
+def product(x: int, y: int) -> int:
+    """x times y, blocks as big-endian integers (section 6.3, algorithm 1)."""
+    z, v = 0, y
+    for bit in reversed(range(BLOCK_BITS)):
+        if x >> bit & 1:
+            z ^= v
+        v = v >> 1 ^ (REDUCTION if v & 1 else 0)
+    return z

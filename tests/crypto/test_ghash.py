@@ -10,8 +10,7 @@ from Crypto.Cipher import AES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader.crypto.ghash import ciphertext_tag, product
-from loader.crypto.segments import SEGMENT_SIZE, SegmentCipher
+from loader.crypto.segments import SEGMENT_SIZE, SegmentCipher, ciphertext_tag, product
 from loader.crypto.streaming_aead import VerifyingReader
 from loader.errors import CorruptCiphertext
 from tests.crypto.streams import AD, seal

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader.crypto.key_derivation import key_check, segment_key
+from loader.crypto.segments import key_check, segment_key
 from tests.crypto.reference import hkdf_sha256
 from tests.crypto.streams import UNHURRIED
 

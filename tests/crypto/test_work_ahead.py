@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from loader.crypto import segment_work
-from loader.crypto.segment_work import SegmentWork
+from loader.crypto import streaming_aead
+from loader.crypto.streaming_aead import SegmentWork
 
 SECONDS = 20.0
 
@@ -14,11 +14,11 @@ SECONDS = 20.0
 @pytest.fixture(params=[1, 2, 8], ids=["one-core", "two-cores", "eight-cores"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr("os.cpu_count", lambda: request.param)
-    segment_work._helpers.cache_clear()
+    streaming_aead._helpers.cache_clear()
     yield request.param
-    if (helpers := segment_work._helpers()) is not None:
+    if (helpers := streaming_aead._helpers()) is not None:
         helpers.shutdown()
-    segment_work._helpers.cache_clear()
+    streaming_aead._helpers.cache_clear()
 
 
 def piece(number: int) -> memoryview:
@@ -106,7 +106,7 @@ def test_what_is_alone_is_done_when_it_is_wanted_and_by_whom() -> None:
 @pytest.mark.parametrize("cores", [2], indirect=True)
 @pytest.mark.usefixtures("cores")
 def test_after_the_helpers_have_ended_the_consumer_does_it_all() -> None:
-    helpers = segment_work._helpers()
+    helpers = streaming_aead._helpers()
     assert helpers is not None
     helpers.shutdown()
     work = SegmentWork()
@@ -117,5 +117,5 @@ def test_after_the_helpers_have_ended_the_consumer_does_it_all() -> None:
 @pytest.mark.parametrize(("cores", "helpers"), [(1, 0), (2, 1), (8, 3)], indirect=["cores"])
 @pytest.mark.usefixtures("cores")
 def test_a_helper_for_each_further_core_and_not_too_many(helpers: int) -> None:
-    pool = segment_work._helpers()
+    pool = streaming_aead._helpers()
     assert (0 if pool is None else pool._max_workers) == helpers

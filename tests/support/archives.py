@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loader.crypto.archive import Manifest, ManifestImage, read_archive_header, seal_archive
-from loader.crypto.key_derivation import key_check
+from loader.crypto.segments import key_check
 from tests.support.engines import Engine
 from tests.support.images import import_image, remove_image, save_images
 from tests.support.loader_server import REPOSITORY

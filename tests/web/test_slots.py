@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loader.crypto.archive import Manifest, ManifestImage, seal_archive
-from loader.crypto.key_derivation import key_check
+from loader.crypto.segments import key_check
 from loader.errors import Busy
 from loader.web.transfers import TransferSlots
 from tests.support import http_calls
