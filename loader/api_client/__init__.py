@@ -1,4 +1,4 @@
-"""The way to the resource API: one shared `ApiClient`, made when it is first needed."""
+"""The resource API as the loader uses it: one shared `ApiClient`, made when it is first needed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _api_client_lock = threading.Lock()
 
 
 def configure(settings: Settings) -> None:
-    """Take RESOURCE_API_URL and its companions from `settings`; a client made for others is dropped."""
+    """Take the address of the API, its authorities and the timeouts from `settings`; drop a client made before."""
     global _settings, _api_client
     with _api_client_lock:
         _settings, _api_client = settings, None
 
 
 def get_api_client() -> ApiClient:
-    """The one client of this process. Safe to call from any thread; only the first call makes one."""
+    """Return the one client of this process. Any thread may call it; only the first call makes the client."""
     global _api_client
     if _api_client is None:
         with _api_client_lock:
             if _api_client is None:
-                # Imported here: it brings the HTTP library along, which nothing needs before somebody logs in.
+                # Import it here, because it brings the HTTP library along, which nothing needs before a login.
                 from loader.api_client.client import ApiClient
 
                 if _settings is None:
@@ -42,19 +42,19 @@ def get_api_client() -> ApiClient:
 
 
 def authenticated() -> bool:
-    """Whether somebody has logged in; makes no client and no call."""
+    """Return whether somebody has logged in. Makes no client and sends nothing."""
     client = _api_client
     return client is not None and client.authenticated
 
 
 def reachable() -> bool:
-    """False while the last try to reach the API has failed, see `ApiClient`; makes no client and no call."""
+    """Return whether the API responded to the last request, see `ApiClient.reachable`. Makes no client."""
     client = _api_client
     return client is None or client.reachable
 
 
 def forget_login() -> None:
-    """Drop token and credentials, see `ApiClient.forget`; makes no client."""
+    """Drop token and credentials, see `ApiClient.forget`. Makes no client."""
     client = _api_client
     if client is not None:
         client.forget()

@@ -1,4 +1,4 @@
-"""`ApiClient`: what the loader says to the resource API, and who it says it as."""
+"""`ApiClient`: the requests to the resource API, and the login that they carry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loader.api_client.logins import Logins
-from loader.api_client.transport import Answer, Body, Transport
+from loader.api_client.transport import Body, Response, Transport
 from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
 from loader.errors import (
@@ -26,157 +26,164 @@ LOGIN_MAX_SIZE = 64 * 1024
 
 
 class ObjectStream:
-    """An object's bytes from offset `begin` on. `total` is the size of the whole, `etag` names the version; either is
-    None where the API does not say. Close it."""
+    """The bytes of an object from offset `begin` on. The caller closes it.
 
-    def __init__(self, answer: Answer, checkpoint: Checkpoint) -> None:
-        """`checkpoint` is called after each piece. Raises ApiProtocol for a range that says nothing of itself."""
-        self.etag = answer.headers.get("ETag")
-        if answer.status == 200:
-            length = answer.headers.get("Content-Length", "")
+    `total` is the size of the whole object in bytes and `etag` names its version; each is None if the API does not say.
+    """
+
+    def __init__(self, response: Response, checkpoint: Checkpoint) -> None:
+        """Call `checkpoint` after each piece. Raises ApiProtocol if a partial response does not name its range."""
+        self.etag = response.headers.get("ETag")
+        if response.status == 200:
+            length = response.headers.get("Content-Length", "")
             self.begin, self.total = 0, int(length) if length.isdecimal() else None
         else:
-            self.begin, self.total = _content_range(answer)
-        self.close = answer.close
-        self._answer = answer
+            self.begin, self.total = _content_range(response)
+        self.close = response.close
+        self._response = response
         self._checkpoint = checkpoint
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the begin of `buffer`; 0 at the end. Raises ApiUnreachable, also when its login was forgotten: whoever
-        goes on then learns whether there is another one."""
-        count = self._answer.readinto(buffer)
+        """Fill the start of `buffer` and return how many bytes came; 0 at the end.
+
+        Raises ApiUnreachable, also after `forget`, because the next request then tells whether there is a new login.
+        """
+        count = self._response.readinto(buffer)
         try:
             self._checkpoint()
         except NotLoggedIn as exc:
-            raise ApiUnreachable("The transfer ended with the login that it lived by.") from exc
+            raise ApiUnreachable("The download stopped because the loader forgot its login.") from exc
         return count
 
 
 class ApiClient:
-    """Safe to share between threads. Every method may raise ApiUnreachable, ApiError and ApiProtocol."""
+    """The loader's client of the API. Threads may share it.
+
+    Every method that sends a request may raise ApiUnreachable, ApiError and ApiProtocol.
+    """
 
     def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
-        """No connection is made yet. `timeouts`: seconds to connect, seconds of silence."""
+        """Make no connection yet. `timeouts` are seconds: to connect, and of silence."""
         self._transport = Transport(base_url, ca_bundle=ca_bundle, timeouts=timeouts)
-        self._logins = Logins(self._log_in)
+        self._logins = Logins(self._request_token)
 
     @property
     def authenticated(self) -> bool:
-        """Whether a login has succeeded and its credentials have not been refused since."""
+        """Whether a login has succeeded and its credentials have not been rejected since."""
         return self._logins.present is not None
 
     @property
     def reachable(self) -> bool:
-        """False for a minute after a request that got no answer, unless another one got one since."""
+        """False for a minute after a request that got no response, unless a later one got one."""
         return self._transport.reachable
 
     def login(self, email: str, password: str, checkpoint: Checkpoint = lambda: None) -> None:
-        """Log in; raises LoginRejected and keeps an earlier login if the API refuses the credentials.
+        """Log in. After any error an earlier login is still kept.
 
-        `checkpoint` may raise when the API has accepted them: nothing is kept then. Raises NotLoggedIn if `forget`
-        was called meanwhile.
+        `checkpoint` is called once the API has accepted the credentials; if it raises, the login is not kept. Raises
+        LoginRejected if the API rejects the credentials, and NotLoggedIn if `forget` was called meanwhile.
         """
-        self._logins.begin(email, password, checkpoint)
+        self._logins.log_in(email, password, checkpoint)
 
     def forget(self) -> None:
-        """Drop token and credentials at once, those of a login that is on its way as well. Never waits for the API."""
+        """Drop token and credentials at once, also those of a login under way. Never waits for the API."""
         self._logins.forget()
 
     def checkpoint(self) -> Checkpoint:
-        """What work that lives by the present login calls now and then: it raises NotLoggedIn after `forget`.
+        """Return a checkpoint for work that needs the present login: it raises NotLoggedIn after `forget`.
 
-        Raises NotLoggedIn if nobody has logged in. A later login does not end it.
+        A later login does not end the work. Raises NotLoggedIn if nobody has logged in.
         """
         checkpoint = self._logins.checkpoint()
         self._logins.require()
         return checkpoint
 
     def key_fragment(self) -> bytes:
-        """The key fragment of the archive of images, 32 to 4,096 bytes."""
+        """Return the key fragment of the archive of images, 32 to 4,096 bytes."""
         path = "/binary-split/key-fragment"
-        answer = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
-        fragment = _successful(answer, (200,)).read_all(FRAGMENT_MAX_SIZE)
+        response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
+        fragment = _successful(response, (200,)).read_all(FRAGMENT_MAX_SIZE)
         if len(fragment) < FRAGMENT_MIN_SIZE:
-            raise ApiProtocol("The resource API answered with a key fragment that is too short.")
+            raise ApiProtocol("The resource API sent a key fragment that is too short.")
         return fragment
 
     def small_object(self, path: str) -> bytes:
-        """The whole small object at `path`; raises ResourceNotFound."""
+        """Return the whole small object at `path`. Raises ResourceNotFound."""
         return self._get(path, {}).read_all(SMALL_MAX_SIZE)
 
     def open_object(self, path: str, begin: int = 0, end: int | None = None, etag: str | None = None) -> ObjectStream:
-        """The object at `path` as a stream, which the caller closes; raises ResourceNotFound.
+        """Return the object at `path` as a stream from offset `begin` to `end`, None being its end.
 
-        It goes from `begin` to `end`, None being the last byte. It begins at 0 if the object is not of the version
-        `etag` any more or ranges are not served.
+        The stream begins at 0 if the object has another version than `etag` now, or if the server ignores ranges. The
+        caller closes it. Raises ResourceNotFound.
         """
         ranged = begin > 0 or end is not None
         checkpoint = self._logins.checkpoint()
         headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
         if ranged and etag:
             headers["If-Range"] = etag
-        answer = self._get(path, headers, (200, 206, 416) if ranged else (200,))
-        if answer.status == 416:
-            # It has become shorter than what is here already, so it is another one.
-            answer.close()
-            answer = self._get(path, {})
-        return ObjectStream(answer, checkpoint)
+        response = self._get(path, headers, (200, 206, 416) if ranged else (200,))
+        if response.status == 416:
+            # The object is shorter than what is here already, so it is another version: ask for all of it.
+            response.close()
+            response = self._get(path, {})
+        return ObjectStream(response, checkpoint)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
         """Store `body` at `path`, as a whole or not at all."""
         url_path = "/resources/" + quote(path)
-        answer = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
-        _successful(answer, (200, 201, 204)).close()
+        response = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
+        _successful(response, (200, 201, 204)).close()
 
-    def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Answer:
+    def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Response:
         url_path = "/resources/" + quote(path)
-        answer = self._authorized(lambda token: self._transport.send("GET", url_path, token=token, headers=headers))
-        if answer.status == 404:
-            answer.close()
+        response = self._authorized(lambda token: self._transport.send("GET", url_path, token=token, headers=headers))
+        if response.status == 404:
+            response.close()
             raise ResourceNotFound(f"The resource API has no {path}.")
-        return _successful(answer, expected)
+        return _successful(response, expected)
 
-    def _log_in(self, email: str, password: str) -> str:
-        answer = self._transport.send("POST", "/login", json={"email": email, "password": password})
-        if answer.status == 401:
-            answer.close()
-            raise LoginRejected("The resource API refused the e-mail or the password.")
-        document = _json_object(_successful(answer, (200,)).read_all(LOGIN_MAX_SIZE))
+    def _request_token(self, email: str, password: str) -> str:
+        response = self._transport.send("POST", "/login", document={"email": email, "password": password})
+        if response.status == 401:
+            response.close()
+            raise LoginRejected("The resource API rejected the e-mail or the password.")
+        document = _json_object(_successful(response, (200,)).read_all(LOGIN_MAX_SIZE))
         token = document.get("token")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-            raise ApiProtocol("The resource API answered a login without a usable token.")
+            raise ApiProtocol("The resource API responded to a login without a usable token.")
         return token
 
-    def _authorized(self, call: Callable[[str], Answer]) -> Answer:
-        """`call(token)`, once more with a new token if the API says that the present one has expired."""
+    def _authorized(self, send: Callable[[str], Response]) -> Response:
+        """Return `send(token)`. Renew the login and send once more if the API says that the token has expired."""
         login = self._logins.require()
-        answer = call(login.token)
-        if answer.status != 401:
-            return answer
-        answer.close()
-        answer = call(self._logins.renewed(login).token)
-        if answer.status == 401:
-            answer.close()
-            raise LoginRejected("The resource API refused the token that it had just issued.")
-        return answer
+        response = send(login.token)
+        if response.status != 401:
+            return response
+        response.close()
+        response = send(self._logins.renewed(login).token)
+        if response.status == 401:
+            response.close()
+            raise LoginRejected("The resource API rejected the token that it had just issued.")
+        return response
 
 
-def _successful(answer: Answer, expected: tuple[int, ...]) -> Answer:
-    """`answer` if it has one of the `expected` statuses; else it is closed and ApiError or ApiProtocol raised."""
-    if answer.status in expected:
-        return answer
-    answer.close()
-    if answer.status >= 400:
-        raise ApiError(f"The resource API answered with status {answer.status}.")
-    raise ApiProtocol(f"The resource API answered with status {answer.status} where that has no meaning.")
+def _successful(response: Response, expected: tuple[int, ...]) -> Response:
+    """Return `response` if its status is `expected`; otherwise close it and raise ApiError or ApiProtocol."""
+    if response.status in expected:
+        return response
+    response.close()
+    if response.status >= 400:
+        raise ApiError(f"The resource API responded with status {response.status}.")
+    raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
 
 
-def _content_range(answer: Answer) -> tuple[int, int | None]:
-    """Begin and size of the whole (RFC 9110, section 14.4)."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+def _content_range(response: Response) -> tuple[int, int | None]:
+    """Return the first offset and the size of the whole (RFC 9110, section 14.4)."""
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if match is None:
-        answer.close()
-        raise ApiProtocol("The resource API answered with a range without saying which.")
+        response.close()
+        raise ApiProtocol("The resource API sent a part of an object without saying which.")
     return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
@@ -186,5 +193,5 @@ def _json_object(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ApiProtocol("The resource API answered with something that is not a JSON object.")
+        raise ApiProtocol("The resource API sent something that is not a JSON object.")
     return document

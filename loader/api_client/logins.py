@@ -1,4 +1,4 @@
-"""The login that is kept: put down, renewed, and forgotten so that nothing of it stays."""
+"""The login of this process: kept in memory, renewed when its token expires, forgotten on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOBODY = "Nobody has logged in since the loader was started or locked."
 
 @dataclass(frozen=True)
 class Login:
-    """One successful login. The password stays for the renewal of an expired token, in memory only."""
+    """One successful login. The password stays in memory, because an expired token is renewed with it."""
 
     email: str
     password: str = field(repr=False)
@@ -22,49 +22,51 @@ class Login:
 
 
 class Logins:
-    """At most one login at a time. Safe to share between threads."""
+    """Keeps at most one login. Threads may share it."""
 
-    def __init__(self, log_in: Callable[[str, str], str]) -> None:
-        """`log_in` gets e-mail and password to the API and returns the token, or raises."""
-        self._log_in = log_in
+    def __init__(self, request_token: Callable[[str, str], str]) -> None:
+        """`request_token` sends e-mail and password to the API and returns the token, or raises."""
+        self._request_token = request_token
         self._present: Login | None = None
-        # Held while a login is on its way; `_kept` only while one is put down or dropped: to forget never waits long.
-        self._on_its_way = threading.Lock()
-        self._kept = threading.Lock()
+        # Two locks, because `forget` must not wait for the API: the first is held during a login, the second only
+        # while a login is stored or dropped.
+        self._under_way = threading.Lock()
+        self._storing = threading.Lock()
         self._forgotten = 0
         self._failed_renewals = 0
-        # Made anew for each thread: an error that was raised keeps the frames it passed, and with them the password.
+        # A constructor and no error, because an error that was raised keeps its frames, and with them the password.
         self._renewal_failure: Callable[[], LoaderError] | None = None
 
     @property
     def present(self) -> Login | None:
-        """The one that is kept."""
+        """The login that is kept."""
         return self._present
 
     def require(self) -> Login:
-        """The one that is kept; raises NotLoggedIn."""
+        """Return the login that is kept. Raises NotLoggedIn if there is none."""
         present = self._present
         if present is None:
             raise NotLoggedIn(NOBODY)
         return present
 
-    def begin(self, email: str, password: str, checkpoint: Checkpoint) -> None:
-        """Log in; raises what that does, what `checkpoint` does, and NotLoggedIn if `forget` was called meanwhile.
+    def log_in(self, email: str, password: str, checkpoint: Checkpoint) -> None:
+        """Log in, then call `checkpoint` and keep the login.
 
-        Whatever is raised, an earlier login is kept.
+        Raises what either of them raises, and NotLoggedIn if `forget` was called meanwhile. After any error an earlier
+        login is still kept.
         """
         forgotten = self._forgotten
-        with self._on_its_way:
-            self._keep(Login(email, password, self._log_in(email, password)), forgotten, checkpoint)
+        with self._under_way:
+            self._store(Login(email, password, self._request_token(email, password)), forgotten, checkpoint)
 
     def forget(self) -> None:
-        """Drop the login at once, and one that is on its way as well."""
-        with self._kept:
+        """Drop the login at once, and a login under way as well."""
+        with self._storing:
             self._forgotten += 1
             self._present = self._renewal_failure = None
 
     def checkpoint(self) -> Checkpoint:
-        """A function that raises NotLoggedIn once `forget` is called."""
+        """Return a function that raises NotLoggedIn once `forget` has been called."""
         forgotten = self._forgotten
 
         def checkpoint() -> None:
@@ -74,12 +76,13 @@ class Logins:
         return checkpoint
 
     def renewed(self, expired: Login) -> Login:
-        """The login after `expired`: one thread renews it, the others wait and share its success or its failure.
+        """Return the login that replaces `expired`.
 
-        Credentials that were rejected or forgotten are not tried again: each try would count against the account.
+        One thread renews it; the others wait and share its success or failure. Credentials that were rejected or
+        forgotten are not sent again, because each attempt would count against the account.
         """
         failed_before, forgotten = self._failed_renewals, self._forgotten
-        with self._on_its_way:
+        with self._under_way:
             present = self._present
             if present is not None and present is not expired:
                 return present
@@ -91,19 +94,20 @@ class Logins:
 
     def _renew(self, expired: Login, forgotten: int) -> Login:
         try:
-            renewed = Login(expired.email, expired.password, self._log_in(expired.email, expired.password))
+            token = self._request_token(expired.email, expired.password)
         except LoaderError as exc:
             self._failed_renewals += 1
             self._renewal_failure = partial(type(exc), str(exc))
             if isinstance(exc, LoginRejected):
                 self._present = None
             raise
-        self._keep(renewed, forgotten, lambda: None)
+        renewed = Login(expired.email, expired.password, token)
+        self._store(renewed, forgotten, lambda: None)
         return renewed
 
-    def _keep(self, login: Login, forgotten: int, checkpoint: Checkpoint) -> None:
-        with self._kept:
+    def _store(self, login: Login, forgotten: int, checkpoint: Checkpoint) -> None:
+        with self._storing:
             if self._forgotten != forgotten:
-                raise NotLoggedIn("The loader was locked while the login was on its way.")
+                raise NotLoggedIn("The loader was locked during the login.")
             checkpoint()
             self._present = login

@@ -1,94 +1,111 @@
-"""HTTP to the resource API: requests, answers, redirects.
+"""HTTP to the resource API: requests, responses, redirects, TLS, timeouts. The only importer of requests.
 
-The bearer goes to the API's own address and nowhere else: a redirect is followed by hand, without it.
+The bearer token goes to the address of the API and nowhere else: redirects are followed here, without the token. The
+environment has no effect: no proxy, no `.netrc`, no bundle of authorities is taken from it.
 """
 
 from __future__ import annotations
 
+import functools
 import io
+import json
+import socket
+import ssl
+import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from json import dumps
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
-from urllib3 import BaseHTTPResponse, Timeout
-from urllib3.exceptions import HTTPError
+from requests import PreparedRequest, RequestException
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
 from urllib3.util import make_headers, parse_url
 
-from loader.api_client.connections import Connections, patient_pools
-from loader.api_client.faults import cut, is_dropped, unreachable
-from loader.errors import ApiProtocol
+from loader.errors import ApiProtocol, ApiUnreachable
 from loader.logs import current_request_id
 
 MAX_REDIRECTS = 5
-UNREACHABLE_SECONDS = 60.0
 REDIRECTS_BY_METHOD = {"GET": (302, 303, 307), "PUT": (307,)}
+# A failure counts for a minute, because a caller that stops asking would otherwise never learn that the API is back.
+UNREACHABLE_SECONDS = 60.0
+UNSENT_SIZE = 1 << 17
+SOCKET_OPTIONS = (
+    *HTTPConnection.default_socket_options,
+    # Limit what waits in the kernel, because the API responds only once it has arrived and would seem to be late.
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_SIZE),
+)
+# What the HTTP library raises. ValueError: a header that cannot be sent, such as an ETag that the disk has damaged.
+FOREIGN_ERRORS = (RequestException, HTTPError, ValueError)
 
 
 class Body(Protocol):
-    """A request body of known size that can be sent again from its begin. `bytes` will do as well."""
+    """A request body of known size that can be sent again from its start. `bytes` will do as well."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
 
-class Answer(io.RawIOBase):
-    """A response whose body is read as a file. Close it: until then it holds a connection."""
+class Response(io.RawIOBase):
+    """A response whose body is read as a file. It holds a connection until the caller closes it."""
 
-    def __init__(self, response: BaseHTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self._response = response
+    def __init__(self, status: int, headers: Mapping[str, str], raw: Any) -> None:
+        """`raw` is the body as urllib3 delivers it."""
+        self.status = status
+        self.headers = headers
+        self._raw = raw
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill the begin of `buffer`; 0 at the end. A body that is cut or stalls raises ApiUnreachable."""
+        """Fill the start of `buffer` and return how many bytes came; 0 at the end.
+
+        Raises ApiUnreachable if the body is cut or stalls.
+        """
         try:
-            # What has come, not what fits: a link that stalls must not take along what it has delivered.
-            piece = self._response.read1(len(buffer))
+            # Take what has come, not what fits, because a link that stalls must not keep what it has delivered.
+            piece = self._raw.read1(len(buffer))
         except HTTPError as exc:
-            raise cut(exc) from exc
+            raise _cut(exc) from exc
         buffer[: len(piece)] = piece
         return len(piece)
 
     def read_all(self, limit: int) -> bytes:
-        """The whole body, which must not exceed `limit` bytes, and close; a longer one raises ApiProtocol."""
+        """Return the whole body and close. Raises ApiProtocol if it has more than `limit` bytes."""
         with self:
             body = bytearray()
             while piece := self.read(min(limit + 1 - len(body), 1 << 20)):
                 body += piece
                 if len(body) > limit:
-                    raise ApiProtocol(
-                        f"The resource API answered with more than {limit} bytes where that is the limit."
-                    )
+                    raise ApiProtocol(f"The resource API sent more than {limit} bytes where that is the limit.")
         return bytes(body)
 
     def close(self) -> None:
         if not self.closed:
-            # With its connection, unless that has gone back to its pool after the last byte.
-            self._response.close()
+            # This closes the connection too, unless the last byte has been read and the pool has it back.
+            self._raw.close()
         super().close()
 
 
 class Transport:
-    """Sends requests to `base_url`. Safe to share between threads."""
+    """Sends requests to `base_url`. Threads may share it."""
 
     def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
-        """`timeouts` are seconds to connect and seconds of silence; `ca_bundle` None means the system's."""
-        self._base_url = base_url.rstrip("/")
-        timeout = Timeout(connect=timeouts[0], read=timeouts[1])
-        self._connections = Connections(patient_pools(timeouts[1], ca_bundle), timeout)
+        """Take the timeouts in seconds: to connect, and of silence. `ca_bundle` None means the system's authorities."""
+        self._base_url = parse_url(base_url).url.rstrip("/")
+        self._timeouts = timeouts
+        self._adapters = _Adapters(timeouts[1], functools.cache(functools.partial(_tls_context, ca_bundle)))
         self._unreachable_since: float | None = None
 
     @property
     def reachable(self) -> bool:
-        """Whether the last request to the API itself got an answer. A failure counts for a minute: who relies on this
-        and asks for nothing meanwhile would never learn better."""
+        """Whether the last request to the API itself got a response, or failed more than a minute ago."""
         since = self._unreachable_since
         return since is None or time.monotonic() - since > UNREACHABLE_SECONDS
 
@@ -99,84 +116,164 @@ class Transport:
         *,
         token: str | None = None,
         headers: dict[str, str] | None = None,
-        json: Any = None,
+        document: Any = None,
         body: Body | bytes | None = None,
         redirects: int = MAX_REDIRECTS,
-    ) -> Answer:
-        """The final answer, whatever its status; raises ApiUnreachable, and ApiProtocol for a redirect out of contract.
+    ) -> Response:
+        """Return the final response, whatever its status.
 
-        `path` begins with a slash and is already quoted. At most `redirects` are followed.
+        `path` begins with a slash and is already quoted. `document` is sent as JSON. At most `redirects` redirects are
+        followed. Raises ApiUnreachable, and ApiProtocol for a redirect that the contract does not allow.
         """
-        # A compressed body would make lengths and ranges mean something else.
+        # Refuse compression, because lengths and ranges would then mean something else.
         common = {"Accept-Encoding": "identity", "X-Request-ID": current_request_id() or "", **(headers or {})}
+        # Only a request without a body of the caller is repeated: an upload that has started is not sent twice.
         repeatable = body is None
-        if json is not None:
-            body = dumps(json).encode()
+        if document is not None:
+            body = json.dumps(document).encode()
             common["Content-Type"] = "application/json"
         if body is not None:
             common["Content-Length"] = str(len(body))
         url, credentials = self._base_url + path, {"Authorization": f"Bearer {token}"} if token else {}
         for _ in range(1 + redirects):
-            answer = self._send_once(method, url, common | credentials, body, repeatable=repeatable)
-            if not 300 <= answer.status < 400:
-                return answer
-            url, credentials = _redirected(method, url, answer)
+            request = _prepared(method, url, common | credentials, body)
+            response = self._send_once(request, repeatable=repeatable)
+            if not 300 <= response.status < 400:
+                return response
+            url, credentials = _redirected(method, url, response)
         raise ApiProtocol(f"The resource API redirected more than {redirects} times.")
 
-    def _send_once(
-        self, method: str, url: str, headers: dict[str, str], body: Body | bytes | None, *, repeatable: bool
-    ) -> Answer:
-        request = partial(
-            self._connections.pools.urlopen,
-            method,
-            url,
-            redirect=False,
-            headers=headers,
-            body=body,
-            preload_content=False,
-            decode_content=False,
-        )
+    def _send_once(self, request: PreparedRequest, *, repeatable: bool) -> Response:
+        send = functools.partial(self._adapters.adapter.send, request, stream=True, timeout=self._timeouts)
         try:
-            response = _sent_anew_if_dropped(request) if repeatable else request()
-        # ValueError says that a header cannot be sent, such as an ETag that the disk has spoiled.
-        except (HTTPError, ValueError) as exc:
-            self._note_reached(url, reached=False)
-            raise unreachable(exc) from exc
-        self._note_reached(url, reached=True)
-        return Answer(response)
+            response = _retried_if_dropped(send) if repeatable else send()
+        except FOREIGN_ERRORS as exc:
+            self._note_reached(request, reached=False)
+            raise _unreachable(_cause(exc)) from exc
+        self._note_reached(request, reached=True)
+        return Response(response.status_code, response.headers, response.raw)
 
-    def _note_reached(self, url: str, *, reached: bool) -> None:
-        # A CDN that the API redirects to says nothing about the API.
-        if url.startswith(f"{self._base_url}/"):
+    def _note_reached(self, request: PreparedRequest, *, reached: bool) -> None:
+        # Ignore a CDN that the API redirects to, because it tells nothing about the API.
+        if str(request.url).startswith(f"{self._base_url}/"):
             self._unreachable_since = None if reached else time.monotonic()
 
 
-def _redirected(method: str, url: str, answer: Answer) -> tuple[str, dict[str, str]]:
-    answer.close()
-    location = answer.headers.get("Location", "")
-    target = _redirect_target(url, location) if answer.status in REDIRECTS_BY_METHOD.get(method, ()) else None
+class _Adapters(threading.local):
+    """One adapter a thread, with its own connections, because the locks of a shared pool cost more time."""
+
+    def __init__(self, silence_seconds: float, tls_context: Callable[[], ssl.SSLContext]) -> None:
+        """Called again in each thread that uses it."""
+        self.adapter = _Adapter(silence_seconds, tls_context)
+
+
+class _Adapter(HTTPAdapter):
+    """Keeps one connection to each host. Neither retries nor follows redirects."""
+
+    def __init__(self, silence_seconds: float, tls_context: Callable[[], ssl.SSLContext]) -> None:
+        """Let each piece of a body take `silence_seconds` to be sent. `tls_context` is called when TLS is needed."""
+        self._silence_seconds = silence_seconds
+        self._tls_context = tls_context
+        super().__init__(pool_maxsize=1, max_retries=Retry(False))
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, socket_options=SOCKET_OPTIONS, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = _patient_pools(self._silence_seconds)
+
+    def build_connection_pool_key_attributes(self, request: PreparedRequest, *_: Any) -> Any:
+        """Trust the authorities of `tls_context` only."""
+        url = urlsplit(str(request.url))
+        tls = {"ssl_context": self._tls_context()} if url.scheme == "https" else {}
+        return {"scheme": url.scheme, "host": url.hostname, "port": url.port}, tls
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Add nothing, because the inherited method adds the authorities of the package certifi."""
+
+
+class _PatientConnection(HTTPConnection):
+    """Gives each piece of a body the time of silence.
+
+    The library gives a whole body of a request the time to connect: a megabyte does not make it over a slow line,
+    however steadily it moves.
+    """
+
+    silence_seconds: float
+    # The socket takes what fits of this and says how much that was.
+    piece_size = 1 << 20
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(self.silence_seconds)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.sock.send(rest[: self.piece_size]) :]
+
+
+def _patient_pools(silence_seconds: float) -> dict[str, type[HTTPConnectionPool]]:
+    """Return the classes of pools by scheme, as urllib3's pool manager takes them."""
+
+    class Plain(_PatientConnection):
+        pass
+
+    class Secure(_PatientConnection, HTTPSConnection):
+        # One TLS record, because a TLS socket takes all that it is given within one timeout.
+        piece_size = 1 << 14
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    Plain.silence_seconds = Secure.silence_seconds = silence_seconds
+    return {"http": PlainPool, "https": SecurePool}
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Return settings that verify certificate and host name. To read all authorities takes longer than a small load."""
+    context = ssl.create_default_context(cafile=ca_bundle)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _prepared(method: str, url: str, headers: dict[str, str], body: Body | bytes | None) -> PreparedRequest:
+    # Set the attributes as they are, because `prepare` would quote a signed URL again and look for cookies.
+    request = PreparedRequest()
+    request.method, request.url, request.headers = method, url, CaseInsensitiveDict(headers)
+    request.body = body  # type: ignore[assignment]  # the stub does not know bodies that are sent in pieces
+    return request
+
+
+def _retried_if_dropped(send: Callable[[], Any]) -> Any:
+    """Send once more, on a new connection, if a kept one was closed just as it was used (RFC 9112, section 9.3.1).
+
+    Every server closes idle connections after some seconds.
+    """
+    try:
+        return send()
+    except FOREIGN_ERRORS as exc:
+        if not _is_dropped(_cause(exc)):
+            raise
+        return send()
+
+
+def _redirected(method: str, url: str, response: Response) -> tuple[str, dict[str, str]]:
+    response.close()
+    location = response.headers.get("Location", "")
+    target = _redirect_target(url, location) if response.status in REDIRECTS_BY_METHOD.get(method, ()) else None
     if target is None:
-        raise ApiProtocol(f"The resource API answered a {method} with a redirect ({answer.status}) out of contract.")
+        raise ApiProtocol(
+            f"The resource API responded to a {method} with a redirect ({response.status}) that is not allowed."
+        )
     return target
 
 
-def _sent_anew_if_dropped(request: Callable[[], BaseHTTPResponse]) -> BaseHTTPResponse:
-    """Once more, on a connection of its own, if one that was kept is closed just as it is used (RFC 9112, 9.3.1).
-
-    Every server closes idle connections after some seconds. For requests without a body, or a login: a body that has
-    begun to go up is not sent twice.
-    """
-    try:
-        return request()
-    except HTTPError as exc:
-        if not is_dropped(exc):
-            raise
-        return request()
-
-
 def _redirect_target(origin: str, location: str) -> tuple[str, dict[str, str]] | None:
-    """Where `location` leads, with a header of the credentials that it holds: to any host, but neither out of HTTP nor
-    from https to http. None for anything else."""
+    """Return where `location` leads, with a header for the credentials that it contains.
+
+    Any host is allowed, but neither another scheme than HTTP nor a way from https to http. None for anything else.
+    """
     try:
         target = parse_url(urljoin(origin, location))
         credentials = make_headers(basic_auth=unquote(target.auth)) if target.auth else {}
@@ -185,3 +282,38 @@ def _redirect_target(origin: str, location: str) -> tuple[str, dict[str, str]] |
     allowed = target.scheme == "https" or target.scheme == parse_url(origin).scheme == "http"
     named = target.host and not target.host.startswith(("*", "."))
     return (target.url, credentials) if allowed and named and location and location.isascii() else None
+
+
+def _cause(exc: Exception) -> Exception:
+    """Return the error of urllib3 that an error of requests wraps, or `exc` itself."""
+    wrapped = exc.args[0] if isinstance(exc, RequestException) and exc.args else None
+    return wrapped if isinstance(wrapped, Exception) else exc
+
+
+def _unreachable(exc: Exception) -> ApiUnreachable:
+    """Describe why no response began. Only the kind is named, because the library's text quotes URLs with queries."""
+    return _refused_by_tls(exc) if isinstance(exc, SSLError) else _cut(exc)
+
+
+def _cut(exc: Exception) -> ApiUnreachable:
+    """Describe why a response that had begun did not come to its end; see `_unreachable`."""
+    # The library counts a refused connection among the timeouts.
+    if isinstance(exc, TimeoutError) and not isinstance(exc, NewConnectionError):
+        return ApiUnreachable("The resource API did not respond in time.")
+    return ApiUnreachable("The connection to the resource API failed or was cut.")
+
+
+def _is_dropped(exc: Exception) -> bool:
+    """Whether a connection was closed before the first byte of a response."""
+    # http.client.RemoteDisconnected is a ConnectionError.
+    return isinstance(exc, ProtocolError) and isinstance(exc.args[-1], ConnectionError)
+
+
+def _refused_by_tls(exc: Exception) -> ApiUnreachable:
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = cause.verify_message.rstrip(".")
+            return ApiUnreachable(f"The resource API's certificate could not be verified: {reason}.")
+        cause = cause.__context__
+    return ApiUnreachable("The resource API does not speak TLS 1.2 or later.")

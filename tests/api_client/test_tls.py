@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiProtocol, ApiUnreachable
@@ -56,6 +57,24 @@ def test_without_one_the_system_decides(
     # How OpenSSL is told where the system keeps its authorities.
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
     client_of(api, None).login(EMAIL, PASSWORD)
+
+
+def test_no_bundle_of_the_environment_or_of_a_package_is_believed(
+    authority: Authority, stranger: Authority, start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = start_api(tls=stranger.sign("strange").server_context())
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(stranger.path))
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(stranger.path))  # that of the package certifi
+    for ca_bundle in (authority.path, None):
+        refused(client_of(api, ca_bundle), api, "certificate could not be verified: unable to get local issuer")
+    # All three traps are real: a session falls into the first two, a plain adapter into the third.
+    url = f"https://localhost:{api.port}/trap"
+    requests.get(url, timeout=5)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.get(url, timeout=5)
+    assert len(api.requests()) == 2
 
 
 def refused(client: ApiClient, api: FaultyApi, sentence: str) -> None:

@@ -23,13 +23,12 @@ LAYERS = (
 )
 
 OWNERS = {
-    # The Docker SDK is built on it. The loader itself does without.
-    "requests": set(),
+    "requests": {"loader.api_client.transport"},
     "docker": {"loader.docker_engine"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
-        *("loader.api_client.transport", "loader.api_client.faults", "loader.api_client.connections"),
+        "loader.api_client.transport",  # for connections that are patient, and for the exceptions that requests wraps
         "loader.docker_engine",  # for the exceptions that the SDK lets through
     },
 }
