@@ -1,1 +1,1 @@
-"""Formats and streaming encryption: rules about bytes, without network or paths. The only importer of Crypto."""
+"""File formats and streaming encryption: rules about bytes, without network or paths. The only importer of Crypto."""

@@ -2,8 +2,8 @@
 
     AZIMAGE1 | uint32 BE N | N bytes of JSON, the manifest | streaming ciphertext of the tar, `docker save` form
 
-Key material is the key fragment; associated data are all bytes before the ciphertext, so that a changed manifest makes
-the first segment fail. The manifest is readable without the key, and is trusted only once a segment has verified.
+The key material is the key fragment. The associated data is all bytes before the ciphertext, so that a changed manifest
+makes the first segment fail. Anybody can read the manifest without the key; it is proven once a segment is verified.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEY_CHECK = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class ManifestImage:
-    """One image as the engine that saved it knew it: reference with tag, ID, layer diff IDs, RFC 3339 creation time."""
+    """One image as the engine that saved it described it: reference with tag, ID, diff IDs of layers, RFC 3339 time."""
 
     reference: str
     id: str
@@ -39,12 +39,12 @@ class ManifestImage:
 
     @property
     def tag(self) -> str:
-        """What stands behind the last colon of the reference; empty if it has no tag."""
+        """The part of the reference behind its last colon; empty if it has no tag."""
         return self.reference.rpartition("/")[2].partition(":")[2]
 
     @classmethod
     def parse(cls, document: Any) -> ManifestImage:
-        """The image of one entry of a manifest; raises CorruptCiphertext."""
+        """Parse one entry of a manifest. Raises CorruptCiphertext."""
         require(isinstance(document, dict), "images")
         reference, image_id, layers, created = exactly(document, "reference", "id", "layers", "created")
         require(isinstance(reference, str) and reference.isprintable() and 0 < len(reference) <= 512, "reference")
@@ -56,7 +56,7 @@ class ManifestImage:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an archive says of itself. `tar_size` is in bytes, `created` is RFC 3339."""
+    """The description of an archive. `tar_size` is in bytes, `created` is RFC 3339."""
 
     images: tuple[ManifestImage, ...]
     tar_size: int
@@ -64,12 +64,12 @@ class Manifest:
     created: str
 
     def document(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return asdict(self)
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Manifest:
-        """The manifest of a JSON object; raises CorruptCiphertext for anything that the format does not allow."""
+        """Parse a JSON object. Raises CorruptCiphertext for anything that the format does not allow."""
         images, tar_size, check, created = exactly(document, "images", "tar_size", "key_check", "created")
         require(isinstance(images, list) and images, "images")
         parsed = tuple(ManifestImage.parse(image) for image in images)
@@ -82,39 +82,40 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """The part of an archive that can be read without the key. `raw` is the associated data of the ciphertext."""
+    """The part of an archive that is readable without the key. `raw` is the associated data of the ciphertext."""
 
     manifest: Manifest
     raw: bytes
 
     @classmethod
     def read(cls, archive: BinaryIO) -> ArchiveHeader:
-        """The header at the position of `archive`, which is left at the ciphertext; raises CorruptCiphertext."""
+        """Read the header at the position of `archive`, up to the ciphertext. Raises CorruptCiphertext."""
         document, raw = read_header(MAGIC, archive.read)
         return cls(Manifest.parse(document), raw)
 
     @property
     def archive_size(self) -> int:
-        """Bytes that the whole archive must have."""
+        """The size that the whole archive must have, in bytes."""
         return len(self.raw) + ciphertext_size(self.manifest.tar_size)
 
     def matches(self, fragment: bytes) -> bool:
-        """Whether `fragment` is the one that this archive was made with, as far as its header tells."""
+        """Return whether the archive was made with `fragment`, as far as its header tells."""
         return (
             FRAGMENT_MIN_SIZE <= len(fragment) <= FRAGMENT_MAX_SIZE and key_check(fragment) == self.manifest.key_check
         )
 
     def decrypt(self, ciphertext: Source, fragment: bytes) -> DecryptingReader:
-        """The tar, from a source that stands at the begin of the ciphertext."""
+        """Return a reader of the tar. `ciphertext` must stand at the start of the ciphertext."""
         return DecryptingReader(ciphertext, ciphertext_size(self.manifest.tar_size), fragment, self.raw)
 
     def verify(self, ciphertext: Source, fragment: bytes) -> VerifyingReader:
-        """The ciphertext of the tar, from a source like that of `decrypt`, segment by segment as it verifies."""
+        """Return a reader that verifies the tar without decrypting it. `ciphertext` is as for `decrypt`."""
         return VerifyingReader(ciphertext, ciphertext_size(self.manifest.tar_size), fragment, self.raw)
 
 
 def seal_archive(manifest: Manifest, tar: Iterable[Buffer], fragment: bytes) -> Iterator[Buffer]:
-    """The bytes of an archive; a `tar` that is not of `manifest.tar_size` bytes raises ValueError and is not sealed."""
+    """Yield the bytes of an archive. Raises ValueError, without an end that authenticates, if `tar` has another size
+    than `manifest.tar_size`."""
     header = write_header(MAGIC, manifest.document())
     yield header
     yield from encrypt(_of_size(tar, manifest.tar_size), fragment, header)
@@ -130,7 +131,7 @@ def _of_size(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
 
 
 def read_archive_header(archive: BinaryIO) -> ArchiveHeader:
-    """The header of the opened `archive`, whose size must agree with it; raises CorruptCiphertext."""
+    """Return the header of the open file `archive`. Raises CorruptCiphertext, also if the file has another size."""
     header = ArchiveHeader.read(archive)
     size = os.fstat(archive.fileno()).st_size
     if size != header.archive_size:

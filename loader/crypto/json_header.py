@@ -1,4 +1,4 @@
-"""The shape that both file formats open with: 8 bytes of magic, uint32 BE N, N bytes of UTF-8 JSON."""
+"""The start of both file formats: 8 bytes of magic, uint32 BE N, N bytes of UTF-8 JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from loader.errors import CorruptCiphertext
 MAGIC_SIZE = 8
 LENGTH_SIZE = 4
 JSON_MAX_SIZE = 1 << 20
-SIZE_LIMIT = 1 << 52  # no ciphertext is larger: its segments of 1 MiB are numbered in 32 bits
+SIZE_LIMIT = 1 << 52  # no ciphertext is larger, because its segments of 1 MiB are numbered with 32 bits
 
 Read = Callable[[int], bytes]
 
 
 def write_header(magic: bytes, document: dict[str, Any]) -> bytes:
-    """`magic`, length and JSON of `document`; raises ValueError if it is larger than the format allows."""
+    """Return `magic`, length and JSON of `document`. Raises ValueError if the JSON has more than 1 MiB."""
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     if len(body) > JSON_MAX_SIZE:
         raise ValueError(f"the header has {len(body)} bytes, at most {JSON_MAX_SIZE} are allowed")
@@ -25,7 +25,7 @@ def write_header(magic: bytes, document: dict[str, Any]) -> bytes:
 
 
 def read_header(magic: bytes, read: Read) -> tuple[dict[str, Any], bytes]:
-    """The document and the raw bytes of the header that `read(n)` delivers; raises CorruptCiphertext for any other."""
+    """Read a header by `read(n)` and return its document and its raw bytes. Raises CorruptCiphertext."""
     prefix = read(MAGIC_SIZE + LENGTH_SIZE)
     if len(prefix) != MAGIC_SIZE + LENGTH_SIZE or prefix[:MAGIC_SIZE] != magic:
         raise CorruptCiphertext(f"does not begin as {magic.decode()}")
@@ -45,7 +45,7 @@ def read_header(magic: bytes, read: Read) -> tuple[dict[str, Any], bytes]:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Parsers differ in which of two equal fields they believe."""
+    """Refuse a field that stands twice, because parsers differ in which of the two they take."""
     document = dict(pairs)
     if len(document) != len(pairs):
         raise ValueError("a field stands twice")
@@ -53,18 +53,18 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def exactly(document: dict[str, Any], *fields: str) -> tuple[Any, ...]:
-    """The values of `fields`, which must be all that `document` has."""
+    """Return the values of `fields`. Raises CorruptCiphertext unless `document` has exactly these fields."""
     if document.keys() != set(fields):
         raise CorruptCiphertext(f"a header must have exactly the fields {', '.join(fields)}")
     return tuple(document[field] for field in fields)
 
 
 def require(condition: object, field: str) -> None:
-    """Refuse a header whose `field` is not as the format wants it."""
+    """Raise CorruptCiphertext about `field` unless the condition holds."""
     if not condition:
         raise CorruptCiphertext(f"its field {field} is malformed")
 
 
 def is_size(value: object) -> bool:
-    """Whether a JSON value is a number of bytes."""
+    """Return whether a JSON value is a number of bytes."""
     return type(value) is int and 0 <= value < SIZE_LIMIT

@@ -1,10 +1,10 @@
-"""A resource at rest: one streaming ciphertext C under a random key, split into a small and a big object.
+"""A model as it is stored: one streaming ciphertext C under a random key, split into a small and a big object.
 
     small = AZSMALL1 | uint32 BE N | N bytes of JSON: key, size, big | head
     big   = the rest of C, named by its SHA-256
 
-The head is the first 65,536 bytes of C, or all of it. Associated data is `folder/filename`, so that no resource can
-stand in for another. The big object is worthless without the small one, which holds the key.
+The head is the first 65,536 bytes of C, or all of it. The associated data is `folder/filename`, so that no model can be
+served in the place of another. The big object is worthless without the small one, which contains the key.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ResourceName:
-    """A resource's place: `folder` may be empty or nested. Both are checked where they enter, in the web layer."""
+    """The name of a model: `folder` may be empty or nested. The web layer checks both."""
 
     folder: str
     filename: str
 
     @property
     def path(self) -> str:
-        """`folder/filename`, or just `filename`; the associated data of the ciphertext."""
+        """`folder/filename`, or `filename` without a folder; the associated data of the ciphertext."""
         return f"{self.folder}/{self.filename}" if self.folder else self.filename
 
     @property
     def small(self) -> str:
-        """Path of the small object."""
+        """The path of the small object."""
         return f"{self.path}.small"
 
     def big(self, sha256: str) -> str:
-        """Path of the big object with that digest."""
+        """Return the path of the big object with this digest."""
         return f"{self.path}.{sha256}.big"
 
 
 @dataclass(frozen=True)
 class BigPart:
-    """The big object that a small one belongs to: bytes, and hex digest of them."""
+    """The big object that belongs to a small one: its size in bytes and its SHA-256 in hex."""
 
     size: int
     sha256: str
 
 
 class SeekableSource(Source, Protocol):
-    """A source that can go to an offset from its begin."""
+    """A source that can go to an offset from its start."""
 
     def seek(self, offset: int, /) -> int: ...
 
 
 @dataclass(frozen=True)
 class SmallPart:
-    """The small object, parsed. `size` is that of the plaintext in bytes; `big` is None if the head is all."""
+    """The small object. `size` is that of the plaintext in bytes; `big` is None if the head is the whole ciphertext."""
 
     key: bytes = field(repr=False)
     size: int
@@ -79,14 +79,14 @@ class SmallPart:
     head: bytes = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        """The object as it is stored."""
+        """Return the object as it is stored."""
         big = None if self.big is None else {"size": self.big.size, "sha256": self.big.sha256}
         document = {"key": base64.b64encode(self.key).decode(), "size": self.size, "big": big}
         return write_header(MAGIC, document) + self.head
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SmallPart:
-        """The parsed object; raises CorruptCiphertext for anything that the format does not allow."""
+        """Parse a stored object. Raises CorruptCiphertext for anything that the format does not allow."""
         stream = io.BytesIO(data)
         document, _ = read_header(MAGIC, stream.read)
         key, size, big = exactly(document, "key", "size", "big")
@@ -98,7 +98,7 @@ class SmallPart:
         return part
 
     def decrypt(self, name: ResourceName, big: SeekableSource | None, first_segment: int = 0) -> DecryptingReader:
-        """The plaintext from a segment on; `big` is a source of the big object, None if there is none."""
+        """Return a reader of the plaintext from a segment on. `big` reads the big object; None if there is none."""
         begin = first_segment * SEGMENT_SIZE
         if big is not None:
             big.seek(max(0, begin - len(self.head)))
@@ -112,7 +112,7 @@ class SmallPart:
         )
 
     def big_range(self, segment: int) -> tuple[int, int]:
-        """Where in the big object the bytes of a segment lie: begin and end, equal if it has none of them."""
+        """Return where in the big object a segment lies: first offset and end, equal if the segment is not there."""
         begin = max(segment * SEGMENT_SIZE - HEAD_SIZE, 0)
         end = min((segment + 1) * SEGMENT_SIZE, ciphertext_size(self.size)) - HEAD_SIZE
         return begin, max(begin, end)
@@ -124,7 +124,7 @@ def _parse_key(value: Any) -> bytes:
         key = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise CorruptCiphertext("its field key is malformed") from None
-    # Base64 leaves bits over, which must be zero (RFC 4648, section 3.5): one key has one form.
+    # Compare the encoded form, because spare bits of base64 must be zero (RFC 4648, section 3.5): one key has one form.
     require(len(key) == KEY_SIZE and base64.b64encode(key).decode() == value, "key")
     return key
 
@@ -140,7 +140,7 @@ def _parse_big(value: Any) -> BigPart | None:
 
 
 class _HeadThenBig:
-    """The ciphertext put together again."""
+    """Reads the whole ciphertext: the head, then the big object."""
 
     def __init__(self, head: bytes, big: Source | None) -> None:
         self._head = memoryview(head)
@@ -156,7 +156,7 @@ class _HeadThenBig:
 
 
 def seal_resource(plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO) -> SmallPart:
-    """Encrypt `plaintext` under a fresh key: the big object goes to `big_file`, the small one is returned."""
+    """Encrypt `plaintext` under a fresh key, write the big object to `big_file` and return the small one."""
     key = get_random_bytes(KEY_SIZE)
     head, digest, total = bytearray(), hashlib.sha256(), 0
     for piece in encrypt(plaintext, key, name.path.encode()):

@@ -1,4 +1,4 @@
-"""Plaintext that has to wait for something (its folder, its size) waits on disk in sealed form only."""
+"""A spool for plaintext that must wait for its folder or its size: it waits on the disk in encrypted form only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from loader.files import write_large
 
 
 class SealedSpool:
-    """The whole of a new file, encrypted under a key that exists in this object only. The file stays the caller's.
+    """Plaintext in a new file, encrypted under a key that exists in this object only.
 
-    `size` is that of the plaintext in bytes.
+    `size` is that of the plaintext in bytes. The caller closes the file.
     """
 
     def __init__(self, file: BinaryIO, plaintext: Iterable[Buffer]) -> None:
-        """`file` is open for reading and writing."""
+        """Encrypt `plaintext` into `file`, which is open for reading and writing."""
         self._file = file
         self._key = get_random_bytes(KEY_MATERIAL_MIN_SIZE)
         for piece in encrypt(plaintext, self._key, b""):
@@ -32,20 +32,20 @@ class SealedSpool:
         self.size = plaintext_size(self._sealed_size)
 
     def read(self) -> DecryptingReader:
-        """The plaintext from its begin. One reader at a time: they share a position."""
+        """Return a reader of the plaintext from its start. Use one reader at a time, because they share a position."""
         self._position = 0
         return DecryptingReader(self, self._sealed_size, self._key, b"")
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """For the reader."""
+        """Read ciphertext, for the reader."""
         count = os.preadv(self._file.fileno(), [buffer], self._position)
         self._position += count
         return count
 
     def overwrite(self, pieces: Iterable[Buffer]) -> None:
-        """Make the file hold `pieces` instead, which may be made of what `read` yields while they come.
+        """Replace the content of the file by `pieces`, which may be made from what `read` yields at the same time.
 
-        They take the place of what has been read, so that the file needs its room on the disk once.
+        They are written where the reader has been already, so that the file needs its room on the disk only once.
         """
         waiting: deque[bytes] = deque()
         self._file.seek(0)

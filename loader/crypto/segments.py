@@ -1,4 +1,4 @@
-"""Segments of Google Tink's AES-GCM-HKDF streaming, template AES256_GCM_HKDF_1MB: their sizes, and one at a time.
+"""Segments of Google Tink's AES-GCM-HKDF streaming, template AES256_GCM_HKDF_1MB: their sizes, keys and cipher.
 
     ciphertext = header | segment 0 | segment 1 | ... | last segment
     header     = 0x28 | 32-byte salt | 7-byte nonce prefix
@@ -30,19 +30,19 @@ SEGMENT_KEY_SIZE = 32
 KEY_CHECK_SIZE = 8
 KEY_CHECK_INFO = b"azaion-loader key check v1"
 BLOCK_BITS = 128
-# The polynomial of section 6.3, its bits in the order of a block's.
+# The reduction polynomial of NIST SP 800-38D, section 6.3, with its bits in the order of a block.
 REDUCTION = 0xE1 << (BLOCK_BITS - 8)
 
 
 def ciphertext_size(plaintext_size: int) -> int:
-    """Bytes of ciphertext, header included, of so many bytes of plaintext."""
+    """Return the size of the ciphertext, header included, of `plaintext_size` bytes. All sizes are in bytes."""
     further = max(0, plaintext_size - FIRST_PLAINTEXT_SIZE)
     segments = 1 + -(-further // PLAINTEXT_SIZE)
     return HEADER_SIZE + plaintext_size + segments * TAG_SIZE
 
 
 def plaintext_size(ciphertext_size_: int) -> int:
-    """Bytes of plaintext in so many bytes of ciphertext; raises CorruptCiphertext for a size that no ciphertext has."""
+    """Return the size of the plaintext in a ciphertext of this size. Raises CorruptCiphertext if none has this size."""
     segments = -(-ciphertext_size_ // SEGMENT_SIZE)
     size = ciphertext_size_ - HEADER_SIZE - segments * TAG_SIZE
     if size < 0 or ciphertext_size(size) != ciphertext_size_:
@@ -51,9 +51,9 @@ def plaintext_size(ciphertext_size_: int) -> int:
 
 
 def segment_key(key_material: bytes, salt: bytes, associated_data: bytes) -> bytes:
-    """The 32-byte AES key of one ciphertext: Tink AES-GCM-HKDF streaming, info = associated data.
+    """Return the 32-byte AES key of one ciphertext: HKDF-SHA256 with the associated data as info, as Tink does it.
 
-    `key_material` is at least 32 bytes, else ValueError: HKDF itself would accept even an empty secret.
+    Raises ValueError if `key_material` has less than 32 bytes, because HKDF itself accepts even an empty secret.
     """
     if len(key_material) < KEY_MATERIAL_MIN_SIZE:
         raise ValueError(f"key material must have at least {KEY_MATERIAL_MIN_SIZE} bytes")
@@ -61,42 +61,46 @@ def segment_key(key_material: bytes, salt: bytes, associated_data: bytes) -> byt
 
 
 def key_check(fragment: bytes) -> str:
-    """16 hex digits by which an archive's manifest recognises its key fragment, and which say nothing else about it."""
+    """Return the 16 hex digits by which an archive recognises its key fragment. They tell nothing else about it."""
     return _hkdf(fragment, KEY_CHECK_SIZE, b"", KEY_CHECK_INFO).hex()
 
 
 def _hkdf(key_material: bytes, size: int, salt: bytes, info: bytes) -> bytes:
-    """`size` is at most 32 bytes, so that the expansion is its first block, T(1)."""
+    """HKDF-SHA256 (RFC 5869) for a `size` of at most 32 bytes, where the expansion is one block, T(1).
+
+    The package Crypto has it too, but makes some sixty calls that each release the GIL: many loads at once would spend
+    most of their time on taking it back.
+    """
     extracted = hmac.digest(salt, key_material, "sha256")
     return hmac.digest(extracted, info + b"\x01", "sha256")[:size]
 
 
 @dataclass(frozen=True)
 class SegmentCipher:
-    """Seals and opens single segments of one ciphertext, in place and in any order."""
+    """Seals, opens and verifies single segments of one ciphertext, in place and in any order."""
 
     key: bytes = field(repr=False)
     nonce_prefix: bytes
 
     @classmethod
     def derive(cls, header: bytes, key_material: bytes, associated_data: bytes) -> SegmentCipher:
-        """The cipher that the 40-byte `header` names; raises CorruptCiphertext if it is no header."""
+        """Return the cipher for the 40-byte `header` of a ciphertext. Raises CorruptCiphertext if it is no header."""
         if len(header) != HEADER_SIZE or header[0] != HEADER_SIZE:
             raise CorruptCiphertext("not a header of a streaming ciphertext")
         salt = header[1 : 1 + SALT_SIZE]
         return cls(segment_key(key_material, salt, associated_data), header[1 + SALT_SIZE :])
 
     def seal(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Turn `segment` (plaintext and 16 bytes of room) into ciphertext and tag, and return it."""
+        """Encrypt `segment` in place and return it: plaintext and 16 free bytes become ciphertext and tag."""
         text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
         tag[:] = self._gcm(number, last).encrypt_and_digest(text, output=text)[1]
         return segment
 
     def open(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Turn `segment` (ciphertext and tag) into plaintext, returned as a view of its first part.
+        """Decrypt `segment` (ciphertext and tag) in place and return a view of the plaintext.
 
-        A segment that does not authenticate raises CorruptCiphertext and is wiped: the cipher decrypts before it
-        compares the tag, so that the buffer holds unverified plaintext at that moment.
+        Raises CorruptCiphertext if the segment does not authenticate. It is wiped then, because the cipher decrypts
+        before it compares the tag, so that the buffer holds unverified plaintext.
         """
         text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
         try:
@@ -107,7 +111,7 @@ class SegmentCipher:
         return text
 
     def verify(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Only that `segment` authenticates; raises CorruptCiphertext. Returned is its first part, still ciphertext."""
+        """Verify `segment` without decrypting it and return a view of its ciphertext. Raises CorruptCiphertext."""
         text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
         if not hmac.compare_digest(ciphertext_tag(self.key, self._nonce(number, last), text), tag):
             raise CorruptCiphertext(f"segment {number} does not authenticate", number)
@@ -117,24 +121,29 @@ class SegmentCipher:
         return AES.new(self.key, AES.MODE_GCM, nonce=self._nonce(number, last))
 
     def _nonce(self, number: int, last: bool) -> bytes:
-        # It never repeats under one key: the key is fresh for each ciphertext, the number for each segment.
+        # A nonce never repeats under one key, because each ciphertext has its own key and each segment its own number.
         return self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
 
 def ciphertext_tag(key: bytes, nonce: bytes, ciphertext: memoryview) -> bytes:
-    """The 16-byte tag of `ciphertext` under `key` and a 12-byte `nonce`, with no associated data (section 7.1)."""
+    """Return the 16-byte GCM tag of `ciphertext` without decrypting it, which takes a third of the time.
+
+    `nonce` has 12 bytes and there is no associated data (NIST SP 800-38D, section 7.1). The package Crypto either does
+    both or neither. But GHASH takes associated data as it takes ciphertext: the tag of a text as the one and its tag as
+    the other differ only by the block of lengths, times the hash key.
+    """
     gcm = AES.new(key, AES.MODE_GCM, nonce=nonce)
     gcm.update(ciphertext)
     tag_as_associated_data = int.from_bytes(gcm.digest(), "big")
     bits = 8 * len(ciphertext)
-    # [len(A)] || [len(C)], 64 bits each: here (bits, 0), and (0, bits) where the text is ciphertext.
+    # The block of lengths is len(A) || len(C), 64 bits each: (bits, 0) in the one case and (0, bits) in the other.
     difference = bits << 64 | bits
     hash_key = int.from_bytes(AES.new(key, AES.MODE_ECB).encrypt(bytes(BLOCK_BITS // 8)), "big")
     return (tag_as_associated_data ^ product(difference, hash_key)).to_bytes(BLOCK_BITS // 8, "big")
 
 
 def product(x: int, y: int) -> int:
-    """x times y, blocks as big-endian integers (section 6.3, algorithm 1)."""
+    """Return x times y, both blocks as big-endian integers (NIST SP 800-38D, section 6.3, algorithm 1)."""
     z, v = 0, y
     for bit in reversed(range(BLOCK_BITS)):
         if x >> bit & 1:

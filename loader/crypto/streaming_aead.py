@@ -1,6 +1,9 @@
-"""Streaming AEAD: Google Tink's AES-GCM-HKDF streaming, byte for byte, as streams of the segments of `segment_cipher`.
+"""Streams of Google Tink's AES-GCM-HKDF streaming AEAD, byte for byte, made of the segments in `segments`.
 
-Segments are sealed and opened a few ahead of the consumer.
+A few segments are sealed or opened ahead of the consumer. The cipher releases the GIL, so that a helper thread for each
+further core keeps all cores busy. The consumer works too instead of waiting, because a hand-over between threads costs
+time. Of many streams only one consumer works beside the helpers, because more threads than cores would spend their time
+on taking the GIL from each other.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
@@ -29,28 +32,29 @@ from loader.crypto.segments import (
 )
 from loader.errors import CorruptCiphertext
 
-# Segments in work: those that the consumer and a helper have begun, and one that waits for whoever is done first.
+# One segment for the consumer, one for a helper, and one that waits for the first of them to finish.
 READ_AHEAD = 3
+MAX_CORES = 4
 
 Buffer = bytes | bytearray | memoryview
 
 
 class Source(Protocol):
-    """What a `DecryptingReader` reads from: any binary file object."""
+    """Any binary file object, for a `DecryptingReader` to read from."""
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
 def encrypt(plaintext: Iterable[Buffer], key_material: bytes, associated_data: bytes) -> Iterator[memoryview]:
-    """The ciphertext of `plaintext` (pieces of any length) in pieces of at most 1 MiB.
+    """Yield the ciphertext of `plaintext`, which comes in pieces of any length, in pieces of at most 1 MiB.
 
-    Each piece is a view that is valid until the next is asked for. An exception of `plaintext` passes through and
-    leaves the ciphertext without its last segment, so that nothing half-written ever authenticates.
+    Each piece is a view that is valid until the next one is asked for. An exception of `plaintext` passes through: the
+    last segment is then missing, so that an unfinished ciphertext never authenticates.
     """
     header = bytes([HEADER_SIZE]) + get_random_bytes(SALT_SIZE + NONCE_PREFIX_SIZE)
     cipher = SegmentCipher.derive(header, key_material, associated_data)
     yield memoryview(header)
-    work = SegmentWork()
+    work = WorkAhead()
     for number, last, segment in _cut(plaintext):
         work.put(functools.partial(cipher.seal, number, last, segment), alone=last and number == 0)
         if len(work) == READ_AHEAD:
@@ -60,9 +64,9 @@ def encrypt(plaintext: Iterable[Buffer], key_material: bytes, associated_data: b
 
 
 def _cut(plaintext: Iterable[Buffer]) -> Iterator[tuple[int, bool, memoryview]]:
-    """Segments of plaintext, each in a buffer with room for its tag: (number, last, buffer).
+    """Yield (number, last, buffer) for each segment of plaintext; the buffer has room for the tag.
 
-    A full segment is handed out only when a further byte has come, since only then it is known not to be the last.
+    A full segment is yielded only after one more byte has come, because until then it may be the last one.
     """
     buffers = _Ring(SEGMENT_SIZE)
     number, filled, capacity = 0, 0, FIRST_PLAINTEXT_SIZE
@@ -79,14 +83,14 @@ def _cut(plaintext: Iterable[Buffer]) -> Iterator[tuple[int, bool, memoryview]]:
 
 
 class DecryptingReader:
-    """Iterates over the plaintext of a ciphertext of known size, a verified segment at a time.
+    """Iterates over the plaintext of a ciphertext of known size, one verified segment at a time.
 
-    Each piece is a view that is valid until the next is asked for. Nothing of a segment is released before its tag
-    verified, nor the last one before `source` has ended where it should. Any failure sticks: every later call raises it
-    again. Raises CorruptCiphertext, or whatever `source` raises. `source` stays the caller's to close.
+    Each piece is a view that is valid until the next one is asked for. No byte of a segment is released before its tag
+    is verified, and the last segment only after `source` has ended where it should. A failure is permanent: every later
+    call raises it again. Raises CorruptCiphertext, and what `source` raises. The caller closes `source`.
     """
 
-    _treat = staticmethod(SegmentCipher.open)
+    _process = staticmethod(SegmentCipher.open)
 
     def __init__(
         self,
@@ -98,9 +102,9 @@ class DecryptingReader:
         header: bytes | None = None,
         first_segment: int = 0,
     ) -> None:
-        """`size` is that of the ciphertext in bytes, header included; nothing is read yet.
+        """Read nothing yet. `size` is the size of the whole ciphertext in bytes, header included.
 
-        To begin at a later segment, give its number and the `header`: `source` then stands at that segment.
+        To start at a later segment, give its number and the 40-byte `header`; `source` must stand at that segment.
         """
         self.plaintext_size = plaintext_size(size)
         self._source = source
@@ -113,7 +117,7 @@ class DecryptingReader:
         self._cipher: SegmentCipher | None = None
         self._buffers = _Ring(size)
         self._first = self._read = self._released = first_segment
-        self._work = SegmentWork()
+        self._work = WorkAhead()
         self._failure: BaseException | None = None
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -134,18 +138,18 @@ class DecryptingReader:
         return segment
 
     def _read_ahead(self) -> None:
-        # The window opens one segment at a time, so that a slow source delivers its first segment at once.
+        # Open the window one segment at a time, because a slow source should deliver its first segment at once.
         window = min(self._released - self._first + 1, READ_AHEAD)
         while len(self._work) < window and self._read < self._segments:
             number, last = self._read, self._read == self._segments - 1
             try:
                 cipher, segment = self._read_segment(number, last)
-            except Exception as exc:  # noqa: BLE001  # its turn comes after the segments that were read before it
+            except Exception as exc:  # noqa: BLE001  # it is raised after the segments that were read before it
                 self._work.put(functools.partial(_raise, exc), alone=True)
                 self._read = self._segments
                 return
             self._read += 1
-            self._work.put(functools.partial(self._treat, cipher, number, last, segment), alone=number == self._first)
+            self._work.put(functools.partial(self._process, cipher, number, last, segment), alone=number == self._first)
 
     def _read_segment(self, number: int, last: bool) -> tuple[SegmentCipher, memoryview]:
         if self._cipher is None:
@@ -169,39 +173,38 @@ class DecryptingReader:
 
 
 class VerifyingReader(DecryptingReader):
-    """The same, but nothing is decrypted: each piece is the ciphertext of a segment that has verified, less its tag."""
+    """Verifies without decrypting: each piece is the ciphertext of a verified segment, without its tag."""
 
-    _treat = staticmethod(SegmentCipher.verify)
+    _process = staticmethod(SegmentCipher.verify)
 
 
 class _Ring:
-    """The segment buffers of one stream, made when first needed and used again in turn."""
+    """The segment buffers of one stream: made when first needed, then reused in turn.
 
-    # A segment's buffer is free again when the next one is asked for, so that those in work are all.
-    SIZE = READ_AHEAD
+    `READ_AHEAD` buffers are enough, because the consumer gives a buffer back when it asks for the next segment.
+    """
 
     def __init__(self, stream_size: int) -> None:
-        """A stream shorter than a segment needs no more than its own `stream_size` bytes."""
+        """Make buffers of at most `stream_size` bytes, because a short stream fills no segment."""
         self._segment_size = min(SEGMENT_SIZE, stream_size)
         self._buffers: list[memoryview] = []
 
     def __getitem__(self, number: int) -> memoryview:
-        while len(self._buffers) <= min(number, self.SIZE - 1):
+        while len(self._buffers) <= min(number, READ_AHEAD - 1):
             self._buffers.append(memoryview(bytearray(self._segment_size)))
-        return self._buffers[number % self.SIZE]
+        return self._buffers[number % READ_AHEAD]
 
 
 def _raise(exc: Exception) -> memoryview:
     raise exc
 
 
-MAX_CORES = 4
-# Held by the one thread that works beside the helpers.
-_beside = threading.Lock()
+# Held by the one consumer that works beside the helpers.
+_beside_helpers = threading.Lock()
 
 
-class SegmentWork:
-    """A queue of work on segments, for one consumer: results come out in the order in which work was put in."""
+class WorkAhead:
+    """A queue of work on segments for one consumer, which gets the results in the order of the work."""
 
     def __init__(self) -> None:
         self._pending: deque[_Work] = deque()
@@ -210,70 +213,52 @@ class SegmentWork:
         return len(self._pending)
 
     def put(self, do: Callable[[], memoryview], *, alone: bool = False) -> None:
-        """Let `do` be done. If it is `alone`, there is nothing to do beside it, and no helper is asked."""
-        work = _Work(do)
-        self._pending.append(work)
-        if not alone and (helpers := _helpers()) is not None:
-            # At the end of the process they take nothing any more; the consumer still can.
-            with suppress(RuntimeError):
-                helpers.submit(work.run)
-                work.helped = True
+        """Queue `do`. No helper is asked if the work is `alone`, because the consumer would only wait."""
+        self._pending.append(_Work(do, None if alone else _submitted(do)))
 
     def get(self) -> memoryview:
-        """The oldest result, or what its work raised."""
+        """Return the oldest result, or raise what its work raised."""
         oldest = self._pending.popleft()
-        if not oldest.helped:
-            oldest.run()
-        elif _beside.acquire(blocking=False):
+        if oldest.helped is None:
+            return oldest.do()
+        if _beside_helpers.acquire(blocking=False):
             try:
-                self._work_until_done(oldest)
+                for work in (oldest, *self._pending):
+                    if oldest.helped.done():
+                        break
+                    work.do_unless_started()
             finally:
-                _beside.release()
-        return oldest.result()
-
-    def _work_until_done(self, oldest: _Work) -> None:
-        for work in (oldest, *self._pending):
-            if oldest.is_done:
-                break
-            work.run()
+                _beside_helpers.release()
+        return oldest.helped.result()
 
 
 class _Work:
-    """Done once, by whoever comes first."""
+    """Work that a helper does, or the consumer if no helper has started it."""
 
-    def __init__(self, do: Callable[[], memoryview]) -> None:
-        self._do = do
-        self.helped = False
-        self._result: memoryview | Exception
-        self._begun = threading.Lock()
-        self._running = threading.Lock()
-        self._running.acquire()
+    def __init__(self, do: Callable[[], memoryview], helped: Future[memoryview] | None) -> None:
+        self.do = do
+        self.helped = helped
 
-    @property
-    def is_done(self) -> bool:
-        return not self._running.locked()
+    def do_unless_started(self) -> None:
+        if self.helped is not None and self.helped.cancel():
+            self.helped = Future()
+            try:
+                self.helped.set_result(self.do())
+            except Exception as exc:  # noqa: BLE001  # the consumer gets it in its turn
+                self.helped.set_exception(exc)
 
-    def run(self) -> bool:
-        """Do it, unless somebody has begun to; whether it was done here."""
-        if not self._begun.acquire(blocking=False):
-            return False
-        try:
-            self._result = self._do()
-        except Exception as exc:  # noqa: BLE001  # it belongs to the consumer
-            self._result = exc
-        finally:
-            self._running.release()
-        return True
 
-    def result(self) -> memoryview:
-        with self._running:
-            if isinstance(self._result, Exception):
-                raise self._result
-            return self._result
+def _submitted(do: Callable[[], memoryview]) -> Future[memoryview] | None:
+    helpers = _helpers()
+    if helpers is not None:
+        # At the end of the process the helpers take no more work.
+        with suppress(RuntimeError):
+            return helpers.submit(do)
+    return None
 
 
 @functools.cache
 def _helpers() -> ThreadPoolExecutor | None:
-    """Shared by all streams, so that many transfers do not mean many threads; made at the first long stream."""
+    """Return the helpers that all streams share, so that many transfers do not mean many threads."""
     cores = min(MAX_CORES, os.cpu_count() or 1)
     return ThreadPoolExecutor(cores - 1, thread_name_prefix="segments") if cores > 1 else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from loader.crypto import streaming_aead
-from loader.crypto.streaming_aead import SegmentWork
+from loader.crypto.streaming_aead import WorkAhead
 
 SECONDS = 20.0
 
@@ -27,7 +27,7 @@ def piece(number: int) -> memoryview:
 
 @pytest.mark.usefixtures("cores")
 def test_results_come_in_order_each_done_once() -> None:
-    work, done = SegmentWork(), []
+    work, done = WorkAhead(), []
 
     def do(number: int) -> memoryview:
         done.append(number)
@@ -46,7 +46,7 @@ def test_results_come_in_order_each_done_once() -> None:
 
 @pytest.mark.usefixtures("cores")
 def test_a_failure_waits_for_its_turn_and_harms_no_other() -> None:
-    work = SegmentWork()
+    work = WorkAhead()
 
     def fail() -> memoryview:
         raise ValueError("the second")
@@ -78,7 +78,7 @@ def test_the_consumer_does_what_nobody_has_begun() -> None:
 
         return do
 
-    work = SegmentWork()
+    work = WorkAhead()
     work.put(first)
     assert begun.wait(SECONDS), "the one helper has the first"
     work.put(later(1))
@@ -91,7 +91,7 @@ def test_the_consumer_does_what_nobody_has_begun() -> None:
 @pytest.mark.usefixtures("cores")
 def test_what_is_alone_is_done_when_it_is_wanted_and_by_whom() -> None:
     by: list[threading.Thread] = []
-    work = SegmentWork()
+    work = WorkAhead()
 
     def do() -> memoryview:
         by.append(threading.current_thread())
@@ -109,7 +109,7 @@ def test_after_the_helpers_have_ended_the_consumer_does_it_all() -> None:
     helpers = streaming_aead._helpers()
     assert helpers is not None
     helpers.shutdown()
-    work = SegmentWork()
+    work = WorkAhead()
     work.put(lambda: piece(7))
     assert work.get() == piece(7)
 
