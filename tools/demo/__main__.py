@@ -8,17 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from . import interrupts
-from .commands import REPOSITORY, StepFailed
+from .commands import REPOSITORY, CannotInstall, StepFailed, ensure_program
 from .engine import Engine, NoEngine, find_engine
-from .flow import Flow
+from .flow import Flow, say_what_to_try, serve_until_interrupted
 from .http_calls import Caller
-from .packages import CannotInstall, ensure_program
 from .screen import Screen
 from .servers import start_loader, start_resource_api
-from .services import Service, adopt_orphans
-from .serving import say_what_to_try, serve_until_interrupted
+from .services import Service, adopt_orphans, log_tails, workspace
 from .shipping import VERSION, Goods, make_goods, make_model
-from .workspace import log_tails, workspace
 
 EMAIL = "operator@example.com"
 PASSWORD = "demo-password"  # noqa: S105  # opens nothing but the demo

@@ -13,8 +13,7 @@ import docker
 import docker.errors
 import urllib3
 
-from .commands import Command, StepFailed
-from .packages import CannotInstall, ensure_program
+from .commands import CannotInstall, Command, StepFailed, ensure_program
 from .screen import Screen
 from .services import start
 
