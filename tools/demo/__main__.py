@@ -1,4 +1,4 @@
-"""`python -m tools.demo`, with ONCE=1 in the environment to end after one run."""
+"""`python -m tools.demo` runs all steps and keeps serving; with ONCE=1 in the environment it ends after the steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORD = "demo-password"  # noqa: S105  # opens nothing but the demo
 
 
 def main() -> int:
-    """The exit code: 0 if everything worked."""
+    """Run the demo and return the exit code: 0 if everything worked."""
     interrupts.install()
     adopt_orphans()
     screen = Screen()
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _reported(screen: Screen, cleanup: ExitStack, directory: Path) -> int:
-    """Run the demo; if a step fails, say which and show the logs before they go."""
+    """Run the demo; if a step fails, print its error and the ends of the logs before they are removed."""
     try:
         return _demo(screen, cleanup, directory)
     except (StepFailed, CannotInstall) as exc:

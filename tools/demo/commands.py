@@ -47,7 +47,7 @@ class Command:
 
 def python(*arguments: str, line_in: str | None = None, **variables: str) -> Command:
     """`python` of the virtual environment that runs the demo."""
-    # Not resolved: the interpreter behind the link in .venv/bin knows nothing of the environment's packages.
+    # Do not resolve the link in .venv/bin, because its target does not find the packages of the environment.
     executable = Path(sys.executable)
     shown = executable.relative_to(REPOSITORY) if executable.is_relative_to(REPOSITORY) else executable
     return Command((str(shown), *arguments), variables, line_in)
@@ -76,7 +76,7 @@ def run(command: Command, directory: Path) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Ctrl-C on a terminal reaches all its processes: this one ends by the demo's hand.
+            # Start a session, because Ctrl-C must not reach this process; the demo ends it.
             start_new_session=True,
         )
     given = None if command.line_in is None else command.line_in + "\n"
@@ -93,7 +93,7 @@ def run(command: Command, directory: Path) -> str:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Ask it to end, and after a while make it. Harmless if it has ended."""
+    """Terminate the process; kill it if it does not end in time. Does nothing if it has ended."""
     process.terminate()
     try:
         process.wait(END_SECONDS)
@@ -125,7 +125,7 @@ def _filled(units: Iterable[str]) -> list[str]:
 
 
 class CannotInstall(Exception):
-    """A program is missing and has to stay so; the text says why, and what to do."""
+    """A missing program cannot be installed; the text says why, and what to do."""
 
 
 def ensure_program(screen: Screen, directory: Path, program: str, package: str) -> None:

@@ -29,17 +29,17 @@ class Flow:
     password: str
 
     def log_in(self) -> None:
-        """The operator's login."""
+        """Log the operator in."""
         self.caller.screen.step("Log in")
         self.caller.call(self.login_command(self.password), "200 and status ok", status="ok")
 
     def upload(self, model: Path) -> None:
-        """A model goes up: encrypted and split by the loader."""
+        """Upload a model; the loader encrypts and splits it."""
         self.caller.screen.step("Upload the model: it leaves the loader encrypted, in a small and a big part")
         self.caller.call(self.upload_command(model), "200 and status ok", status="ok")
 
     def load(self, model: Path) -> None:
-        """The model comes back the same."""
+        """Load the model and compare it with the uploaded file."""
         screen = self.caller.screen
         screen.step("Load it back, and compare")
         loaded = model.with_name(f"{model.name}.loaded")
@@ -53,7 +53,7 @@ class Flow:
         screen.good("the same bytes")
 
     def unlock(self) -> None:
-        """The archive becomes images in the engine."""
+        """Unlock the archive and wait until its images are in the engine."""
         screen = self.caller.screen
         screen.step("Unlock: fetch the key fragment, decrypt images.enc, load the images into the engine")
         self.caller.call(self.unlock_command(), "200 and a state")
@@ -61,7 +61,7 @@ class Flow:
         self.caller.require(answer, "the state ready", state="ready")
 
     def list_images(self, engine: Engine, reference: str) -> None:
-        """The engine has the image again."""
+        """Check that the engine has the image again."""
         screen = self.caller.screen
         screen.step("The image is in the engine")
         where = engine.curl_arguments("/images/json")

@@ -55,7 +55,7 @@ class Service:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Ask it to end, and after a while make it."""
+        """Terminate the program; kill it and its workers if it does not end in time."""
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
@@ -74,15 +74,15 @@ def start(cleanup: ExitStack, name: str, command: Command, directory: Path) -> S
 
 
 def adopt_orphans() -> None:
-    """From now on a process whose parent ends becomes a child of the demo, not of init, and so can be found."""
+    """Make the demo the parent of processes whose parent ends, so that `end_orphans` finds them."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_orphans() -> None:
-    """Kill what is left of the programs, when all were asked to end; their orphans appear here in their turn."""
+    """Kill the processes that are left after all programs were stopped, and the orphans of these processes."""
     while children := _children(os.getpid()):
         for pid in children:
-            # An unreaped child keeps its number: it can be no other process.
+            # The pid is still this child's, because a child keeps its pid until it is reaped.
             os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -105,7 +105,7 @@ LOG_TAIL_LINES = 12
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A new directory with a `logs` in it. At the end it goes, with the processes and mounts that are left there."""
+    """A new directory with a `logs` in it. At the end, kill remaining processes and remove mounts and the directory."""
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
         (directory / "logs").mkdir()
@@ -125,9 +125,9 @@ def log_tails(directory: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _unmount_below(directory: Path) -> None:
-    """What an engine that was killed has left. Raises if something stays: nothing may be deleted through a mount."""
+    """Unmount what a killed engine left. Raises if a mount stays, because deletion must not go through a mount."""
     mounts = [_unescaped(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    # The innermost come last.
+    # Unmount in reverse order, because inner mounts come last.
     for mount in reversed(mounts):
         if Path(mount).is_relative_to(directory):
             subprocess.run(["umount", "--lazy", mount], check=True)
