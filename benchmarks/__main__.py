@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME...]`."""
+"""`python -m benchmarks [NAME]...` runs the named benchmarks, or all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import machine, report
+from benchmarks import report
 from benchmarks.decrypt import decrypt
 from benchmarks.floors import floors
 from benchmarks.health import health
@@ -25,7 +25,7 @@ from benchmarks.start import start
 from benchmarks.tables import Result, Table
 from benchmarks.unlock import unlock, verify
 from benchmarks.upload import upload
-from benchmarks.workload import BadWorkload, Workload, workload
+from benchmarks.workload import QUICK, BadWorkload, Workload, workload
 
 BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "floors": floors,
@@ -46,22 +46,26 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(BENCHMARKS)))
+@click.option("--quick", is_flag=True, help="Use 32 MiB and 1 round: checks that the benchmarks run (a few minutes).")
 @click.option("--markdown", is_flag=True, help="Print the section Results of docs/performance.md.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all times here.")
-@click.option("--svg", "svg_file", type=click.Path(dir_okay=False, path_type=Path), help="Also plot scale here.")
-def main(names: tuple[str, ...], markdown: bool, json_file: Path | None, svg_file: Path | None) -> None:
-    """Measure the loader beside its peers: decrypt, unlock, load, upload and so on; without a NAME all of them.
+@click.option("--svg", "svg_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write a plot of scale.")
+def main(names: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None, svg_file: Path | None) -> None:
+    """Measure the loader and compare it with similar programs.
 
-    BENCH_MIB (default 1024) and BENCH_ROUNDS (default 5) set size and rounds, TMPDIR the disk. Progress goes to
-    standard error, the tables to standard output.
+    Runs the benchmarks that the NAMEs select, in the given order, or all benchmarks if there is no NAME.
+
+    BENCH_MIB (default 1024) sets the size of the data and BENCH_ROUNDS (default 5) the number of rounds; both also
+    override --quick. TMPDIR selects the disk. The times of single runs go to standard error, the tables to standard
+    output.
     """
     if svg_file is not None and names and "scale" not in names:
-        raise click.UsageError("--svg writes the plot of scale, which is not asked for.")
-    # An exception, so that the servers are ended and the directories removed.
+        raise click.UsageError("--svg writes the plot of scale, but scale is not among the selected benchmarks.")
+    # Turn SIGTERM into an exception, because the exception stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with workload(os.environ) as work:
-            described = machine.describe(work)
+        with workload({**QUICK, **os.environ} if quick else os.environ) as work:
+            described = report.describe(work)
             results = [result for name in names or BENCHMARKS for result in _measured(name, work)]
     except BadWorkload as exc:
         raise click.ClickException(str(exc)) from exc

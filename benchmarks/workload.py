@@ -1,4 +1,4 @@
-"""What is measured on, and how often."""
+"""The data that the benchmarks use, and the number of rounds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from pathlib import Path
 MIB = 1 << 20
 DEFAULT_MIB = 1024
 DEFAULT_ROUNDS = 5
+# The settings of a quick run, which checks that the benchmarks work; its figures are too rough to be compared.
+QUICK = {"BENCH_MIB": "32", "BENCH_ROUNDS": "1"}
 SEED = 20_240_229
 
 
 class BadWorkload(Exception):
-    """BENCH_MIB or BENCH_ROUNDS is no positive whole number."""
+    """BENCH_MIB or BENCH_ROUNDS is not a positive whole number."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """`data` is a file of `mib` MiB that do not compress; whatever a benchmark writes goes below `directory`."""
+    """`data` is a file of `mib` MiB that do not compress. Benchmarks write all their files below `directory`."""
 
     directory: Path
     data: Path
@@ -31,14 +33,17 @@ class Workload:
 
     @contextmanager
     def place(self, name: str) -> Iterator[Path]:
-        """A new directory below `directory` that is gone afterwards, with all that was put there."""
+        """Yield a new directory below `directory`, and remove it with its content after the block."""
         with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=self.directory) as place:
             yield Path(place)
 
 
 @contextmanager
 def workload(env: Mapping[str, str]) -> Iterator[Workload]:
-    """The workload that BENCH_MIB and BENCH_ROUNDS ask for, below TMPDIR; raises BadWorkload."""
+    """Yield the workload that BENCH_MIB and BENCH_ROUNDS describe, in a new directory below TMPDIR.
+
+    Raises BadWorkload if one of them is not a positive whole number.
+    """
     mib, rounds = _positive(env, "BENCH_MIB", DEFAULT_MIB), _positive(env, "BENCH_ROUNDS", DEFAULT_ROUNDS)
     with tempfile.TemporaryDirectory(prefix="loader-bench-") as name:
         data = Path(name, "data.bin")
@@ -54,7 +59,7 @@ def _positive(env: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _write_noise(path: Path, mib: int) -> None:
-    noise = random.Random(SEED)  # noqa: S311  the same bytes on every run are what is wanted
+    noise = random.Random(SEED)  # noqa: S311  every run needs the same bytes
     with path.open("wb") as file:
         for _ in range(mib):
             file.write(noise.randbytes(MIB))

@@ -1,4 +1,4 @@
-"""Who may log in, and the tokens that prove a login."""
+"""The users of the resource API, and the tokens that prove a login."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from resource_api.data_directory import DataDirectory, DataDirectoryError
 
 
 class Users:
-    """The users file. It is read at every call: a user added or removed counts at once, in every worker process.
+    """The users file. Every call reads the file, so that each worker process sees a change of users at once.
 
-    All methods raise OSError, and DataDirectoryError when the file is damaged.
+    All methods raise OSError, and DataDirectoryError if the file is damaged.
     """
 
     def __init__(self, data: DataDirectory) -> None:
@@ -34,7 +34,7 @@ class Users:
         return is_new
 
     def remove(self, email: str) -> bool:
-        """Remove a user, whose tokens end with it; return whether there was one."""
+        """Remove a user, which makes the user's tokens invalid; return whether the user existed."""
         with self._data.locked():
             users = self._read()
             was_there = users.pop(_normal(email), None) is not None
@@ -58,11 +58,11 @@ class Users:
 
 
 class Authenticator:
-    """Turns credentials into tokens and tokens back into users."""
+    """Issues a token for correct credentials, and finds the user of a token."""
 
     def __init__(self, data: DataDirectory, token_seconds: int) -> None:
         self._users = Users(data)
-        self._users.emails()  # a damaged file ends the start, not the first login
+        self._users.emails()  # report a damaged file at the start, because nobody would look for it at the first login
         self._token_seconds = token_seconds
         self._serializer = URLSafeTimedSerializer(
             data.token_secret(),
@@ -72,9 +72,9 @@ class Authenticator:
         self._decoy_hash = generate_password_hash(secrets.token_hex())
 
     def login(self, email: str, password: str) -> str | None:
-        """Return a new token, or None when the credentials are wrong.
+        """Return a new token, or None if the credentials are wrong.
 
-        An unknown user costs one hash as well, so the time does not tell which addresses exist.
+        The password of an unknown user is hashed too, because a faster response would reveal which addresses exist.
         """
         password_hash = self._users.password_hash(email)
         matches = check_password_hash(password_hash or self._decoy_hash, password)
@@ -83,7 +83,7 @@ class Authenticator:
         return self._serializer.dumps([_normal(email), _fingerprint(password_hash)])
 
     def user_of(self, token: str) -> str | None:
-        """Return the user of a token, or None for one that is forged, expired, or older than the user's password."""
+        """Return the user of a token, or None if it is forged, expired, or older than the user's password."""
         try:
             email, fingerprint = self._serializer.loads(token, max_age=self._token_seconds)
         except BadData:
@@ -95,10 +95,10 @@ class Authenticator:
 
 
 def _normal(email: str) -> str:
-    """Return the form in which an address is stored and compared: people do not type its case consistently."""
+    """Return the address as it is stored and compared: in lower case, because users vary the case."""
     return email.strip().casefold()
 
 
 def _fingerprint(password_hash: str) -> str:
-    """Return what ties a token to a password without saying anything about it."""
+    """Return a short hash that ties a token to a password without revealing the password."""
     return hashlib.sha256(password_hash.encode()).hexdigest()[:16]

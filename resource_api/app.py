@@ -1,4 +1,4 @@
-"""The composition root: the Flask application and its routing table."""
+"""Builds the Flask application from its parts, and holds the table of its routes."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ from resource_api.store import ResourceStore
 from resource_api.views import Views
 
 DEFAULT_TOKEN_SECONDS = 3600
-# A client that neither sends nor takes a byte for so long loses its connection; else it would hold a thread for ever.
+# The server closes a connection that transfers no byte for this long, because it would occupy a thread for ever.
 STALL_SECONDS = 60
 
 logger = logging.getLogger(__name__)
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Flask:
     """Build the WSGI application for a data directory that `python -m resource_api init` made.
 
-    Raises DataDirectoryError. Removes the left-overs of killed uploads.
+    Removes what killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
     """
     data = DataDirectory.open(data_dir)
     views = Views(data, Authenticator(data, token_seconds), ResourceStore(data))
     app = Flask("resource_api", static_folder=None)
-    app.url_map.merge_slashes = False  # "a//b" is no name for "a/b", and a redirect would cost a client its upload
+    app.url_map.merge_slashes = False  # "a//b" is not "a/b", and a client loses its upload on a redirect
     app.add_url_rule("/login", view_func=views.login, methods=["POST"])
     app.add_url_rule("/binary-split/key-fragment", view_func=views.key_fragment, methods=["GET"])
     app.add_url_rule("/resources/<path:name>", view_func=views.read_resource, methods=["GET"])
@@ -38,14 +38,14 @@ def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Fl
 
 
 def _limit_stalls() -> None:
-    """Give the connection a time-out, where the server (gunicorn) hands it out; gunicorn itself sets none."""
+    """Set a timeout on the connection if the server is gunicorn, because gunicorn itself sets none."""
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(STALL_SECONDS)
 
 
 def _log_request(response: Response) -> Response:
-    """Log one line; `ascii` keeps a line break in the path from starting a second one."""
+    """Log one line for the request; `ascii` escapes a line break in the path, which would start a second line."""
     client, user = request.remote_addr or "-", g.get("user", "-")
     logger.info("%s %s %s %s %d", client, ascii(user), request.method, ascii(request.path), response.status_code)
     return response

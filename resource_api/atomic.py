@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Replaces files atomically: a reader sees the old file or the complete new one."""
 
 import fcntl
 import os
@@ -12,19 +12,19 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
-    """Yield a new file (mode 0600) that takes the place of `target` when the block ends.
+    """Yield a new file (mode 0600) that replaces `target` when the block ends.
 
-    When the block raises, the new file is removed and `target` stays as it was. Missing parents of `target` are made
-    only at the end, so that a failed block leaves no directories either. `temporary_directory` has to be on the file
+    If the block raises, the new file is removed and `target` stays unchanged. Missing parents of `target` are created
+    only at the end, so that a failed block leaves no directories either. `temporary_directory` must be on the file
     system of `target`. Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(dir=temporary_directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # tells `remove_left_overs` that this one is in use
+            fcntl.flock(file, fcntl.LOCK_EX)  # `remove_left_overs` keeps locked files
             yield file
             file.flush()
-            # Kernels before 6.13 stamp files at their timer tick (4 ms); ETags are made of the time and need it finer.
+            # Set the exact time, because ETags contain it and kernels before 6.13 round it to a timer tick (4 ms).
             now = time.time_ns()
             os.utime(file.fileno(), ns=(now, now))
             os.fsync(file.fileno())
@@ -37,9 +37,9 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
 
 
 def remove_left_overs(temporary_directory: Path) -> None:
-    """Remove the files that a killed process left in `temporary_directory`, not those that are being written."""
+    """Remove the files that killed processes left in `temporary_directory`; keep files that are being written."""
     for path in temporary_directory.iterdir():
-        # Finished or removed by another process since it was listed; or locked, so being written.
+        # Skip a file that another process has finished, removed or locked since the listing.
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

@@ -1,10 +1,10 @@
 """The data directory.
 
 DIR/users.json     0600  e-mail -> hash of the password
-DIR/token-secret   0600  signs the tokens; a new one ends all of them
+DIR/token-secret   0600  signs the tokens; replacing it makes all tokens invalid
 DIR/key-fragment   0600  absent until `key new` or `key set`
 DIR/resources/     0700  the objects, in their folders
-DIR/tmp/           0700  uploads under way; on the file system of resources/
+DIR/tmp/           0700  unfinished uploads; on the file system of resources/
 """
 
 import fcntl
@@ -22,14 +22,14 @@ TOKEN_SECRET_BYTES = 32
 
 
 class DataDirectoryError(Exception):
-    """The data directory cannot be used as asked. The text is one line for the operator."""
+    """The data directory cannot be used as requested. The text is one line for the operator."""
 
 
 class DataDirectory:
-    """The places in a data directory, and its small files."""
+    """The paths in a data directory, and access to its small files."""
 
     def __init__(self, root: Path) -> None:
-        """Take `root` as it is; `create` and `open` are the ways to get one that is known to be usable."""
+        """Use `root` unchecked; call `create` or `open` to get a directory that is checked."""
         self.root = root.absolute()
         self.users_file = self.root / "users.json"
         self.token_secret_file = self.root / "token-secret"
@@ -39,7 +39,7 @@ class DataDirectory:
 
     @classmethod
     def create(cls, root: Path) -> Self:
-        """Make the directory and what is missing in it; what exists stays. Raises DataDirectoryError and OSError."""
+        """Create the directory and what it lacks; existing files stay. Raises DataDirectoryError and OSError."""
         data = cls(root)
         data.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not data.users_file.exists() and any(data.root.iterdir()):
@@ -67,34 +67,34 @@ class DataDirectory:
         return data
 
     def token_secret(self) -> bytes:
-        """Return the secret that signs tokens. Raises OSError, and DataDirectoryError when it is too short."""
+        """Return the secret that signs tokens. Raises OSError, and DataDirectoryError if it is too short."""
         secret = self.token_secret_file.read_bytes()
         if len(secret) < TOKEN_SECRET_BYTES:
             raise DataDirectoryError(f"{self.token_secret_file} holds fewer than {TOKEN_SECRET_BYTES} bytes")
         return secret
 
     def key_fragment(self) -> bytes | None:
-        """Return the key fragment, or None when none was set. Raises OSError."""
+        """Return the key fragment, or None if none was set. Raises OSError."""
         try:
             return self.key_fragment_file.read_bytes()
         except FileNotFoundError:
             return None
 
     def set_key_fragment(self, fragment: bytes) -> None:
-        """Set or replace the key fragment. Raises DataDirectoryError for a size outside the contract, and OSError."""
+        """Set or replace the key fragment. Raises DataDirectoryError if its size is not allowed, and OSError."""
         if len(fragment) not in KEY_FRAGMENT_BYTES:
             limits = f"{KEY_FRAGMENT_BYTES.start} to {KEY_FRAGMENT_BYTES.stop - 1} bytes"
             raise DataDirectoryError(f"a key fragment has {limits}, this one has {len(fragment)}")
         self.write_private(self.key_fragment_file, fragment)
 
     def write_private(self, path: Path, content: bytes) -> None:
-        """Replace the file `path` of this directory by one of mode 0600 with `content`. Raises OSError."""
+        """Replace the file `path` of this directory with `content`; the new file has mode 0600. Raises OSError."""
         with replacing(path, self.temporary) as file:
             file.write(content)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold off other processes that want to read, change and write the same small file."""
+        """Hold a lock that only one process can hold while it reads, changes and writes a small file."""
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

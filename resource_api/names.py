@@ -1,9 +1,9 @@
-"""Which resource names exist: the rule, without any file access."""
+"""The rule for resource names. This module accesses no files."""
 
 import re
 
-# An object's name is that of a file (128 characters at most) with a suffix such as ".<sha256>.big"; file systems end
-# at 255.
+# The name of an object is a file name (at most 128 characters) with a suffix such as ".<sha256>.big"; file systems
+# allow 255 characters.
 _OBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Far below the 4096 of a Linux path, with room for the path of the data directory.
@@ -11,7 +11,7 @@ _NAME_CHARACTERS = 1024
 
 
 class InvalidNameError(ValueError):
-    """No resource can have this name. The text is a sentence for the client."""
+    """The name is not allowed for a resource. The text is a sentence for the client."""
 
 
 def parts_of(name: str) -> list[str]:
@@ -19,7 +19,7 @@ def parts_of(name: str) -> list[str]:
     if len(name) > _NAME_CHARACTERS:
         raise InvalidNameError(f"A resource name has at most {_NAME_CHARACTERS} characters.")
     *folders, object_name = name.split("/")
-    # Two dots within an object's name are harmless, and come about: the file `a.` has the object `a..small`.
+    # Allow two dots in the name of an object, because they are harmless there and the file `a.` needs `a..small`.
     plain_folders = all(_FOLDER.fullmatch(folder) and ".." not in folder for folder in folders)
     if not (plain_folders and _OBJECT.fullmatch(object_name)):
         raise InvalidNameError(

@@ -1,4 +1,4 @@
-"""Every error answer: application/problem+json (RFC 9457) with title, status and detail."""
+"""Turns every error into a response of type application/problem+json (RFC 9457) with title, status and detail."""
 
 import json
 import time
@@ -11,14 +11,14 @@ from werkzeug.exceptions import HTTPException
 from resource_api.names import InvalidNameError
 from resource_api.store import DiskFullError, NameCollisionError, ResourceMissingError
 
-# How long the rest of a refused upload is read and dropped, in all and without a byte arriving.
+# How long the server reads and discards the rest of a refused upload: in all, and while no byte arrives.
 DRAIN_SECONDS = 10
 DRAIN_IDLE_SECONDS = 2
 _PIECE_BYTES = 1 << 20
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Make `app` answer all errors, its own and the framework's, as problems."""
+    """Make `app` respond to all errors, its own and the framework's, with problems."""
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(InvalidNameError, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
     app.register_error_handler(
@@ -50,14 +50,14 @@ def _problem(status: HTTPStatus, detail: str) -> Response:
 
 
 def _drain() -> None:
-    """Read what the client is still sending, within limits.
+    """Read and discard what the client is still sending, within limits.
 
-    A client that is in the middle of an upload when the connection closes sees a reset, not the answer.
+    If the connection closed during the upload, the client would see a reset instead of the response.
     """
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(DRAIN_IDLE_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
-    with suppress(OSError, HTTPException):  # gone, silent, or over a limit: there is nobody left to be polite to
+    with suppress(OSError, HTTPException):  # the client is gone, silent or over a limit
         while time.monotonic() < deadline and request.stream.read(_PIECE_BYTES):
             pass

@@ -17,7 +17,7 @@ class ResourceMissingError(Exception):
 
 
 class NameCollisionError(Exception):
-    """The name is, or needs, a folder where there is an object, or the other way round."""
+    """The name needs a folder where an object exists, or an object where a folder exists."""
 
 
 class DiskFullError(Exception):
@@ -25,7 +25,7 @@ class DiskFullError(Exception):
 
 
 class OpenResource(NamedTuple):
-    """An object opened for reading. It stays whole, and the same, even when it is replaced meanwhile."""
+    """An object opened for reading. Its content stays the same even if the object is replaced meanwhile."""
 
     file: BinaryIO
     size: int
@@ -33,7 +33,7 @@ class OpenResource(NamedTuple):
 
 
 class ResourceStore:
-    """The objects of one data directory. Any number of threads and processes may use it at once."""
+    """The objects of one data directory. Any number of threads and processes may use it at the same time."""
 
     def __init__(self, data: DataDirectory) -> None:
         """Open the store and remove what killed uploads left behind."""
@@ -47,14 +47,14 @@ class ResourceStore:
             file = self._path(name).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ResourceMissingError from error
-        # Size and ETag come from the opened file: the name may belong to another one by now.
+        # Take size and ETag from the open file, because the name may already belong to a newer file.
         status = os.fstat(file.fileno())
         return OpenResource(file, status.st_size, _etag(status))
 
     def put(self, name: str, size: int, pieces: Iterable[bytes]) -> bool:
         """Store `pieces`, which are `size` bytes, under `name`; return whether the name is new.
 
-        When iterating `pieces` raises, nothing changes and the exception goes through.
+        If iterating `pieces` raises, nothing changes and the exception propagates.
         Raises InvalidNameError, NameCollisionError, DiskFullError, OSError.
         """
         path = self._path(name)
@@ -73,7 +73,7 @@ class ResourceStore:
         with replacing(path, self._temporary) as file:
             for piece in pieces:
                 file.write(piece)
-            return not path.exists()  # still the state before: the file takes its place when the block ends
+            return not path.exists()  # the new file replaces the old one only when the block ends
 
     def _path(self, name: str) -> Path:
         return self._root.joinpath(*parts_of(name))
@@ -82,8 +82,9 @@ class ResourceStore:
 def _etag(status: os.stat_result) -> str:
     """Return a strong ETag: time of the last write in nanoseconds, size and inode.
 
-    A PUT makes a new inode and sets its time from the clock, so every PUT gives another ETag, and an operator's change
-    in place another time. It survives restarts, costs no reading (a hash of several GB would) and cannot get out of
-    step with the file (a hash stored beside it could). Files copied to another disk get new ones: one more download.
+    Each PUT creates a new inode with the current time, and an operator's change in place changes the time, so both
+    change the ETag. The ETag survives restarts, needs no reading of the file (a hash of several GB would) and always
+    matches the file (a hash stored beside it might not). A file copied to another disk gets a new ETag, which costs
+    one more download.
     """
     return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"

@@ -1,4 +1,4 @@
-"""The three things the API does: logins, the key fragment, and objects in both directions."""
+"""The views: login, key fragment, and reading and writing of objects."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,12 +19,12 @@ from resource_api.data_directory import DataDirectory
 from resource_api.store import OpenResource, ResourceStore
 
 LOGIN_BYTES = 16 << 10
-# gunicorn copies its read-ahead at every small read: 1 MiB is about three times as fast as 64 KiB.
+# Pieces of 1 MiB are about three times as fast as 64 KiB, because gunicorn copies its read buffer at every read.
 PIECE_BYTES = 1 << 20
 
 
 class Views:
-    """The view functions, with what they need."""
+    """The view functions, and the objects that they use."""
 
     def __init__(self, data: DataDirectory, authenticator: Authenticator, store: ResourceStore) -> None:
         self._data = data
@@ -105,15 +105,16 @@ def _is_text(value: str) -> bool:
 def _conditional_response(resource: OpenResource) -> Response:
     """Return 200, 206 or 304, or raise RequestedRangeNotSatisfiable or PreconditionFailed.
 
-    Flask's `send_file` is not used: it looks at a path and opens it afterwards, so that a PUT in between gives the old
-    length and ETag with the new bytes. There is no Last-Modified: two PUTs within its one second would look the same.
+    Flask's `send_file` is not used: it looks at a path and opens it afterwards, so that a PUT in between would
+    combine the old length and ETag with the new bytes. There is no Last-Modified, because it cannot tell two PUTs
+    within one second apart.
     """
     environ = request.environ
     if request.range is not None and request.range.units == "bytes" and len(request.range.ranges) == 1:
-        # gunicorn's wrapper cannot seek, so Werkzeug would read and drop everything before the range.
+        # Use Werkzeug's wrapper, because gunicorn's cannot seek: Werkzeug would read everything before the range.
         body: Iterable[bytes] = FileWrapper(resource.file, PIECE_BYTES)
     else:
-        # Other ranges may be ignored, and unknown units must be (RFC 9110, 14.2); Werkzeug answers 416 to them.
+        # Hide other ranges from Werkzeug, because it responds with 416 to units that must be ignored (RFC 9110, 14.2).
         environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
         body = wrap_file(environ, resource.file, PIECE_BYTES)
     response = Response(body, content_type="application/octet-stream", direct_passthrough=True)
@@ -127,9 +128,9 @@ def _conditional_response(resource: OpenResource) -> Response:
 
 
 def _body_pieces(size: int) -> Iterator[bytes]:
-    """Yield the request body, which is never in memory as a whole; raise unless it is exactly `size` bytes.
+    """Yield the request body in pieces; raises BadRequest or RequestTimeout unless it has exactly `size` bytes.
 
-    gunicorn ends a body that the client cut as if it were complete, so the bytes have to be counted.
+    The bytes are counted, because gunicorn ends a truncated body as if it were complete.
     """
     missing = size
     while missing:
@@ -146,6 +147,6 @@ def _body_pieces(size: int) -> Iterator[bytes]:
 
 
 def _unstored(response: Response) -> Response:
-    """Keep a secret out of every cache on its way."""
+    """Forbid every cache to store the response, because it contains a secret."""
     response.cache_control.no_store = True
     return response

@@ -19,7 +19,7 @@ from tests.api_client.conftest import TIMEOUTS
 from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
-from tests.support.sites import device
+from tests.support.sites import bare_site
 
 StartApi = Callable[..., FaultyApi]
 OBJECT = "/resources/m/x.small"
@@ -147,10 +147,10 @@ def test_loader_tells_that_it_is_the_certificate(
 ) -> None:
     api = start_api(tls=authority.sign("right").server_context())
     url, env = f"https://localhost:{api.port}", "RESOURCE_API_CA_BUNDLE"
-    with device(tmp_path / "right", url, **{env: str(authority.path)}) as running:
+    with bare_site(tmp_path / "right", url, **{env: str(authority.path)}) as running:
         assert login(running.url).status == 200
     asked = len(api.requests())
-    with device(tmp_path / "wrong", url, **{env: str(stranger.path)}) as running:
+    with bare_site(tmp_path / "wrong", url, **{env: str(stranger.path)}) as running:
         document = login(running.url).problem(503, "API_UNREACHABLE")
         assert "certificate could not be verified" in document["detail"]
         assert "API_UNREACHABLE" in call(running.url, "GET", "/ready").body.decode()

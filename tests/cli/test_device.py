@@ -20,7 +20,7 @@ from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
 from tests.support.cli_runs import invoke, terminal
 from tests.support.http_calls import EMAIL, PASSWORD
-from tests.support.sites import Device, Site, device, real_site
+from tests.support.sites import BareSite, Site, bare_site, real_site
 
 MIB = 1 << 20
 CONTENT = bytes(range(256)) * 12_345
@@ -39,10 +39,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
     """A loader on a unix socket, to which no API answers and where nobody has logged in."""
     directory = tmp_path_factory.mktemp("lonely")
-    with device(directory, LOADER_BIND=f"unix:{directory}/loader.sock", MAX_TRANSFERS="1") as running:
+    with bare_site(directory, LOADER_BIND=f"unix:{directory}/loader.sock", MAX_TRANSFERS="1") as running:
         yield running
 
 
@@ -53,11 +53,11 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out" / "model.bin"
 
 
-def run(site: Device, *arguments: str, stdin: str = "") -> Result:
+def run(site: BareSite, *arguments: str, stdin: str = "") -> Result:
     return invoke(site.url, *arguments, stdin=stdin)
 
 
-def load(site: Device, output: Path, *arguments: str, name: str = "day/model.bin") -> Result:
+def load(site: BareSite, output: Path, *arguments: str, name: str = "day/model.bin") -> Result:
     return run(site, "load", name, "-o", str(output), *arguments)
 
 
@@ -191,21 +191,21 @@ def test_a_login_reads_the_password_from_standard_input(site: Site) -> None:
     assert run(site, "login", "--email", EMAIL, "--password", PASSWORD).exit_code == 2
 
 
-def test_where_nobody_has_logged_in_nothing_is_loaded(lonely: Device, output: Path) -> None:
+def test_where_nobody_has_logged_in_nothing_is_loaded(lonely: BareSite, output: Path) -> None:
     done = load(lonely, output)
     assert done.exit_code == 5
     assert "(NOT_LOGGED_IN)" in done.stderr
     assert run(lonely, "login", "--email", EMAIL, stdin="any\n").exit_code == 6
 
 
-def test_an_upload_that_is_refused_ends_although_its_body_was_not_wanted(lonely: Device, tmp_path: Path) -> None:
+def test_an_upload_that_is_refused_ends_although_its_body_was_not_wanted(lonely: BareSite, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(bytes(32 * MIB))
     done = run(lonely, "upload", str(tmp_path / "model"), "day")
     assert done.exit_code == 5
     assert "(NOT_LOGGED_IN)" in done.stderr
 
 
-def test_the_status_is_a_summary(site: Site, lonely: Device) -> None:
+def test_the_status_is_a_summary(site: Site, lonely: BareSite) -> None:
     done = run(lonely, "status")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [

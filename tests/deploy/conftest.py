@@ -16,11 +16,11 @@ from tests.support.nginx_server import NginxServer, nginx
 from tests.support.range_sites import HASTE, hasty_device
 from tests.support.range_upstream import RangeUpstream
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.sites import Device, device
+from tests.support.sites import BareSite, bare_site
 
 
 @dataclass(frozen=True)
-class Fronted(Device):
+class Fronted(BareSite):
     """A device whose loader is reached through `nginx`."""
 
     nginx: NginxServer
@@ -49,7 +49,7 @@ def fronted(directory: Path, **env: str) -> Iterator[Fronted]:
     directory.mkdir(exist_ok=True)
     bind = f"unix:{directory}/loader.sock"
     with (
-        device(directory, LOADER_BIND=bind, **env) as bare,
+        bare_site(directory, LOADER_BIND=bind, **env) as bare,
         nginx(directory / "nginx", directory / "loader.sock") as front,
     ):
         yield Fronted(bare.loader, bare.models, front)

@@ -9,7 +9,7 @@ import pytest
 
 from loader.model_cache.directory import UPLOAD_PREFIX
 from tests.support import http_calls
-from tests.support.loads import OpenLoad, get_status, load
+from tests.support.loads import OpenLoad, get_status, load_hashed
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite, range_site
 from tests.support.small_disk import fill, free_bytes, small_disk
@@ -77,7 +77,7 @@ def digests(*resources: StoredResource) -> set[str]:
 
 
 def good_load(site: RangeSite, resource: StoredResource) -> None:
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     site.wait_until_idle()
 
 
@@ -104,7 +104,7 @@ def test_use_by_a_second_reader_counts(bounded: RangeSite, trio: list[StoredReso
 
 def good_load_beside(site: RangeSite, resource: StoredResource) -> None:
     """A load while another part stays in use."""
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no transfer")
 
 
@@ -115,7 +115,7 @@ def test_entry_in_use_never_goes(tmp_path: Path, medium: StoredResource, small: 
         good_load(site, medium)
         with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as opened:
             assert opened.read(1) == 1
-            assert load(site.url, small.filename).sha256 == small.sha256
+            assert load_hashed(site.url, small.filename).sha256 == small.sha256
             assert (site.models / f"{medium.big.sha256}.big").exists()
             assert opened.finish().sha256 == medium.sha256
         assert sum(path.stat().st_size for path in site.models.iterdir()) <= 65 * MIB + small.big.size
@@ -168,7 +168,7 @@ def test_disk_that_fills_in_the_middle_cuts_and_leaves_no_debris(
     crowded: RangeSite, disk: Path, medium: StoredResource
 ) -> None:
     medium.publish(crowded.api)
-    done = load(crowded.url, medium.filename)
+    done = load_hashed(crowded.url, medium.filename)
     assert done.cut
     assert done.arrived > 8 * MIB
     crowded.wait_until_idle()
@@ -185,7 +185,7 @@ def test_entry_in_use_is_no_room_on_a_full_disk(crowded: RangeSite, disk: Path, 
     with OpenLoad(crowded.url, a.filename, receive_buffer=1 << 14) as opened:
         assert opened.read(1) == 1
         filler = fill(disk, MIB // 2)
-        assert load(crowded.url, b.filename).code == "DISK_SPACE"
+        assert load_hashed(crowded.url, b.filename).code == "DISK_SPACE"
         assert opened.finish().sha256 == a.sha256
     assert cached(crowded) == digests(a)
     filler.unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.loads import load
+from tests.support.loads import load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
 from tests.support.stored_resources import MIB, StoredResource, assert_sound
@@ -61,7 +61,7 @@ def test_fault_that_goes_by_is_not_seen_by_the_client(
 ) -> None:
     held = medium.publish(site.api)
     spoil(held)
-    done = load(site.url, medium.filename)
+    done = load_hashed(site.url, medium.filename)
     assert (done.status, done.arrived, done.sha256) == (200, medium.size, medium.sha256)
     settled(site, medium)
     assert (site.models / f"{medium.big.sha256}.big").exists()
@@ -87,16 +87,16 @@ def test_fault_that_stays_ends_in_a_cut_or_a_problem_and_then_goes_by(
 ) -> None:
     held = medium.publish(site.api)
     spoil(held)
-    first = load(site.url, medium.filename)
+    first = load_hashed(site.url, medium.filename)
     assert first.cut or first.code == code
     if first.cut:
         site.wait_until_idle()
-        second = load(site.url, medium.filename)
+        second = load_hashed(site.url, medium.filename)
         assert second.cut or second.code == code
     settled(site, medium)
     assert not list(site.models.glob("*.big"))
     medium.publish(site.api)
-    done = load(site.url, medium.filename)
+    done = load_hashed(site.url, medium.filename)
     assert (done.status, done.sha256) == (200, medium.sha256)
     settled(site, medium)
 
@@ -117,7 +117,7 @@ def beginning(resource: StoredResource, size: int) -> bytes:
 def test_partial_of_the_same_version_is_continued(site: RangeSite, medium: StoredResource) -> None:
     held = medium.publish(site.api)
     leave_partial(site, medium, beginning(medium, SOMEWHERE), '"1"')
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
     (request,) = site.api.requests("GET", medium.big_path)
     assert request.headers["range"].startswith(f"bytes={SOMEWHERE}-")
@@ -132,7 +132,7 @@ def test_partial_is_continued_without_the_etag_that_the_disk_has_spoiled(
     held = medium.publish(site.api)
     leave_partial(site, medium, beginning(medium, SOMEWHERE), "")
     (site.models / f"{medium.big.sha256}.etag").write_bytes(spoiled)
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
     assert held.sent == medium.big.size - SOMEWHERE
 
@@ -142,7 +142,7 @@ def test_partial_of_another_version_is_begun_anew(site: RangeSite, medium: Store
     held = medium.publish(site.api)
     data = beginning(medium, SOMEWHERE) if content == "same bytes" else bytes(SOMEWHERE)
     leave_partial(site, medium, data, '"0"')
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
     # Segments of the other version may have been repaired before the upstream said that it is another one.
     assert medium.big.size <= held.sent <= 1.2 * medium.big.size
@@ -152,7 +152,7 @@ def test_range_that_is_ignored_is_taken_from_the_begin(site: RangeSite, medium: 
     held = medium.publish(site.api)
     held.ranges = False
     held.cuts = [SOMEWHERE]
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
     assert held.sent == SOMEWHERE + medium.big.size
 
@@ -162,7 +162,7 @@ def test_partial_with_damage_is_healed(site: RangeSite, medium: StoredResource) 
     data = bytearray(beginning(medium, SOMEWHERE))
     data[12_345_678] ^= 1
     leave_partial(site, medium, bytes(data), '"1"')
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
     assert (site.models / f"{medium.big.sha256}.big").exists()
     assert held.sent <= medium.big.size - SOMEWHERE + 1.25 * SEGMENT
@@ -172,7 +172,7 @@ def test_partial_with_damage_is_healed(site: RangeSite, medium: StoredResource) 
 def test_partial_of_any_length_is_no_obstacle(site: RangeSite, medium: StoredResource, size: int) -> None:
     medium.publish(site.api)
     leave_partial(site, medium, (beginning(medium, size) + bytes(MIB))[:size], '"1"')
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
 
 
@@ -181,11 +181,11 @@ def test_part_that_is_too_short_upstream(site: RangeSite, medium: StoredResource
     held.file = tmp_path / "short"
     held.file.write_bytes(beginning(medium, SOMEWHERE))
     leave_partial(site, medium, beginning(medium, SOMEWHERE + MIB), '"1"')  # its range is answered with 416
-    done = load(site.url, medium.filename)
+    done = load_hashed(site.url, medium.filename)
     assert done.cut
     settled(site, medium)
     medium.publish(site.api)
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     settled(site, medium)
 
 
@@ -197,6 +197,6 @@ def test_two_at_once_that_are_cut_and_damaged_stay_apart(
         held.cut_every = 1_999_999
         held.damage_once = {1_500_000, 3_500_000}
     with ThreadPoolExecutor() as pool:
-        loads = [pool.submit(load, site.url, resource.filename) for resource in (medium, small)]
+        loads = [pool.submit(load_hashed, site.url, resource.filename) for resource in (medium, small)]
     assert [done.result().sha256 for done in loads] == [medium.sha256, small.sha256]
     settled(site, medium, small)

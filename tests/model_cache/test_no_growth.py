@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.loads import get_status, load
+from tests.support.loads import get_status, load_hashed
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors, thread_count
 from tests.support.sites import Site, real_site
@@ -76,13 +76,13 @@ def discard(url: str, filename: str, size: int) -> None:
 def test_warm_loads_leave_nothing(site: Site, tmp_path: Path, size: int, count: int) -> None:
     resource = store_resource(tmp_path, "resource", size)
     resource.copy_to(site.api.data_dir / "resources")
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     many(site, resource, 4 * CLIENTS)
     before = held_at_rest(site)
     many(site, resource, count)
     assert len(site.api.requests("GET", f"/resources/{resource.big_path}")) == 1
     assert_no_growth(before, held_at_rest(site))
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
 
 
 def held_at_rest(site: Site) -> Held:
@@ -112,7 +112,7 @@ def test_cold_loads_leave_nothing(site: Site, tmp_path: Path) -> None:
     def cold_load(number: int) -> None:
         resource = store_resource(tmp_path, f"cold-{number}", 2 * MIB)
         resource.copy_to(site.api.data_dir / "resources")
-        assert load(site.url, resource.filename).sha256 == resource.sha256
+        assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
         poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no transfer")
 
     for number in range(10):

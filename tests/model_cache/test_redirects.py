@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import http_calls
-from tests.support.loads import load
+from tests.support.loads import load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import SIGNATURE, RangeUpstream
 from tests.support.stored_resources import FOLDER, MIB, StoredResource, assert_sound, content
@@ -31,7 +31,7 @@ def test_ranges_are_fetched_from_the_other_host(
     held.statuses = [403]  # a presigned address that has expired: the API names another one
     held.damage_once = {30 * MIB}
     site.api.redirect = (status, cdn.url)
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
     asked, fetched = site.api.requests("GET", medium.big_path), cdn.requests("GET", medium.big_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.loads import OpenLoad, load
+from tests.support.loads import OpenLoad, load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
 from tests.support.stored_resources import MIB, StoredResource, assert_sound
@@ -35,7 +35,7 @@ def flip(path: Path, offset: int) -> None:
 def warm(site: RangeSite, medium: StoredResource) -> Held:
     """The upstream's copy of `medium`, which the cache of `site` holds too; nothing is counted as sent."""
     held = medium.publish(site.api)
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert big(site, medium).exists()
     held.sent = 0
@@ -52,7 +52,7 @@ def test_rotten_segment_is_mended_under_the_load(
 ) -> None:
     for offset in offsets:
         flip(big(site, medium), offset)
-    done = load(site.url, medium.filename)
+    done = load_hashed(site.url, medium.filename)
     assert (done.status, done.arrived, done.sha256) == (200, medium.size, medium.sha256)
     segments = {(offset + HEAD_SIZE) // MIB for offset in offsets}
     site.wait_until_idle()
@@ -60,14 +60,14 @@ def test_rotten_segment_is_mended_under_the_load(
     assert_sound(site.models, medium)
     assert big(site, medium).exists()
     warm.sent = 0
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert warm.sent == 0
 
 
 def test_rot_is_mended_where_ranges_are_ignored(site: RangeSite, medium: StoredResource, warm: Held) -> None:
     warm.ranges = False
     flip(big(site, medium), MIDDLE)
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
 
@@ -76,7 +76,7 @@ def test_eight_readers_make_one_repair(site: RangeSite, medium: StoredResource, 
     flip(big(site, medium), MIDDLE)
     before = len(site.api.requests("GET", medium.big_path))
     with ThreadPoolExecutor(READERS) as readers:
-        loads = list(readers.map(lambda _: load(site.url, medium.filename), range(READERS)))
+        loads = list(readers.map(lambda _: load_hashed(site.url, medium.filename), range(READERS)))
     assert {(done.status, done.sha256) for done in loads} == {(200, medium.sha256)}
     assert len(site.api.requests("GET", medium.big_path)) == before + 1
     assert warm.sent <= MAX_REPAIR
@@ -90,18 +90,18 @@ def test_damage_here_and_there_is_told_and_goes_by(
 ) -> None:
     flip(big(site, medium), offset)
     warm.damage = {offset}
-    first = load(site.url, medium.filename)
+    first = load_hashed(site.url, medium.filename)
     assert first.cut if offset != FIRST else first.code == "RESOURCE_CORRUPT"
-    second = load(site.url, medium.filename)
+    second = load_hashed(site.url, medium.filename)
     assert (second.status, second.code) == (502, "RESOURCE_CORRUPT")
     site.wait_until_idle()
     assert_sound(site.models, medium)
     warm.damage = set()
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
     warm.sent = 0
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert warm.sent == 0
 
 
@@ -112,12 +112,12 @@ def test_reader_beside_a_failed_one_heals_with_the_upstream(
     warm.damage = {MIDDLE}
     with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as slow:
         assert slow.read(MIB) == MIB  # keeps the part in use
-        assert load(site.url, medium.filename).cut
+        assert load_hashed(site.url, medium.filename).cut
         warm.damage = set()
-        again = load(site.url, medium.filename)
+        again = load_hashed(site.url, medium.filename)
         assert again.sha256 == medium.sha256 or again.code == "RESOURCE_CORRUPT"
     site.wait_until_idle()
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
 
@@ -132,7 +132,7 @@ def test_file_that_was_changed_while_idle(site: RangeSite, medium: StoredResourc
     else:
         with path.open("r+b") as file:
             file.truncate({"truncated": size - 1, "emptied": 0, "too long": size + 1}[change])
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert warm.sent <= 1.02 * size
     site.wait_until_idle()
     assert_sound(site.models, medium)
@@ -147,7 +147,7 @@ def test_file_that_is_truncated_in_use_is_cut_and_then_fetched(site: RangeSite, 
             file.truncate(MIDDLE)
         assert opened.finish().cut
     site.wait_until_idle()
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
 
@@ -156,10 +156,10 @@ def test_file_that_is_truncated_in_use_is_cut_and_then_fetched(site: RangeSite, 
 def test_damaged_small_part_is_a_problem_and_goes_by(site: RangeSite, medium: StoredResource) -> None:
     small = site.api.objects[f"/resources/{medium.name.small}"]
     small.damage = {medium.small_file.stat().st_size - 1}  # in the head, which the first segment's tag covers
-    assert load(site.url, medium.filename).code == "RESOURCE_CORRUPT"
+    assert load_hashed(site.url, medium.filename).code == "RESOURCE_CORRUPT"
     small.damage = set()
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
     small.damage_once = {medium.small_file.stat().st_size - 1}
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.http_calls import login
 from tests.support.http_probe import http_status
-from tests.support.loads import OpenLoad, load
+from tests.support.loads import OpenLoad, load_hashed
 from tests.support.processes import poll
 from tests.support.procfs import children
 from tests.support.range_sites import RangeSite, range_site
@@ -55,9 +55,9 @@ def test_cuts_kill_and_expired_token_together(tmp_path: Path, large: StoredResou
         assert is_beginning(partial(site, large), large.big_file)
         assert size_of(partial(site, large)) > 0.6 * large.big.size
 
-        assert load(site.url, large.filename).code == "NOT_LOGGED_IN"
+        assert load_hashed(site.url, large.filename).code == "NOT_LOGGED_IN"
         assert login(site.url).status == 200
-        done = load(site.url, large.filename)
+        done = load_hashed(site.url, large.filename)
         assert (done.arrived, done.sha256) == (large.size, large.sha256)
         assert held.sent <= MAX_EXCESS * large.big.size
         site.wait_until_idle()
@@ -75,7 +75,7 @@ def test_etag_survives_the_process(tmp_path: Path, medium: StoredResource) -> No
             kill_worker(site)
         held.rate = None
         assert login(site.url).status == 200
-        assert load(site.url, medium.filename).sha256 == medium.sha256
+        assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
         requests = site.api.requests("GET", medium.big_path)
         assert [request.headers.get("if-range") for request in requests] == [None, '"of-the-cdn"']
         assert [request.status for request in requests] == [200, 206]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loader.version import VERSION
-from tests.support.loads import OpenLoad, get_status, load, load_patiently
+from tests.support.loads import OpenLoad, get_status, load_hashed, load_patiently
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
@@ -46,7 +46,7 @@ def test_two_resources_flow_at_once(site: RangeSite, medium: StoredResource, sma
     with OpenLoad(site.url, medium.filename) as opened:
         assert opened.read(MIB) == MIB
         before = slow.sent
-        done = load(site.url, small.filename)
+        done = load_hashed(site.url, small.filename)
         assert (done.sha256, other.sent) == (small.sha256, small.big.size)
         assert opened.read(MIB) == MIB
         assert before < slow.sent < medium.big.size
@@ -80,7 +80,7 @@ def test_status_shows_a_transfer(site: RangeSite, medium: StoredResource, small:
         "cache": {"entries": 0, "bytes": 0, "downloads": []},
     }
     small.publish(site.api)
-    assert load(site.url, small.filename).sha256 == small.sha256
+    assert load_hashed(site.url, small.filename).sha256 == small.sha256
     site.wait_until_idle()
     held = medium.publish(site.api)
     held.rate = 10 * MIB
@@ -109,7 +109,7 @@ def test_transfer_goes_on_when_the_last_reader_has_left(site: RangeSite, medium:
     assert held.sent < medium.big.size
     held.rate = None
     poll(lambda: whole(site, medium), SECONDS, "the part is whole")
-    assert load(site.url, medium.filename).sha256 == medium.sha256
+    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert held.sent == medium.big.size
     assert len(site.api.requests("GET", medium.big_path)) == 1
 
@@ -154,7 +154,7 @@ def test_orphans_beyond_the_limit_stop_and_are_resumed(site: RangeSite, stored: 
     poll(lambda: all(whole(site, resource) for resource in resources[:4]), SECONDS, "the others are whole")
     assert not any(whole(site, resource) for resource in resources[4:])
     for resource in resources:
-        assert load(site.url, resource.filename).sha256 == resource.sha256
+        assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     assert sum(each.sent for each in held) <= 1.02 * sum(resource.big.size for resource in resources)
     site.wait_until_idle()
     assert_sound(site.models, *resources)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.http_calls import login
-from tests.support.loads import Loaded, OpenLoad, load
+from tests.support.loads import Loaded, OpenLoad, load_hashed
 from tests.support.processes import poll
 from tests.support.procfs import children
 from tests.support.range_sites import HASTE, RangeSite, hasty_device, range_site
@@ -29,7 +29,7 @@ def test_second_process_waits_for_the_first(tmp_path: Path, medium: StoredResour
         held.rate = 30 * MIB
         with OpenLoad(site.url, medium.filename) as opened:
             assert opened.read(MIB) == MIB
-            waiting = pool.submit(load, other.url, medium.filename)
+            waiting = pool.submit(load_hashed, other.url, medium.filename)
             assert opened.finish().sha256 == medium.sha256
             assert waiting.result(SECONDS).sha256 == medium.sha256
         assert held.sent == medium.big.size
@@ -52,7 +52,7 @@ def test_second_process_goes_on_where_the_first_gave_up(tmp_path: Path, medium: 
         held.rate = 30 * MIB
         with OpenLoad(site.url, medium.filename) as opened:
             assert opened.read(MIB) == MIB
-            waiting = pool.submit(load, other.url, medium.filename)
+            waiting = pool.submit(load_hashed, other.url, medium.filename)
             held.statuses = [503] * 6
             assert opened.finish().cut
         held.rate = None
@@ -84,7 +84,7 @@ def load_logged_in(site: RangeSite, filename: str) -> Loaded:
 
     def loaded() -> bool:
         assert login(site.url).status == 200
-        tries.append(load(site.url, filename))
+        tries.append(load_hashed(site.url, filename))
         return tries[-1].code != "NOT_LOGGED_IN"
 
     poll(loaded, SECONDS, "the second worker has a login")
@@ -106,7 +106,7 @@ def test_small_limit_and_two_processes(tmp_path: Path) -> None:
             jobs = [(url, resource) for _ in range(8) for resource in resources for url in (site.url, other.url)]
             with ThreadPoolExecutor(6) as pool:
                 for (_, resource), done in zip(
-                    jobs, pool.map(lambda job: load(job[0], job[1].filename), jobs), strict=True
+                    jobs, pool.map(lambda job: load_hashed(job[0], job[1].filename), jobs), strict=True
                 ):
                     assert done.cut or done.sha256 == resource.sha256
             site.wait_until_idle()

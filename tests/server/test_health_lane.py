@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.http_calls import call, open_socket
 from tests.support.processes import poll
-from tests.support.sites import NOBODY_LISTENS, Device, device
+from tests.support.sites import NOBODY_LISTENS, BareSite, bare_site
 
 THREADS = 2
 SECONDS = 20.0
@@ -21,13 +21,13 @@ HALF_A_HEAD = b"GET /status HTTP/1.1\r\nHost: local"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
-    with device(tmp_path_factory.mktemp("lane"), NOBODY_LISTENS, LOADER_THREADS=str(THREADS)) as bare:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
+    with bare_site(tmp_path_factory.mktemp("lane"), NOBODY_LISTENS, LOADER_THREADS=str(THREADS)) as bare:
         yield bare
 
 
 @pytest.fixture
-def taken(running: Device) -> Iterator[ExitStack]:
+def taken(running: BareSite) -> Iterator[ExitStack]:
     """Every thread waits for a client, until the connections in here are closed."""
     with ExitStack() as opened:
         for _ in range(THREADS):
@@ -36,7 +36,7 @@ def taken(running: Device) -> Iterator[ExitStack]:
         yield opened
 
 
-def answers(running: Device, request: bytes, seconds: float = 0.3) -> bool:
+def answers(running: BareSite, request: bytes, seconds: float = 0.3) -> bool:
     """Whether the request is answered with 200 within `seconds`."""
     with open_socket(running.url) as connection:
         connection.settimeout(seconds)
@@ -48,20 +48,20 @@ def answers(running: Device, request: bytes, seconds: float = 0.3) -> bool:
 
 
 @pytest.mark.usefixtures("taken")
-def test_liveness_waits_for_nobody(running: Device) -> None:
+def test_liveness_waits_for_nobody(running: BareSite) -> None:
     for _ in range(5):
         assert answers(running, PROBE + b"\r\n", SECONDS)
     assert answers(running, PROBE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", SECONDS)
     assert not answers(running, b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
-def test_others_go_on_when_the_threads_are_free_again(running: Device, taken: ExitStack) -> None:
+def test_others_go_on_when_the_threads_are_free_again(running: BareSite, taken: ExitStack) -> None:
     taken.close()
     assert call(running.url, "GET", "/status").status == 200
 
 
 @pytest.mark.usefixtures("taken")
-def test_each_probe_is_on_a_connection_of_its_own(running: Device) -> None:
+def test_each_probe_is_on_a_connection_of_its_own(running: BareSite) -> None:
     """A kept one would have to wait for a thread; who would keep it is told, and connects anew."""
     with closing(HTTPConnection(urlsplit(running.url).netloc, timeout=SECONDS)) as connection:
         for _ in range(3):
@@ -71,7 +71,7 @@ def test_each_probe_is_on_a_connection_of_its_own(running: Device) -> None:
             assert answer.headers["Connection"] == "close"
 
 
-def test_the_connection_ends_with_the_answer(running: Device) -> None:
+def test_the_connection_ends_with_the_answer(running: BareSite) -> None:
     for request in (PROBE + b"\r\n", PROBE.replace(b"GET", b"HEAD") + b"\r\n"):
         with open_socket(running.url) as connection:
             connection.settimeout(SECONDS)
@@ -80,7 +80,7 @@ def test_the_connection_ends_with_the_answer(running: Device) -> None:
                 pass
 
 
-def test_many_probes_leave_nothing_behind(running: Device) -> None:
+def test_many_probes_leave_nothing_behind(running: BareSite) -> None:
     """gunicorn accepts no more connections than it counts as open."""
     connections = 512
     for _ in range(connections + 1):
@@ -97,7 +97,7 @@ def test_many_probes_leave_nothing_behind(running: Device) -> None:
         PROBE + b"Transfer-Encoding: chunked\r\n\r\n",
     ],
 )
-def test_what_is_no_whole_probe_waits_and_holds_up_nothing(running: Device, head: bytes) -> None:
+def test_what_is_no_whole_probe_waits_and_holds_up_nothing(running: BareSite, head: bytes) -> None:
     assert not answers(running, head)
     with ExitStack() as opened:
         for _ in range(4):
@@ -105,7 +105,7 @@ def test_what_is_no_whole_probe_waits_and_holds_up_nothing(running: Device, head
         assert answers(running, PROBE + b"\r\n", SECONDS)
 
 
-def test_a_probe_in_two_pieces_is_answered_by_the_others(running: Device) -> None:
+def test_a_probe_in_two_pieces_is_answered_by_the_others(running: BareSite) -> None:
     with open_socket(running.url) as connection:
         connection.settimeout(SECONDS)
         connection.sendall(PROBE)
@@ -113,7 +113,7 @@ def test_a_probe_in_two_pieces_is_answered_by_the_others(running: Device) -> Non
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
-def test_other_paths_are_not_mistaken_for_it(running: Device) -> None:
+def test_other_paths_are_not_mistaken_for_it(running: BareSite) -> None:
     assert call(running.url, "GET", "/healthy").status == 404
     assert call(running.url, "POST", "/health").status == 405
     assert call(running.url, "HEAD", "/health").status == 200

@@ -12,7 +12,7 @@ import pytest
 from tests.support.http_calls import call, login, open_socket, parse_reply
 from tests.support.processes import poll
 from tests.support.range_sites import hasty_device
-from tests.support.sites import NOBODY_LISTENS, Device
+from tests.support.sites import NOBODY_LISTENS, BareSite
 
 THREADS = 32
 CONNECTIONS = 40
@@ -26,7 +26,7 @@ HALF_A_HEAD = b"GET /health HTTP/1.1\r\nHost: local"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
     """A loader with the threads that it has by default and little patience."""
     haste = {
         "loader.server.silent_clients.HEADERS_SECONDS": HEADERS_SECONDS,
@@ -36,14 +36,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
         yield bare
 
 
-def connections(running: Device, opened: ExitStack, first_bytes: bytes = b"") -> list[socket.socket]:
+def connections(running: BareSite, opened: ExitStack, first_bytes: bytes = b"") -> list[socket.socket]:
     made = [opened.enter_context(open_socket(running.url)) for _ in range(CONNECTIONS)]
     for connection in made:
         connection.sendall(first_bytes)
     return made
 
 
-def seconds_of_status(running: Device) -> float:
+def seconds_of_status(running: BareSite) -> float:
     """Of a request that has no thread of its own, as `/health` has."""
     started = time.monotonic()
     assert call(running.url, "GET", "/status").status == 200
@@ -77,20 +77,20 @@ def drip(connection: socket.socket) -> float:
     return time.monotonic() - started
 
 
-def test_silent_connections_take_no_thread(running: Device) -> None:
+def test_silent_connections_take_no_thread(running: BareSite) -> None:
     with ExitStack() as opened:
         connections(running, opened)
         assert max(seconds_of_status(running) for _ in range(5)) < PROBE_MAX_SECONDS
 
 
-def test_silent_connections_are_closed(running: Device) -> None:
+def test_silent_connections_are_closed(running: BareSite) -> None:
     with open_socket(running.url) as connection:
         started = time.monotonic()
         assert ended(connection)
         assert time.monotonic() - started < KEEP_ALIVE_SECONDS + 3
 
 
-def test_half_a_head_keeps_others_waiting_no_longer_than_its_deadline(running: Device) -> None:
+def test_half_a_head_keeps_others_waiting_no_longer_than_its_deadline(running: BareSite) -> None:
     with ExitStack() as opened:
         slow = connections(running, opened, HALF_A_HEAD)
         assert seconds_of_status(running) < HEADERS_SECONDS + PROBE_MAX_SECONDS
@@ -98,13 +98,13 @@ def test_half_a_head_keeps_others_waiting_no_longer_than_its_deadline(running: D
         assert seconds_of_status(running) < PROBE_MAX_SECONDS
 
 
-def test_head_that_drips_has_the_same_deadline(running: Device) -> None:
+def test_head_that_drips_has_the_same_deadline(running: BareSite) -> None:
     with open_socket(running.url) as connection:
         connection.sendall(HALF_A_HEAD)
         assert drip(connection) < HEADERS_SECONDS + 2
 
 
-def test_second_request_of_a_connection_has_a_deadline_too(running: Device) -> None:
+def test_second_request_of_a_connection_has_a_deadline_too(running: BareSite) -> None:
     with open_socket(running.url) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = connection.recv(1 << 16)
@@ -113,7 +113,7 @@ def test_second_request_of_a_connection_has_a_deadline_too(running: Device) -> N
         assert drip(connection) < HEADERS_SECONDS + 2
 
 
-def test_body_of_json_that_drips_has_a_deadline(running: Device) -> None:
+def test_body_of_json_that_drips_has_a_deadline(running: BareSite) -> None:
     with open_socket(running.url) as connection:
         connection.sendall(
             b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n"
@@ -124,7 +124,7 @@ def test_body_of_json_that_drips_has_a_deadline(running: Device) -> None:
         parse_reply(b"".join(iter(lambda: connection.recv(1 << 16), b""))).problem(400, "BODY_TRUNCATED")
 
 
-def test_upload_may_take_longer_than_its_head(running: Device) -> None:
+def test_upload_may_take_longer_than_its_head(running: BareSite) -> None:
     """It gets its answer, which here is that nobody has logged in, after its body."""
     with open_socket(running.url) as connection:
         connection.sendall(
@@ -137,7 +137,7 @@ def test_upload_may_take_longer_than_its_head(running: Device) -> None:
         parse_reply(b"".join(iter(lambda: connection.recv(1 << 16), b""))).problem(401, "NOT_LOGGED_IN")
 
 
-def test_request_of_many_pieces_is_answered(running: Device) -> None:
+def test_request_of_many_pieces_is_answered(running: BareSite) -> None:
     login(running.url, {"email": "e", "password": "p"}).problem(503, "API_UNREACHABLE")
     with open_socket(running.url) as connection:
         for byte in b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n":

@@ -80,7 +80,7 @@ class OpenLoad:
         self._connection.close()
 
 
-def load(url: str, filename: str) -> Loaded:
+def load_hashed(url: str, filename: str) -> Loaded:
     """One load, to its end."""
     with OpenLoad(url, filename) as opened:
         return opened.finish()

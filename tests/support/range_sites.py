@@ -14,7 +14,7 @@ from tests.support.loads import get_status
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
 from tests.support.range_upstream import RangeUpstream
-from tests.support.sites import NO_ENGINE, Device
+from tests.support.sites import NO_ENGINE, BareSite
 
 HASTY_CONF = Path(__file__).with_name("hasty_gunicorn.py")
 # Six attempts in vain then last for a second, not for eight.
@@ -23,7 +23,7 @@ IDLE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class RangeSite(Device):
+class RangeSite(BareSite):
     """A device whose loader is logged in at `api`; it waits for one second, not sixty."""
 
     api: RangeUpstream
@@ -55,7 +55,7 @@ def range_site(directory: Path, **env: str) -> Iterator[RangeSite]:
 
 
 @contextmanager
-def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **env: str) -> Iterator[Device]:
+def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **env: str) -> Iterator[BareSite]:
     """A loader below `directory` that waits a second for the API, and for other things as `haste` says."""
     models = Path(env.get("MODEL_CACHE_DIR", directory / "device" / "models"))
     models.mkdir(parents=True, exist_ok=True)
@@ -69,4 +69,4 @@ def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **en
         "HASTE": json.dumps(haste),
     }
     with LoaderServer(directory, {**defaults, **env}, "-c", str(HASTY_CONF)) as loader:
-        yield Device(loader, models)
+        yield BareSite(loader, models)

@@ -20,7 +20,7 @@ LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Device:
+class BareSite:
     """A loader and the disk of its device."""
 
     loader: LoaderServer
@@ -43,7 +43,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Site(Device):
+class Site(BareSite):
     """A device whose loader is logged in at a reference API."""
 
     api: ResourceApiServer
@@ -54,14 +54,14 @@ class Site(Device):
 
 
 @dataclass(frozen=True)
-class FaultySite(Device):
+class FaultySite(BareSite):
     """A device whose loader is logged in at an API that misbehaves; it waits for one second, not sixty."""
 
     api: FaultyApi
 
 
 @contextmanager
-def device(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Iterator[Device]:
+def bare_site(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Iterator[BareSite]:
     """A loader below the new `directory`; no engine answers it unless `env` names one."""
     models = directory / "device" / "models"
     models.mkdir(parents=True)
@@ -72,7 +72,7 @@ def device(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Iterat
         "DOCKER_HOST": NO_ENGINE,
     }
     with LoaderServer(directory, {**defaults, **env}) as loader:
-        yield Device(loader, models)
+        yield BareSite(loader, models)
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def real_site(directory: Path, **env: str) -> Iterator[Site]:
     (directory / "resource-api").mkdir(parents=True)
     with ResourceApiServer(directory / "resource-api") as api:
         api.add_user(EMAIL, PASSWORD)
-        with device(directory, api.url, **env) as bare:
+        with bare_site(directory, api.url, **env) as bare:
             assert login(bare.url).status == 200
             yield Site(bare.loader, bare.models, api)
 
@@ -90,6 +90,6 @@ def real_site(directory: Path, **env: str) -> Iterator[Site]:
 def faulty_site(directory: Path, **env: str) -> Iterator[FaultySite]:
     """A faulty API, healthy at first, and a loader that is logged in there."""
     timeouts = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1"}
-    with FaultyApi() as api, device(directory, api.url, **{**timeouts, **env}) as bare:
+    with FaultyApi() as api, bare_site(directory, api.url, **{**timeouts, **env}) as bare:
         assert login(bare.url).status == 200
         yield FaultySite(bare.loader, bare.models, api)

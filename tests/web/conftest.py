@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sites import Device, FaultySite, Site, device, faulty_site, real_site
+from tests.support.sites import BareSite, FaultySite, Site, bare_site, faulty_site, real_site
 
 
 @pytest.fixture(scope="session")
-def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
     """A loader to which neither an API nor an engine answers, and where nobody has logged in."""
-    with device(tmp_path_factory.mktemp("lonely"), EXPECTED_IMAGES="") as running:
+    with bare_site(tmp_path_factory.mktemp("lonely"), EXPECTED_IMAGES="") as running:
         yield running
 
 

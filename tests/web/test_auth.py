@@ -9,13 +9,13 @@ import pytest
 
 from tests.support.faulty_api import Fault
 from tests.support.http_calls import CREDENTIALS, EMAIL, PASSWORD, call, load, login
-from tests.support.sites import Device, FaultySite, Site, device
+from tests.support.sites import BareSite, FaultySite, Site, bare_site
 
 LONGEST = {"email": "e" * 254, "password": "p" * 1024}
 
 
 def test_login_is_passed_on_and_opens_the_resources(site: Site, tmp_path: Path) -> None:
-    with device(tmp_path / "new", site.api.url) as fresh:
+    with bare_site(tmp_path / "new", site.api.url) as fresh:
         load(fresh.url, "m", "x").problem(401, "NOT_LOGGED_IN")
         reply = login(fresh.url)
         assert (reply.status, reply.json()) == (200, {"status": "ok"})
@@ -72,6 +72,6 @@ def test_token_that_fits_no_header_is_refused(faulty: FaultySite, token: bytes) 
     login(faulty.url).problem(502, "API_PROTOCOL")
 
 
-def test_login_at_an_api_that_is_down(lonely: Device) -> None:
+def test_login_at_an_api_that_is_down(lonely: BareSite) -> None:
     login(lonely.url).problem(503, "API_UNREACHABLE")
     assert call(lonely.url, "GET", "/status").json()["authenticated"] is False

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.http_calls import CREDENTIALS, call, open_socket, parse_reply, send_and_close
-from tests.support.sites import Device, FaultySite
+from tests.support.sites import BareSite, FaultySite
 
 LIMIT = 64 * 1024
 JSON = {"Content-Type": "application/json"}
@@ -45,25 +45,25 @@ def test_largest_body_is_taken_and_one_byte_more_refused(faulty: FaultySite, chu
 @pytest.mark.parametrize(
     "media_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"]
 )
-def test_other_content_types_are_refused(lonely: Device, path: str, media_type: str | None) -> None:
+def test_other_content_types_are_refused(lonely: BareSite, path: str, media_type: str | None) -> None:
     headers = {} if media_type is None else {"Content-Type": media_type}
     call(lonely.url, "POST", path, json.dumps(CREDENTIALS).encode(), headers).problem(415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
-def test_spellings_of_the_content_type_are_taken(lonely: Device, media_type: str) -> None:
+def test_spellings_of_the_content_type_are_taken(lonely: BareSite, media_type: str) -> None:
     call(lonely.url, "POST", "/login", b"{}", {"Content-Type": media_type}).problem(422, "VALIDATION_FAILED")
 
 
 @pytest.mark.parametrize("body", NO_JSON, ids=lambda body: str(body[:8]))
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_no_json_is_refused(lonely: Device, path: str, body: bytes) -> None:
+def test_what_is_no_json_is_refused(lonely: BareSite, path: str, body: bytes) -> None:
     call(lonely.url, "POST", path, body, JSON).problem(400, "NOT_JSON")
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("sent", [0, 1, 40])
-def test_body_shorter_than_announced_is_refused_even_if_it_parses(lonely: Device, path: str, sent: int) -> None:
+def test_body_shorter_than_announced_is_refused_even_if_it_parses(lonely: BareSite, path: str, sent: int) -> None:
     body = padded(100)[:sent]
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     parse_reply(send_and_close(lonely.url, head.encode() + body)).problem(400, "BODY_TRUNCATED")
@@ -71,7 +71,7 @@ def test_body_shorter_than_announced_is_refused_even_if_it_parses(lonely: Device
     parsable.problem(400, "BODY_TRUNCATED")
 
 
-def test_chunked_body_without_its_end_is_refused(lonely: Device) -> None:
+def test_chunked_body_without_its_end_is_refused(lonely: BareSite) -> None:
     typed = "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
     head = f"{typed}\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = json.dumps(CREDENTIALS)
@@ -81,18 +81,18 @@ def test_chunked_body_without_its_end_is_refused(lonely: Device) -> None:
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-1\r\n", b"2\r\n{}}\r\n", b"0\r\nno trailer\r\n\r\n"], ids=ascii)
 @pytest.mark.parametrize("path", PATHS)
-def test_chunks_that_are_broken_are_refused(lonely: Device, path: str, chunks: bytes) -> None:
+def test_chunks_that_are_broken_are_refused(lonely: BareSite, path: str, chunks: bytes) -> None:
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", "Content-Type: application/json"]
     raw = send_and_close(lonely.url, "\r\n".join([*lines, "", ""]).encode() + chunks)
     parse_reply(raw).problem(400, "BODY_TRUNCATED")
 
 
-def test_broken_chunks_that_nobody_needs_do_not_hide_the_answer(lonely: Device) -> None:
+def test_broken_chunks_that_nobody_needs_do_not_hide_the_answer(lonely: BareSite) -> None:
     head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     parse_reply(send_and_close(lonely.url, head + b"zz\r\n")).problem(404, "NOT_FOUND")
 
 
-def test_client_that_closes_in_the_middle_leaves_an_audit_line(lonely: Device) -> None:
+def test_client_that_closes_in_the_middle_leaves_an_audit_line(lonely: BareSite) -> None:
     before = len(lonely.audit_lines("login"))
     with open_socket(lonely.url) as connection:
         connection.sendall(

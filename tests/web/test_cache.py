@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.http_calls import call, load, login, upload
-from tests.support.loads import OpenLoad
-from tests.support.loads import load as load_stored
+from tests.support.loads import OpenLoad, load_hashed
 from tests.support.processes import poll
 from tests.support.range_sites import HASTE, RangeSite, hasty_device
 from tests.support.range_upstream import RangeUpstream
-from tests.support.sites import NOBODY_LISTENS, Device, Site, device, real_site
+from tests.support.sites import NOBODY_LISTENS, BareSite, Site, bare_site, real_site
 from tests.support.stored_resources import MIB, StoredResource, store_resource
 
 SECONDS = 20
@@ -38,11 +37,11 @@ def stocked(cached: Site) -> Path:
     return part
 
 
-def listing(site: Device) -> Any:
+def listing(site: BareSite) -> Any:
     return call(site.url, "GET", "/cache").json()
 
 
-def post(site: Device, path: str) -> Any:
+def post(site: BareSite, path: str) -> Any:
     reply = call(site.url, "POST", path)
     assert reply.status == 200, reply.body
     return reply.json()
@@ -80,14 +79,14 @@ def test_everything_is_cleared(cached: Site, stocked: Path) -> None:
     assert load(cached.url, "m", "x").body == CONTENT
 
 
-def test_no_login_is_needed(lonely: Device) -> None:
+def test_no_login_is_needed(lonely: BareSite) -> None:
     assert listing(lonely) == {"entries": [], "bytes": 0, "max_bytes": 0}
     assert post(lonely, "/cache/verify") == {"checked": 0, "bytes": 0, "damaged": []}
     assert post(lonely, "/cache/clear") == {"removed": 0, "bytes": 0, "kept": 0}
 
 
 @pytest.mark.parametrize("path", ["/cache/verify", "/cache/clear"])
-def test_pages_of_other_origins_may_not(lonely: Device, path: str) -> None:
+def test_pages_of_other_origins_may_not(lonely: BareSite, path: str) -> None:
     call(lonely.url, "POST", path, headers={"Sec-Fetch-Site": "cross-site"}).problem(403, "CROSS_ORIGIN")
     call(lonely.url, "GET", path).problem(405, "METHOD_NOT_ALLOWED")
     call(lonely.url, "POST", "/cache").problem(405, "METHOD_NOT_ALLOWED")
@@ -95,7 +94,7 @@ def test_pages_of_other_origins_may_not(lonely: Device, path: str) -> None:
 
 def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with device(tmp_path / "loader", NOBODY_LISTENS, MODEL_CACHE_DIR=f"{tmp_path}/file/models") as running:
+    with bare_site(tmp_path / "loader", NOBODY_LISTENS, MODEL_CACHE_DIR=f"{tmp_path}/file/models") as running:
         for line in ("GET /cache", "POST /cache/verify", "POST /cache/clear", "GET /status"):
             method, path = line.split()
             detail = call(running.url, method, path).problem(500, "STORAGE_ERROR")["detail"]
@@ -142,4 +141,4 @@ def test_a_verification_takes_a_slot_and_gives_it_back(narrow: RangeSite, resour
         assert reply.headers["Retry-After"] in {"1", "2", "3"}
     poll(verified, SECONDS, "the slot is free again")
     assert verified()
-    assert load_stored(narrow.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(narrow.url, resource.filename).sha256 == resource.sha256

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.http_calls import call, parse_reply, post_json, send_and_close
-from tests.support.sites import Device, Site, device
+from tests.support.sites import BareSite, Site, bare_site
 
 POST_PATHS = ("/login", "/lock", "/load/x", "/upload/x", "/unlock")
 
 
 @pytest.fixture(scope="module")
-def renamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+def renamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
     """A loader with host names of its own."""
-    with device(tmp_path_factory.mktemp("renamed"), TRUSTED_HOSTS="Loader.example, 192.0.2.7,[2001:db8::7]") as running:
+    with bare_site(
+        tmp_path_factory.mktemp("renamed"), TRUSTED_HOSTS="Loader.example, 192.0.2.7,[2001:db8::7]"
+    ) as running:
         yield running
 
 
@@ -29,7 +31,7 @@ def get(url: str, path: str, *header_lines: str) -> int:
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8080", "LocalHost", "127.0.0.1", "127.0.0.1:1", "[::1]:8080"])
-def test_own_names_are_answered_with_any_port(lonely: Device, host: str) -> None:
+def test_own_names_are_answered_with_any_port(lonely: BareSite, host: str) -> None:
     assert get(lonely.url, "/status", f"Host: {host}") == 200
 
 
@@ -47,18 +49,18 @@ def test_own_names_are_answered_with_any_port(lonely: Device, host: str) -> None
         "a b",
     ],
 )
-def test_other_names_are_refused_on_every_path_but_those_of_probes(lonely: Device, host: str) -> None:
+def test_other_names_are_refused_on_every_path_but_those_of_probes(lonely: BareSite, host: str) -> None:
     for path in ("/status", "/unlock/status", "/nothing", "/health/", "/ready/"):
         assert get(lonely.url, path, f"Host: {host}") == 400
     assert get(lonely.url, "/health", f"Host: {host}") == 200
 
 
-def test_request_without_a_host_is_refused(lonely: Device) -> None:
+def test_request_without_a_host_is_refused(lonely: BareSite) -> None:
     raw = send_and_close(lonely.url, b"GET /status HTTP/1.0\r\n\r\n")
     parse_reply(raw).problem(400, "UNTRUSTED_HOST")
 
 
-def test_forwarded_host_does_not_count(lonely: Device) -> None:
+def test_forwarded_host_does_not_count(lonely: BareSite) -> None:
     assert get(lonely.url, "/status", "Host: localhost", "X-Forwarded-Host: example.com") == 200
     assert get(lonely.url, "/status", "Host: example.com", "X-Forwarded-Host: localhost") == 400
 
@@ -67,7 +69,7 @@ def test_forwarded_host_does_not_count(lonely: Device) -> None:
     ("host", "status"),
     [("loader.example:443", 200), ("192.0.2.7", 200), ("[2001:DB8::7]", 200), ("localhost", 400), ("127.0.0.1", 400)],
 )
-def test_names_come_from_the_configuration(renamed: Device, host: str, status: int) -> None:
+def test_names_come_from_the_configuration(renamed: BareSite, host: str, status: int) -> None:
     assert get(renamed.url, "/status", f"Host: {host}") == status
 
 
@@ -108,9 +110,9 @@ def test_pages_of_other_origins_may_post_nothing(site: Site, path: str, headers:
     ],
     ids=str,
 )
-def test_own_pages_and_programs_may_post(lonely: Device, headers: dict[str, str]) -> None:
+def test_own_pages_and_programs_may_post(lonely: BareSite, headers: dict[str, str]) -> None:
     post_json(lonely.url, "/login", {}, {"Host": "localhost", **headers}).problem(422, "VALIDATION_FAILED")
 
 
-def test_pages_of_other_origins_may_be_linked_from(lonely: Device) -> None:
+def test_pages_of_other_origins_may_be_linked_from(lonely: BareSite) -> None:
     assert call(lonely.url, "GET", "/status", headers={"Sec-Fetch-Site": "cross-site"}).status == 200

@@ -24,10 +24,10 @@ from tests.support.http_calls import (
     post_json,
     upload,
 )
-from tests.support.loads import OpenLoad, get_status, load
+from tests.support.loads import OpenLoad, get_status, load_hashed
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite, range_site
-from tests.support.sites import Device, device
+from tests.support.sites import BareSite, bare_site
 from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_resource
 
 SECONDS = 20
@@ -60,14 +60,14 @@ def lock(url: str) -> Reply:
     return call(url, "POST", "/lock")
 
 
-def assert_locked(running: Device) -> None:
+def assert_locked(running: BareSite) -> None:
     assert get_status(running.url)["authenticated"] is False
     http_calls.load(running.url, FOLDER, "medium").problem(401, "NOT_LOGGED_IN")
     upload(running.url, FOLDER, "new", b"content").problem(401, "NOT_LOGGED_IN")
 
 
 def test_lock_ends_the_login_until_the_next_one(site: RangeSite, resource: StoredResource) -> None:
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     asked, lines = len(site.api.requests("GET", SMALL_PATH)), len(site.audit_lines("lock"))
     for _ in range(2):
         reply = lock(site.url)
@@ -77,18 +77,18 @@ def test_lock_ends_the_login_until_the_next_one(site: RangeSite, resource: Store
     assert [(line["outcome"], line["code"]) for line in site.audit_lines("lock")[lines:]] == [("ok", None)] * 2
     poll(lambda: len([*site.models.glob("*.big")]) == 1, SECONDS, "the part is kept")
     assert login(site.url).status == 200
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
 
 
 def test_lock_before_any_login(tmp_path: Path) -> None:
-    with device(tmp_path) as running:
+    with bare_site(tmp_path) as running:
         assert lock(running.url).json() == {"status": "locked"}
         assert_locked(running)
 
 
 def test_running_load_from_the_cache_is_cut(site: RangeSite, resource: StoredResource) -> None:
     before = len(site.audit_lines("load"))
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     site.next_audit_line("load", before)
     before = len(site.audit_lines("load"))
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
@@ -115,7 +115,7 @@ def test_transfer_and_the_load_behind_it_end(site: RangeSite, resource: StoredRe
     assert 0 < kept < resource.big.size
     held.rate = None
     assert login(site.url).status == 200
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
     assert site.api.requests("GET", resource.big_path)[-1].headers["range"] == f"bytes={kept}-"
 
 
@@ -137,7 +137,7 @@ def test_login_during_a_transfer_that_is_being_locked_lets_it_go_on(site: RangeS
         poll(lambda: not held.stalls, SECONDS, "the stall")
         lock(site.url)
         assert login(site.url).status == 200
-        assert load(site.url, resource.filename).sha256 == resource.sha256
+        assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
         assert opened.finish().cut
 
 
@@ -160,20 +160,20 @@ def test_running_upload_is_refused_at_its_next_piece(site: RangeSite) -> None:
 
 
 @pytest.fixture
-def unlocking(tmp_path: Path) -> Iterator[tuple[Device, FaultyApi]]:
+def unlocking(tmp_path: Path) -> Iterator[tuple[BareSite, FaultyApi]]:
     """A loader with an archive, an engine without images, and an API that does not answer a login."""
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with (
         FaultyApi() as api,
         FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {"message": "no"})) as engine,
-        device(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
+        bare_site(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
         seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
         api.answer("POST", "/login", Fault(silent=True))
         yield running, api
 
 
-def test_running_unlock_is_interrupted_and_the_next_one_is_not(unlocking: tuple[Device, FaultyApi]) -> None:
+def test_running_unlock_is_interrupted_and_the_next_one_is_not(unlocking: tuple[BareSite, FaultyApi]) -> None:
     running, api = unlocking
 
     def status() -> dict[str, object]:

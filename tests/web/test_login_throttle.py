@@ -21,7 +21,7 @@ from tests.support.http_probe import connect, socket_path
 from tests.support.nginx_server import HOST_NAME, nginx
 from tests.support.planted import plant
 from tests.support.processes import poll
-from tests.support.sites import Device, FaultySite, device, faulty_site
+from tests.support.sites import BareSite, FaultySite, bare_site, faulty_site
 
 WRONG = {**CREDENTIALS, "password": "planted-wrong-password"}
 SECONDS = 20
@@ -57,7 +57,7 @@ def test_sixth_login_is_refused_without_asking_the_api(site: FaultySite) -> None
     assert len(site.audit_lines("login")) == 1 + 5 + 3
 
 
-def put_archive(running: Device) -> None:
+def put_archive(running: BareSite) -> None:
     """An archive for a run to begin with."""
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
@@ -107,7 +107,7 @@ def test_logins_that_unlocks_make_count_when_they_are_refused(tmp_path: Path) ->
     with (
         FaultyApi() as api,
         FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {})) as engine,
-        device(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
+        bare_site(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
         put_archive(running)
         api.answer("POST", "/login", Fault(401))
@@ -129,15 +129,15 @@ def test_over_tcp_a_forwarded_address_does_not_count(site: FaultySite) -> None:
 
 
 @pytest.fixture
-def on_unix_socket(tmp_path: Path) -> Iterator[Device]:
+def on_unix_socket(tmp_path: Path) -> Iterator[BareSite]:
     """A loader on a unix socket at an API which refuses every login."""
     with FaultyApi() as api:
         api.answer("POST", "/login", Fault(401))
-        with device(tmp_path / "loader", api.url, LOADER_BIND=f"unix:{tmp_path}/loader.sock") as running:
+        with bare_site(tmp_path / "loader", api.url, LOADER_BIND=f"unix:{tmp_path}/loader.sock") as running:
             yield running
 
 
-def status_of_login(running: Device, forwarded_for: str | None) -> int:
+def status_of_login(running: BareSite, forwarded_for: str | None) -> int:
     with closing(connect(running.url, SECONDS)) as connection:
         headers = {"Content-Type": "application/json"}
         if forwarded_for is not None:
@@ -147,7 +147,7 @@ def status_of_login(running: Device, forwarded_for: str | None) -> int:
             return response.status
 
 
-def test_on_a_unix_socket_the_last_forwarded_address_counts(on_unix_socket: Device) -> None:
+def test_on_a_unix_socket_the_last_forwarded_address_counts(on_unix_socket: BareSite) -> None:
     claims = ["192.0.2.7", "192.0.2.1, 192.0.2.7", "127.0.0.1,192.0.2.7", "x, 192.0.2.7", "192.0.2.7"]
     assert [status_of_login(on_unix_socket, claim) for claim in claims] == [401] * 5
     assert status_of_login(on_unix_socket, "192.0.2.8, 192.0.2.7") == 429
@@ -167,7 +167,7 @@ def status_through_nginx(url: str, source: str, claim: str) -> int:
             return response.status
 
 
-def test_behind_nginx_each_client_has_an_account_of_its_own(on_unix_socket: Device, tmp_path: Path) -> None:
+def test_behind_nginx_each_client_has_an_account_of_its_own(on_unix_socket: BareSite, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", Path(socket_path(on_unix_socket.url))) as front:
         url = f"http://127.0.0.1:{front.port}"
         statuses = [status_through_nginx(url, "127.0.0.2", f"198.51.100.{number}") for number in range(6)]
@@ -175,7 +175,7 @@ def test_behind_nginx_each_client_has_an_account_of_its_own(on_unix_socket: Devi
         assert status_through_nginx(url, "127.0.0.3", "127.0.0.2") == 401
 
 
-def test_no_more_than_twenty_a_minute_are_refused_by_the_api_whoever_asks(on_unix_socket: Device) -> None:
+def test_no_more_than_twenty_a_minute_are_refused_by_the_api_whoever_asks(on_unix_socket: BareSite) -> None:
     statuses = [status_of_login(on_unix_socket, f"198.51.100.{number}") for number in range(22)]
     assert statuses == [401] * 20 + [429] * 2
     poll(lambda: len(on_unix_socket.audit_lines("login")) == 22, SECONDS, "the audit lines")

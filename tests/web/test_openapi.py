@@ -17,7 +17,7 @@ from loader.web.description import DOCUMENT_PATH
 from loader.web.replies import STATUS_BY_CODE
 from tests.support.described import DOCUMENT, require_valid
 from tests.support.http_calls import call
-from tests.support.sites import Device
+from tests.support.sites import BareSite
 from tests.web.test_replies import UNLOCK_ONLY
 from tools.openapi import document as described
 from tools.openapi import problems
@@ -129,7 +129,7 @@ def test_a_field_that_is_not_described_is_noticed() -> None:
             require_valid(schema, wrong)
 
 
-def test_the_loader_serves_the_file(lonely: Device) -> None:
+def test_the_loader_serves_the_file(lonely: BareSite) -> None:
     reply = call(lonely.url, "GET", "/openapi.json")
     assert reply.body == DOCUMENT_PATH.read_bytes()
     assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
@@ -140,7 +140,7 @@ def test_the_loader_serves_the_file(lonely: Device) -> None:
     assert head.headers["ETag"] == reply.headers["ETag"]
 
 
-def test_a_client_that_has_it_gets_nothing_but_that(lonely: Device) -> None:
+def test_a_client_that_has_it_gets_nothing_but_that(lonely: BareSite) -> None:
     tag = call(lonely.url, "GET", "/openapi.json").headers["ETag"]
     for sent in (tag, f"W/{tag}", f'"other", {tag}', "*"):
         again = call(lonely.url, "GET", "/openapi.json", headers={"If-None-Match": sent})

@@ -19,7 +19,7 @@ from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage
 from tests.support.http_calls import call, login, parse_reply, send_and_close, upload
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.sites import Device, Site, real_site
+from tests.support.sites import BareSite, Site, real_site
 from tools.openapi.examples import CREDENTIALS, FILENAME
 
 EXAMPLES = 60
@@ -60,7 +60,7 @@ def test_a_furnished_device_answers_as_described(
         assert counted[200], (label, counted)
 
 
-def test_a_bare_device_answers_as_described(lonely: Device, tmp_path: Path, record_property: RecordProperty) -> None:
+def test_a_bare_device_answers_as_described(lonely: BareSite, tmp_path: Path, record_property: RecordProperty) -> None:
     run = run_contract(DOCUMENT_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
     record_property(TOLD, f"schemathesis, a bare device: {run.summary()}")
     assert run.passed, run.output
@@ -83,7 +83,7 @@ def test_a_device_where_all_is_there_says_that_it_is_ready(
     require_described("GET", "/ready", ready)
 
 
-def test_what_is_not_described_fails_the_run(lonely: Device, tmp_path: Path) -> None:
+def test_what_is_not_described_fails_the_run(lonely: BareSite, tmp_path: Path) -> None:
     """What the loader does, each time taken out of the description: a field, a status, a code, a type, a liberty."""
     document = copy.deepcopy(DOCUMENT)
     paths = document["paths"]
@@ -129,7 +129,7 @@ ODD_HEADERS = {
 
 
 @pytest.mark.parametrize("odd", ODD_HEADERS)
-def test_odd_headers_are_answered_as_described(lonely: Device, odd: str) -> None:
+def test_odd_headers_are_answered_as_described(lonely: BareSite, odd: str) -> None:
     for method, path in operations():
         body = (
             b'{"email": "a", "password": "b"}'
@@ -141,7 +141,7 @@ def test_odd_headers_are_answered_as_described(lonely: Device, odd: str) -> None
 
 @pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=b"])
 @pytest.mark.parametrize("chunks", [b"2\r\n{}\r\n0\r\n\r\n", b"2\r\n{", b"zz\r\n", b"-1\r\n"], ids=ascii)
-def test_chunked_bodies_are_answered_as_described(lonely: Device, chunks: bytes, media_type: str) -> None:
+def test_chunked_bodies_are_answered_as_described(lonely: BareSite, chunks: bytes, media_type: str) -> None:
     for method, path in operations():
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", "Connection: close"]
         head = "\r\n".join([*lines, f"Content-Type: {media_type}", "", ""]).encode()
@@ -149,6 +149,6 @@ def test_chunked_bodies_are_answered_as_described(lonely: Device, chunks: bytes,
 
 
 @pytest.mark.parametrize("method", ["TRACE", "QUERY", "PROPFIND", "DELETE", "PATCH", "PUT"])
-def test_other_methods_are_refused_everywhere(lonely: Device, method: str) -> None:
+def test_other_methods_are_refused_everywhere(lonely: BareSite, method: str) -> None:
     for _, path in operations():
         call(lonely.url, method, path, b"{}", {"Content-Type": "application/json"}).problem(405, "METHOD_NOT_ALLOWED")

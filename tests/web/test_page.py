@@ -13,7 +13,7 @@ from tests.support.http_calls import Reply, call, post_json
 from tests.support.http_probe import http_status
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import ManagedProcess, clean_env, free_port
-from tests.support.sites import Device
+from tests.support.sites import BareSite
 
 FILES = {path.name: path for path in STATIC.iterdir()}
 SCRIPTS = sorted(name for name in FILES if name.endswith(".js"))
@@ -45,7 +45,7 @@ def policy_of(reply: Reply) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("path", "name"), PATHS.items())
-def test_each_file_comes_as_what_it_is_and_under_a_strict_policy(lonely: Device, path: str, name: str) -> None:
+def test_each_file_comes_as_what_it_is_and_under_a_strict_policy(lonely: BareSite, path: str, name: str) -> None:
     reply = call(lonely.url, "GET", path)
     assert (reply.status, reply.body) == (200, FILES[name].read_bytes())
     assert reply.headers["Content-Type"] == TYPES[FILES[name].suffix]
@@ -72,16 +72,16 @@ def test_each_file_comes_as_what_it_is_and_under_a_strict_policy(lonely: Device,
         *("/static/../page.py", "/static/%2e%2e/page.py", "/static/..%2fpage.py", "/static//page.css"),
     ],
 )
-def test_there_is_nothing_else(lonely: Device, path: str) -> None:
+def test_there_is_nothing_else(lonely: BareSite, path: str) -> None:
     call(lonely.url, "GET", path).problem(404, "NOT_FOUND")
 
 
-def test_it_is_only_read(lonely: Device) -> None:
+def test_it_is_only_read(lonely: BareSite) -> None:
     for path in ("/", "/static/page.js"):
         post_json(lonely.url, path, {}).problem(405, "METHOD_NOT_ALLOWED")
 
 
-def test_another_host_name_is_refused(lonely: Device) -> None:
+def test_another_host_name_is_refused(lonely: BareSite) -> None:
     for path in PATHS:
         call(lonely.url, "GET", path, headers={"Host": "example.com"}).problem(400, "UNTRUSTED_HOST")
 

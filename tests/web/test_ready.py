@@ -20,7 +20,7 @@ from tests.support.faulty_wire import FaultyWire
 from tests.support.http_calls import call, load, login, open_socket, parse_reply, send_and_close
 from tests.support.missing import missing
 from tests.support.processes import ManagedProcess, clean_env, free_port, poll
-from tests.support.sites import Device, device
+from tests.support.sites import BareSite, bare_site
 
 SECONDS = 20
 PROBES = {
@@ -33,7 +33,7 @@ PROBES = {
 }
 
 
-def reasons(running: Device) -> list[str]:
+def reasons(running: BareSite) -> list[str]:
     """The reasons in the answer of /ready, none if it is 200; checked to be of the right form."""
     reply = call(running.url, "GET", "/ready")
     if reply.status == 200:
@@ -56,12 +56,12 @@ def api() -> Iterator[FaultyApi]:
 
 
 @contextmanager
-def with_engine(directory: Path, api_url: str, **env: str) -> Iterator[Device]:
+def with_engine(directory: Path, api_url: str, **env: str) -> Iterator[BareSite]:
     """A loader with an engine that answers, logged in."""
     directory.mkdir(exist_ok=True)
     with (
         FakeEngine(directory / "engine.sock", lambda request: request.answer(500, {})) as engine,
-        device(directory / "loader", api_url, **{"DOCKER_HOST": engine.host, **env}) as running,
+        bare_site(directory / "loader", api_url, **{"DOCKER_HOST": engine.host, **env}) as running,
     ):
         assert login(running.url).status == 200
         yield running
@@ -91,7 +91,7 @@ def test_an_api_that_answers_with_an_error_is_reachable(tmp_path: Path, api: Fau
 def test_ready_with_a_real_engine_that_goes_away(tmp_path: Path, api: FaultyApi, docker_engine: Engine) -> None:
     with (
         FaultyWire(tmp_path / "wire.sock", docker_engine.socket, "/_ping$") as wire,
-        device(tmp_path / "loader", api.url, DOCKER_HOST=wire.host) as running,
+        bare_site(tmp_path / "loader", api.url, DOCKER_HOST=wire.host) as running,
     ):
         assert login(running.url).status == 200
         assert reasons(running) == []
@@ -103,7 +103,7 @@ def test_ready_with_a_real_engine_that_goes_away(tmp_path: Path, api: FaultyApi,
         assert reasons(running) == []
 
 
-def test_every_reason_is_listed(lonely: Device) -> None:
+def test_every_reason_is_listed(lonely: BareSite) -> None:
     assert call(lonely.url, "GET", "/health").status == 200
     login(lonely.url).problem(503, "API_UNREACHABLE")
     assert reasons(lonely) == ["NOT_LOGGED_IN", "API_UNREACHABLE", "ENGINE_UNAVAILABLE"]
@@ -133,7 +133,7 @@ def test_cache_on_a_read_only_disk(tmp_path: Path, api: FaultyApi) -> None:
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_probes_of_all_kinds_are_answered(lonely: Device, probe: str) -> None:
+def test_probes_of_all_kinds_are_answered(lonely: BareSite, probe: str) -> None:
     for path, status in (("/health", 200), ("/ready", 503)):
         with open_socket(lonely.url) as connection:
             connection.sendall(PROBES[probe].format(path).encode())
@@ -143,7 +143,7 @@ def test_probes_of_all_kinds_are_answered(lonely: Device, probe: str) -> None:
         assert (body == b"") is (probe == "HEAD")
 
 
-def test_other_paths_refuse_such_probes(lonely: Device) -> None:
+def test_other_paths_refuse_such_probes(lonely: BareSite) -> None:
     parse_reply(send_and_close(lonely.url, b"GET /status HTTP/1.0\r\n\r\n")).problem(400, "UNTRUSTED_HOST")
 
 

@@ -32,7 +32,7 @@ from tests.support.http_calls import (
 )
 from tests.support.missing import missing
 from tests.support.sealed_objects import damaged, seal
-from tests.support.sites import Device, FaultySite, Site, device
+from tests.support.sites import BareSite, FaultySite, Site, bare_site
 
 JSON = {"Content-Type": "application/json"}
 DISK_BYTES = 1 << 20
@@ -52,7 +52,7 @@ UNLOCK_ONLY = {
 class Sites:
     """The loaders that a case may talk to."""
 
-    lonely: Device
+    lonely: BareSite
     site: Site
     faulty: FaultySite
 
@@ -178,7 +178,7 @@ CODES_TESTED_APART = {
 
 
 @pytest.fixture
-def sites(lonely: Device, site: Site, faulty: FaultySite) -> Sites:
+def sites(lonely: BareSite, site: Site, faulty: FaultySite) -> Sites:
     """All three."""
     return Sites(lonely, site, faulty)
 
@@ -204,7 +204,7 @@ def test_every_code_of_a_request_is_tested() -> None:
 
 
 def test_engine_that_is_down_is_answered_with_its_code(tmp_path: Path) -> None:
-    with device(tmp_path / "engine", EXPECTED_IMAGES="azaion/app") as running:
+    with bare_site(tmp_path / "engine", EXPECTED_IMAGES="azaion/app") as running:
         reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
         assert reply.problem(503, "ENGINE_UNAVAILABLE")["retryable"] is True
 
@@ -212,13 +212,13 @@ def test_engine_that_is_down_is_answered_with_its_code(tmp_path: Path) -> None:
 def test_engine_that_refuses_is_answered_with_its_code(tmp_path: Path) -> None:
     with FakeEngine(tmp_path / "docker.sock", lambda _: None) as engine:
         engine.answer_image(500, {"message": "broken"})
-        with device(tmp_path / "engine", EXPECTED_IMAGES="azaion/app", DOCKER_HOST=engine.host) as running:
+        with bare_site(tmp_path / "engine", EXPECTED_IMAGES="azaion/app", DOCKER_HOST=engine.host) as running:
             reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
             assert reply.problem(500, "ENGINE_REJECTED")["retryable"] is False
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def mounted_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
     if os.geteuid() != 0:
         missing("small disk", "mounting one needs root")
@@ -234,10 +234,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_disk_that_is_full_or_read_only_is_answered_with_its_code(
-    small_disk: Path, faulty: FaultySite, tmp_path: Path
+    mounted_disk: Path, faulty: FaultySite, tmp_path: Path
 ) -> None:
-    models = small_disk / "models"
-    with device(tmp_path / "disk-loader", faulty.api.url, MODEL_CACHE_DIR=str(models)) as running:
+    models = mounted_disk / "models"
+    with bare_site(tmp_path / "disk-loader", faulty.api.url, MODEL_CACHE_DIR=str(models)) as running:
         assert login(running.url).status == 200
         for file_first in (False, True):
             full = upload(running.url, "m", "x", bytes(4 * MIB), file_first=file_first).problem(507, "DISK_SPACE")
@@ -247,7 +247,7 @@ def test_disk_that_is_full_or_read_only_is_answered_with_its_code(
             assert "bytes are free" in full["detail"]
             assert full["retryable"] is True
         assert upload(running.url, "m", "x", bytes(1000)).status == 200
-        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,ro", str(mounted_disk)], check=True)
         read_only = upload(running.url, "m", "x", bytes(1000)).problem(500, "STORAGE_ERROR")
         assert str(models) in read_only["detail"]
     assert [request.path for request in faulty.api.requests("PUT")] == ["/resources/" + ResourceName("m", "x").small]
@@ -256,7 +256,7 @@ def test_disk_that_is_full_or_read_only_is_answered_with_its_code(
 def test_directory_that_cannot_exist_is_answered_with_its_code(faulty: FaultySite, tmp_path: Path) -> None:
     blocking = tmp_path / "file"
     blocking.touch()
-    with device(tmp_path / "loader", faulty.api.url, MODEL_CACHE_DIR=f"{blocking}/models") as running:
+    with bare_site(tmp_path / "loader", faulty.api.url, MODEL_CACHE_DIR=f"{blocking}/models") as running:
         assert login(running.url).status == 200
         detail = upload(running.url, "m", "x", b"1").problem(500, "STORAGE_ERROR")["detail"]
         assert f"{blocking}/models" in detail
@@ -265,7 +265,7 @@ def test_directory_that_cannot_exist_is_answered_with_its_code(faulty: FaultySit
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/load", "/load/", "/load/a/b", "/upload/a%2Fb", "/status/", "/%00"])
-def test_unknown_path_is_answered_in_the_same_form(lonely: Device, path: str) -> None:
+def test_unknown_path_is_answered_in_the_same_form(lonely: BareSite, path: str) -> None:
     for method in ("GET", "POST"):
         call(lonely.url, method, path).problem(404, "NOT_FOUND")
 
@@ -284,7 +284,7 @@ def test_unknown_path_is_answered_in_the_same_form(lonely: Device, path: str) ->
         ("POST", "/unlock/status", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_wrong_method_is_answered_in_the_same_form(lonely: Device, method: str, path: str, allowed: set[str]) -> None:
+def test_wrong_method_is_answered_in_the_same_form(lonely: BareSite, method: str, path: str, allowed: set[str]) -> None:
     reply = call(lonely.url, method, path)
     reply.problem(405, "METHOD_NOT_ALLOWED")
     assert set(reply.headers["Allow"].split(", ")) == allowed
@@ -305,11 +305,11 @@ def test_failure_that_nobody_foresaw_is_answered_without_its_text() -> None:
 
 
 @pytest.mark.parametrize("size", [1 * MIB, 32 * MIB])
-def test_body_is_drained_before_an_error_so_that_the_client_sees_the_answer(lonely: Device, size: int) -> None:
+def test_body_is_drained_before_an_error_so_that_the_client_sees_the_answer(lonely: BareSite, size: int) -> None:
     upload(lonely.url, "m", "x", bytes(size)).problem(401, "NOT_LOGGED_IN")
 
 
-def test_client_that_announces_a_body_and_is_silent_gets_its_error(lonely: Device) -> None:
+def test_client_that_announces_a_body_and_is_silent_gets_its_error(lonely: BareSite) -> None:
     with open_socket(lonely.url) as connection:
         connection.settimeout(8)
         connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")

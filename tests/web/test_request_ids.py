@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.support.http_calls import call, login, post_json, upload
-from tests.support.sites import Device, Site
+from tests.support.sites import BareSite, Site
 
 OURS = re.compile(r"[0-9a-f]{32}")
 
@@ -42,7 +42,7 @@ def test_each_request_without_an_id_gets_one_of_its_own(site: Site) -> None:
     assert len(set(made)) == len(made)
 
 
-def test_refused_requests_carry_their_id_too(lonely: Device) -> None:
+def test_refused_requests_carry_their_id_too(lonely: BareSite) -> None:
     reply = call(lonely.url, "GET", "/status", headers={"Host": "example.com", "X-Request-ID": "refused-1"})
     reply.problem(400, "UNTRUSTED_HOST")
     assert reply.headers["X-Request-ID"] == "refused-1"

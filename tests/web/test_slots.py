@@ -18,7 +18,7 @@ from loader.web.transfers import TransferSlots
 from tests.support import http_calls
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.http_calls import BOUNDARY, call, form, open_socket, part, post_form, post_json, upload
-from tests.support.loads import OpenLoad, load, load_patiently
+from tests.support.loads import OpenLoad, load_hashed, load_patiently
 from tests.support.processes import poll
 from tests.support.range_sites import HASTE, RangeSite, hasty_device
 from tests.support.range_upstream import RangeUpstream
@@ -121,7 +121,7 @@ def test_refused_upload_is_read_to_its_end(site: RangeSite, resource: StoredReso
 
 
 def finished(site: RangeSite, resource: StoredResource) -> None:
-    assert load(site.url, resource.filename).sha256 == resource.sha256
+    assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
 
 
 def missing(site: RangeSite, _: StoredResource) -> None:
@@ -270,7 +270,7 @@ def test_health_answers_while_64_clients_load_and_an_unlock_runs(busy_site: Site
 
     def hammer() -> None:
         while not stop.is_set():
-            done = load(busy_site.url, resource.filename)
+            done = load_hashed(busy_site.url, resource.filename)
             outcomes.append(done.code or done.sha256)
 
     with ThreadPoolExecutor(HAMMERS) as pool:

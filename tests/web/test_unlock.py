@@ -9,7 +9,7 @@ from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage
 from tests.support.http_calls import CREDENTIALS, call, post_json
 from tests.support.images import import_image, remove_image
-from tests.support.sites import Device, device
+from tests.support.sites import BareSite, bare_site
 
 REFERENCE = "azaion/web-unlock:1.2.3"
 
@@ -22,7 +22,7 @@ def test_unlock_of_what_is_there_already_is_ready(docker_engine: Engine, tmp_pat
         "API_VERSION": "1.2.3",
     }
     try:
-        with device(tmp_path / "loader", **env) as running:
+        with bare_site(tmp_path / "loader", **env) as running:
             assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
             reply = post_json(running.url, "/unlock", CREDENTIALS)
             assert (reply.status, reply.json()) == (200, {"state": "ready"})
@@ -32,24 +32,24 @@ def test_unlock_of_what_is_there_already_is_ready(docker_engine: Engine, tmp_pat
         remove_image(docker_engine, REFERENCE)
 
 
-def test_refused_unlock_changes_nothing(lonely: Device) -> None:
+def test_refused_unlock_changes_nothing(lonely: BareSite) -> None:
     post_json(lonely.url, "/unlock", CREDENTIALS).problem(404, "ARCHIVE_NOT_FOUND")
     status = call(lonely.url, "GET", "/unlock/status").json()
     assert (status["state"], status["error"]) == ("idle", None)
 
 
-def test_unlock_needs_credentials_before_it_looks_for_an_archive(lonely: Device) -> None:
+def test_unlock_needs_credentials_before_it_looks_for_an_archive(lonely: BareSite) -> None:
     errors = post_json(lonely.url, "/unlock", {"email": ""}).problem(422, "VALIDATION_FAILED")["errors"]
     assert set(errors) == {"email", "password"}
 
 
-def test_there_is_no_plan_without_an_archive(lonely: Device) -> None:
+def test_there_is_no_plan_without_an_archive(lonely: BareSite) -> None:
     call(lonely.url, "GET", "/unlock/plan").problem(404, "ARCHIVE_NOT_FOUND")
 
 
 def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -> None:
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
-    with device(tmp_path / "loader") as running:
+    with bare_site(tmp_path / "loader") as running:
         directory = running.models.parent
         archive = seal(directory / "images.enc", [image.described()], image.tar(), image.tar_size())
         plan = call(running.url, "GET", "/unlock/plan").json()

@@ -1,4 +1,4 @@
-"""`python -m tools.demo`, with ONCE=1 in the environment to end after one run."""
+"""`python -m tools.demo` runs all steps and keeps serving; with ONCE=1 in the environment it ends after the steps."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from . import interrupts
-from .commands import REPOSITORY, StepFailed
+from .commands import REPOSITORY, CannotInstall, StepFailed, ensure_program
 from .engine import Engine, NoEngine, find_engine
-from .flow import Flow
+from .flow import Flow, say_what_to_try, serve_until_interrupted
 from .http_calls import Caller
-from .packages import CannotInstall, ensure_program
 from .screen import Screen
 from .servers import start_loader, start_resource_api
-from .services import Service, adopt_orphans
-from .serving import say_what_to_try, serve_until_interrupted
+from .services import Service, adopt_orphans, log_tails, workspace
 from .shipping import VERSION, Goods, make_goods, make_model
-from .workspace import log_tails, workspace
 
 EMAIL = "operator@example.com"
 PASSWORD = "demo-password"  # noqa: S105  # opens nothing but the demo
 
 
 def main() -> int:
-    """The exit code: 0 if everything worked."""
+    """Run the demo and return the exit code: 0 if everything worked."""
     interrupts.install()
     adopt_orphans()
     screen = Screen()
@@ -46,7 +43,7 @@ def main() -> int:
 
 
 def _reported(screen: Screen, cleanup: ExitStack, directory: Path) -> int:
-    """Run the demo; if a step fails, say which and show the logs before they go."""
+    """Run the demo; if a step fails, print its error and the ends of the logs before they are removed."""
     try:
         return _demo(screen, cleanup, directory)
     except (StepFailed, CannotInstall) as exc:

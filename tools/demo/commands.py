@@ -1,9 +1,11 @@
-"""Commands: shown as a person would type them in the repository's directory, and run exactly so."""
+"""Commands: the demo shows them as a user would type them, and runs exactly these. Installs missing programs, too."""
 
 from __future__ import annotations
 
 import os
+import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import interrupts
+from .screen import Screen
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND_SECONDS = 900
@@ -44,7 +47,7 @@ class Command:
 
 def python(*arguments: str, line_in: str | None = None, **variables: str) -> Command:
     """`python` of the virtual environment that runs the demo."""
-    # Not resolved: the interpreter behind the link in .venv/bin knows nothing of the environment's packages.
+    # Do not resolve the link in .venv/bin, because its target does not find the packages of the environment.
     executable = Path(sys.executable)
     shown = executable.relative_to(REPOSITORY) if executable.is_relative_to(REPOSITORY) else executable
     return Command((str(shown), *arguments), variables, line_in)
@@ -73,7 +76,7 @@ def run(command: Command, directory: Path) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Ctrl-C on a terminal reaches all its processes: this one ends by the demo's hand.
+            # Start a session, because Ctrl-C must not reach this process; the demo ends it.
             start_new_session=True,
         )
     given = None if command.line_in is None else command.line_in + "\n"
@@ -90,7 +93,7 @@ def run(command: Command, directory: Path) -> str:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Ask it to end, and after a while make it. Harmless if it has ended."""
+    """Terminate the process; kill it if it does not end in time. Does nothing if it has ended."""
     process.terminate()
     try:
         process.wait(END_SECONDS)
@@ -119,3 +122,51 @@ def _filled(units: Iterable[str]) -> list[str]:
         else:
             lines.append(unit)
     return lines
+
+
+class CannotInstall(Exception):
+    """A missing program cannot be installed; the text says why, and what to do."""
+
+
+def ensure_program(screen: Screen, directory: Path, program: str, package: str) -> None:
+    """Install `package` with apt-get if `program` is missing; raises CannotInstall where that is not possible."""
+    if _is_there(program):
+        return
+    advice = f"{program} is not installed (package {package} on Debian and Ubuntu)"
+    if os.geteuid() != 0:
+        raise CannotInstall(f"{advice}, and only root can install it")
+    if not (_is_debian_or_ubuntu() and _is_there("apt-get")):
+        raise CannotInstall(f"{advice}, and only on those can the demo install it")
+    screen.say(f"{program} is missing; the package {package} is installed now, and stays when the demo ends:")
+    try:
+        _install(screen, directory, package)
+    except StepFailed as exc:
+        raise CannotInstall(f"{advice}, and it cannot be installed: {exc}") from exc
+    if not _is_there(program):
+        raise CannotInstall(f"{advice}, although apt-get has installed that package")
+
+
+def _install(screen: Screen, directory: Path, package: str) -> None:
+    apt_get = ("apt-get", "--quiet")
+    quietly = {"DEBIAN_FRONTEND": "noninteractive"}
+    install = Command((*apt_get, "install", "--yes", "--no-install-recommends", package), quietly)
+    update = Command((*apt_get, "update"))
+    screen.command(str(update))
+    run(update, directory)
+    screen.command(str(install))
+    run(Command((*install.arguments, "--download-only"), quietly), directory)
+    # Ctrl-C in the middle would leave the system's packages half configured.
+    with interrupts.shielded():
+        run(install, directory)
+
+
+def _is_there(program: str) -> bool:
+    return shutil.which(program, path=SEARCH_PATH) is not None
+
+
+def _is_debian_or_ubuntu() -> bool:
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return False
+    return not {"debian", "ubuntu"}.isdisjoint([release["ID"], *release.get("ID_LIKE", "").split()])

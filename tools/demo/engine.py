@@ -1,4 +1,4 @@
-"""A Docker engine for the demo: one that is there, else a private one."""
+"""Finds a running Docker engine for the demo, or starts a private one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import docker
 import docker.errors
 import urllib3
 
-from .commands import Command, StepFailed
-from .packages import CannotInstall, ensure_program
+from .commands import CannotInstall, Command, StepFailed, ensure_program
 from .screen import Screen
 from .services import start
 
@@ -29,7 +28,7 @@ FAULTS = (docker.errors.DockerException, OSError, urllib3.exceptions.HTTPError)
 
 
 class NoEngine(Exception):
-    """There is no engine and none can be had; the text says why."""
+    """There is no engine and the demo cannot start one; the text says why."""
 
 
 class Engine:
@@ -89,7 +88,7 @@ def find_engine(screen: Screen, cleanup: ExitStack, directory: Path) -> Engine:
     """The engine of DOCKER_HOST, else the system's, else a private one that ends with `cleanup`; raises NoEngine."""
     named = os.environ.get("DOCKER_HOST")
     if named:
-        # Somebody wants that engine and no other.
+        # Try no other engine, because the user chose this one.
         try:
             return _greeted(screen, Engine(named), "the one that DOCKER_HOST names")
         except NoEngine as exc:
@@ -130,7 +129,7 @@ def _start_private_engine(screen: Screen, cleanup: ExitStack, directory: Path) -
         engine.make_image(TRIAL_IMAGE, random_size=1)
         engine.remove_image(TRIAL_IMAGE)
     except StepFailed as exc:
-        # In a container without privileges dockerd starts all the same.
+        # Only this trial shows it, because dockerd starts in a container without privileges too.
         raise NoEngine(f"dockerd runs, but lacks the rights to unpack images here: {exc}") from exc
     return engine
 

@@ -1,14 +1,19 @@
-"""The steps on the device, from the login to the images in the engine."""
+"""The steps on the device, from the login to the images in the engine, and what a user can try afterwards."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .commands import Command, StepFailed, run
+from . import interrupts
+from .commands import Command, StepFailed, python, run
 from .engine import Engine
 from .http_calls import REPORT_DOWN, REPORT_UP, Caller, curl, get, json_arguments, post_json
+from .screen import Screen
+from .services import Service
 
 FOLDER = "models"
 UNLOCK_SECONDS = 120
@@ -24,17 +29,17 @@ class Flow:
     password: str
 
     def log_in(self) -> None:
-        """The operator's login."""
+        """Log the operator in."""
         self.caller.screen.step("Log in")
         self.caller.call(self.login_command(self.password), "200 and status ok", status="ok")
 
     def upload(self, model: Path) -> None:
-        """A model goes up: encrypted and split by the loader."""
+        """Upload a model; the loader encrypts and splits it."""
         self.caller.screen.step("Upload the model: it leaves the loader encrypted, in a small and a big part")
         self.caller.call(self.upload_command(model), "200 and status ok", status="ok")
 
     def load(self, model: Path) -> None:
-        """The model comes back the same."""
+        """Load the model and compare it with the uploaded file."""
         screen = self.caller.screen
         screen.step("Load it back, and compare")
         loaded = model.with_name(f"{model.name}.loaded")
@@ -48,7 +53,7 @@ class Flow:
         screen.good("the same bytes")
 
     def unlock(self) -> None:
-        """The archive becomes images in the engine."""
+        """Unlock the archive and wait until its images are in the engine."""
         screen = self.caller.screen
         screen.step("Unlock: fetch the key fragment, decrypt images.enc, load the images into the engine")
         self.caller.call(self.unlock_command(), "200 and a state")
@@ -56,7 +61,7 @@ class Flow:
         self.caller.require(answer, "the state ready", state="ready")
 
     def list_images(self, engine: Engine, reference: str) -> None:
-        """The engine has the image again."""
+        """Check that the engine has the image again."""
         screen = self.caller.screen
         screen.step("The image is in the engine")
         where = engine.curl_arguments("/images/json")
@@ -85,3 +90,40 @@ class Flow:
     def unlock_command(self) -> Command:
         """How to unlock."""
         return post_json(f"{self.url}/unlock", {"email": self.email, "password": self.password})
+
+
+POLL_SECONDS = 0.2
+
+
+def say_what_to_try(screen: Screen, flow: Flow, archive: Path | None, logs: Sequence[Path]) -> None:
+    """The page of what the demo has done, and commands with the real addresses, to paste into another terminal."""
+    readme = "README.md"
+    suggestions = [
+        ("Is it alive, and is somebody logged in?", get(f"{flow.url}/status")),
+        ("A login that the resource API refuses", flow.login_command("wrong-password")),
+        ("A file of your own goes up", flow.upload_command(Path(readme))),
+        ("... and comes back", flow.load_command(readme)),
+    ]
+    if archive is not None:
+        suggestions += [
+            ("What the encrypted archive says of itself", python("-m", "loader", "images", "show", str(archive))),
+            ("Unlock again: nothing is left to do", flow.unlock_command()),
+        ]
+    suggestions.append(("What happens inside", Command(("tail", "-f", *map(str, logs)))))
+    screen.line(f"\nThe device's page, for a browser: {flow.url}/")
+    screen.line("\nThings to try in another terminal, in the repository's directory:\n")
+    for title, command in suggestions:
+        screen.line(f"  {title}")
+        screen.command(str(command))
+
+
+def serve_until_interrupted(screen: Screen, services: Sequence[Service]) -> None:
+    """Return on Ctrl-C; raises StepFailed if a server ends by itself."""
+    screen.line("\nThe demo keeps serving. Ctrl-C ends it and removes everything.")
+    try:
+        while True:
+            for service in services:
+                service.require_running()
+            time.sleep(POLL_SECONDS)
+    except interrupts.Interrupted as exc:
+        screen.line(f"\n{exc}: cleaning up.")

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin, as one exception that never strikes between starting something and noting that it must end.
+"""Turns Ctrl-C and similar signals into one exception, which is never raised between a start and its clean-up note.
 
 What a signal does is set for the whole process, hence the state of this module.
 """
@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Interrupted(BaseException):
-    """Somebody wants the demo to end."""
+    """A signal asked the demo to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -54,18 +54,18 @@ def install() -> None:
 
 
 def interrupt(number: int) -> None:
-    """As if the signal had come."""
+    """Act as if the signal had arrived."""
     _receiver.receive(number, None)
 
 
 def ignore() -> None:
-    """From now on signals change nothing: cleaning up has begun."""
+    """Ignore all signals from now on, because the clean-up runs."""
     _receiver.over = True
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """A block that is finished first: a signal takes effect at its end."""
+    """Delay signals until the end of the block."""
     _receiver.shields += 1
     try:
         yield

@@ -1,15 +1,18 @@
-"""Programs that keep running beside the demo, and the certainty that none of them outlives it."""
+"""The programs and the temporary directory of the demo; neither outlives it."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from . import interrupts
@@ -52,7 +55,7 @@ class Service:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Ask it to end, and after a while make it."""
+        """Terminate the program; kill it and its workers if it does not end in time."""
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
@@ -71,15 +74,15 @@ def start(cleanup: ExitStack, name: str, command: Command, directory: Path) -> S
 
 
 def adopt_orphans() -> None:
-    """From now on a process whose parent ends becomes a child of the demo, not of init, and so can be found."""
+    """Make the demo the parent of processes whose parent ends, so that `end_orphans` finds them."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_orphans() -> None:
-    """Kill what is left of the programs, when all were asked to end; their orphans appear here in their turn."""
+    """Kill the processes that are left after all programs were stopped, and the orphans of these processes."""
     while children := _children(os.getpid()):
         for pid in children:
-            # An unreaped child keeps its number: it can be no other process.
+            # The pid is still this child's, because a child keeps its pid until it is reaped.
             os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -94,3 +97,42 @@ def _children(parent: int) -> list[int]:
             if int(fields[1]) == parent:
                 found.append(int(stat.parent.name))
     return found
+
+
+PREFIX = "azaion-demo-"
+LOG_TAIL_LINES = 12
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A new directory with a `logs` in it. At the end, kill remaining processes and remove mounts and the directory."""
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        (directory / "logs").mkdir()
+        yield directory
+    finally:
+        end_orphans()
+        _unmount_below(directory)
+        shutil.rmtree(directory)
+
+
+def log_tails(directory: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each log that is not empty, with its last lines."""
+    for log in sorted((directory / "logs").iterdir()):
+        lines = log.read_text(errors="replace").splitlines()
+        if lines:
+            yield log, lines[-LOG_TAIL_LINES:]
+
+
+def _unmount_below(directory: Path) -> None:
+    """Unmount what a killed engine left. Raises if a mount stays, because deletion must not go through a mount."""
+    mounts = [_unescaped(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    # Unmount in reverse order, because inner mounts come last.
+    for mount in reversed(mounts):
+        if Path(mount).is_relative_to(directory):
+            subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+def _unescaped(path: str) -> str:
+    r"""proc(5): space, tab, line break and backslash are written as `\040` and so on."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)

@@ -1,4 +1,7 @@
-"""`python -m tools.soak`: SOAK_MINUTES (default 20) of use; the exit code is 1 if anything happened that must not."""
+"""`python -m tools.soak` uses a loader for SOAK_MINUTES (default 20) while its surroundings fail.
+
+The exit code is 1 if an invariant was violated.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ LINE_SECONDS = 60.0
 
 
 def main() -> int:
-    """The exit code: 0 if every invariant held, 2 if it could not begin."""
+    """Run the soak; return 0 if every invariant held, 1 if not, 2 if the soak could not start."""
     try:
         seconds = 60 * float(os.environ.get("SOAK_MINUTES", DEFAULT_MINUTES))
     except ValueError:
         print("SOAK_MINUTES must be a number", file=sys.stderr)
         return 2
-    # An exception, so that the servers are ended and the directories removed.
+    # Turn SIGTERM into an exception, because the exception stops the servers and removes the directories.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     tally = Tally()
     try:
@@ -43,7 +46,7 @@ def main() -> int:
 
 
 def verdict(tally: Tally) -> int:
-    """Print what must not have happened; the exit code."""
+    """Print all violations and return the exit code."""
     for what, count in sorted(tally.violations.items()):
         print(f"BROKEN, {count} times: {what}")
     print("every invariant held" if not tally.violations else f"{sum(tally.violations.values())} violations")

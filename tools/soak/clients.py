@@ -1,4 +1,4 @@
-"""Those who use the loader: they load, upload, log in and lock, and one of them unlocks."""
+"""The users of the loader: clients that load, upload, log in and lock, an operator that unlocks, and a prober."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tools.soak.world import FOLDER, World
 BETWEEN_UNLOCKS_SECONDS = 2.0
 POLL_SECONDS = 0.1
 STUCK_SECONDS = 60.0
-# Below the five in a minute that make all logins wait.
+# Stay below five wrong logins a minute, because five make all logins wait.
 WRONG_LOGIN_SECONDS = 30.0
 AT_REST = ("idle", "ready", "error")
 ACTIONS, WEIGHTS = ("load", "upload", "login", "lock"), (80, 15, 4, 1)
 
 
 class Client(threading.Thread):
-    """Loads and uploads models; logs in when nobody is, and now and then locks."""
+    """Loads and uploads models, logs in if nobody is logged in, and sometimes locks."""
 
     def __init__(self, world: World, tally: Tally, over: threading.Event, number: int) -> None:
         super().__init__(name=f"client-{number}")
@@ -40,7 +40,7 @@ class Client(threading.Thread):
         self._actions = {"load": self._load, "upload": self._upload, "login": self._login, "lock": self._lock}
 
     def run(self) -> None:
-        """Until it is over."""
+        """Act until `over` is set."""
         self._act("upload")
         while not self._over.wait(self._chance.uniform(0, 0.1)):
             self._act(*self._chance.choices(ACTIONS, WEIGHTS))
@@ -97,13 +97,13 @@ class Operator(threading.Thread):
         self._world, self._tally, self._over = world, tally, over
 
     def run(self) -> None:
-        """Until it is over; the last unlock is followed to its end."""
+        """Unlock until `over` is set; wait for the end of the last unlock."""
         while not self._over.wait(BETWEEN_UNLOCKS_SECONDS):
-            # The engine may be away; the unlock then finds it so, too.
+            # The engine may be stopped at this moment; the unlock reports that too.
             with suppress(docker.errors.DockerException, requests.exceptions.RequestException):
                 for reference in (APP, DATABASE):
                     remove_image(self._world.engine, reference)
-            os.utime(self._world.archive)  # else it is the one that was unlocked before, and nothing is done
+            os.utime(self._world.archive)  # because an unlock skips an archive that it knows
             self._tally.guarded("unlock", self._unlock)
 
     def _unlock(self) -> None:
@@ -121,20 +121,20 @@ class Operator(threading.Thread):
         self._tally.outcome("unlocked", 200, str(seen["code"] or seen["state"]))
 
     def _status(self) -> dict[str, object]:
-        """What tells that an unlock moves; its times and rates change by themselves."""
+        """Return the fields that change only if the unlock makes progress; times and rates change always."""
         document = call(self._world.loader.url, "GET", "/unlock/status").json()
         return {name: document[name] for name in ("state", "code", "step", "bytes_done")}
 
 
 class Prober(threading.Thread):
-    """Asks for /health all the time."""
+    """Requests /health again and again."""
 
     def __init__(self, world: World, tally: Tally, over: threading.Event) -> None:
         super().__init__(name="prober")
         self._world, self._tally, self._over = world, tally, over
 
     def run(self) -> None:
-        """Until it is over."""
+        """Act until `over` is set."""
         while not self._over.wait(POLL_SECONDS):
             self._tally.guarded("health", self._probe)
 
@@ -146,7 +146,7 @@ class Prober(threading.Thread):
 
 
 def _noted(tally: Tally, action: str, reply: Reply) -> str:
-    """Count an answer; the code of a problem, empty for all else."""
+    """Count a response and return the code of a problem, or an empty string for any other response."""
     problem = reply.headers["Content-Type"] == "application/problem+json"
     code = str(json.loads(reply.body)["code"]) if problem else ""
     tally.outcome(action, reply.status, code)

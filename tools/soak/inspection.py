@@ -1,4 +1,4 @@
-"""What the worker and the disk look like, at any moment and in the end."""
+"""Inspects the worker during the soak, and the worker and the disk at its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.procfs import footprint
 from tools.soak.world import World
 
 MIB = 1 << 20
-# The server's threads, one for each transfer and each call to the engine, and the pool of segments.
+# The threads of the server, one for each transfer and each call to the engine, and the pool that decrypts segments.
 MAX_THREADS = 64
 MAX_DESCRIPTORS = 160
 MAX_RSS = 320 * MIB
@@ -22,7 +22,7 @@ IN_THE_CACHE = re.compile(r"[0-9a-f]{64}\.(big|partial|etag)|unlocked-manifest\.
 
 
 def worker_line(world: World) -> str:
-    """Memory, threads and descriptors of the worker."""
+    """Return the memory, threads and descriptors of the worker in one line."""
     try:
         held = footprint(world.loader.worker_pid)
     except (ValueError, OSError, KeyError):
@@ -31,7 +31,7 @@ def worker_line(world: World) -> str:
 
 
 def faults_at_rest(world: World) -> Iterator[str]:
-    """What is not as it should be when nothing runs any more: each in a sentence."""
+    """Wait until nothing runs, then yield a sentence for each fault of the worker, the disk and the log."""
     _wait_for_rest(world)
     worker = footprint(world.loader.worker_pid)
     limits = {

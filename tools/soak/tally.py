@@ -1,4 +1,4 @@
-"""What has happened so far, counted by all threads, and whether it may go on like that."""
+"""Counts the outcomes of all threads, and decides which of them are violations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from http import HTTPStatus
 from http.client import HTTPException
 from time import monotonic
 
-# Until a worker that was killed has a successor that answers, whatever else the machine does.
+# The time within which a new worker must respond after a kill, also on a busy machine.
 REVIVAL_SECONDS = 30.0
-# The loader itself, the disk, the archive, the key and what the API stores are sound all the time.
+# Codes that must never occur, because the loader, disk, archive, key and stored resources are never damaged.
 BLAMELESS = {
     *("INTERNAL", "STORAGE_ERROR", "DISK_SPACE", "ARCHIVE_CORRUPT", "ARCHIVE_NOT_FOUND", "KEY_MISMATCH"),
     *("VERSION_MISMATCH", "IMAGE_MISMATCH", "RESOURCE_CORRUPT"),
@@ -19,7 +19,7 @@ BLAMELESS = {
 
 
 class Tally:
-    """Safe to share. `violations` are what must never happen, each with the number of times that it did."""
+    """Counters that threads may share. `violations` counts the events that must never happen."""
 
     def __init__(self) -> None:
         self.violations: Counter[str] = Counter()
@@ -29,37 +29,37 @@ class Tally:
         self._lock = threading.Lock()
 
     def outcome(self, action: str, status: int | None, code: str = "") -> None:
-        """An answer, or None for a connection that was lost; a violation if it blames what nobody has touched."""
+        """Count a response (`status` None: the connection was lost); it is a violation if its code must never occur."""
         with self._lock:
             self._outcomes[f"{action} {status or 'lost'} {code}".rstrip()] += 1
             if code in BLAMELESS or status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 self.violations[f"{action}: {status} {code}"] += 1
 
     def trouble(self, what: str) -> None:
-        """Something that was done on purpose."""
+        """Count a failure that the soak caused on purpose."""
         with self._lock:
             self._outcomes[what] += 1
 
     def violation(self, what: str) -> None:
-        """Something that must never happen."""
+        """Count an event that must never happen."""
         with self._lock:
             self.violations[what] += 1
 
     def killed(self) -> None:
-        """The worker is about to be killed."""
+        """Note that the worker is about to be killed."""
         self._killed_at = monotonic()
 
     def revived(self) -> None:
-        """Its successor answers."""
+        """Note that the new worker responds."""
         self._revived_at = monotonic()
 
     def excused(self, since: float) -> bool:
-        """Whether the worker was killed, or not there, at some time after `since`, as `monotonic` tells it."""
+        """Whether the worker was killed, or not there, at some time after `since`, in seconds of `monotonic`."""
         down = self._revived_at < self._killed_at and monotonic() - self._killed_at < REVIVAL_SECONDS
         return down or self._revived_at >= since
 
     def guarded(self, action: str, what: Callable[[], None]) -> None:
-        """Run `what`; a connection that is lost is counted, and a violation unless the worker was killed."""
+        """Run `what`; count a lost connection, which is a violation unless the worker was killed."""
         started = monotonic()
         try:
             what()
@@ -69,6 +69,6 @@ class Tally:
                 self.violation(f"{action}: connection lost ({type(exc).__name__})")
 
     def line(self) -> str:
-        """All outcomes, in the order of their names."""
+        """Return all outcomes with their counts, sorted by name."""
         with self._lock:
             return ", ".join(f"{name}: {count}" for name, count in sorted(self._outcomes.items()))

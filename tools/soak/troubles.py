@@ -1,4 +1,4 @@
-"""What goes wrong around the loader: API and engine are restarted, the worker is killed. One at a time, by chance."""
+"""Causes failures around the loader, one at a time: restarts the API or the engine, or kills the worker."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LONGEST_ABSENCE_SECONDS = 4.0
 
 
 class Troubles(threading.Thread):
-    """Makes them until it is over; then all is there again."""
+    """Causes failures until `over` is set; afterwards everything runs again."""
 
     def __init__(self, world: World, tally: Tally, over: threading.Event, seconds: float) -> None:
-        """`seconds` is how long the whole takes: short runs have shorter pauses."""
+        """`seconds` is the duration of the soak, because short soaks need shorter pauses."""
         super().__init__(name="troubles")
         self._world, self._tally, self._over = world, tally, over
         self._longest_pause = min(LONGEST_PAUSE_SECONDS, seconds / 5)
@@ -31,7 +31,7 @@ class Troubles(threading.Thread):
         self._kinds = [self._restart_api, self._restart_engine, self._kill_worker]
 
     def run(self) -> None:
-        """Each kind in turn, in an order by chance."""
+        """Cause each kind of failure in turn, in random order."""
         order: Iterator[Callable[[], None]] = iter(())
         while not self._over.wait(self._chance.uniform(0.5, 1) * self._longest_pause):
             kind = next(order, None)

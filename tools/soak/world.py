@@ -1,4 +1,4 @@
-"""The real things: a private dockerd, the resource API, the loader under gunicorn, and models whose bytes are known."""
+"""Starts a private dockerd, the resource API and the loader under gunicorn, and records the bytes of all models."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ SIZES = (0, 1_000, 65_480, 65_481, 1_500_000, 4_000_000)
 
 
 class CannotSoak(Exception):
-    """A counterpart is missing here; the text says which."""
+    """A program is missing on this machine; the text names it."""
 
 
 @dataclass
 class Models:
-    """Names of models, each with all contents that were ever sent under it."""
+    """Names of models, each with all contents that were ever uploaded under the name."""
 
     _contents: dict[str, list[bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_version(self, name: str, chance: random.Random) -> bytes:
-        """New content for `name`, which from now on may be what a load delivers."""
+        """Return new content for `name`; from now on a load may return it."""
         content = chance.randbytes(chance.choice(SIZES))
         with self._lock:
             self._contents[name] = [*self._contents.get(name, []), content]
         return content
 
     def names(self) -> list[str]:
-        """All that were sent so far."""
+        """Return the names of all models that were uploaded so far."""
         with self._lock:
             return sorted(self._contents)
 
     def known(self, name: str, received: bytes, whole: bool) -> bool:
-        """Whether this is one of the contents of `name`, or the beginning of one."""
+        """Return whether `received` is a content of `name` or, unless `whole`, the beginning of one."""
         with self._lock:
             contents = list(self._contents[name])
         return any(content == received if whole else content.startswith(received) for content in contents)
@@ -54,7 +54,7 @@ class Models:
 
 @dataclass(frozen=True)
 class World:
-    """All of it, running. `device` is the disk of the loader."""
+    """All running programs. `device` is the directory with the files of the loader."""
 
     engine: Engine
     engine_process: ManagedProcess
@@ -65,13 +65,13 @@ class World:
 
     @property
     def archive(self) -> Path:
-        """What is unlocked."""
+        """The archive that the operator unlocks."""
         return self.device / "images.enc"
 
 
 @contextmanager
 def world(directory: Path) -> Iterator[World]:
-    """A new one with its files below `directory`; raises CannotSoak."""
+    """Start everything with its files below `directory`. Raises CannotSoak if a program is missing."""
     device = directory / "device"
     for path in (directory / "packed", directory / "api", device / "models"):
         path.mkdir(parents=True)
@@ -90,7 +90,7 @@ def _settings(device: Path, api: ResourceApiServer, engine: Engine) -> dict[str,
     return {
         "IMAGES_PATH": str(device / "images.enc"),
         "MODEL_CACHE_DIR": str(device / "models"),
-        "MODEL_CACHE_MAX_BYTES": str(24 << 20),  # so that parts are removed and fetched anew
+        "MODEL_CACHE_MAX_BYTES": str(24 << 20),  # small, so that parts are evicted and downloaded again
         "RESOURCE_API_URL": api.url,
         "DOCKER_HOST": engine.host,
         "API_VERSION": VERSION,
