@@ -23,7 +23,7 @@ from loader.model_cache.upkeep import CacheUpkeep
 
 log = logging.getLogger(__name__)
 
-# Transfers that may go on without a reader. Beyond that one without a reader stops, and is resumed when asked for.
+# Downloads that may continue without a reader. A further one without a reader stops; the next load resumes it.
 MAX_ORPHANS = 4
 
 
@@ -66,6 +66,9 @@ class ModelCache:
         self.upkeep = CacheUpkeep(self._directory, self._held)
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        # Counts running downloads and parts that are being settled; `_idle` is notified whenever one of them ends.
+        self._working = 0
+        self._idle = threading.Condition(self._lock)
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process has left. For the start, before anything else."""
@@ -152,6 +155,15 @@ class ModelCache:
         ]
         return CacheStatus(len(whole), sum(file.size for file in whole), downloads)
 
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait until no download runs and no part is being settled or evicted. Return whether that was reached.
+
+        `timeout` is in seconds. Open readers do not count, because a reader may stay open for as long as its client
+        likes. Afterwards the directory shows the result of all work that was started before the call.
+        """
+        with self._idle:
+            return self._idle.wait_for(lambda: self._working == 0, timeout)
+
     @contextmanager
     def _held(self) -> Iterator[Collection[str]]:
         with self._lock:
@@ -167,7 +179,7 @@ class ModelCache:
         except BaseException:
             entry.file.close()
             raise
-        # Only now: whoever found an entry whose transfer never began would wait for ever.
+        # Publish the entry only once its download runs, because readers of an entry without one would wait forever.
         self._entries[part.sha256] = entry
         return entry
 
@@ -184,13 +196,15 @@ class ModelCache:
         arguments = (entry, entry.transfer, logs.current_request_id())
         # A daemon: the file can be continued after any end, so that no shutdown need wait for a slow line.
         threading.Thread(target=self._run, args=arguments, name="transfer", daemon=True).start()
+        self._working += 1
 
     def _run(self, entry: _Entry, transfer: Transfer, request_id: str | None) -> None:
         with logs.request_id(request_id):
             transfer.run()
         with self._lock:
             entry.transfer = None
-        self._leave(entry)
+            entry.users -= 1
+        self._settle_if_unused(entry)
 
     def _is_wanted(self, entry: _Entry) -> bool:
         with self._lock:
@@ -205,16 +219,29 @@ class ModelCache:
     def _leave(self, entry: _Entry) -> None:
         with self._lock:
             entry.users -= 1
-        with entry.settling:
-            if self._is_idle(entry):
-                self._settle(entry)
+            self._working += 1
+        self._settle_if_unused(entry)
 
-    def _is_idle(self, entry: _Entry) -> bool:
+    def _settle_if_unused(self, entry: _Entry) -> None:
+        """Settle the part if nobody uses it, and end the work that the caller counted in `_working`."""
+        try:
+            with entry.settling:
+                if self._is_unused(entry):
+                    self._settle(entry)
+        finally:
+            with self._idle:
+                self._working -= 1
+                self._idle.notify_all()
+
+    def _is_unused(self, entry: _Entry) -> bool:
         with self._lock:
             return entry.users == 0 and not entry.forgotten
 
     def _settle(self, entry: _Entry) -> None:
-        """Not under the lock: to prove a large file takes its time, and somebody may join meanwhile."""
+        """Verify the part, and forget it unless a new reader has joined.
+
+        Runs without the lock, because hashing a large file takes long and other threads must be able to join meanwhile.
+        """
         try:
             entry.file.settle()
         except LoaderError as exc:

@@ -47,7 +47,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def at_rest(cache: ModelCache) -> None:
-    poll(lambda: not cache._entries, SECONDS, "nothing in use")
+    assert cache.wait_until_idle(SECONDS)
 
 
 def test_attempts_in_vain_are_six_and_the_pauses_double(
