@@ -15,9 +15,9 @@ from loader import logs
 from loader.crypto.model_parts import BigPart
 from loader.errors import LoaderError, StorageError
 from loader.files import storage, sync_beside
-from loader.model_cache.big_file import BigFile
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.download import Fetch, Transfer
+from loader.model_cache.part_file import BigFile
 from loader.model_cache.reader import CacheReader
 from loader.model_cache.upkeep import CacheUpkeep
 

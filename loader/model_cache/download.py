@@ -11,8 +11,8 @@ from typing import Protocol
 
 from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt, StorageError
 from loader.files import write_whole
-from loader.model_cache.big_file import PIECE_SIZE, BigFile
 from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.part_file import PIECE_SIZE, BigFile
 
 log = logging.getLogger(__name__)
 

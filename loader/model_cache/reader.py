@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 from loader.errors import ApiUnreachable
-from loader.model_cache.big_file import BigFile
 from loader.model_cache.download import Fetch, Stream
+from loader.model_cache.part_file import BigFile
 
 SKIP_SIZE = 1 << 20
 

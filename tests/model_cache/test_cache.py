@@ -14,9 +14,9 @@ import pytest
 
 from loader.errors import StorageError
 from loader.model_cache import download as transfer
-from loader.model_cache.big_file import BigFile
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.part_file import BigFile
 from tests.support.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
