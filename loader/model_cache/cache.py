@@ -126,7 +126,7 @@ class ModelCache:
         synced = sync_beside(upload)
         yield
         with suppress(LoaderError), storage(self._directory.path, 0):
-            # Else the name could outlive a power cut and the bytes not.
+            # Sync before renaming, because a power cut must not leave the final name on missing data.
             synced.result()
             self._adopt(Path(upload.name), part)
 
@@ -193,7 +193,7 @@ class ModelCache:
             wanted=lambda: self._is_wanted(entry),
         )
         arguments = (entry, entry.download, logs.current_request_id())
-        # A daemon: the file can be continued after any end, so that no shutdown need wait for a slow line.
+        # The thread is a daemon, because a later one resumes the file and a shutdown must not wait for a slow line.
         threading.Thread(target=self._run, args=arguments, name="download", daemon=True).start()
         self._working += 1
 
@@ -208,7 +208,7 @@ class ModelCache:
     def _is_wanted(self, entry: _Entry) -> bool:
         with self._lock:
             orphans = [other for other in self._entries.values() if other.download is not None and other.users == 1]
-            # The oldest go on. If all of too many were unwanted, all would stop at once.
+            # Only the oldest orphans continue, because a rule that is the same for all would stop all of them at once.
             return entry.users > 1 or any(other is entry for other in orphans[:MAX_ORPHANS])
 
     def _evict_one(self) -> bool:

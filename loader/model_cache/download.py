@@ -79,7 +79,7 @@ class Download:
         self._begun_at = self.file.available
 
     def _bring(self) -> None:
-        # The furthest that it ever came: where ranges are ignored, to get there again is no progress.
+        # Count progress from the furthest offset so far, because a server without ranges sends the same bytes again.
         furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
         asked_again = False
         while not self.file.whole:
@@ -138,7 +138,7 @@ class Download:
 
     def _end(self, failure: LoaderError) -> None:
         if isinstance(failure, DiskSpace):
-            # A partial file on a full disk would be in everybody's way. To wait for what never comes would be worse.
+            # Remove the partial file, because on a full disk it takes space that others need.
             with suppress(LoaderError):
                 self.file.remove()
         self.file.fail(failure)
