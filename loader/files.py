@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
 
-PIECE_SIZE = 1 << 20
+SEND_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
 # <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE = 1
@@ -42,7 +42,7 @@ class FilePieces:
 
     def __iter__(self) -> Iterator[memoryview]:
         """Each piece is a view that is valid until the next is asked for."""
-        buffer = memoryview(bytearray(PIECE_SIZE))
+        buffer = memoryview(bytearray(SEND_SIZE))
         offset = 0
         with storage(self._path, 0):
             while count := os.preadv(self._file.fileno(), [buffer], offset):

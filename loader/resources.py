@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -15,8 +15,7 @@ from loader.crypto.sealed_spool import SealedSpool
 from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
 from loader.files import FilePieces, storage
 from loader.model_cache.cache import ModelCache
-from loader.model_cache.download import Stream
-from loader.model_cache.reader import CacheReader
+from loader.model_cache.part_file import CacheReader, Stream
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +50,19 @@ class Plaintext:
         small: SmallPart,
         big: CacheReader | None,
         checkpoint: Checkpoint,
-        on_corrupt: Callable[[], None],
+        distrusted: set[str],
     ) -> None:
-        """`checkpoint` is called for each piece and may raise; `on_corrupt` when damage stays after the repair."""
+        """Call `checkpoint` for each piece; it may raise. Digests of parts that stay damaged go into `distrusted`."""
         self._name = name
         self._checkpoint = checkpoint
-        self._on_corrupt = on_corrupt
+        self._distrusted = distrusted
         self._small = small
         self._big = big
         self._segments = small.decrypt(name, big)
         self.size = small.size
         self.sent = 0
         self._first: bytes | None = self._read()
-        # Here and not when the piece is asked for: a failure can still be told, as it cannot once an answer has begun.
+        # Check here, because a failure can no longer be reported once the response has started.
         self._checkpoint()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -88,7 +87,8 @@ class Plaintext:
             try:
                 return self._read_repaired(damage)
             except CorruptCiphertext as exc:
-                self._on_corrupt()
+                if self._small.big is not None:
+                    self._distrusted.add(self._small.big.sha256)
                 raise ResourceCorrupt(f"{self._name.path} is damaged where it is stored: {exc}.") from exc
 
     def _read_repaired(self, damage: CorruptCiphertext) -> bytes:
@@ -107,7 +107,7 @@ class ResourceStore:
     def __init__(self, work_dir: Path, cache: ModelCache) -> None:
         self._work_dir = work_dir
         self._cache = cache
-        # Digests of big parts that were cut because they stayed damaged.
+        # Digests of big parts that stayed damaged after a repair; the next load fetches them again as a whole.
         self._distrusted: set[str] = set()
 
     def load(self, name: ResourceName) -> Plaintext:
@@ -154,11 +154,10 @@ class ResourceStore:
 
     def _plaintext(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> Plaintext:
         if small.big is None:
-            return Plaintext(name, small, None, checkpoint, lambda: None)
-        part = small.big
-        big = self._open_big(name, part)
+            return Plaintext(name, small, None, checkpoint, self._distrusted)
+        big = self._open_big(name, small.big)
         try:
-            return Plaintext(name, small, big, checkpoint, lambda: self._distrusted.add(part.sha256))
+            return Plaintext(name, small, big, checkpoint, self._distrusted)
         except BaseException:
             big.close()
             raise
@@ -178,7 +177,7 @@ class ResourceStore:
         self, filename: str, form: UploadForm, big_file: BinaryIO, checkpoint: Checkpoint
     ) -> tuple[ResourceName, SmallPart]:
         folder = form.folder_if_first()
-        pieces = _with_checkpoint(form.file_pieces(), checkpoint)
+        pieces = _check_each_piece(form.file_pieces(), checkpoint)
         if folder is not None:
             name = ResourceName(folder, filename)
             small = seal_resource(pieces, name, big_file)
@@ -189,7 +188,7 @@ class ResourceStore:
         with tempfile.TemporaryFile(dir=self._work_dir) as file:
             spool = SealedSpool(file, pieces)
             name = ResourceName(form.folder_at_end(), filename)
-            self._cache.make_disk_room(spool.size)
+            self._cache.free_disk_space(spool.size)
             return name, seal_resource(spool.read(), name, big_file)
 
     def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
@@ -200,7 +199,7 @@ class ResourceStore:
         get_api_client().put_object(name.small, small.to_bytes())
 
 
-def _with_checkpoint(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:
+def _check_each_piece(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:
     for piece in pieces:
         checkpoint()
         yield piece

@@ -14,7 +14,7 @@ import pytest
 
 from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
 from loader.files import (
-    PIECE_SIZE,
+    SEND_SIZE,
     WRITE_SIZE,
     FilePieces,
     make_private_directory,
@@ -38,7 +38,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE])
+@pytest.mark.parametrize("size", [0, 1, SEND_SIZE - 1, SEND_SIZE, SEND_SIZE + 1, 3 * SEND_SIZE])
 def test_pieces_are_the_file_at_each_iteration(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(size))
@@ -47,12 +47,12 @@ def test_pieces_are_the_file_at_each_iteration(tmp_path: Path, size: int) -> Non
         assert len(pieces) == size
         assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
         assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
-        assert all(0 < len(piece) <= PIECE_SIZE for piece in pieces)
+        assert all(0 < len(piece) <= SEND_SIZE for piece in pieces)
 
 
 def test_a_checkpoint_comes_before_each_piece_and_may_end_the_sending(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(bytes(3 * PIECE_SIZE))
+    path.write_bytes(bytes(3 * SEND_SIZE))
     calls = 0
 
     def third_time() -> None:

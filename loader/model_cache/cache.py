@@ -15,32 +15,31 @@ from loader import logs
 from loader.crypto.model_parts import BigPart
 from loader.errors import LoaderError, StorageError
 from loader.files import storage, sync_beside
-from loader.model_cache.big_file import BigFile
 from loader.model_cache.directory import CacheDirectory
-from loader.model_cache.download import Fetch, Transfer
-from loader.model_cache.reader import CacheReader
+from loader.model_cache.download import Download
+from loader.model_cache.part_file import BigFile, CacheReader, Fetch
 from loader.model_cache.upkeep import CacheUpkeep
 
 log = logging.getLogger(__name__)
 
-# Transfers that may go on without a reader. Beyond that one without a reader stops, and is resumed when asked for.
+# Downloads that may continue without a reader. A further one without a reader stops; the next load resumes it.
 MAX_ORPHANS = 4
 
 
 @dataclass
 class _Entry:
-    """A part in use. `users` are its readers and its transfer; at zero it is settled and forgotten."""
+    """A part in use. `users` are its readers and its download; at zero it is settled and forgotten."""
 
     file: BigFile
-    transfer: Transfer | None = None
+    download: Download | None = None
     users: int = 0
     forgotten: bool = False
     settling: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
-class Download:
-    """A transfer as `/status` shows it: bytes, and bytes a second."""
+class DownloadStatus:
+    """A download as `/status` shows it: bytes, and bytes a second."""
 
     filename: str
     bytes_done: int
@@ -54,11 +53,11 @@ class CacheStatus:
 
     entries: int
     bytes: int
-    downloads: list[Download]
+    downloads: list[DownloadStatus]
 
 
 class ModelCache:
-    """Safe to share between threads. One lock guards which parts are in use; no transfer and no read holds it."""
+    """Safe to share between threads. One lock guards which parts are in use; no download and no read holds it."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         """Nothing is touched yet. `max_bytes` 0 means no limit."""
@@ -66,6 +65,9 @@ class ModelCache:
         self.upkeep = CacheUpkeep(self._directory, self._held)
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        # Counts running downloads and parts that are being settled; `_idle` is notified whenever one of them ends.
+        self._working = 0
+        self._idle = threading.Condition(self._lock)
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process has left. For the start, before anything else."""
@@ -78,7 +80,7 @@ class ModelCache:
             raise StorageError(f"{self._directory.path} cannot be written to.")
 
     def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
-        """A reader of the part: from the disk, or behind the one transfer that brings it here.
+        """A reader of the part: from the disk, or behind the one download that brings it here.
 
         `label` names the resource for people. Raises StorageError and DiskSpace; the reader raises what `fetch` does.
         """
@@ -97,7 +99,7 @@ class ModelCache:
         Raises StorageError.
         """
         self._directory.prepare()
-        self.make_disk_room(size)
+        self.free_disk_space(size)
         with storage(self._directory.path, size):
             file = self._directory.new_upload()
         try:
@@ -107,10 +109,10 @@ class ModelCache:
                 file.close()
                 Path(file.name).unlink(missing_ok=True)
 
-    def make_disk_room(self, size: int) -> None:
+    def free_disk_space(self, size: int) -> None:
         """Remove old parts until `size` bytes are free on the disk, if that can be reached. Raises StorageError."""
         with self._lock:
-            self._directory.make_disk_room(size, self._entries.keys())
+            self._directory.free_disk_space(size, self._entries.keys())
 
     @contextmanager
     def adopting(self, upload: BinaryIO, part: BigPart) -> Iterator[None]:
@@ -124,14 +126,14 @@ class ModelCache:
         synced = sync_beside(upload)
         yield
         with suppress(LoaderError), storage(self._directory.path, 0):
-            # Else the name could outlive a power cut and the bytes not.
+            # Sync before renaming, because a power cut must not leave the final name on missing data.
             synced.result()
             self._adopt(Path(upload.name), part)
 
     def _adopt(self, upload: Path, part: BigPart) -> None:
         with self._lock:
             if part.sha256 not in self._entries:
-                self._directory.make_room(part.size, self._entries.keys())
+                self._directory.keep_limit(part.size, self._entries.keys())
                 upload.replace(self._directory.big(part.sha256))
 
     def discard(self, sha256: str) -> None:
@@ -144,13 +146,22 @@ class ModelCache:
     def status(self) -> CacheStatus:
         """What is here and what is on its way; raises StorageError."""
         with self._lock:
-            transfers = [entry.transfer for entry in self._entries.values() if entry.transfer is not None]
+            running = [entry.download for entry in self._entries.values() if entry.download is not None]
         whole = [file for file in self._directory.files() if file.whole]
         downloads = [
-            Download(transfer.label, transfer.file.available, transfer.file.part.size, round(transfer.rate))
-            for transfer in transfers
+            DownloadStatus(download.label, download.file.available, download.file.part.size, round(download.rate))
+            for download in running
         ]
         return CacheStatus(len(whole), sum(file.size for file in whole), downloads)
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait until no download runs and no part is being settled or evicted. Return whether that was reached.
+
+        `timeout` is in seconds. Open readers do not count, because a reader may stay open for as long as its client
+        likes. Afterwards the directory shows the result of all work that was started before the call.
+        """
+        with self._idle:
+            return self._idle.wait_for(lambda: self._working == 0, timeout)
 
     @contextmanager
     def _held(self) -> Iterator[Collection[str]]:
@@ -162,59 +173,74 @@ class ModelCache:
         entry = _Entry(BigFile(self._directory, part))
         try:
             if not entry.file.verified:
-                self._directory.make_room(part.size - entry.file.available, {part.sha256, *self._entries})
-                self._start_transfer(entry, label, fetch)
+                self._directory.keep_limit(part.size - entry.file.available, {part.sha256, *self._entries})
+                self._start_download(entry, label, fetch)
         except BaseException:
             entry.file.close()
             raise
-        # Only now: whoever found an entry whose transfer never began would wait for ever.
+        # Publish the entry only once its download runs, because readers of an entry without one would wait forever.
         self._entries[part.sha256] = entry
         return entry
 
-    def _start_transfer(self, entry: _Entry, label: str, fetch: Fetch) -> None:
+    def _start_download(self, entry: _Entry, label: str, fetch: Fetch) -> None:
         entry.users += 1
-        entry.transfer = Transfer(
+        entry.download = Download(
             entry.file,
             label,
             fetch,
             self._directory,
-            make_room=self._free_something,
+            evict_one=self._evict_one,
             wanted=lambda: self._is_wanted(entry),
         )
-        arguments = (entry, entry.transfer, logs.current_request_id())
-        # A daemon: the file can be continued after any end, so that no shutdown need wait for a slow line.
-        threading.Thread(target=self._run, args=arguments, name="transfer", daemon=True).start()
+        arguments = (entry, entry.download, logs.current_request_id())
+        # The thread is a daemon, because a later one resumes the file and a shutdown must not wait for a slow line.
+        threading.Thread(target=self._run, args=arguments, name="download", daemon=True).start()
+        self._working += 1
 
-    def _run(self, entry: _Entry, transfer: Transfer, request_id: str | None) -> None:
+    def _run(self, entry: _Entry, download: Download, request_id: str | None) -> None:
         with logs.request_id(request_id):
-            transfer.run()
+            download.run()
         with self._lock:
-            entry.transfer = None
-        self._leave(entry)
+            entry.download = None
+            entry.users -= 1
+        self._settle_if_unused(entry)
 
     def _is_wanted(self, entry: _Entry) -> bool:
         with self._lock:
-            orphans = [other for other in self._entries.values() if other.transfer is not None and other.users == 1]
-            # The oldest go on. If all of too many were unwanted, all would stop at once.
+            orphans = [other for other in self._entries.values() if other.download is not None and other.users == 1]
+            # Only the oldest orphans continue, because a rule that is the same for all would stop all of them at once.
             return entry.users > 1 or any(other is entry for other in orphans[:MAX_ORPHANS])
 
-    def _free_something(self) -> bool:
+    def _evict_one(self) -> bool:
         with self._lock:
-            return self._directory.free_something(self._entries.keys())
+            return self._directory.evict_one(self._entries.keys())
 
     def _leave(self, entry: _Entry) -> None:
         with self._lock:
             entry.users -= 1
-        with entry.settling:
-            if self._is_idle(entry):
-                self._settle(entry)
+            self._working += 1
+        self._settle_if_unused(entry)
 
-    def _is_idle(self, entry: _Entry) -> bool:
+    def _settle_if_unused(self, entry: _Entry) -> None:
+        """Settle the part if nobody uses it, and end the work that the caller counted in `_working`."""
+        try:
+            with entry.settling:
+                if self._is_unused(entry):
+                    self._settle(entry)
+        finally:
+            with self._idle:
+                self._working -= 1
+                self._idle.notify_all()
+
+    def _is_unused(self, entry: _Entry) -> bool:
         with self._lock:
             return entry.users == 0 and not entry.forgotten
 
     def _settle(self, entry: _Entry) -> None:
-        """Not under the lock: to prove a large file takes its time, and somebody may join meanwhile."""
+        """Verify the part, and forget it unless a new reader has joined.
+
+        Runs without the lock, because hashing a large file takes long and other threads must be able to join meanwhile.
+        """
         try:
             entry.file.settle()
         except LoaderError as exc:
@@ -227,4 +253,4 @@ class ModelCache:
                 del self._entries[entry.file.part.sha256]
             entry.file.close()
             with suppress(LoaderError):
-                self._directory.make_room(0, self._entries.keys())
+                self._directory.keep_limit(0, self._entries.keys())

@@ -112,7 +112,7 @@ class CacheDirectory:
                     found.append(CachedFile(match["sha256"], match["kind"] == "big", status.st_size, status.st_mtime))
         return sorted(found, key=lambda file: file.last_used)
 
-    def make_room(self, needed: int, in_use: Collection[str]) -> None:
+    def keep_limit(self, needed: int, in_use: Collection[str]) -> None:
         """Remove the least recently used parts until `needed` bytes more keep the limit, or none is left to remove."""
         if not self.max_bytes:
             return
@@ -125,14 +125,14 @@ class CacheDirectory:
                 self._evict(file)
                 used -= file.size
 
-    def make_disk_room(self, needed: int, in_use: Collection[str]) -> None:
+    def free_disk_space(self, needed: int, in_use: Collection[str]) -> None:
         """Remove the least recently used parts until `needed` bytes are free; none if that cannot be reached."""
         removable = sum(file.size for file in self.files() if file.sha256 not in in_use)
         if free_bytes(self.path) + removable >= needed:
-            while free_bytes(self.path) < needed and self.free_something(in_use):
+            while free_bytes(self.path) < needed and self.evict_one(in_use):
                 pass
 
-    def free_something(self, in_use: Collection[str]) -> bool:
+    def evict_one(self, in_use: Collection[str]) -> bool:
         """Remove the least recently used part because the disk is full; False if there is none to remove."""
         for file in self.files():
             if file.sha256 not in in_use:

@@ -1,4 +1,4 @@
-"""One transfer of a big part: appends to its file until it is whole, through cuts, time-outs and restarts."""
+"""The download of one big part: appends to its file until the part is whole; retries after cuts and timeouts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import Protocol
 
 from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt, StorageError
 from loader.files import write_whole
-from loader.model_cache.big_file import PIECE_SIZE, BigFile
 from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.part_file import BigFile, Fetch
 
 log = logging.getLogger(__name__)
 
@@ -22,26 +21,11 @@ FIRST_BACKOFF_SECONDS = 0.25
 # How long the process before this one may take to end, say after a reload.
 LOCK_SECONDS = 60.0
 LOCK_POLL_SECONDS = 0.2
+RECEIVE_SIZE = 1 << 18
 
 
-class Stream(Protocol):
-    """Bytes of a big part as they come: from offset `begin` on, of the version that `etag` names, `total` in all."""
-
-    begin: int
-    total: int | None
-    etag: str | None
-
-    def readinto(self, buffer: memoryview, /) -> int | None: ...
-
-    def close(self) -> None: ...
-
-
-# fetch(begin, end, etag): the bytes from `begin` to `end`, None being the last; from 0 on if the version is not `etag`.
-Fetch = Callable[[int, int | None, str | None], Stream]
-
-
-class Transfer:
-    """`run` is the body of a thread. It never raises: what ends it early becomes the file's failure."""
+class Download:
+    """`run` is the body of a thread. It never raises: an error becomes the file's failure, which its readers raise."""
 
     def __init__(
         self,
@@ -50,7 +34,7 @@ class Transfer:
         fetch: Fetch,
         directory: CacheDirectory,
         *,
-        make_room: Callable[[], bool],
+        evict_one: Callable[[], bool],
         wanted: Callable[[], bool],
     ) -> None:
         """`label` names the resource for people; `wanted` says whether it may go on, asked now and then."""
@@ -58,7 +42,7 @@ class Transfer:
         self.label = label
         self._fetch = fetch
         self._directory = directory
-        self._make_room = make_room
+        self._evict_one = evict_one
         self._wanted = wanted
         self._digest = hashlib.sha256()
         self._begun_at = file.available
@@ -78,10 +62,10 @@ class Transfer:
             if not self.file.prove(self._digest.hexdigest()):
                 log.warning("%s does not have the digest that its small part names", self.label)
         except LoaderError as exc:
-            log.warning("the transfer of %s ended at %d bytes: %s", self.label, self.file.available, exc)
+            log.warning("the download of %s ended at %d bytes: %s", self.label, self.file.available, exc)
             self._end(exc)
         except Exception:
-            log.exception("the transfer of %s failed for a reason that nobody foresaw", self.label)
+            log.exception("the download of %s failed with an unexpected error", self.label)
             self._end(LoaderError("The loader itself failed; its log says why."))
         finally:
             self.file.unlock()
@@ -95,7 +79,7 @@ class Transfer:
         self._begun_at = self.file.available
 
     def _bring(self) -> None:
-        # The furthest that it ever came: where ranges are ignored, to get there again is no progress.
+        # Count progress from the furthest offset so far, because a server without ranges sends the same bytes again.
         furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
         asked_again = False
         while not self.file.whole:
@@ -123,15 +107,15 @@ class Transfer:
             if stream.begin != self.file.available:
                 self._start_over(stream.begin)
             self._remember_etag(stream.etag)
-            buffer = memoryview(bytearray(PIECE_SIZE))
+            buffer = memoryview(bytearray(RECEIVE_SIZE))
             while not self.file.whole and self._wanted():
                 count = stream.readinto(buffer[: self.file.part.size - self.file.available])
                 if not count:
                     raise ApiUnreachable("The transfer ended before the part did.")
-                self.file.append(buffer[:count], self._make_room)
+                self.file.append(buffer[:count], self._evict_one)
                 self._digest.update(buffer[:count])
         if not self.file.whole:
-            raise ApiUnreachable("Nobody waits for the transfer, and others have need of the line.")
+            raise ApiUnreachable("The download has no reader left, and too many such downloads run.")
 
     def _start_over(self, begin: int) -> None:
         if begin != 0:
@@ -148,13 +132,13 @@ class Transfer:
 
     def _remember_etag(self, etag: str | None) -> None:
         if etag != self._known_etag():
-            # Without it a later transfer asks for the range alone, and the digest decides.
+            # Without the ETag, a later download asks for the range alone, and the digest decides.
             with suppress(OSError):
                 write_whole(self._directory.etag(self.file.part.sha256), (etag or "").encode())
 
     def _end(self, failure: LoaderError) -> None:
         if isinstance(failure, DiskSpace):
-            # A partial file on a full disk would be in everybody's way. To wait for what never comes would be worse.
+            # Remove the partial file, because on a full disk it takes space that others need.
             with suppress(LoaderError):
                 self.file.remove()
         self.file.fail(failure)

@@ -103,6 +103,7 @@ def test_it_has_no_name_before_the_disk_has_it_and_nobody_waits_meanwhile(
     assert sent.wait(SECONDS)
     assert disk.begun.wait(SECONDS)
     assert other.load(cache) == CONTENT
+    assert cache.wait_until_idle(SECONDS)
     assert cache.status().entries == 1
     assert f"{part.big.sha256}.big" not in names(cache)
     assert uploading.is_alive()
@@ -156,4 +157,5 @@ def test_a_part_in_use_is_left_to_its_users(cache: ModelCache, part: MemoryPart)
     part.opened.set()
     assert b"".join(bytes(piece) for piece in loading) == CONTENT
     loading.close()
-    poll(lambda: f"{part.big.sha256}.big" in names(cache), SECONDS, "the transfer has ended")
+    assert cache.wait_until_idle(SECONDS)
+    assert f"{part.big.sha256}.big" in names(cache)

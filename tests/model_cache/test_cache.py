@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from loader.errors import StorageError
-from loader.model_cache import download as transfer
-from loader.model_cache.big_file import BigFile
+from loader.model_cache import part_file
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.part_file import BigFile
 from tests.support.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
@@ -39,7 +39,7 @@ def cache(tmp_path: Path) -> ModelCache:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that a transfer makes, none of which takes any time."""
+    """The pauses that a download makes; none of them takes time."""
     made: list[float] = []
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
     monkeypatch.setattr("loader.model_cache.download.time", clock)
@@ -47,7 +47,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def at_rest(cache: ModelCache) -> None:
-    poll(lambda: not cache._entries, SECONDS, "nothing in use")
+    assert cache.wait_until_idle(SECONDS)
 
 
 def test_attempts_in_vain_are_six_and_the_pauses_double(
@@ -72,18 +72,18 @@ def test_where_ranges_are_ignored_the_way_back_is_no_progress(
 ) -> None:
     ignoring = part.fetch
 
-    def fetch(_begin: int, _end: int | None, _etag: str | None) -> transfer.Stream:
+    def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
         return ignoring(0, None, None)
 
     part.cuts = [MIB, 1000] * 100
     reader = cache.open(part.big, "part", fetch)
-    poll(lambda: not cache.status().downloads, SECONDS, "the transfer gives up")
+    poll(lambda: not cache.status().downloads, SECONDS, "the download gives up")
     reader.close()
     assert part.fetches == 6
     assert len(waits) == 5
 
 
-def test_entry_whose_transfer_cannot_begin_is_no_trap(tmp_path: Path, part: MemoryPart) -> None:
+def test_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
     """Room is to be made by removing what cannot be removed: an error, and another one the next time, but no wait."""
     cache = ModelCache(tmp_path, MIB)
     obstacle = tmp_path / f"{'0' * 64}.big"
@@ -167,7 +167,7 @@ def test_reader_goes_on_when_the_file_begins_anew_under_its_hands(
 
 
 def test_unforeseen_failure_ends_the_wait(cache: ModelCache, part: MemoryPart) -> None:
-    def fetch(_begin: int, _end: int | None, _etag: str | None) -> transfer.Stream:
+    def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
         raise ZeroDivisionError
 
     reader = cache.open(part.big, "part", fetch)
@@ -179,7 +179,7 @@ def test_unforeseen_failure_ends_the_wait(cache: ModelCache, part: MemoryPart) -
 
 
 def test_many_readers_of_a_growing_file_that_begins_anew_again_and_again(cache: ModelCache, waits: list[float]) -> None:
-    """The ETag changes at every answer; readers ahead of the transfer wait until it has come by again."""
+    """The ETag changes at every answer; readers ahead of the download wait until it reaches their offset again."""
     part = memory_part("part", CONTENT)
     part.cuts = [k * 100_000 for k in range(1, 25)]
 

@@ -218,10 +218,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.standing.clear()
 
     def rest(self) -> None:
-        poll(lambda: not self.cache.status().downloads, SECONDS, "no transfer")
+        assert self.cache.wait_until_idle(SECONDS)
 
     def rest_of(self, cache: ModelCache) -> None:
-        poll(lambda: not cache._entries, SECONDS, "nothing in use")
+        assert cache.wait_until_idle(SECONDS)
 
     @invariant()
     def in_order(self) -> None:
@@ -230,8 +230,6 @@ class CacheMachine(RuleBasedStateMachine):
             return
         self.rest()
         in_use = {part.big.sha256 for part, _, _ in self.standing}
-        if not in_use:
-            self.rest_of(self.cache)
         for path in self.directory.glob("*.big"):
             if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem:
                 self.tainted.discard(path.stem)

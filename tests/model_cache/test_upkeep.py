@@ -46,7 +46,7 @@ def warm(cache: ModelCache, part: MemoryPart) -> Path:
 
 
 def at_rest(cache: ModelCache) -> None:
-    poll(lambda: not cache._entries, SECONDS, "nothing in use")
+    assert cache.wait_until_idle(SECONDS)
 
 
 def damage(path: Path, offset: int) -> None:

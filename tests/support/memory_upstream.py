@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.errors import ApiUnreachable, LoaderError
 from loader.model_cache.cache import ModelCache
-from loader.model_cache.download import Fetch
+from loader.model_cache.part_file import Fetch
 from loader.resources import Plaintext
 
 FOLDER = "models"
@@ -60,7 +60,7 @@ class MemoryPart:
         """A load through `cache`; raises what one may raise."""
         big = cache.open(self.big, self.name.path, self.fetch)
         try:
-            return Plaintext(self.name, self.small, big, lambda: None, lambda: None)
+            return Plaintext(self.name, self.small, big, lambda: None, set())
         except BaseException:
             big.close()
             raise
@@ -83,7 +83,7 @@ class MemoryPart:
 
 
 class MemoryStream:
-    """One answer; see `loader.model_cache.download.Stream`."""
+    """One answer; see `loader.model_cache.part_file.Stream`."""
 
     def __init__(self, part: MemoryPart, begin: int, end: int) -> None:
         self.begin = begin

@@ -1,4 +1,4 @@
-"""One big part on this disk, whole or growing: what its transfer writes and its readers read."""
+"""One big part on this disk, whole or growing: the file that a download writes, and the readers of that file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,33 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
-from loader.errors import DiskSpace, LoaderError
+from loader.errors import ApiUnreachable, DiskSpace, LoaderError
 from loader.files import storage
 from loader.model_cache.directory import CacheDirectory
 
-PIECE_SIZE = 1 << 18
+HASH_SIZE = 1 << 18
+SKIP_SIZE = 1 << 20
+
+
+class Stream(Protocol):
+    """Bytes of a big part as they come: from offset `begin` on, of the version that `etag` names, `total` in all."""
+
+    begin: int
+    total: int | None
+    etag: str | None
+
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+# fetch(begin, end, etag): the bytes from `begin` to `end`, None being the last; from 0 on if the version is not `etag`.
+Fetch = Callable[[int, int | None, str | None], Stream]
 
 
 class BigFile:
@@ -64,13 +82,13 @@ class BigFile:
                 return 0
             with storage(self._directory.path, 0):
                 count = os.preadv(self._descriptor, [buffer[:count]], offset)
-            # Nothing where something was: it has begun anew in between, and what was there will come again.
+            # An empty read after a restart means that the file was truncated; wait for the data.
             if count or restarts == self._restarts:
                 return count
 
-    def append(self, piece: memoryview, make_room: Callable[[], bool]) -> None:
-        """Add `piece` at the end. On a full disk `make_room` is asked until it has nothing left to give."""
-        self._write(self.available, piece, make_room)
+    def append(self, piece: memoryview, evict_one: Callable[[], bool]) -> None:
+        """Add `piece` at the end. On a full disk, call `evict_one` until the bytes fit or it returns False."""
+        self._write(self.available, piece, evict_one)
         with self._changed:
             self.available += len(piece)
             self._changed.notify_all()
@@ -105,7 +123,7 @@ class BigFile:
 
     def update(self, digest: hashlib._Hash) -> None:
         """Feed all available bytes to `digest`."""
-        buffer, offset = memoryview(bytearray(PIECE_SIZE)), 0
+        buffer, offset = memoryview(bytearray(HASH_SIZE)), 0
         with storage(self._directory.path, 0):
             while count := os.preadv(self._descriptor, [buffer[: self.available - offset]], offset):
                 digest.update(buffer[:count])
@@ -161,16 +179,58 @@ class BigFile:
                     self._directory.promote(self.part.sha256)
         self.verified = True
 
-    def _write(self, offset: int, piece: memoryview, make_room: Callable[[], bool]) -> None:
+    def _write(self, offset: int, piece: memoryview, evict_one: Callable[[], bool]) -> None:
         while piece:
             try:
                 with storage(self._directory.path, self.part.size - offset):
                     written = os.pwrite(self._descriptor, piece, offset)
             except DiskSpace:
-                if not make_room():
+                if not evict_one():
                     raise
                 continue
             offset, piece = offset + written, piece[written:]
+
+
+class CacheReader:
+    """A source over the part's bytes. Reading waits for bytes that are on their way. Close it: it counts."""
+
+    def __init__(self, file: BigFile, fetch: Fetch, leave: Callable[[], None]) -> None:
+        """`leave` is called once, at close."""
+        self._file = file
+        self._fetch = fetch
+        self._leave = leave
+        self._position = 0
+        self._closed = False
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Raises what ended the download early, and StorageError."""
+        count = self._file.read_at(self._position, buffer)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, /) -> int:
+        """Go to an offset from the begin."""
+        self._position = offset
+        return offset
+
+    def repair(self, begin: int, end: int) -> None:
+        """Fetch the bytes from `begin` to `end` anew, unless another reader has done so. Raises what `fetch` does."""
+        with self._file.repairing:
+            if begin in self._file.repaired:
+                return
+            with closing(self._fetch(begin, end, None)) as stream:
+                # From 0 on, where ranges are ignored.
+                for offset in range(stream.begin, begin, SKIP_SIZE):
+                    _read(stream, min(SKIP_SIZE, begin - offset))
+                piece = _read(stream, end - begin)
+            if self._file.patch(begin, piece):
+                self._file.repaired.add(begin)
+
+    def close(self) -> None:
+        """Leave the part; harmless if done before."""
+        if not self._closed:
+            self._closed = True
+            self._leave()
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -178,3 +238,14 @@ def _has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except FileNotFoundError:
         return False
+
+
+def _read(stream: Stream, size: int) -> memoryview:
+    piece = memoryview(bytearray(size))
+    rest = piece
+    while rest:
+        count = stream.readinto(rest)
+        if not count:
+            raise ApiUnreachable("The transfer ended before the part did.")
+        rest = rest[count:]
+    return piece
