@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from loader import errors
-from loader.docker_engine import DockerEngine
+from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.progress import UnlockProgress
-from loader.unlock_state import STEPS, ArchiveIdentity, Failure, _UnlockStateHolder
+from loader.unlock.run import Credentials, Interrupter, UnlockRun
+from loader.unlock_state import STEPS, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
@@ -33,7 +34,6 @@ CODES_OF_UNLOCK = {
 }
 # Not `from loader import unlock`: the package knows the blueprint of that name.
 unlock = importlib.import_module("loader.unlock.run")
-ARCHIVE = ArchiveIdentity(1, 2, 3, 4)
 PATH = "/binary-split/key-fragment"
 
 
@@ -166,10 +166,11 @@ class Run:
         self._settings = dataclasses.replace(Settings.from_env({"API_VERSION": "1.4"}), images_path=images_path)
 
     def failure(self, engine: DockerEngine) -> tuple[str, Failure]:
-        started = self._holder.try_start(ARCHIVE, UnlockProgress(STEPS), lambda: LoginThrottle().begin(""))
-        assert started is not None
-        progress, attempt = started
-        unlock._run_unlock(self._settings, engine, "email", "a password", attempt, progress)
+        progress, throttle = UnlockProgress(STEPS), LoginThrottle()
+        self._holder.start(progress)
+        credentials = Credentials("", "email", "a password")
+        attempt = throttle.start(credentials.client)
+        unlock._run_unlock(UnlockRun(self._settings, engine, credentials, throttle, attempt, progress, Interrupter()))
         record, _ = unlock.unlock_status()
         assert record.state == "error"
         assert record.failure is not None
@@ -177,9 +178,9 @@ class Run:
 
 
 class BrokenEngine(DockerEngine):
-    """Fails in a way that nobody foresaw."""
+    """An engine that fails with an unexpected error."""
 
-    def holds(self, _: object) -> bool:
+    def find(self, _: object) -> EngineImage | None:
         raise ZeroDivisionError("a password")
 
 
@@ -201,4 +202,4 @@ def test_what_nobody_foresaw_is_internal_and_tells_no_more(
     error, failure = run.failure(BrokenEngine(1))
     assert error == "The loader itself failed; its log says why."
     assert failure == Failure("INTERNAL", False, LoaderError.hint)
-    assert "nobody foresaw" in caplog.text
+    assert "unexpected error" in caplog.text

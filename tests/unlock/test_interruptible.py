@@ -1,4 +1,4 @@
-"""Calls that may be left behind."""
+"""The interrupter: calls that it may leave behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from loader.errors import Interrupted
-from loader.unlock.interruptible import Interrupter
+from loader.unlock.run import Interrupter
 
 WAIT_SECONDS = 10.0
 SOON_SECONDS = 2.0
@@ -50,7 +50,7 @@ def test_an_exception_comes_back(interrupter: Interrupter, error: Exception) -> 
 def test_a_result_at_the_moment_of_the_look_is_no_time_out(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loader.unlock.interruptible.LOOK_SECONDS", 1e-4)
+    monkeypatch.setattr("loader.unlock.run.POLL_SECONDS", 1e-4)
 
     def answer() -> int:
         time.sleep(2e-4)  # about as long as one look takes

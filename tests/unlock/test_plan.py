@@ -13,7 +13,7 @@ from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import DeviceFault, DiskSpace, EngineUnavailable, StorageError
 from loader.settings import Settings
-from loader.unlock.plan import ENGINE_COPIES, Place, PlannedImage, UnlockPlan, make_plan, require_room
+from loader.unlock.plan import ENGINE_COPIES, Place, PlannedImage, UnlockPlan, plan_unlock, require_room
 from tests.support.archives import seal
 from tests.support.small_disk import make_read_only, small_disk
 
@@ -55,7 +55,7 @@ def settings(archive: Archive, mode: str = "tar") -> Settings:
 
 
 def plan(archive: Archive, engine: DockerEngine, mode: str = "tar") -> UnlockPlan:
-    return make_plan(settings(archive, mode), engine, archive)
+    return plan_unlock(settings(archive, mode), engine)
 
 
 def needs(found: UnlockPlan) -> dict[tuple[Path, ...], int]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from loader.unlock import progress as unlock_progress
-from loader.unlock.progress import PASSES, RATE_WINDOW_SECONDS, Step, UnlockProgress
+from loader.unlock.progress import PASSES, RATE_WINDOW_SECONDS, UnlockProgress
+from loader.unlock_state import Step
 from tests.support.archives import Packed, remove_all_images
 from tests.support.processes import poll
 from tests.support.unlocking import AT_REST, READY, Rig
