@@ -279,7 +279,7 @@ def test_an_engine_that_was_down_is_used_once_it_is_up(
     link = tmp_path / "docker.sock"
     engine = connected(f"unix://{link}", monkeypatch)
     for call in (lambda: engine.find(APP), lambda: engine.load(iter([b""])), lambda: next(engine.save([APP]))):
-        with pytest.raises(EngineUnavailable, match="does not answer"):
+        with pytest.raises(EngineUnavailable, match="does not respond"):
             call()
     link.symlink_to(docker.socket)
     assert engine.find(APP) is not None
@@ -336,7 +336,7 @@ def test_silence_and_the_end_of_an_engine_during_a_load_are_told_apart(
     wire.heal()
 
     wire.hold_upload(after=MIB)
-    with cut_when_held(wire), pytest.raises(EngineUnavailable, match="lost in the middle"):
+    with cut_when_held(wire), pytest.raises(EngineUnavailable, match="lost during the load"):
         connected(wire.host, monkeypatch).load(pieces(tar))
     assert tags_of_tests(docker) == []
 

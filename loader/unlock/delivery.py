@@ -21,6 +21,11 @@ from loader.settings import Settings
 log = logging.getLogger(__name__)
 
 
+def tar_path(settings: Settings) -> Path:
+    """Return where mode `tar` decrypts the archive to: IMAGES_PATH without `.enc`, with `.tar`."""
+    return settings.images_path.with_name(settings.images_path.name.removesuffix(".enc") + ".tar")
+
+
 class TarDelivery(Protocol):
     """Authenticates the tar, then delivers it once.
 
@@ -118,7 +123,7 @@ def tar_delivery(settings: Settings, archive: Archive, checkpoint: Checkpoint) -
     if settings.unlock_mode == "stream":
         delivery = TarByStream(archive, checkpoint)
     else:
-        delivery = TarByFile(archive, settings.tar_path, checkpoint)
+        delivery = TarByFile(archive, tar_path(settings), checkpoint)
     try:
         yield delivery
     finally:

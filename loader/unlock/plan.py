@@ -12,6 +12,7 @@ from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import DiskSpace, EngineUnavailable, StorageError
 from loader.files import free_bytes, storage
 from loader.settings import Settings
+from loader.unlock.delivery import tar_path
 
 # The engine unpacks a copy of the tar before it makes layers from it.
 ENGINE_COPIES = 2
@@ -140,7 +141,7 @@ def _planned(expected: ManifestImage, found: EngineImage | None) -> PlannedImage
 
 def _places(settings: Settings, tar_size: int, engine_root: Path | None) -> tuple[Place, ...]:
     """Return one place for each disk, because directories on one disk share its free room."""
-    tar_directory = settings.tar_path.parent
+    tar_directory = tar_path(settings).parent
     needs: dict[Path, int] = {}
     if settings.unlock_mode == "tar":
         needs[tar_directory] = tar_size

@@ -19,7 +19,7 @@ from loader.docker_engine import DockerEngine
 from loader.errors import Interrupted, LoaderError
 from loader.login_throttle import LoginAttempt, LoginThrottle
 from loader.settings import Settings
-from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery
+from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery, tar_path
 from loader.unlock.images import (
     load_images,
     remember_manifest,
@@ -177,7 +177,7 @@ def start_unlock(
 
 
 def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
-    """Return whether images of the archive were removed from the engine; False if the engine does not answer."""
+    """Return whether images of the archive were removed from the engine; False if the engine does not respond."""
     try:
         engine.ping()
         with open_archive(settings.images_path) as archive:
@@ -196,7 +196,7 @@ def _new_interrupter() -> Interrupter:
 
 def remove_leftover(settings: Settings) -> None:
     """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises."""
-    remove_tar(settings.tar_path)
+    remove_tar(tar_path(settings))
     remove_unfinished_manifest(settings.model_cache_dir)
 
 

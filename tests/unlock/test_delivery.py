@@ -14,7 +14,7 @@ from loader.binary_split import Archive, open_archive
 from loader.crypto.archive import ManifestImage
 from loader.errors import ArchiveCorrupt, DiskSpace, Interrupted, StorageError
 from loader.settings import Settings
-from loader.unlock.delivery import TarByFile, TarByStream, TarDelivery, remove_tar, tar_delivery
+from loader.unlock.delivery import TarByFile, TarByStream, TarDelivery, remove_tar, tar_delivery, tar_path
 from tests.support.archives import FRAGMENT, seal
 from tests.support.small_disk import fill, small_disk
 
@@ -266,6 +266,11 @@ def test_the_mode_chooses_the_delivery_and_every_way_out_closes_it(
     with pytest.raises(ZeroDivisionError):
         fail_in_the_middle()
     assert not tar.exists()
+
+
+def test_the_tar_lies_beside_the_archive() -> None:
+    assert tar_path(Settings.from_env({})) == Path("/opt/azaion/images.tar")
+    assert tar_path(Settings.from_env({"IMAGES_PATH": "/x/archive"})) == Path("/x/archive.tar")
 
 
 def test_a_tar_that_cannot_be_removed_is_warned_about(tar: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,7 +41,7 @@ class KnownEngine(DockerEngine):
 
 class AbsentEngine(DockerEngine):
     def find(self, _: str) -> EngineImage | None:
-        raise EngineUnavailable("The Docker engine does not answer.")
+        raise EngineUnavailable("The Docker engine does not respond.")
 
 
 @pytest.fixture

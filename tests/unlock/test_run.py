@@ -7,8 +7,10 @@ import json
 import os
 import stat
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote
 
 from tests.conftest import StartLoader
 from tests.support.archives import APP, DATABASE, FRAGMENT, Packed, remove_all_images
@@ -102,6 +104,23 @@ def test_ready_stays_and_only_the_engine_is_asked_whether_it_still_has_the_image
     assert rig.operator.post("a wrong password") == (200, {"state": "ready"})
     assert rig.device.api.requests() == []
     assert {request.method for request in rig.wire.requests} == {"GET"}
+
+
+def lookups(rig: Rig) -> Counter[str]:
+    """How often the loader has asked the engine for each image."""
+    return Counter(unquote(request.path) for request in rig.wire.sent("GET", r"/images/.+/json$"))
+
+
+def test_an_unlock_asks_the_engine_three_times_for_each_image(rig: Rig, packed: Packed) -> None:
+    """Once for the check and the plan, once right before the load, and once after it."""
+    assert rig.unlock(packed.path) == READY
+    assert list(lookups(rig).values()) == [3] * len(packed.images)
+
+
+def test_an_unlock_of_images_that_are_loaded_asks_the_engine_once_for_each(rig: Rig, packed: Packed) -> None:
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    assert rig.unlock(packed.path) == READY
+    assert list(lookups(rig).values()) == [1] * len(packed.images)
 
 
 def test_a_new_archive_after_ready_is_unlocked(rig: Rig, packed: Packed) -> None:

@@ -36,7 +36,7 @@ class AbsentEngine(DockerEngine):
     """Does not answer."""
 
     def ping(self) -> None:
-        raise EngineUnavailable("The Docker engine does not answer.")
+        raise EngineUnavailable("The Docker engine does not respond.")
 
 
 class UnusedThrottle(LoginThrottle):
