@@ -15,7 +15,7 @@ from tests.support.faulty_api import FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.loader_server import LoaderServer
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Device, Rig
+from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Rig, UnlockDevice
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +54,11 @@ def slow_api() -> Iterator[FaultyApi]:
 
 
 @pytest.fixture
-def device(device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callable[..., LoaderServer]) -> Device:
+def unlock_device(
+    device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callable[..., LoaderServer]
+) -> UnlockDevice:
     """A device without an archive."""
-    return Device(device_dir, unlock_api, start_loader)
+    return UnlockDevice(device_dir, unlock_api, start_loader)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def _module_rig(
             return running.enter_context(LoaderServer(directory, {**paths, **env}, *gunicorn_args))
 
         env = getattr(request.module, "RIG_ENV", {})
-        yield Rig(Device(directory / "device", _session_api, start), docker_engine, wire, **env)
+        yield Rig(UnlockDevice(directory / "device", _session_api, start), docker_engine, wire, **env)
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ class Rig:
     rest, but with no archive, no image and no request noted.
     """
 
-    def __init__(self, device: Device, engine: Engine, wire: FaultyWire, **env: str) -> None:
+    def __init__(self, device: UnlockDevice, engine: Engine, wire: FaultyWire, **env: str) -> None:
         self.device = device
         self.engine = engine
         self.wire = wire
@@ -141,7 +141,7 @@ class Rig:
         self.device.remembered.parent.mkdir()
 
 
-class Device:
+class UnlockDevice:
     """The disk of a device, and the loaders that are started on it."""
 
     def __init__(self, directory: Path, api: ResourceApiServer, start_loader: Callable[..., LoaderServer]) -> None:

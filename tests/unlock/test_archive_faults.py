@@ -11,7 +11,7 @@ from tests.support.archives import APP, DATABASE, VERSION, Packed, seal
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, empty_tar, junk
 from tests.support.images import has_image
-from tests.support.unlocking import READY, Device, Rig, Status, is_sentence
+from tests.support.unlocking import READY, Rig, Status, UnlockDevice, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -170,11 +170,11 @@ def test_the_refusal_of_docker_is_told(rig: Rig, make: Callable[[], bytes], reas
     assert not has_image(rig.engine, APP)
 
 
-def test_the_refusal_of_podman_is_told(device: Device, podman: Engine) -> None:
-    operator = device.start(podman.host)
+def test_the_refusal_of_podman_is_told(unlock_device: UnlockDevice, podman: Engine) -> None:
+    operator = unlock_device.start(podman.host)
     for make, _ in REFUSED.values():
         tar = make()
-        seal(device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
+        seal(unlock_device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
         assert_refused(operator.unlock(), "ENGINE_REJECTED")
-        assert not device.tar.exists()
+        assert not unlock_device.tar.exists()
         assert not has_image(podman, APP)

@@ -16,7 +16,7 @@ from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, handmade_tar
 from tests.support.images import image_id, import_image
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import LOAD, READY, Device, Rig, Status, is_sentence
+from tests.support.unlocking import LOAD, READY, Rig, Status, UnlockDevice, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -31,76 +31,80 @@ def assert_failed(status: Status, code: str) -> None:
 
 
 def test_an_engine_that_is_down_ends_the_unlock_until_it_is_up(
-    device: Device, docker: Engine, packed: Packed, tmp_path: Path
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, tmp_path: Path
 ) -> None:
     socket = tmp_path / "late.sock"
-    device.put(packed.path)
-    operator = device.start(f"unix://{socket}")
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(f"unix://{socket}")
     assert_failed(operator.unlock(), "ENGINE_UNAVAILABLE")
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
     with RecordingProxy(socket, docker.socket):
         assert operator.unlock() == READY
     # And down and up again: the connections of before are of no use.
     socket.unlink()
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     assert_failed(operator.unlock(), "ENGINE_UNAVAILABLE")
     with RecordingProxy(socket, docker.socket):
         assert operator.unlock().state == "ready"
 
 
 def test_an_engine_that_goes_away_in_the_middle_of_a_load_keeps_nothing(
-    device: Device, wire: FaultyWire, docker: Engine, packed: Packed
+    unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
 ) -> None:
     wire.hold_upload(after=2 * MIB)
-    device.put(packed.path)
-    operator = device.start(wire.host)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host)
     operator.post()
     wire.wait_until_held()
     wire.cut()
     assert_failed(operator.rest(), "ENGINE_UNAVAILABLE")
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     assert tags_of_tests(docker) == []
     wire.heal()
     assert operator.unlock() == READY
 
 
-def test_an_engine_that_takes_no_more_bytes_has_stalled(device: Device, wire: FaultyWire, packed: Packed) -> None:
+def test_an_engine_that_takes_no_more_bytes_has_stalled(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
+) -> None:
     wire.hold_upload(after=MIB)
-    device.put(packed.path)
-    operator = device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert_failed(operator.unlock(), "ENGINE_STALLED")
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     wire.heal()
     assert operator.unlock() == READY
 
 
-def test_an_engine_that_never_answers_has_stalled(device: Device, wire: FaultyWire, packed: Packed) -> None:
+def test_an_engine_that_never_answers_has_stalled(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
+) -> None:
     # The last bytes of the tar are held: the engine waits for them, the loader for the engine.
     wire.hold_upload(after=packed.manifest.tar_size)
-    device.put(packed.path)
-    operator = device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert_failed(operator.unlock(), "ENGINE_STALLED")
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
 
 
 def test_an_engine_that_falls_silent_but_has_the_images_has_done_its_work(
-    device: Device, wire: FaultyWire, packed: Packed
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
     wire.hold_answer()
-    device.put(packed.path)
-    operator = device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert operator.unlock() == READY
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     assert len(wire.sent("POST", LOAD)) == 1
 
 
-def test_a_slow_engine_is_not_a_silent_one(device: Device, wire: FaultyWire, packed: Packed) -> None:
+def test_a_slow_engine_is_not_a_silent_one(unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed) -> None:
     wire.slow_upload(pause_seconds=0.06)  # about three seconds for the whole tar
-    device.put(packed.path)
-    assert device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
+    unlock_device.put(packed.path)
+    assert unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
 
 
-def test_messages_count_as_signs_of_life(device: Device, packed: Packed, tmp_path: Path) -> None:
+def test_messages_count_as_signs_of_life(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
     """The engine takes longer than it may be silent, and says something all the time."""
     rounds, pause = 12, float(SILENCE_SECONDS) / 8
     never = threading.Event()
@@ -112,9 +116,9 @@ def test_messages_count_as_signs_of_life(device: Device, packed: Packed, tmp_pat
             call.send_message({"id": "1", "progressDetail": {"current": number, "total": rounds}})
         call.end_stream()
 
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", slow) as engine:
-        operator = device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+        operator = unlock_device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
         started = time.monotonic()
         status = operator.unlock()
         assert time.monotonic() - started > rounds * pause
@@ -122,7 +126,7 @@ def test_messages_count_as_signs_of_life(device: Device, packed: Packed, tmp_pat
 
 
 def test_what_falls_silent_in_the_middle_of_its_messages_has_stalled(
-    device: Device, packed: Packed, tmp_path: Path
+    unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
 ) -> None:
     over = threading.Event()
 
@@ -131,9 +135,9 @@ def test_what_falls_silent_in_the_middle_of_its_messages_has_stalled(
         call.send_message({"id": "1", "progressDetail": {"current": 1, "total": 2}})
         over.wait(WAIT_SECONDS)
 
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", falls_silent) as engine:
-        assert_failed(device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock(), "ENGINE_STALLED")
+        assert_failed(unlock_device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock(), "ENGINE_STALLED")
         over.set()
 
 
@@ -175,13 +179,13 @@ def test_of_two_images_of_which_the_second_is_corrupt_none_stays(rig: Rig) -> No
 
 
 def test_podman_keeps_nothing_of_a_load_that_it_refused_or_that_was_something_else(
-    device: Device, podman: Engine
+    unlock_device: UnlockDevice, podman: Engine
 ) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
-    seal(device.archive, [lie], image.tar(), image.tar_size())
+    seal(unlock_device.archive, [lie], image.tar(), image.tar_size())
     before = import_image(podman, APP)
-    operator = device.start(podman.host)
+    operator = unlock_device.start(podman.host)
     assert_failed(operator.unlock(), "IMAGE_MISMATCH")
     assert image_id(podman, APP) == before
     assert nameless(podman) == []
@@ -242,15 +246,15 @@ STRANGE_ANSWERS: dict[Load, str] = {
 }
 
 
-def test_strange_answers_to_a_load_end_the_unlock(device: Device, packed: Packed, tmp_path: Path) -> None:
-    device.put(packed.path)
+def test_strange_answers_to_a_load_end_the_unlock(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
+    unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", success) as engine:
-        operator = device.start(engine.host)
+        operator = unlock_device.start(engine.host)
         for answer, code in STRANGE_ANSWERS.items():
             engine.answer_loads(answer)
             status = operator.unlock()
             assert_failed(status, code)
             assert ("something broke" in str(status.error)) is (code == "ENGINE_REJECTED")
             assert ("no space left on device" in str(status.error)) is (code == "DISK_SPACE")
-            assert not device.tar.exists()
-            assert not device.remembered.exists()
+            assert not unlock_device.tar.exists()
+            assert not unlock_device.remembered.exists()

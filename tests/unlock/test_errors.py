@@ -21,7 +21,7 @@ from loader.unlock_state import STEPS, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
-from tests.support.unlocking import READY, Device, Operator, is_sentence
+from tests.support.unlocking import READY, Operator, UnlockDevice, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -121,19 +121,19 @@ FAULTS = {
 
 
 def test_each_fault_of_archive_and_api_is_told_and_gone_when_it_is_gone(
-    device: Device, docker: Engine, packed: Packed, slow_api: FaultyApi
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, slow_api: FaultyApi
 ) -> None:
-    operator = device.start(docker.host, RESOURCE_API_URL=slow_api.url, API_READ_TIMEOUT="1")
+    operator = unlock_device.start(docker.host, RESOURCE_API_URL=slow_api.url, API_READ_TIMEOUT="1")
     good = slow_api.fragment
     for prepare, code in FAULTS.values():
-        device.put(packed.path)
-        prepare(slow_api, device.archive)
+        unlock_device.put(packed.path)
+        prepare(slow_api, unlock_device.archive)
         operator.unlock()
         assert_told(operator, code)
-        assert not device.tar.exists()
+        assert not unlock_device.tar.exists()
         slow_api.reset()
         slow_api.fragment = good
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     assert operator.unlock() == READY
     assert {name: operator.document()[name] for name in ("code", "retryable", "hint")} == {
         "code": None,
@@ -142,16 +142,18 @@ def test_each_fault_of_archive_and_api_is_told_and_gone_when_it_is_gone(
     }
 
 
-def test_a_version_that_the_archive_does_not_hold_is_told(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host, API_VERSION="9.9")
+def test_a_version_that_the_archive_does_not_hold_is_told(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, API_VERSION="9.9")
     operator.unlock()
     assert_told(operator, "VERSION_MISMATCH")
 
 
-def test_an_engine_that_is_down_is_told(device: Device, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start("unix:///nonexistent/docker.sock")
+def test_an_engine_that_is_down_is_told(unlock_device: UnlockDevice, packed: Packed) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start("unix:///nonexistent/docker.sock")
     operator.unlock()
     assert_told(operator, "ENGINE_UNAVAILABLE")
 

@@ -21,7 +21,7 @@ from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, member
 from tests.support.processes import poll
 from tests.support.procfs import is_running
-from tests.support.unlocking import READY, Device, Operator
+from tests.support.unlocking import READY, Operator, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -57,12 +57,14 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
 class Scene:
     """A loader that is brought into a state and held there, ended, and started anew."""
 
-    def __init__(self, device: Device, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str) -> None:
-        self._device = device
+    def __init__(
+        self, unlock_device: UnlockDevice, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str
+    ) -> None:
+        self._device = unlock_device
         self._api = api
         self._wire = wire
         self._archives = archives
-        self._scratch = device.directory.parent / "scratch"
+        self._scratch = unlock_device.directory.parent / "scratch"
         self._scratch.mkdir()
         self._env = {"UNLOCK_MODE": mode, "TMPDIR": str(self._scratch), "RESOURCE_API_URL": api.url}
         self.held_in = ""
@@ -137,9 +139,13 @@ ENDS = {"worker": kill_worker, "master": kill_master, "SIGTERM": end_by(signal.S
 
 @pytest.fixture
 def scene(
-    request: pytest.FixtureRequest, device: Device, slow_api: FaultyApi, wire: FaultyWire, archives: Archives
+    request: pytest.FixtureRequest,
+    unlock_device: UnlockDevice,
+    slow_api: FaultyApi,
+    wire: FaultyWire,
+    archives: Archives,
 ) -> Scene:
-    return Scene(device, slow_api, wire, archives, request.param)
+    return Scene(unlock_device, slow_api, wire, archives, request.param)
 
 
 def assert_recovers(scene: Scene, docker: Engine) -> None:
@@ -169,9 +175,9 @@ def test_ctrl_c_is_an_end_like_any_other(scene: Scene, docker: Engine, state: st
 
 
 @pytest.mark.parametrize("scene", ["tar"], indirect=True)
-def test_a_manifest_that_was_being_written_is_no_debris(scene: Scene, device: Device) -> None:
+def test_a_manifest_that_was_being_written_is_no_debris(scene: Scene, unlock_device: UnlockDevice) -> None:
     """The moment is too short to be met: what a process leaves that was killed in it is put there."""
-    half = device.remembered.with_name(".unlocked-manifest.json.abcd1234")
+    half = unlock_device.remembered.with_name(".unlocked-manifest.json.abcd1234")
     half.write_bytes(b'{"images": [')
     scene.hold_in("authenticating")
     kill_worker(scene)

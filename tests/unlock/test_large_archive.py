@@ -23,7 +23,7 @@ from tests.support.procfs import peak_rss_bytes, reset_peak_rss
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import read_only_view, small_disk
-from tests.support.unlocking import LOAD, READY, Device
+from tests.support.unlocking import LOAD, READY, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -51,16 +51,16 @@ def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 
 @pytest.fixture
-def large_device(large_device_dir: Path, unlock_api: ResourceApiServer, start_loader: StartLoader) -> Device:
-    return Device(large_device_dir, unlock_api, start_loader)
+def large_device(large_device_dir: Path, unlock_api: ResourceApiServer, start_loader: StartLoader) -> UnlockDevice:
+    return UnlockDevice(large_device_dir, unlock_api, start_loader)
 
 
-def settings(device: Device) -> dict[str, str]:
-    return {"IMAGES_PATH": str(device.archive), "MODEL_CACHE_DIR": str(device.remembered.parent)}
+def settings(unlock_device: UnlockDevice) -> dict[str, str]:
+    return {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
 
 
 def test_stopped_while_decrypting_the_loader_leaves_no_tar_and_has_sent_nothing(
-    large_device: Device, recorded_docker: RecordingProxy
+    large_device: UnlockDevice, recorded_docker: RecordingProxy
 ) -> None:
     operator = large_device.start(recorded_docker.host, **settings(large_device))
     operator.post()
@@ -73,10 +73,10 @@ def test_stopped_while_decrypting_the_loader_leaves_no_tar_and_has_sent_nothing(
     assert recorded_docker.sent("POST", LOAD) == []
 
 
-def test_an_unlock_needs_little_memory(device: Device, docker: Engine) -> None:
+def test_an_unlock_needs_little_memory(unlock_device: UnlockDevice, docker: Engine) -> None:
     image = HandmadeImage(APP, os.urandom(MIB), MIB_BEYOND_MEMORY)
-    seal(device.archive, [image.described()], image.tar(), image.tar_size())
-    operator = device.start(docker.host)
+    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
+    operator = unlock_device.start(docker.host)
     operator.status()
     worker = operator.loader.worker_pid
     reset_peak_rss(worker)
@@ -127,7 +127,7 @@ class Sampler:
 
 
 def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
-    large_device_dir: Path, large_device: Device, docker: Engine, tmp_path: Path
+    large_device_dir: Path, large_device: UnlockDevice, docker: Engine, tmp_path: Path
 ) -> None:
     """The archive lies where nobody can write, and all that the loader may write to has a sixteenth of its size."""
     with (
@@ -159,7 +159,7 @@ def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
     assert has_image(docker, APP)
 
 
-def test_the_sampler_finds_a_tar(large_device: Device, recorded_docker: RecordingProxy) -> None:
+def test_the_sampler_finds_a_tar(large_device: UnlockDevice, recorded_docker: RecordingProxy) -> None:
     """In mode tar there is one to be seen."""
     operator = large_device.start(recorded_docker.host, **settings(large_device))
     operator.status()

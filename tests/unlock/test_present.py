@@ -14,7 +14,7 @@ from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import HandmadeImage
 from tests.support.images import image_id, import_image, remove_image
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import READY, Device, Rig
+from tests.support.unlocking import READY, Rig, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -24,11 +24,11 @@ AT_ONCE_SECONDS = 2.0
 
 @pytest.mark.parametrize("mode", ["tar", "stream"])
 def test_images_that_are_there_are_ready_at_once_and_without_a_network(
-    device: Device, docker: Engine, packed: Packed, slow_api: FaultyApi, mode: str
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, slow_api: FaultyApi, mode: str
 ) -> None:
     docker.client.images.load(packed.plain_tar.read_bytes())
-    device.put(packed.path)
-    operator = device.start(docker.host, RESOURCE_API_URL=slow_api.url, UNLOCK_MODE=mode)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, RESOURCE_API_URL=slow_api.url, UNLOCK_MODE=mode)
     started = time.monotonic()
     assert operator.unlock("any password") == READY
     assert time.monotonic() - started < AT_ONCE_SECONDS
@@ -36,11 +36,13 @@ def test_images_that_are_there_are_ready_at_once_and_without_a_network(
     assert slow_api.open_connections == 0
 
 
-def test_an_engine_that_is_down_is_not_taken_for_one_without_images(device: Device, packed: Packed) -> None:
-    device.put(packed.path)
-    status = device.start(NO_ENGINE).unlock()
+def test_an_engine_that_is_down_is_not_taken_for_one_without_images(
+    unlock_device: UnlockDevice, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    status = unlock_device.start(NO_ENGINE).unlock()
     assert (status.state, status.code) == ("error", "ENGINE_UNAVAILABLE")
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
 def two_versions(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
@@ -94,11 +96,11 @@ def test_an_old_image_that_has_another_name_stays(rig: Rig) -> None:
     assert nameless(rig.engine) == []
 
 
-def test_podman_is_left_without_the_old_image_too(device: Device, podman: Engine) -> None:
+def test_podman_is_left_without_the_old_image_too(unlock_device: UnlockDevice, podman: Engine) -> None:
     image = HandmadeImage(APP, os.urandom(4096), 1)
     old = import_image(podman, APP)
-    seal(device.archive, [image.described()], image.tar(), image.tar_size())
-    assert device.start(podman.host).unlock() == READY
+    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
+    assert unlock_device.start(podman.host).unlock() == READY
     assert image_id(podman, APP) != old
     assert nameless(podman) == []
     remove_image(podman, APP)
@@ -115,9 +117,11 @@ def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None
     assert len(rig.loads) == 2
 
 
-def test_what_is_ready_stays_so_while_the_engine_is_away(device: Device, docker: Engine, packed: Packed) -> None:
-    with RecordingProxy(device.directory / "docker.sock", docker.socket) as wire:
-        device.put(packed.path)
-        operator = device.start(wire.host)
+def test_what_is_ready_stays_so_while_the_engine_is_away(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    with RecordingProxy(unlock_device.directory / "docker.sock", docker.socket) as wire:
+        unlock_device.put(packed.path)
+        operator = unlock_device.start(wire.host)
         assert operator.unlock() == READY
     assert operator.post() == (200, {"state": "ready"})

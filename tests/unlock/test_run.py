@@ -16,7 +16,7 @@ from tests.conftest import StartLoader
 from tests.support.archives import APP, DATABASE, FRAGMENT, Packed, remove_all_images
 from tests.support.engines import Engine
 from tests.support.images import image_id, import_image, remove_image
-from tests.support.unlocking import PASSWORD, READY, Device, Rig, Status
+from tests.support.unlocking import PASSWORD, READY, Rig, Status, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -43,17 +43,17 @@ def assert_holds_by_content(engine: Engine, packed: Packed) -> None:
         assert (tuple(found["RootFS"]["Layers"]), found["Created"]) == (image.layers, image.created)
 
 
-def test_the_images_of_an_archive_reach_docker(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host)
+def test_the_images_of_an_archive_reach_docker(unlock_device: UnlockDevice, docker: Engine, packed: Packed) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host)
     assert operator.status() == Status("idle", None, None)
 
     assert operator.post() == (200, {"state": "authenticating"})
     assert operator.rest() == READY
 
     assert_holds(docker, packed)
-    assert sorted(device.directory.iterdir()) == [device.archive, device.remembered.parent]
-    assert [(request.method, request.path) for request in device.api.requests()] == [
+    assert sorted(unlock_device.directory.iterdir()) == [unlock_device.archive, unlock_device.remembered.parent]
+    assert [(request.method, request.path) for request in unlock_device.api.requests()] == [
         ("POST", "/login"),
         ("GET", KEY_FRAGMENT),
     ]
@@ -61,24 +61,26 @@ def test_the_images_of_an_archive_reach_docker(device: Device, docker: Engine, p
     assert operator.get("/status")["authenticated"] is True
 
 
-def test_the_images_of_an_archive_reach_podman(device: Device, podman: Engine, packed_by_podman: Packed) -> None:
-    device.put(packed_by_podman.path)
-    assert device.start(podman.host).unlock() == READY
+def test_the_images_of_an_archive_reach_podman(
+    unlock_device: UnlockDevice, podman: Engine, packed_by_podman: Packed
+) -> None:
+    unlock_device.put(packed_by_podman.path)
+    assert unlock_device.start(podman.host).unlock() == READY
     assert_holds(podman, packed_by_podman)
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
 
 
 def test_images_packed_by_docker_reach_podman_and_are_recognised_there(
-    device: Device, podman: Engine, packed: Packed
+    unlock_device: UnlockDevice, podman: Engine, packed: Packed
 ) -> None:
-    device.put(packed.path)
-    operator = device.start(podman.host)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(podman.host)
     assert operator.unlock() == READY
     assert_holds_by_content(podman, packed)
-    device.api.forget_requests()
-    device.put(packed.path)
+    unlock_device.api.forget_requests()
+    unlock_device.put(packed.path)
     assert operator.unlock() == READY
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
 def test_images_packed_by_podman_reach_docker_and_are_recognised_there(rig: Rig, packed_by_podman: Packed) -> None:
@@ -224,19 +226,19 @@ def test_a_tar_that_cannot_be_removed_is_warned_about_only(rig: Rig, packed: Pac
     assert [message for message in warnings if "could not be removed" in message]
 
 
-def test_a_tar_left_over_is_removed_at_the_start(device: Device, start_loader: StartLoader) -> None:
-    device.tar.write_bytes(b"plaintext of a run that was killed")
+def test_a_tar_left_over_is_removed_at_the_start(unlock_device: UnlockDevice, start_loader: StartLoader) -> None:
+    unlock_device.tar.write_bytes(b"plaintext of a run that was killed")
     start_loader()
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
 
 
 def test_a_left_over_that_cannot_be_removed_does_not_keep_the_loader_from_starting(
-    device: Device, docker: Engine
+    unlock_device: UnlockDevice, docker: Engine
 ) -> None:
-    device.tar.mkdir()
-    operator = device.start(docker.host)
+    unlock_device.tar.mkdir()
+    operator = unlock_device.start(docker.host)
     assert operator.status().state == "idle"
-    assert any(str(device.tar) in message for message in operator.log_messages("WARNING"))
+    assert any(str(unlock_device.tar) in message for message in operator.log_messages("WARNING"))
 
 
 def test_a_link_in_the_place_of_the_tar_is_not_followed(rig: Rig, packed: Packed, tmp_path: Path) -> None:
@@ -255,9 +257,11 @@ def test_a_manifest_that_cannot_be_remembered_does_not_undo_an_unlock(rig: Rig, 
     assert any("could not be remembered" in message for message in rig.operator.log_messages("WARNING"))
 
 
-def test_each_run_writes_one_audit_line_and_no_secret(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host, LOG_LEVEL="DEBUG")
+def test_each_run_writes_one_audit_line_and_no_secret(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, LOG_LEVEL="DEBUG")
     operator.unlock("a wrong password")
     assert operator.unlock() == READY
     operator.loader.stop()
@@ -265,11 +269,11 @@ def test_each_run_writes_one_audit_line_and_no_secret(device: Device, docker: En
     audits = [line for line in operator.loader.log_lines() if line.get("event") == "unlock"]
     assert [(line["outcome"], line["code"]) for line in audits] == [("failed", "LOGIN_REJECTED"), ("ok", None)]
     assert audits[1]["bytes"] == packed.path.stat().st_size
-    assert all(line["file"] == str(device.archive) and line["seconds"] > 0 for line in audits)
+    assert all(line["file"] == str(unlock_device.archive) and line["seconds"] > 0 for line in audits)
 
-    token = device.api.requests("GET", KEY_FRAGMENT)[0].headers["AUTHORIZATION"].removeprefix("Bearer ")
+    token = unlock_device.api.requests("GET", KEY_FRAGMENT)[0].headers["AUTHORIZATION"].removeprefix("Bearer ")
     encoded = (FRAGMENT.hex(), base64.b64encode(FRAGMENT).decode())
     secrets = (PASSWORD, "a wrong password", token, FRAGMENT.decode(), *encoded)
     written = operator.loader.process.stdout() + operator.loader.process.stderr()
-    kept = b"".join(path.read_bytes() for path in device.directory.rglob("*") if path.is_file())
+    kept = b"".join(path.read_bytes() for path in unlock_device.directory.rglob("*") if path.is_file())
     assert [secret for secret in secrets if secret in written or secret.encode() in kept] == []

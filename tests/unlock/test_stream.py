@@ -10,7 +10,7 @@ from tests.support.archives import APP, FRAGMENT, Packed, seal, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, empty_tar
 from tests.support.images import has_image, import_image
-from tests.support.unlocking import READY, Device, Rig, Status, is_sentence
+from tests.support.unlocking import READY, Rig, Status, UnlockDevice, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -43,9 +43,9 @@ def test_the_images_reach_docker_and_no_tar_is_ever_there(rig: Rig, packed: Pack
     assert rig.device.remembered.exists()
 
 
-def test_the_images_reach_podman(device: Device, podman: Engine, packed_by_podman: Packed) -> None:
-    device.put(packed_by_podman.path)
-    assert device.start(podman.host, UNLOCK_MODE="stream").unlock() == READY
+def test_the_images_reach_podman(unlock_device: UnlockDevice, podman: Engine, packed_by_podman: Packed) -> None:
+    unlock_device.put(packed_by_podman.path)
+    assert unlock_device.start(podman.host, UNLOCK_MODE="stream").unlock() == READY
     assert all(has_image(podman, image.reference) for image in packed_by_podman.images)
 
 

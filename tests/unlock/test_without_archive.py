@@ -11,7 +11,7 @@ from tests.conftest import NO_ENGINE
 from tests.support.archives import APP, DATABASE, VERSION, Packed, remove_all_images
 from tests.support.engines import Engine
 from tests.support.images import import_image, remove_image
-from tests.support.unlocking import READY, Device, Rig, Status
+from tests.support.unlocking import READY, Rig, Status, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -32,11 +32,11 @@ def unlocked(rig: Rig, packed: Packed) -> Rig:
     return rig
 
 
-def test_without_archive_and_images_there_is_nothing_to_unlock(device: Device, docker: Engine) -> None:
-    operator = device.start(docker.host)
+def test_without_archive_and_images_there_is_nothing_to_unlock(unlock_device: UnlockDevice, docker: Engine) -> None:
+    operator = unlock_device.start(docker.host)
     assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
     assert operator.status() == Status("idle", None, None)
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
 def test_an_archive_that_comes_later_is_unlocked(rig: Rig, packed: Packed) -> None:
@@ -63,37 +63,41 @@ def test_another_image_under_the_remembered_tag_does_not_count(unlocked: Rig) ->
 
 
 @pytest.mark.parametrize("expected", [APP_NAME, f" {APP} , {DATABASE} "], ids=["no tag", "tags"])
-def test_expected_images_make_a_device_ready(device: Device, docker: Engine, expected: str) -> None:
+def test_expected_images_make_a_device_ready(unlock_device: UnlockDevice, docker: Engine, expected: str) -> None:
     import_image(docker, DATABASE)
     import_image(docker, f"{APP_NAME}:latest")
-    operator = device.start(docker.host, EXPECTED_IMAGES=expected)
+    operator = unlock_device.start(docker.host, EXPECTED_IMAGES=expected)
     assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
     import_image(docker, APP)
     assert operator.post("a wrong password") == (200, {"state": "ready"})
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
-def test_the_remembered_manifest_goes_before_expected_images(device: Device, docker: Engine, packed: Packed) -> None:
-    device.remembered.write_text(json.dumps(packed.manifest.document()))
+def test_the_remembered_manifest_goes_before_expected_images(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    unlock_device.remembered.write_text(json.dumps(packed.manifest.document()))
     import_image(docker, APP)
     import_image(docker, DATABASE)
-    assert_problem(device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")
+    assert_problem(unlock_device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")
 
 
-def test_a_remembered_manifest_that_cannot_be_read_gives_way_to_expected_images(device: Device, docker: Engine) -> None:
-    operator = device.start(docker.host, EXPECTED_IMAGES=APP)
+def test_a_remembered_manifest_that_cannot_be_read_gives_way_to_expected_images(
+    unlock_device: UnlockDevice, docker: Engine
+) -> None:
+    operator = unlock_device.start(docker.host, EXPECTED_IMAGES=APP)
     for number, content in enumerate(UNREADABLE, start=1):
-        device.remembered.write_bytes(content)
+        unlock_device.remembered.write_bytes(content)
         remove_all_images(docker)
         assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
         import_image(docker, APP)
         assert operator.post() == (200, {"state": "ready"})
-        warnings = [message for message in operator.log_messages("WARNING") if str(device.remembered) in message]
+        warnings = [message for message in operator.log_messages("WARNING") if str(unlock_device.remembered) in message]
         assert len(warnings) == 2 * number, content
 
 
-def test_without_archive_and_engine_nobody_knows(device: Device) -> None:
-    operator = device.start(NO_ENGINE, EXPECTED_IMAGES=APP)
+def test_without_archive_and_engine_nobody_knows(unlock_device: UnlockDevice) -> None:
+    operator = unlock_device.start(NO_ENGINE, EXPECTED_IMAGES=APP)
     assert_problem(operator.post(), 503, "ENGINE_UNAVAILABLE")
     assert operator.status() == Status("idle", None, None)
 
