@@ -16,7 +16,7 @@ def assert_failed(status: Status, code: str) -> None:
     assert is_sentence(status.error)
 
 
-def test_refused_credentials_end_the_unlock_and_the_right_ones_repeat_it(rig: Rig, packed: Packed) -> None:
+def test_rejected_credentials_end_the_unlock_and_valid_ones_complete_it(rig: Rig, packed: Packed) -> None:
     assert_failed(rig.unlock(packed.path, "a wrong password"), "LOGIN_REJECTED")
     assert rig.device.api.requests("GET") == []
     assert rig.loads == []
@@ -24,9 +24,7 @@ def test_refused_credentials_end_the_unlock_and_the_right_ones_repeat_it(rig: Ri
     assert rig.operator.unlock() == READY
 
 
-def test_an_api_that_nobody_reaches_ends_the_unlock(
-    unlock_device: UnlockDevice, docker: Engine, packed: Packed
-) -> None:
+def test_an_unreachable_api_ends_the_unlock(unlock_device: UnlockDevice, docker: Engine, packed: Packed) -> None:
     unlock_device.put(packed.path)
     operator = unlock_device.start(docker.host, RESOURCE_API_URL=NOBODY_LISTENS)
     assert_failed(operator.unlock(), "API_UNREACHABLE")

@@ -1,4 +1,4 @@
-"""Archives that must not be unlocked: damaged, for another key, of another version, or not what they say."""
+"""Archives that must not be unlocked: damaged, for another key, of another version, or unlike their manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Damage = Callable[[bytearray], None]
 
 
 def flip(offset: int) -> Damage:
-    """Changes one bit of the byte at `offset`, which may count from the end."""
+    """Change one bit of the byte at `offset`, which may count from the end."""
 
     def damage(data: bytearray) -> None:
         data[offset] ^= 1
@@ -49,7 +49,7 @@ def append(data: bytearray) -> None:
 
 
 def rename_an_image(data: bytearray) -> None:
-    """The manifest stays well-formed: only the authentication can tell."""
+    """Change a manifest that stays well-formed, so that only the authentication detects it."""
     position = data.index(DATABASE.encode())
     data[position : position + len(DATABASE)] = DATABASE.replace("database", "datebase").encode()
 
@@ -97,7 +97,7 @@ def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packe
     assert all(has_image(rig.engine, image.reference) for image in packed.images)
 
 
-def test_an_archive_for_another_key_fragment_is_told_from_a_damaged_one(rig: Rig, packed: Packed) -> None:
+def test_another_key_fragment_is_reported_as_a_mismatch_and_not_as_damage(rig: Rig, packed: Packed) -> None:
     tar = empty_tar()
     seal(rig.device.archive, packed.images, [tar], len(tar), fragment=b"another key fragment" * 2)
     assert_refused(rig.operator.unlock(), "KEY_MISMATCH")
@@ -120,13 +120,13 @@ def test_an_archive_without_the_expected_version_is_refused_before_any_download(
 
 
 @pytest.mark.parametrize("content", [b"", b"AZIMAGE1", b"AZIMAGE1\xff\xff\xff\xff", b"not an archive at all"], ids=repr)
-def test_a_file_that_is_no_archive_is_refused_before_any_download(rig: Rig, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_refused_before_any_download(rig: Rig, content: bytes) -> None:
     rig.device.archive.write_bytes(content)
     assert_refused(rig.operator.unlock(), "ARCHIVE_CORRUPT")
     assert rig.device.api.requests() == []
 
 
-def test_an_archive_that_holds_another_image_than_it_says_is_a_mismatch(rig: Rig) -> None:
+def test_an_archive_with_another_image_than_in_its_manifest_is_a_mismatch(rig: Rig) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
     seal(rig.device.archive, [lie], image.tar(), image.tar_size())
@@ -137,7 +137,7 @@ def test_an_archive_that_holds_another_image_than_it_says_is_a_mismatch(rig: Rig
     assert not rig.device.remembered.exists()
 
 
-def test_an_archive_that_lacks_an_image_that_it_names_is_a_mismatch(rig: Rig) -> None:
+def test_an_archive_without_an_image_of_its_manifest_is_a_mismatch(rig: Rig) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     absent = dataclasses.replace(image.described(), reference=DATABASE)
     seal(rig.device.archive, [image.described(), absent], image.tar(), image.tar_size())
@@ -160,7 +160,7 @@ REFUSED = {"no tar": (no_tar, "invalid tar header"), "corrupt layer": (tar_with_
 
 
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_the_refusal_of_docker_is_told(rig: Rig, make: Callable[[], bytes], reason: str) -> None:
+def test_a_refusal_by_docker_is_reported(rig: Rig, make: Callable[[], bytes], reason: str) -> None:
     tar = make()
     seal(rig.device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
     status = rig.operator.unlock()
@@ -170,7 +170,7 @@ def test_the_refusal_of_docker_is_told(rig: Rig, make: Callable[[], bytes], reas
     assert not has_image(rig.engine, APP)
 
 
-def test_the_refusal_of_podman_is_told(unlock_device: UnlockDevice, podman: Engine) -> None:
+def test_a_refusal_by_podman_is_reported(unlock_device: UnlockDevice, podman: Engine) -> None:
     operator = unlock_device.start(podman.host)
     for make, _ in REFUSED.values():
         tar = make()

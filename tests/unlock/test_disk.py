@@ -1,4 +1,4 @@
-"""Unlocks on a disk that is too small, fills up in the middle, or that nobody may write to: real disks, all of them."""
+"""Unlocks on a real disk that is too small, fills up during the unlock, or is read-only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.unlocking import LOAD, READY, Operator, Status, UnlockDevice,
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-DISK_SIZE = 10 * MIB  # the archive and its tar have a little more than 3 MiB each
+DISK_SIZE = 10 * MIB  # the archive and its tar need a little more than 3 MiB each
 PREFLIGHT_SECONDS = 2.0
 ADVICE = "UNLOCK_MODE=stream"
 KEY_FRAGMENT = "/binary-split/key-fragment"
@@ -53,7 +53,7 @@ def loads_nothing(call: FakeCall) -> None:
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[FakeEngine]:
-    """An engine without images that says of its root directory what a test tells it to."""
+    """An engine without images. A test sets the root directory that it reports."""
     with FakeEngine(tmp_path / "fake.sock", loads_nothing) as engine:
         yield engine
 
@@ -70,7 +70,7 @@ def assert_failed(status: Status, code: str) -> None:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An unlock that was refused before the login, and how the disk looked before it."""
+    """The status of an unlock that was refused before the login, and how long that took."""
 
     document: dict[str, Any]
     seconds: float
@@ -85,7 +85,7 @@ class Refusal:
 
 
 def refused(unlock_device: UnlockDevice, operator: Operator, disk: Path, code: str) -> Refusal:
-    """Unlocks, which must be refused at once, and without any trace."""
+    """Unlock, and require that it is refused at once and changes nothing on the disk."""
     before = (free_bytes(disk), sorted(disk.rglob("*")))
     started = time.monotonic()
     assert_failed(operator.unlock(), code)
@@ -124,7 +124,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
 ) -> None:
     unlock_device.put(packed.path)
     fake.answer_info(200, {"DockerRootDir": str(disk)})
-    fill(disk, leave=5 * MIB)  # the engine unpacks a copy, so that one tar's size is not enough
+    fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
     needed = f"at {disk}: {2 * packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
     assert needed in refusal.error
@@ -134,7 +134,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
 def test_tar_and_engine_on_one_disk_need_room_for_both(
     small_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed
 ) -> None:
-    """About 7 MiB: enough for either, too little for both."""
+    """The disk has about 7 MiB: enough for the tar or for the engine, but not for both."""
     root = disk / "docker"
     root.mkdir()
     fake.answer_info(200, {"DockerRootDir": str(root)})
@@ -142,7 +142,7 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     refusal = refused(small_device, start(small_device, fake.host), disk, "DISK_SPACE")
     assert f"{disk} and {root}: {3 * packed.manifest.tar_size} bytes are needed" in refusal.error
     assert refusal.advises_stream
-    # It would fit without the tar, as the advice says: the fake engine then is asked to load.
+    # The advice is right: without the tar there is enough room, and the load reaches the fake engine.
     assert start(small_device, fake.host, UNLOCK_MODE="stream").unlock().code == "IMAGE_MISMATCH"
 
 
@@ -151,7 +151,7 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     [(200, {"DockerRootDir": "/nonexistent/docker"}), (200, {}), (403, {"message": "forbidden"})],
     ids=["not visible", "not told", "forbidden"],
 )
-def test_an_engine_that_cannot_be_looked_into_does_not_count(
+def test_an_engine_whose_disk_cannot_be_read_does_not_count(
     unlock_device: UnlockDevice, fake: FakeEngine, packed: Packed, info: tuple[int, dict[str, Any]]
 ) -> None:
     unlock_device.put(packed.path)
@@ -160,7 +160,7 @@ def test_an_engine_that_cannot_be_looked_into_does_not_count(
     plan = operator.get("/unlock/plan")
     assert [place["paths"] for place in plan["places"]] == [[str(unlock_device.directory)]]
     assert plan["engine_answers"] is True
-    assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent: all that the fake can do
+    assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent, and the fake engine loads nothing
 
 
 def test_a_read_only_disk_is_found_before_the_login(small_device: UnlockDevice, disk: Path, docker: Engine) -> None:
@@ -170,14 +170,14 @@ def test_a_read_only_disk_is_found_before_the_login(small_device: UnlockDevice, 
     assert str(disk) in refusal.error
     assert refusal.advises_stream
 
-    # Which needs nothing but the engine, as the advice says.
+    # The advice is right: mode stream writes only to the engine.
     stream = start(small_device, docker.host, UNLOCK_MODE="stream")
     assert stream.unlock() == READY
     make_writable(disk)
     assert operator.unlock().state == "ready"
 
 
-def test_a_disk_that_fills_up_while_the_key_is_fetched_ends_the_unlock_without_debris(
+def test_a_disk_that_fills_up_during_the_key_download_ends_the_unlock_without_leftovers(
     small_device: UnlockDevice, disk: Path, docker: Engine, packed: Packed, slow_api: FaultyApi
 ) -> None:
     slow_api.answer("GET", KEY_FRAGMENT, Fault(body=slow_api.fragment, silent=True))
@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_while_the_key_is_fetched_ends_the_unlock_without_d
     assert operator.unlock() == READY
 
 
-def test_a_disk_of_the_engine_that_fills_up_in_the_middle_of_a_load_is_told(
+def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
     unlock_device: UnlockDevice, tmp_path: Path, slow_api: FaultyApi
 ) -> None:
     image = HandmadeImage(APP, os.urandom(MIB), 12)

@@ -1,4 +1,4 @@
-"""Unlocks that end at the engine: it is down, refuses, falls silent or dies in the middle of a load."""
+"""Unlocks that fail at the engine: it is down, refuses, falls silent or dies during a load."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_engine_that_is_down_ends_the_unlock_until_it_is_up(
     assert unlock_device.api.requests() == []
     with RecordingProxy(socket, docker.socket):
         assert operator.unlock() == READY
-    # And down and up again: the connections of before are of no use.
+    # The engine stops and starts again, so that the old connections cannot be used any more.
     socket.unlink()
     unlock_device.put(packed.path)
     assert_failed(operator.unlock(), "ENGINE_UNAVAILABLE")
@@ -48,7 +48,7 @@ def test_an_engine_that_is_down_ends_the_unlock_until_it_is_up(
         assert operator.unlock().state == "ready"
 
 
-def test_an_engine_that_goes_away_in_the_middle_of_a_load_keeps_nothing(
+def test_an_engine_that_disconnects_during_a_load_keeps_nothing(
     unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
 ) -> None:
     wire.hold_upload(after=2 * MIB)
@@ -76,10 +76,10 @@ def test_an_engine_that_takes_no_more_bytes_has_stalled(
     assert operator.unlock() == READY
 
 
-def test_an_engine_that_never_answers_has_stalled(
+def test_an_engine_that_never_responds_has_stalled(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
-    # The last bytes of the tar are held: the engine waits for them, the loader for the engine.
+    # The wire holds the last bytes of the tar, so that the engine waits for them and the loader for the engine.
     wire.hold_upload(after=packed.manifest.tar_size)
     unlock_device.put(packed.path)
     operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
@@ -87,7 +87,7 @@ def test_an_engine_that_never_answers_has_stalled(
     assert not unlock_device.tar.exists()
 
 
-def test_an_engine_that_falls_silent_but_has_the_images_has_done_its_work(
+def test_a_silent_engine_that_has_the_images_has_succeeded(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
     wire.hold_answer()
@@ -98,14 +98,16 @@ def test_an_engine_that_falls_silent_but_has_the_images_has_done_its_work(
     assert len(wire.sent("POST", LOAD)) == 1
 
 
-def test_a_slow_engine_is_not_a_silent_one(unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed) -> None:
+def test_a_slow_engine_has_not_stalled(unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed) -> None:
     wire.slow_upload(pause_seconds=0.06)  # about three seconds for the whole tar
     unlock_device.put(packed.path)
     assert unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
 
 
-def test_messages_count_as_signs_of_life(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
-    """The engine takes longer than it may be silent, and says something all the time."""
+def test_an_engine_that_sends_messages_has_not_stalled(
+    unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
+) -> None:
+    """The engine takes longer than it may be silent, and sends messages all the time."""
     rounds, pause = 12, float(SILENCE_SECONDS) / 8
     never = threading.Event()
 
@@ -122,10 +124,10 @@ def test_messages_count_as_signs_of_life(unlock_device: UnlockDevice, packed: Pa
         started = time.monotonic()
         status = operator.unlock()
         assert time.monotonic() - started > rounds * pause
-        assert_failed(status, "IMAGE_MISMATCH")  # which the fake reports loaded, and does not have
+        assert_failed(status, "IMAGE_MISMATCH")  # the fake engine reports a load, but has no image
 
 
-def test_what_falls_silent_in_the_middle_of_its_messages_has_stalled(
+def test_an_engine_that_falls_silent_between_messages_has_stalled(
     unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
 ) -> None:
     over = threading.Event()
@@ -146,12 +148,12 @@ def nameless(engine: Engine) -> list[str]:
 
 
 def two_images(first: HandmadeImage, second: HandmadeImage) -> bytes:
-    """One tar of both, as `docker save` writes it."""
+    """Return one tar of both images, as `docker save` writes it."""
     return b"".join(handmade_tar(first, second))
 
 
 @pytest.mark.parametrize("present", [True, False], ids=["replaced", "new"])
-def test_another_image_under_the_right_tag_is_taken_back(rig: Rig, present: bool) -> None:
+def test_another_image_under_the_right_tag_is_removed_again(rig: Rig, present: bool) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
     seal(rig.device.archive, [lie], image.tar(), image.tar_size())
@@ -161,7 +163,7 @@ def test_another_image_under_the_right_tag_is_taken_back(rig: Rig, present: bool
     assert nameless(rig.engine) == []
 
 
-def test_of_two_images_of_which_the_second_is_corrupt_none_stays(rig: Rig) -> None:
+def test_no_image_stays_if_one_of_two_is_corrupt(rig: Rig) -> None:
     app, database = HandmadeImage(APP, b"a" * 4096, 1), HandmadeImage(DATABASE, b"b" * 4096, 1)
     tar = bytearray(two_images(app, database))
     tar[tar.index(b"b" * 4096)] ^= 1
@@ -178,9 +180,7 @@ def test_of_two_images_of_which_the_second_is_corrupt_none_stays(rig: Rig) -> No
     assert nameless(rig.engine) == []
 
 
-def test_podman_keeps_nothing_of_a_load_that_it_refused_or_that_was_something_else(
-    unlock_device: UnlockDevice, podman: Engine
-) -> None:
+def test_podman_keeps_nothing_of_a_load_of_another_image(unlock_device: UnlockDevice, podman: Engine) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
     seal(unlock_device.archive, [lie], image.tar(), image.tar_size())
@@ -242,11 +242,13 @@ STRANGE_ANSWERS: dict[Load, str] = {
     half_a_message: "ENGINE_UNAVAILABLE",
     one_message_then_nothing: "ENGINE_UNAVAILABLE",
     no_json: "ENGINE_UNAVAILABLE",
-    success: "IMAGE_MISMATCH",  # and no image is there
+    success: "IMAGE_MISMATCH",  # the fake engine has no image
 }
 
 
-def test_strange_answers_to_a_load_end_the_unlock(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
+def test_unexpected_responses_to_a_load_end_the_unlock(
+    unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
+) -> None:
     unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", success) as engine:
         operator = unlock_device.start(engine.host)

@@ -17,14 +17,14 @@ def audit_codes(operator: Operator) -> list[str | None]:
 
 
 def assert_engine_works(unlock_device: UnlockDevice, docker: Engine) -> None:
-    """A new loader, on the disk that the interrupted one has left, finishes the work."""
+    """Require that a new loader on the same disk completes the unlock."""
     assert unlock_device.start(docker.host).unlock() == READY
 
 
-def test_a_load_ends_at_its_next_piece(
+def test_an_interrupted_load_ends_at_its_next_piece(
     unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
 ) -> None:
-    wire.slow_upload(pause_seconds=0.2)  # ten seconds and more for the whole tar
+    wire.slow_upload(pause_seconds=0.2)  # the whole tar takes more than ten seconds
     unlock_device.put(packed.path)
     operator = unlock_device.start(wire.host)
     operator.post()
@@ -38,7 +38,7 @@ def test_a_load_ends_at_its_next_piece(
     assert_engine_works(unlock_device, docker)
 
 
-def test_an_engine_that_is_silent_does_not_keep_the_loader_from_ending(
+def test_a_silent_engine_does_not_keep_the_loader_from_ending(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
     wire.hold_answer()
@@ -46,7 +46,7 @@ def test_an_engine_that_is_silent_does_not_keep_the_loader_from_ending(
     operator = unlock_device.start(wire.host)
     operator.post()
     wire.wait_until_held()
-    # It has the whole tar: it is waited for, but not for longer than the grace period.
+    # The loader waits for an engine that has the whole tar, but not longer than the grace period.
     assert operator.loader.process.stop(GRACE_SECONDS) == 0
     assert audit_codes(operator) == ["INTERRUPTED"]
     assert not unlock_device.tar.exists()

@@ -1,4 +1,4 @@
-"""The interrupter: calls that it may leave behind."""
+"""The interrupter, which may leave calls behind."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def stop_later(interrupter: Interrupter, begun: threading.Event) -> threading.Th
     return thread
 
 
-def test_the_result_comes_back(interrupter: Interrupter) -> None:
+def test_call_returns_the_result(interrupter: Interrupter) -> None:
     assert interrupter.call(lambda: 7) == 7
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), TimeoutError("its own"), Interrupted("its own")], ids=repr)
-def test_an_exception_comes_back(interrupter: Interrupter, error: Exception) -> None:
+def test_call_raises_the_exception_of_the_work(interrupter: Interrupter, error: Exception) -> None:
     def fail() -> None:
         raise error
 
@@ -47,24 +47,24 @@ def test_an_exception_comes_back(interrupter: Interrupter, error: Exception) -> 
     assert raised.value is error
 
 
-def test_a_result_at_the_moment_of_the_look_is_no_time_out(
+def test_a_result_at_the_moment_of_a_check_is_no_timeout(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loader.unlock.run.POLL_SECONDS", 1e-4)
 
     def answer() -> int:
-        time.sleep(2e-4)  # about as long as one look takes
+        time.sleep(2e-4)  # about as long as one check takes
         return 7
 
     assert [interrupter.call(answer) for _ in range(MANY)] == [7] * MANY
 
 
-def test_the_context_of_the_caller_is_seen(interrupter: Interrupter) -> None:
+def test_the_work_runs_in_the_context_of_the_caller(interrupter: Interrupter) -> None:
     VARIABLE.set("set")
     assert interrupter.call(VARIABLE.get) == "set"
 
 
-def test_after_a_stop_nothing_begins(interrupter: Interrupter) -> None:
+def test_after_a_stop_no_work_starts(interrupter: Interrupter) -> None:
     interrupter.checkpoint()
     interrupter.stop("it was told to stop")
     with pytest.raises(Interrupted):
@@ -75,7 +75,7 @@ def test_after_a_stop_nothing_begins(interrupter: Interrupter) -> None:
     assert begun == []
 
 
-def test_what_waits_is_left_behind_at_once(interrupter: Interrupter) -> None:
+def test_waiting_work_is_left_behind_at_once(interrupter: Interrupter) -> None:
     begun, over = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -91,7 +91,7 @@ def test_what_waits_is_left_behind_at_once(interrupter: Interrupter) -> None:
     stopper.join(WAIT_SECONDS)
 
 
-def test_what_ends_within_its_patience_has_ended(interrupter: Interrupter) -> None:
+def test_work_that_ends_within_the_patience_returns_its_result(interrupter: Interrupter) -> None:
     begun = threading.Event()
 
     def end_when_stopped() -> str:
@@ -107,7 +107,7 @@ def test_what_ends_within_its_patience_has_ended(interrupter: Interrupter) -> No
     stopper.join(WAIT_SECONDS)
 
 
-def test_what_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> None:
+def test_work_that_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> None:
     def stop_and_fail() -> None:
         interrupter.stop("it was told to stop")
         raise ZeroDivisionError
@@ -116,8 +116,8 @@ def test_what_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> No
         interrupter.call(stop_and_fail, lambda: WAIT_SECONDS)
 
 
-def test_patience_may_run_out_later(interrupter: Interrupter) -> None:
-    """It is asked again and again, since the work goes on."""
+def test_patience_is_asked_again_at_each_check(interrupter: Interrupter) -> None:
+    """The patience is asked at each check, because the work goes on."""
     begun, over = threading.Event(), threading.Event()
     asked: list[float] = []
 

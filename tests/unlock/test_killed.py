@@ -26,7 +26,7 @@ from tests.support.unlocking import READY, Operator, UnlockDevice
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-PADDING_MIB = 320  # takes long enough to decrypt to be met in the middle of it
+PADDING_MIB = 320  # decrypting this takes long enough to end the loader meanwhile
 GRACE_SECONDS = 30.0  # graceful_timeout in gunicorn.conf.py
 ORPHAN_SECONDS = 15.0
 STALL_SECONDS = 10.0
@@ -43,7 +43,7 @@ class Archives:
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
-    """The same image in an archive of 4 MiB, and behind 320 MiB that the engine does not care for."""
+    """The same image in an archive of 4 MiB, and in one that holds 320 MiB more, which the engine ignores."""
     directory = tmp_path_factory.mktemp("archives")
     image = HandmadeImage(APP, os.urandom(MIB), 4)
     small = seal(directory / "small.enc", [image.described()], image.tar(), image.tar_size())
@@ -55,7 +55,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
 
 
 class Scene:
-    """A loader that is brought into a state and held there, ended, and started anew."""
+    """A loader that is held in a state, ended, and started again."""
 
     def __init__(
         self, unlock_device: UnlockDevice, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str
@@ -75,7 +75,7 @@ class Scene:
         return self._device.start(self._wire.host, **self._env)
 
     def hold_in(self, state: str) -> None:
-        """Starts an unlock that does not leave `state` by itself, or not soon."""
+        """Start an unlock and hold it in `state`."""
         self.held_in = state
         os.link(self._archives.large if state == "decrypting" else self._archives.small, self._device.archive)
         if state == "authenticating":
@@ -91,7 +91,7 @@ class Scene:
         if state == "loading_images":
             self._wire.wait_until_held()
 
-    def assert_no_debris(self, engine: Engine) -> None:
+    def assert_nothing_left(self, engine: Engine) -> None:
         self._wire.heal()
         assert tags_of_tests(engine) == ([APP] if self.finished else [])
         assert engine.client.images.list(filters={"dangling": True}) == []
@@ -104,7 +104,7 @@ class Scene:
 
 
 def kill_worker(scene: Scene) -> None:
-    """gunicorn's master starts a new one, which answers in its place."""
+    """Kill the worker. gunicorn's master then starts a new one."""
     loader = scene.operator.loader
     worker = loader.worker_pid
     os.kill(worker, signal.SIGKILL)
@@ -117,7 +117,7 @@ def kill_master(scene: Scene) -> None:
     loader.process.send_signal(signal.SIGKILL)
     loader.process.wait(ORPHAN_SECONDS)
     poll(lambda: not is_running(worker), ORPHAN_SECONDS, "the orphan has ended")
-    # It notes within a second that it has no master. What it could finish until then is finished: a whole load.
+    # The worker notices within a second that it has no master. Until then it may have finished a whole load.
     scene.finished = scene.held_in == "decrypting" and scene.audit_codes() == [None]
     assert scene.finished or scene.audit_codes() == ["INTERRUPTED"]
     scene.operator = scene.start()
@@ -150,7 +150,7 @@ def scene(
 
 def assert_recovers(scene: Scene, docker: Engine) -> None:
     assert scene.operator.status().state == "idle"
-    scene.assert_no_debris(docker)
+    scene.assert_nothing_left(docker)
     assert scene.operator.unlock() == READY
     assert tags_of_tests(docker) == [APP]
 
@@ -158,7 +158,7 @@ def assert_recovers(scene: Scene, docker: Engine) -> None:
 @pytest.mark.parametrize("scene", MODES, indirect=True)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
-def test_whatever_ends_the_loader_the_next_unlock_reaches_ready(
+def test_after_any_end_of_the_loader_the_next_unlock_reaches_ready(
     scene: Scene, docker: Engine, state: str, end: Callable[[Scene], None]
 ) -> None:
     scene.hold_in(state)
@@ -168,15 +168,15 @@ def test_whatever_ends_the_loader_the_next_unlock_reaches_ready(
 
 @pytest.mark.parametrize("scene", ["tar"], indirect=True)
 @pytest.mark.parametrize("state", ["authenticating", "loading_images"])
-def test_ctrl_c_is_an_end_like_any_other(scene: Scene, docker: Engine, state: str) -> None:
+def test_ctrl_c_interrupts_the_unlock(scene: Scene, docker: Engine, state: str) -> None:
     scene.hold_in(state)
     end_by(signal.SIGINT)(scene)
     assert_recovers(scene, docker)
 
 
 @pytest.mark.parametrize("scene", ["tar"], indirect=True)
-def test_a_manifest_that_was_being_written_is_no_debris(scene: Scene, unlock_device: UnlockDevice) -> None:
-    """The moment is too short to be met: what a process leaves that was killed in it is put there."""
+def test_an_unfinished_manifest_is_removed_at_the_start(scene: Scene, unlock_device: UnlockDevice) -> None:
+    """The test creates the unfinished file itself, because the moment is too short to kill a process in it."""
     half = unlock_device.remembered.with_name(".unlocked-manifest.json.abcd1234")
     half.write_bytes(b'{"images": [')
     scene.hold_in("authenticating")

@@ -1,4 +1,4 @@
-"""Unlocks of an archive that is much larger than the memory and, in mode stream, the disk that they may take."""
+"""Unlocks of an archive that is much larger than the allowed memory and, in mode stream, than the disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
 IMAGE_MIB = 1024
-MARKER = os.urandom(64)  # which fills the image: wherever a piece of its tar lies, the marker is found
+MARKER = os.urandom(64)  # fills the image, so that any piece of its tar contains it
 SMALL_DISK_SIZE = 64 * MIB
 MIB_BEYOND_MEMORY = 256
 MOST_GROWTH = 64 * MIB
@@ -41,7 +41,7 @@ MANY_LOOKS = 20
 
 @pytest.fixture(scope="module")
 def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A device with an archive of an image of 1 GiB."""
+    """A device whose archive holds an image of 1 GiB."""
     directory = tmp_path_factory.mktemp("large")
     (directory / "models").mkdir()
     image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER)))[:MIB], IMAGE_MIB)
@@ -59,7 +59,7 @@ def settings(unlock_device: UnlockDevice) -> dict[str, str]:
     return {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
 
 
-def test_stopped_while_decrypting_the_loader_leaves_no_tar_and_has_sent_nothing(
+def test_a_loader_stopped_while_decrypting_leaves_no_tar_and_sends_nothing(
     large_device: UnlockDevice, recorded_docker: RecordingProxy
 ) -> None:
     operator = large_device.start(recorded_docker.host, **settings(large_device))
@@ -121,15 +121,15 @@ class Sampler:
     def _is_archive(self, path: Path) -> bool:
         try:
             status = path.stat()
-        except OSError:  # closed since it was listed
+        except OSError:  # the file was closed after it was listed
             return True
         return (status.st_dev, status.st_ino) == (self._read_only.st_dev, self._read_only.st_ino)
 
 
-def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
+def test_mode_stream_never_writes_plaintext_to_a_file(
     large_device_dir: Path, large_device: UnlockDevice, docker: Engine, tmp_path: Path
 ) -> None:
-    """The archive lies where nobody can write, and all that the loader may write to has a sixteenth of its size."""
+    """The archive lies on a read-only disk, and the disk that the loader may write to has a sixteenth of its size."""
     with (
         read_only_view(large_device_dir, tmp_path / "big") as big,
         small_disk(tmp_path / "small", SMALL_DISK_SIZE) as small,
@@ -160,7 +160,7 @@ def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
 
 
 def test_the_sampler_finds_a_tar(large_device: UnlockDevice, recorded_docker: RecordingProxy) -> None:
-    """In mode tar there is one to be seen."""
+    """Mode tar writes a tar, which the sampler must find."""
     operator = large_device.start(recorded_docker.host, **settings(large_device))
     operator.status()
     with Sampler(operator.loader.worker_pid, [], large_device.archive) as sampler:

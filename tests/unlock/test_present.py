@@ -1,4 +1,4 @@
-"""Unlocks of what is there already, and of a new archive after it: without a network, and without leaving anything."""
+"""Unlocks of images that are present already, and of a new archive that replaces old images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AT_ONCE_SECONDS = 2.0
 
 
 @pytest.mark.parametrize("mode", ["tar", "stream"])
-def test_images_that_are_there_are_ready_at_once_and_without_a_network(
+def test_present_images_are_ready_without_a_network(
     unlock_device: UnlockDevice, docker: Engine, packed: Packed, slow_api: FaultyApi, mode: str
 ) -> None:
     docker.client.images.load(packed.plain_tar.read_bytes())
@@ -36,7 +36,7 @@ def test_images_that_are_there_are_ready_at_once_and_without_a_network(
     assert slow_api.open_connections == 0
 
 
-def test_an_engine_that_is_down_is_not_taken_for_one_without_images(
+def test_an_engine_that_is_down_does_not_count_as_one_without_images(
     unlock_device: UnlockDevice, packed: Packed
 ) -> None:
     unlock_device.put(packed.path)
@@ -46,7 +46,7 @@ def test_an_engine_that_is_down_is_not_taken_for_one_without_images(
 
 
 def two_versions(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
-    """Unlocks the first of two archives that hold the same reference."""
+    """Unlock the first of two archives with the same reference."""
     old, new = (HandmadeImage(APP, os.urandom(4096), 1) for _ in range(2))
     seal(rig.device.archive, [old.described()], old.tar(), old.tar_size())
     assert rig.operator.unlock() == READY
@@ -96,7 +96,7 @@ def test_an_old_image_that_has_another_name_stays(rig: Rig) -> None:
     assert nameless(rig.engine) == []
 
 
-def test_podman_is_left_without_the_old_image_too(unlock_device: UnlockDevice, podman: Engine) -> None:
+def test_a_new_archive_replaces_the_image_in_podman(unlock_device: UnlockDevice, podman: Engine) -> None:
     image = HandmadeImage(APP, os.urandom(4096), 1)
     old = import_image(podman, APP)
     seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
@@ -107,7 +107,7 @@ def test_podman_is_left_without_the_old_image_too(unlock_device: UnlockDevice, p
 
 
 def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None:
-    """The archive is the same: only the engine knows that they are gone."""
+    """The archive has not changed; only the engine knows that the images are gone."""
     image, _ = two_versions(rig)
     assert rig.operator.post() == (200, {"state": "ready"})
     remove_image(rig.engine, APP)
@@ -117,9 +117,7 @@ def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None
     assert len(rig.loads) == 2
 
 
-def test_what_is_ready_stays_so_while_the_engine_is_away(
-    unlock_device: UnlockDevice, docker: Engine, packed: Packed
-) -> None:
+def test_ready_stays_while_the_engine_is_down(unlock_device: UnlockDevice, docker: Engine, packed: Packed) -> None:
     with RecordingProxy(unlock_device.directory / "docker.sock", docker.socket) as wire:
         unlock_device.put(packed.path)
         operator = unlock_device.start(wire.host)

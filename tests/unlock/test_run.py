@@ -1,4 +1,4 @@
-"""The way to `ready`: real archives, a real API, real engines."""
+"""Unlocks that reach `ready`, with real archives, a real API and real engines."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def layers(engine: Engine, reference: str) -> tuple[str, ...]:
 
 
 def assert_holds(engine: Engine, packed: Packed) -> None:
-    """The engine numbers the images as the one did that saved them."""
+    """Require the images with the IDs that they had in the engine that saved them."""
     for image in packed.images:
         assert (image_id(engine, image.reference), layers(engine, image.reference)) == (image.id, image.layers)
 
 
 def assert_holds_by_content(engine: Engine, packed: Packed) -> None:
-    """The engine may number the images in its own way."""
+    """Require the images by their content, because this engine may compute other IDs."""
     for image in packed.images:
         found = engine.client.api.inspect_image(image.reference)
         assert (tuple(found["RootFS"]["Layers"]), found["Created"]) == (image.layers, image.created)
@@ -57,7 +57,7 @@ def test_the_images_of_an_archive_reach_docker(unlock_device: UnlockDevice, dock
         ("POST", "/login"),
         ("GET", KEY_FRAGMENT),
     ]
-    # The login is there for the requests that follow.
+    # The login stays for later requests.
     assert operator.get("/status")["authenticated"] is True
 
 
@@ -91,14 +91,14 @@ def test_images_packed_by_podman_reach_docker_and_are_recognised_there(rig: Rig,
     assert rig.device.api.requests() == []
 
 
-def test_the_manifest_is_remembered_for_its_owner_only(rig: Rig, packed: Packed) -> None:
+def test_the_remembered_manifest_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> None:
     assert rig.unlock(packed.path) == READY
     remembered = rig.device.remembered
     assert json.loads(remembered.read_bytes()) == json.loads(json.dumps(packed.manifest.document()))
     assert stat.S_IMODE(remembered.stat().st_mode) == 0o600
 
 
-def test_ready_stays_and_only_the_engine_is_asked_whether_it_still_has_the_images(rig: Rig, packed: Packed) -> None:
+def test_when_ready_an_unlock_only_asks_the_engine_for_the_images(rig: Rig, packed: Packed) -> None:
     assert rig.unlock(packed.path) == READY
     rig.device.api.forget_requests()
     rig.wire.forget()
@@ -109,7 +109,7 @@ def test_ready_stays_and_only_the_engine_is_asked_whether_it_still_has_the_image
 
 
 def lookups(rig: Rig) -> Counter[str]:
-    """How often the loader has asked the engine for each image."""
+    """Count how often the loader has asked the engine for each image."""
     return Counter(unquote(request.path) for request in rig.wire.sent("GET", r"/images/.+/json$"))
 
 
@@ -143,7 +143,7 @@ def test_images_that_are_loaded_already_need_no_login(rig: Rig, packed: Packed) 
     assert rig.loads == []
 
 
-def test_a_prior_error_stays_when_the_images_turn_out_to_be_loaded(rig: Rig, packed: Packed) -> None:
+def test_a_prior_error_stays_if_the_images_are_already_loaded(rig: Rig, packed: Packed) -> None:
     failed = rig.unlock(packed.path, "a wrong password")
     assert (failed.state, failed.code) == ("error", "LOGIN_REJECTED")
     rig.engine.client.images.load(packed.plain_tar.read_bytes())
@@ -184,14 +184,14 @@ def test_of_many_simultaneous_callers_one_starts_the_run(rig: Rig, packed: Packe
     assert len(rig.loads) == 1
 
 
-def test_callers_during_a_run_hear_where_it_stands(rig: Rig, packed: Packed) -> None:
+def test_callers_during_a_run_get_its_state(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)
     rig.operator.post()
     rig.wire.wait_until_held()
     assert rig.operator.post() == (200, {"state": "loading_images"})
     assert rig.operator.status() == Status("loading_images", None, None)
-    rig.device.archive.unlink()  # its absence does not matter to the run, which has it open
+    rig.device.archive.unlink()  # the run has the file open
     assert rig.operator.post() == (200, {"state": "loading_images"})
     rig.wire.release()
     assert rig.operator.rest() == READY
@@ -211,12 +211,12 @@ def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> Non
     assert not rig.device.tar.exists()
 
 
-def test_a_tar_that_cannot_be_removed_is_warned_about_only(rig: Rig, packed: Packed) -> None:
+def test_a_tar_that_cannot_be_removed_causes_only_a_warning(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)
     rig.operator.post()
     rig.wire.wait_until_held()
-    rig.device.tar.unlink()  # the loader has it open
+    rig.device.tar.unlink()  # the loader has the file open
     (rig.device.tar / "in the way").mkdir(parents=True)
     rig.wire.release()
     assert rig.operator.rest() == READY
@@ -226,13 +226,13 @@ def test_a_tar_that_cannot_be_removed_is_warned_about_only(rig: Rig, packed: Pac
     assert [message for message in warnings if "could not be removed" in message]
 
 
-def test_a_tar_left_over_is_removed_at_the_start(unlock_device: UnlockDevice, start_loader: StartLoader) -> None:
+def test_a_leftover_tar_is_removed_at_the_start(unlock_device: UnlockDevice, start_loader: StartLoader) -> None:
     unlock_device.tar.write_bytes(b"plaintext of a run that was killed")
     start_loader()
     assert not unlock_device.tar.exists()
 
 
-def test_a_left_over_that_cannot_be_removed_does_not_keep_the_loader_from_starting(
+def test_a_leftover_that_cannot_be_removed_does_not_keep_the_loader_from_starting(
     unlock_device: UnlockDevice, docker: Engine
 ) -> None:
     unlock_device.tar.mkdir()

@@ -33,14 +33,14 @@ WAIT_SECONDS = 30
 
 
 class AbsentEngine(DockerEngine):
-    """Does not answer."""
+    """An engine that does not respond."""
 
     def ping(self) -> None:
         raise EngineUnavailable("The Docker engine does not respond.")
 
 
 class UnusedThrottle(LoginThrottle):
-    """Fails the test if a login starts."""
+    """A throttle that fails the test if a login starts."""
 
     def start(self, client: str) -> LoginAttempt:
         raise AssertionError(client)
@@ -194,7 +194,7 @@ def test_a_rejected_login_of_an_interrupted_run_counts_even_after_the_run(settin
     throttle = LoginThrottle()
     for _ in range(5):
         run = new_run(settings, throttle)
-        throttle.finish(run.attempt)  # as at the end of the run
+        throttle.finish(run.attempt)  # the end of the run does this
         with pytest.raises(LoginRejected):
             unlock._log_in(run, Api(LoginRejected("Wrong.")))
     with pytest.raises(LoginThrottled):

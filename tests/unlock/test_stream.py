@@ -1,4 +1,4 @@
-"""UNLOCK_MODE=stream: verified in one pass, decrypted in a second one straight into the engine."""
+"""UNLOCK_MODE=stream: authenticated in a first pass, decrypted to the engine in a second one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 
 RIG_ENV = {"UNLOCK_MODE": "stream"}
 MIB = 1 << 20
-IMAGE_MIB = 24  # much more than what is on its way between the loader and an engine that takes nothing
+IMAGE_MIB = 24  # much more than the buffers between the loader and an engine that reads nothing
 
 
 def assert_failed(status: Status, code: str) -> None:
@@ -28,7 +28,7 @@ def dangling(engine: Engine) -> list[str]:
     return [image.id for image in engine.client.images.list(filters={"dangling": True})]
 
 
-def test_the_images_reach_docker_and_no_tar_is_ever_there(rig: Rig, packed: Packed) -> None:
+def test_the_images_reach_docker_without_a_tar_on_the_disk(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)
     rig.operator.post()

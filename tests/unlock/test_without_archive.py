@@ -1,4 +1,4 @@
-"""Devices whose archive is gone, or was never there: the images decide."""
+"""Devices without an archive, where the images in the engine decide."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def assert_problem(answer: tuple[int, dict[str, Any]], status: int, code: str) -
 
 @pytest.fixture
 def unlocked(rig: Rig, packed: Packed) -> Rig:
-    """A device that was unlocked once, whose archive has been deleted since."""
+    """A device that was unlocked once, and whose archive was deleted afterwards."""
     assert rig.unlock(packed.path) == READY
     rig.device.archive.unlink()
     rig.device.api.forget_requests()
     return rig
 
 
-def test_without_archive_and_images_there_is_nothing_to_unlock(unlock_device: UnlockDevice, docker: Engine) -> None:
+def test_without_archive_and_images_the_archive_is_not_found(unlock_device: UnlockDevice, docker: Engine) -> None:
     operator = unlock_device.start(docker.host)
     assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
     assert operator.status() == Status("idle", None, None)
     assert unlock_device.api.requests() == []
 
 
-def test_an_archive_that_comes_later_is_unlocked(rig: Rig, packed: Packed) -> None:
+def test_an_archive_that_appears_later_is_unlocked(rig: Rig, packed: Packed) -> None:
     assert_problem(rig.operator.post(), 404, "ARCHIVE_NOT_FOUND")
     assert rig.unlock(packed.path) == READY
 
@@ -51,7 +51,7 @@ def test_the_images_of_the_last_unlock_make_a_device_ready(unlocked: Rig) -> Non
     assert unlocked.device.api.requests() == []
 
 
-def test_all_images_of_the_last_unlock_must_be_there(unlocked: Rig) -> None:
+def test_all_images_of_the_last_unlock_must_be_present(unlocked: Rig) -> None:
     remove_image(unlocked.engine, DATABASE)
     assert_problem(unlocked.operator.post(), 404, "ARCHIVE_NOT_FOUND")
 
@@ -73,7 +73,7 @@ def test_expected_images_make_a_device_ready(unlock_device: UnlockDevice, docker
     assert unlock_device.api.requests() == []
 
 
-def test_the_remembered_manifest_goes_before_expected_images(
+def test_the_remembered_manifest_takes_precedence_over_expected_images(
     unlock_device: UnlockDevice, docker: Engine, packed: Packed
 ) -> None:
     unlock_device.remembered.write_text(json.dumps(packed.manifest.document()))
@@ -82,7 +82,7 @@ def test_the_remembered_manifest_goes_before_expected_images(
     assert_problem(unlock_device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")
 
 
-def test_a_remembered_manifest_that_cannot_be_read_gives_way_to_expected_images(
+def test_an_unusable_remembered_manifest_is_replaced_by_expected_images(
     unlock_device: UnlockDevice, docker: Engine
 ) -> None:
     operator = unlock_device.start(docker.host, EXPECTED_IMAGES=APP)
@@ -96,13 +96,13 @@ def test_a_remembered_manifest_that_cannot_be_read_gives_way_to_expected_images(
         assert len(warnings) == 2 * number, content
 
 
-def test_without_archive_and_engine_nobody_knows(unlock_device: UnlockDevice) -> None:
+def test_without_archive_and_engine_the_engine_is_unavailable(unlock_device: UnlockDevice) -> None:
     operator = unlock_device.start(NO_ENGINE, EXPECTED_IMAGES=APP)
     assert_problem(operator.post(), 503, "ENGINE_UNAVAILABLE")
     assert operator.status() == Status("idle", None, None)
 
 
-def test_ready_without_archive_is_asked_of_the_engine_again(unlocked: Rig) -> None:
+def test_ready_without_archive_is_checked_with_the_engine_again(unlocked: Rig) -> None:
     assert unlocked.operator.post() == (200, {"state": "ready"})
     remove_all_images(unlocked.engine)
     assert_problem(unlocked.operator.post(), 404, "ARCHIVE_NOT_FOUND")
