@@ -342,7 +342,7 @@ def test_a_stall_and_a_lost_connection_during_a_load_are_different_errors(
 def test_a_save_that_is_cut_raises_an_error(docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=2 * MIB)
+        wire.hold_response(after=2 * MIB)
         with cut_when_held(wire), pytest.raises(EngineUnavailable):
             list(connected(wire.host, monkeypatch).save([APP]))
 
@@ -352,7 +352,7 @@ def test_a_save_that_falls_silent_raises_an_error(
 ) -> None:
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=2 * MIB)
+        wire.hold_response(after=2 * MIB)
         with pytest.raises(EngineUnavailable):
             list(connected(wire.host, monkeypatch, SILENCE_SECONDS).save([APP]))
 

@@ -90,7 +90,7 @@ def test_an_engine_that_never_responds_has_stalled(
 def test_a_silent_engine_that_has_the_images_has_succeeded(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
-    wire.hold_answer()
+    wire.hold_response()
     unlock_device.put(packed.path)
     operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert operator.unlock() == READY

@@ -41,7 +41,7 @@ def test_an_interrupted_load_ends_at_its_next_piece(
 def test_a_silent_engine_does_not_keep_the_loader_from_ending(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
-    wire.hold_answer()
+    wire.hold_response()
     unlock_device.put(packed.path)
     operator = unlock_device.start(wire.host)
     operator.post()

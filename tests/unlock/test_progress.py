@@ -198,7 +198,7 @@ def test_a_slow_run_reports_its_progress(rig: Rig, packed: Packed) -> None:
 
 
 def test_the_status_is_current_while_the_engine_is_silent(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_answer()
+    rig.wire.hold_response()
     rig.device.put(packed.path)
     remove_all_images(rig.engine)
     rig.operator.post()

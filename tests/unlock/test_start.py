@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,6 +45,14 @@ class UnusedThrottle(LoginThrottle):
 
     def start(self, client: str) -> LoginAttempt:
         raise AssertionError(client)
+
+
+class SlowThrottle(LoginThrottle):
+    """A throttle that gives other callers time to start a second run."""
+
+    def start(self, client: str) -> LoginAttempt:
+        time.sleep(0.05)
+        return super().start(client)
 
 
 @pytest.fixture
@@ -129,7 +138,7 @@ def test_a_throttled_caller_starts_nothing_and_keeps_the_error(
 @pytest.mark.usefixtures("holder")
 def test_of_many_callers_exactly_one_starts_a_run_and_a_login(with_archive: Settings, runs: list[UnlockRun]) -> None:
     """The throttle lets five logins through, so that a sixth one would raise."""
-    throttle = LoginThrottle()
+    throttle = SlowThrottle()
     barrier = threading.Barrier(CALLERS)
 
     def call(_: int) -> UnlockState:
@@ -199,6 +208,15 @@ def test_a_rejected_login_of_an_interrupted_run_counts_even_after_the_run(settin
             unlock._log_in(run, Api(LoginRejected("Wrong.")))
     with pytest.raises(LoginThrottled):
         throttle.start(CREDENTIALS.client)
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_run_that_ends_before_its_login_does_not_count(settings: Settings) -> None:
+    """The archive is missing, so that each run ends at once; the throttle would refuse the sixth login under way."""
+    throttle = LoginThrottle()
+    for _ in range(6):
+        unlock._run_audited(new_run(settings, throttle), None)
+        assert unlock.unlock_status()[0].state is UnlockState.ERROR
 
 
 def test_a_run_shows_neither_email_nor_password(settings: Settings) -> None:

@@ -95,7 +95,7 @@ def test_ready_with_a_real_engine_that_goes_away(tmp_path: Path, api: FaultyApi,
     ):
         assert login(running.url).status == 200
         assert reasons(running) == []
-        wire.hold_answer()
+        wire.hold_response()
         started = time.monotonic()
         assert reasons(running) == ["ENGINE_UNAVAILABLE"]
         assert time.monotonic() - started < 5
