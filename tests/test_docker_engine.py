@@ -20,7 +20,7 @@ from tests.support.archives import APP, DATABASE, PREFIX, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.images import has_image, image_id, import_image, remove_image, save_images
+from tests.support.images import has_image, image_id, import_image, remove_image, save_images, unnamed_images
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -204,10 +204,6 @@ def test_an_image_replaced_by_a_load_loses_only_its_name(docker: Engine, monkeyp
     assert has_image(docker, other)
 
 
-def nameless(real: Engine) -> list[str]:
-    return [image.id for image in real.client.images.list(filters={"dangling": True})]
-
-
 def test_a_reference_can_be_restored(engine: DockerEngine, real: Engine) -> None:
     import_image(real, APP)
     before = engine.find(APP)
@@ -217,7 +213,7 @@ def test_a_reference_can_be_restored(engine: DockerEngine, real: Engine) -> None
     import_image(real, APP, seed=5)
     engine.restore(APP, before)
     assert engine.find(APP) == before
-    assert nameless(real) == []
+    assert unnamed_images(real) == []
 
     engine.restore(APP, None)
     assert engine.find(APP) is None
@@ -249,9 +245,9 @@ def test_only_an_image_without_a_name_is_removed_as_dangling(engine: DockerEngin
     assert engine.find(APP) == image
 
     import_image(real, APP, seed=5)
-    assert nameless(real) != []
+    assert unnamed_images(real) != []
     engine.remove_if_dangling(image)
-    assert nameless(real) == []
+    assert unnamed_images(real) == []
     engine.remove_if_dangling(image)
 
 

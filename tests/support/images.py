@@ -70,6 +70,11 @@ def remove_image(engine: Engine, reference: str) -> None:
         return
 
 
+def unnamed_images(engine: Engine) -> list[str]:
+    """Return the IDs of the images in `engine` that have no name."""
+    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
+
+
 def save_images(engine: Engine, references: list[str], path: Path) -> Path:
     """Write `references` to `path` in the form of `docker save`, with their names, and return `path`."""
     # This calls the engine's API directly, because the SDK saves only one image.

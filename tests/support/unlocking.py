@@ -174,3 +174,9 @@ class UnlockDevice:
 def is_sentence(text: str | None) -> bool:
     """Return whether `text` is one line that starts with a capital letter or a path, and ends with a full stop."""
     return text is not None and re.fullmatch(r"[A-Z/].*\.", text) is not None
+
+
+def assert_failed(status: Status, code: str) -> None:
+    """Require that the unlock has failed with `code` and an error for a person."""
+    assert (status.state, status.code) == ("error", code)
+    assert is_sentence(status.error)

@@ -6,14 +6,9 @@ from tests.conftest import NOBODY_LISTENS
 from tests.support.archives import FRAGMENT, Packed
 from tests.support.engines import Engine
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, Status, UnlockDevice, is_sentence
+from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
-
-
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
 
 
 def test_rejected_credentials_end_the_unlock_and_valid_ones_complete_it(rig: Rig, packed: Packed) -> None:

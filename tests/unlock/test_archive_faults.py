@@ -11,7 +11,7 @@ from tests.support.archives import APP, DATABASE, VERSION, Packed, seal
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, empty_tar, junk
 from tests.support.images import has_image
-from tests.support.unlocking import READY, Rig, Status, UnlockDevice, is_sentence
+from tests.support.unlocking import READY, Rig, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -31,8 +31,8 @@ def flip(offset: int) -> Damage:
 
 def flip_in_segment(number: int) -> Damage:
     def damage(data: bytearray) -> None:
-        begin = 12 + int.from_bytes(data[8:12], "big")
-        data[begin + number * SEGMENT + SEGMENT // 2] ^= 1
+        start = 12 + int.from_bytes(data[8:12], "big")
+        data[start + number * SEGMENT + SEGMENT // 2] ^= 1
 
     return damage
 
@@ -55,14 +55,14 @@ def rename_an_image(data: bytearray) -> None:
 
 
 def swap_two_segments(data: bytearray) -> None:
-    begin = 12 + int.from_bytes(data[8:12], "big")
-    first, second = (slice(begin + n * SEGMENT, begin + (n + 1) * SEGMENT) for n in (1, 2))
+    start = 12 + int.from_bytes(data[8:12], "big")
+    first, second = (slice(start + n * SEGMENT, start + (n + 1) * SEGMENT) for n in (1, 2))
     data[first], data[second] = data[second], data[first]
 
 
 def repeat_a_segment(data: bytearray) -> None:
-    begin = 12 + int.from_bytes(data[8:12], "big")
-    data[begin + 2 * SEGMENT : begin + 3 * SEGMENT] = data[begin + SEGMENT : begin + 2 * SEGMENT]
+    start = 12 + int.from_bytes(data[8:12], "big")
+    data[start + 2 * SEGMENT : start + 3 * SEGMENT] = data[start + SEGMENT : start + 2 * SEGMENT]
 
 
 DAMAGES = {
@@ -79,16 +79,11 @@ DAMAGES = {
 }
 
 
-def assert_refused(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
-
-
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packed, damage: Damage) -> None:
     rig.device.put(packed.path)
     rig.device.change(damage)
-    assert_refused(rig.operator.unlock(), "ARCHIVE_CORRUPT")
+    assert_failed(rig.operator.unlock(), "ARCHIVE_CORRUPT")
     assert rig.loads == []
     assert not rig.device.tar.exists()
 
@@ -100,7 +95,7 @@ def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packe
 def test_another_key_fragment_is_reported_as_a_mismatch_and_not_as_damage(rig: Rig, packed: Packed) -> None:
     tar = empty_tar()
     seal(rig.device.archive, packed.images, [tar], len(tar), fragment=b"another key fragment" * 2)
-    assert_refused(rig.operator.unlock(), "KEY_MISMATCH")
+    assert_failed(rig.operator.unlock(), "KEY_MISMATCH")
     assert len(rig.device.api.requests("GET", "/binary-split/key-fragment")) == 1
     assert rig.loads == []
     assert not rig.device.tar.exists()
@@ -112,7 +107,7 @@ def test_an_archive_without_the_expected_version_is_refused_before_any_download(
     image = dataclasses.replace(HandmadeImage(APP, b"a", 1).described(), reference=DATABASE)
     seal(rig.device.archive, [image], junk(10), 10)
     status = rig.operator.unlock()
-    assert_refused(status, "VERSION_MISMATCH")
+    assert_failed(status, "VERSION_MISMATCH")
     assert VERSION in str(status.error)
     assert DATABASE in str(status.error)
     assert rig.device.api.requests() == []
@@ -122,7 +117,7 @@ def test_an_archive_without_the_expected_version_is_refused_before_any_download(
 @pytest.mark.parametrize("content", [b"", b"AZIMAGE1", b"AZIMAGE1\xff\xff\xff\xff", b"not an archive at all"], ids=repr)
 def test_a_file_that_is_not_an_archive_is_refused_before_any_download(rig: Rig, content: bytes) -> None:
     rig.device.archive.write_bytes(content)
-    assert_refused(rig.operator.unlock(), "ARCHIVE_CORRUPT")
+    assert_failed(rig.operator.unlock(), "ARCHIVE_CORRUPT")
     assert rig.device.api.requests() == []
 
 
@@ -131,7 +126,7 @@ def test_an_archive_with_another_image_than_in_its_manifest_is_a_mismatch(rig: R
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
     seal(rig.device.archive, [lie], image.tar(), image.tar_size())
     status = rig.operator.unlock()
-    assert_refused(status, "IMAGE_MISMATCH")
+    assert_failed(status, "IMAGE_MISMATCH")
     assert APP in str(status.error)
     assert not rig.device.tar.exists()
     assert not rig.device.remembered.exists()
@@ -142,7 +137,7 @@ def test_an_archive_without_an_image_of_its_manifest_is_a_mismatch(rig: Rig) -> 
     absent = dataclasses.replace(image.described(), reference=DATABASE)
     seal(rig.device.archive, [image.described(), absent], image.tar(), image.tar_size())
     status = rig.operator.unlock()
-    assert_refused(status, "IMAGE_MISMATCH")
+    assert_failed(status, "IMAGE_MISMATCH")
     assert DATABASE in str(status.error)
 
 
@@ -164,7 +159,7 @@ def test_a_refusal_by_docker_is_reported(rig: Rig, make: Callable[[], bytes], re
     tar = make()
     seal(rig.device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
     status = rig.operator.unlock()
-    assert_refused(status, "ENGINE_REJECTED")
+    assert_failed(status, "ENGINE_REJECTED")
     assert reason in str(status.error)
     assert not rig.device.tar.exists()
     assert not has_image(rig.engine, APP)
@@ -175,6 +170,6 @@ def test_a_refusal_by_podman_is_reported(unlock_device: UnlockDevice, podman: En
     for make, _ in REFUSED.values():
         tar = make()
         seal(unlock_device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
-        assert_refused(operator.unlock(), "ENGINE_REJECTED")
+        assert_failed(operator.unlock(), "ENGINE_REJECTED")
         assert not unlock_device.tar.exists()
         assert not has_image(podman, APP)

@@ -21,7 +21,7 @@ from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import fill, free_bytes, make_read_only, make_writable, small_disk
-from tests.support.unlocking import LOAD, READY, Operator, Status, UnlockDevice, is_sentence
+from tests.support.unlocking import LOAD, READY, Operator, UnlockDevice, assert_failed, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -61,11 +61,6 @@ def fake(tmp_path: Path) -> Iterator[FakeEngine]:
 def start(unlock_device: UnlockDevice, engine_host: str, **env: str) -> Operator:
     paths = {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
     return unlock_device.start(engine_host, **paths, **env)
-
-
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,15 @@ from tests.support.engines import Engine
 from tests.support.fake_engine import FakeCall, FakeEngine, Load
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, handmade_tar
-from tests.support.images import image_id, import_image
+from tests.support.images import image_id, import_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import LOAD, READY, Rig, Status, UnlockDevice, is_sentence
+from tests.support.unlocking import LOAD, READY, Rig, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
 SILENCE_SECONDS = "2"
 WAIT_SECONDS = 30.0
-
-
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
 
 
 def test_an_engine_that_is_down_ends_the_unlock_until_it_is_up(
@@ -143,10 +138,6 @@ def test_an_engine_that_falls_silent_between_messages_has_stalled(
         over.set()
 
 
-def nameless(engine: Engine) -> list[str]:
-    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
-
-
 def two_images(first: HandmadeImage, second: HandmadeImage) -> bytes:
     """Return one tar of both images, as `docker save` writes it."""
     return b"".join(handmade_tar(first, second))
@@ -160,7 +151,7 @@ def test_another_image_under_the_right_tag_is_removed_again(rig: Rig, present: b
     before = [import_image(rig.engine, APP)] if present else []
     assert_failed(rig.operator.unlock(), "IMAGE_MISMATCH")
     assert [found.id for found in rig.engine.client.images.list(APP)] == before
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
 
 def test_no_image_stays_if_one_of_two_is_corrupt(rig: Rig) -> None:
@@ -172,12 +163,12 @@ def test_no_image_stays_if_one_of_two_is_corrupt(rig: Rig) -> None:
     assert_failed(rig.operator.unlock(), "ENGINE_REJECTED")
     assert tags_of_tests(rig.engine) == [DATABASE]
     assert image_id(rig.engine, DATABASE) == before
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
     tar = bytearray(two_images(app, database))
     seal(rig.device.archive, [app.described(), database.described()], [bytes(tar)], len(tar))
     assert rig.operator.unlock() == READY
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
 
 def test_podman_keeps_nothing_of_a_load_of_another_image(unlock_device: UnlockDevice, podman: Engine) -> None:
@@ -188,7 +179,7 @@ def test_podman_keeps_nothing_of_a_load_of_another_image(unlock_device: UnlockDe
     operator = unlock_device.start(podman.host)
     assert_failed(operator.unlock(), "IMAGE_MISMATCH")
     assert image_id(podman, APP) == before
-    assert nameless(podman) == []
+    assert unnamed_images(podman) == []
 
 
 def server_error(call: FakeCall) -> None:

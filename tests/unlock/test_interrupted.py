@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.archives import Packed, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
+from tests.support.images import unnamed_images
 from tests.support.unlocking import READY, Operator, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -34,7 +35,7 @@ def test_an_interrupted_load_ends_at_its_next_piece(
     assert not unlock_device.tar.exists()
     wire.heal()
     assert tags_of_tests(docker) == []
-    assert docker.client.images.list(filters={"dangling": True}) == []
+    assert unnamed_images(docker) == []
     assert_engine_works(unlock_device, docker)
 
 

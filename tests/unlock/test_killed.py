@@ -19,6 +19,7 @@ from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, member
+from tests.support.images import unnamed_images
 from tests.support.processes import poll
 from tests.support.procfs import is_running
 from tests.support.unlocking import READY, Operator, UnlockDevice
@@ -94,7 +95,7 @@ class Scene:
     def assert_nothing_left(self, engine: Engine) -> None:
         self._wire.heal()
         assert tags_of_tests(engine) == ([APP] if self.finished else [])
-        assert engine.client.images.list(filters={"dangling": True}) == []
+        assert unnamed_images(engine) == []
         assert sorted(self._device.directory.iterdir()) == [self._device.archive, self._device.remembered.parent]
         assert list(self._device.remembered.parent.iterdir()) == ([self._device.remembered] if self.finished else [])
         assert list(self._scratch.iterdir()) == []

@@ -87,9 +87,9 @@ def test_an_unlock_needs_little_memory(unlock_device: UnlockDevice, docker: Engi
 
 
 class Sampler:
-    """Looks, until it is stopped, into every file that a process has open and every new file in some directories.
+    """Searches every file that a process has open, and every new file in some directories, until it is stopped.
 
-    `found` is where a piece of the tar was seen; `looks` counts the rounds.
+    `found` lists the files that contained a piece of the tar; `looks` counts the rounds.
     """
 
     def __init__(self, pid: int, directories: Sequence[Path], read_only: Path) -> None:

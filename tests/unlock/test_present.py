@@ -12,7 +12,7 @@ from tests.support.archives import APP, DATABASE, Packed, seal
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import HandmadeImage
-from tests.support.images import image_id, import_image, remove_image
+from tests.support.images import image_id, import_image, remove_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.unlocking import READY, Rig, UnlockDevice
 
@@ -45,8 +45,8 @@ def test_an_engine_that_is_down_does_not_count_as_one_without_images(
     assert unlock_device.api.requests() == []
 
 
-def two_versions(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
-    """Unlock the first of two archives with the same reference."""
+def unlocked_first_of_two(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
+    """Make two images with the same reference, and unlock an archive of the first."""
     old, new = (HandmadeImage(APP, os.urandom(4096), 1) for _ in range(2))
     seal(rig.device.archive, [old.described()], old.tar(), old.tar_size())
     assert rig.operator.unlock() == READY
@@ -59,41 +59,37 @@ def replace_archive(rig: Rig, image: HandmadeImage) -> None:
     sealed.replace(rig.device.archive)
 
 
-def nameless(engine: Engine) -> list[str]:
-    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
-
-
 def test_a_new_archive_replaces_the_images_of_the_old_one(rig: Rig) -> None:
-    old, new = two_versions(rig)
+    old, new = unlocked_first_of_two(rig)
     assert image_id(rig.engine, APP) == old.described().id
     replace_archive(rig, new)
     assert rig.operator.post() == (200, {"state": "authenticating"})
     assert rig.operator.rest() == READY
     assert image_id(rig.engine, APP) == new.described().id
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
     assert len(rig.loads) == 2
 
 
 def test_an_old_image_that_a_container_uses_stays(rig: Rig) -> None:
-    old, new = two_versions(rig)
+    old, new = unlocked_first_of_two(rig)
     container = rig.engine.client.api.create_container(APP, command=["/bin/true"])
     try:
         replace_archive(rig, new)
         assert rig.operator.unlock() == READY
-        assert nameless(rig.engine) == [old.described().id]
+        assert unnamed_images(rig.engine) == [old.described().id]
     finally:
         rig.engine.client.api.remove_container(container)
 
 
 def test_an_old_image_that_has_another_name_stays(rig: Rig) -> None:
-    old, new = two_versions(rig)
+    old, new = unlocked_first_of_two(rig)
     kept = DATABASE
     repository, _, tag = kept.partition(":")
     rig.engine.client.api.tag(APP, repository, tag)
     replace_archive(rig, new)
     assert rig.operator.unlock() == READY
     assert image_id(rig.engine, kept) == old.described().id
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
 
 def test_a_new_archive_replaces_the_image_in_podman(unlock_device: UnlockDevice, podman: Engine) -> None:
@@ -102,13 +98,13 @@ def test_a_new_archive_replaces_the_image_in_podman(unlock_device: UnlockDevice,
     seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
     assert unlock_device.start(podman.host).unlock() == READY
     assert image_id(podman, APP) != old
-    assert nameless(podman) == []
+    assert unnamed_images(podman) == []
     remove_image(podman, APP)
 
 
 def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None:
     """The archive has not changed; only the engine knows that the images are gone."""
-    image, _ = two_versions(rig)
+    image, _ = unlocked_first_of_two(rig)
     assert rig.operator.post() == (200, {"state": "ready"})
     remove_image(rig.engine, APP)
     assert rig.operator.post() == (200, {"state": "authenticating"})

@@ -19,8 +19,8 @@ UNREADABLE = (b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000)
 APP_NAME = APP.removesuffix(f":{VERSION}")
 
 
-def assert_problem(answer: tuple[int, dict[str, Any]], status: int, code: str) -> None:
-    assert (answer[0], answer[1]["status"], answer[1]["code"]) == (status, status, code)
+def assert_problem(response: tuple[int, dict[str, Any]], status: int, code: str) -> None:
+    assert (response[0], response[1]["status"], response[1]["code"]) == (status, status, code)
 
 
 @pytest.fixture
