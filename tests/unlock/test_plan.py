@@ -44,6 +44,13 @@ class AbsentEngine(DockerEngine):
         raise EngineUnavailable("The Docker engine does not respond.")
 
 
+class VanishingEngine(KnownEngine):
+    """Goes down after it was asked for the images."""
+
+    def root_directory(self) -> Path | None:
+        raise EngineUnavailable("The Docker engine does not respond.")
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
     with open_archive(seal(tmp_path / "images.enc", [IMAGE], [bytes(SIZE)], SIZE)) as opened:
@@ -78,6 +85,12 @@ def test_without_an_engine_its_images_and_its_need_for_room_are_unknown(archive:
     assert made.images == (PlannedImage("app:1.4", DIGEST, IMAGE.created, None, None),)
     assert (made.done, made.engine_answers, made.fits) == (False, False, True)
     assert needs(made) == {(archive.path.parent,): SIZE}
+
+
+def test_an_engine_that_goes_down_during_the_plan_counts_as_down(archive: Archive) -> None:
+    made = plan(archive, VanishingEngine(FOUND, None))
+    assert [image.present for image in made.images] == [None]
+    assert (made.engine_answers, needs(made)) == (False, {(archive.path.parent,): SIZE})
 
 
 def test_directories_on_one_disk_are_one_place(archive: Archive, tmp_path: Path) -> None:
