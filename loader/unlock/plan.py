@@ -38,7 +38,7 @@ class Place:
 class PlannedImage:
     """One image of the archive.
 
-    `present` is None if the engine did not answer. `size` is in bytes, and None unless the image is present.
+    `present` is None if the engine did not respond. `size` is in bytes, and None unless the image is present.
     """
 
     reference: str

@@ -110,6 +110,7 @@ _unlock = _UnlockStateHolder()
 _starting = threading.Lock()
 # Belongs to the current or last run; interrupting one run never affects the next.
 _interrupter = Interrupter()
+# Set when the process is told to end, so that every later run is interrupted too.
 _told_to_stop = False
 
 

@@ -27,11 +27,11 @@ class FakeCall(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Respond to queries for the version, for the description of the engine, and for any image."""
         if self.path.endswith("/version"):
-            self.answer(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
+            self.respond(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
         elif self.path.endswith("/info"):
-            self.answer(*self.server.info)
+            self.respond(*self.server.info)
         else:
-            self.answer(*self.server.image)
+            self.respond(*self.server.image)
 
     def do_POST(self) -> None:
         """Read the body of a load, and respond as the test wants."""
@@ -40,11 +40,11 @@ class FakeCall(BaseHTTPRequestHandler):
             left -= len(self.rfile.read(min(left, READ_SIZE)))
         self.server.load(self)
 
-    def answer(self, status: int, document: Any) -> None:
+    def respond(self, status: int, document: Any) -> None:
         """Send a whole response."""
-        self.answer_bytes(status, json.dumps(document).encode())
+        self.respond_bytes(status, json.dumps(document).encode())
 
-    def answer_bytes(self, status: int, body: bytes) -> None:
+    def respond_bytes(self, status: int, body: bytes) -> None:
         """Send a whole response that need not be JSON."""
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -52,14 +52,14 @@ class FakeCall(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def answer_stream(self, *messages: Any) -> None:
+    def respond_stream(self, *messages: Any) -> None:
         """Send each message as its own chunk, as a real engine does."""
-        self.begin_stream()
+        self.start_stream()
         for message in messages:
             self.send_message(message)
         self.end_stream()
 
-    def begin_stream(self) -> None:
+    def start_stream(self) -> None:
         """Send the head of a response that consists of messages."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -74,7 +74,7 @@ class FakeCall(BaseHTTPRequestHandler):
         """End the response properly."""
         self.wfile.write(b"0\r\n\r\n")
 
-    def answer_half(self, body: bytes) -> None:
+    def respond_half(self, body: bytes) -> None:
         """Send a valid head and `body` as the first chunk, then cut the connection."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -104,15 +104,15 @@ class FakeEngine:
         self._server = _Server(path, load)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-engine")
 
-    def answer_loads(self, load: Load) -> None:
+    def respond_to_loads(self, load: Load) -> None:
         """Respond to the next loads with `load`."""
         self._server.load = load
 
-    def answer_info(self, status: int, document: dict[str, Any]) -> None:
+    def respond_to_info(self, status: int, document: dict[str, Any]) -> None:
         """Set the response to a query for the description of the engine. The default is 403."""
         self._server.info = (status, document)
 
-    def answer_image(self, status: int, document: dict[str, Any]) -> None:
+    def respond_to_images(self, status: int, document: dict[str, Any]) -> None:
         """Set the response to a query for any image. The default is 404."""
         self._server.image = (status, document)
 

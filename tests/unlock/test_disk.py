@@ -48,7 +48,7 @@ def small_device(disk: Path, unlock_api: ResourceApiServer, start_loader: StartL
 
 
 def loads_nothing(call: FakeCall) -> None:
-    call.answer(200, {"stream": "nothing"})
+    call.respond(200, {"stream": "nothing"})
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
     unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed, mode: str, advice: bool
 ) -> None:
     unlock_device.put(packed.path)
-    fake.answer_info(200, {"DockerRootDir": str(disk)})
+    fake.respond_to_info(200, {"DockerRootDir": str(disk)})
     fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
     needed = f"at {disk}: {2 * packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
@@ -132,7 +132,7 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     """The disk has about 7 MiB: enough for the tar or for the engine, but not for both."""
     root = disk / "docker"
     root.mkdir()
-    fake.answer_info(200, {"DockerRootDir": str(root)})
+    fake.respond_to_info(200, {"DockerRootDir": str(root)})
     assert 2 * packed.manifest.tar_size < free_bytes(disk) < 3 * packed.manifest.tar_size
     refusal = refused(small_device, start(small_device, fake.host), disk, "DISK_SPACE")
     assert f"{disk} and {root}: {3 * packed.manifest.tar_size} bytes are needed" in refusal.error
@@ -150,7 +150,7 @@ def test_an_engine_whose_disk_cannot_be_read_does_not_count(
     unlock_device: UnlockDevice, fake: FakeEngine, packed: Packed, info: tuple[int, dict[str, Any]]
 ) -> None:
     unlock_device.put(packed.path)
-    fake.answer_info(*info)
+    fake.respond_to_info(*info)
     operator = unlock_device.start(fake.host)
     plan = operator.get("/unlock/plan")
     assert [place["paths"] for place in plan["places"]] == [[str(unlock_device.directory)]]

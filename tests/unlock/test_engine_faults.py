@@ -107,7 +107,7 @@ def test_an_engine_that_sends_messages_has_not_stalled(
     never = threading.Event()
 
     def slow(call: FakeCall) -> None:
-        call.begin_stream()
+        call.start_stream()
         for number in range(rounds):
             never.wait(pause)
             call.send_message({"id": "1", "progressDetail": {"current": number, "total": rounds}})
@@ -128,7 +128,7 @@ def test_an_engine_that_falls_silent_between_messages_has_stalled(
     over = threading.Event()
 
     def falls_silent(call: FakeCall) -> None:
-        call.begin_stream()
+        call.start_stream()
         call.send_message({"id": "1", "progressDetail": {"current": 1, "total": 2}})
         over.wait(WAIT_SECONDS)
 
@@ -183,24 +183,24 @@ def test_podman_keeps_nothing_of_a_load_of_another_image(unlock_device: UnlockDe
 
 
 def server_error(call: FakeCall) -> None:
-    call.answer(500, {"message": "layers/1:\nsomething broke."})
+    call.respond(500, {"message": "layers/1:\nsomething broke."})
 
 
 def full_disk(call: FakeCall) -> None:
-    call.answer(200, {"errorDetail": {"message": "write /var/lib/docker/tmp/x: no space left on device"}})
+    call.respond(200, {"errorDetail": {"message": "write /var/lib/docker/tmp/x: no space left on device"}})
 
 
 def full_disk_of_podman(call: FakeCall) -> None:
-    call.answer(500, {"message": "unable to load image: write /var/tmp/x:\nno space left on device."})
+    call.respond(500, {"message": "unable to load image: write /var/tmp/x:\nno space left on device."})
 
 
 def error_without_detail(call: FakeCall) -> None:
-    call.answer(200, {"errorDetail": {"code": 7}, "error": "something broke"})
+    call.respond(200, {"errorDetail": {"code": 7}, "error": "something broke"})
 
 
 def error_after_progress(call: FakeCall) -> None:
     progress = {"id": "1", "progressDetail": {"current": 5, "total": 9}}
-    call.answer_stream(progress, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
+    call.respond_stream(progress, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
 
 
 def nothing_at_all(call: FakeCall) -> None:
@@ -208,22 +208,22 @@ def nothing_at_all(call: FakeCall) -> None:
 
 
 def half_a_message(call: FakeCall) -> None:
-    call.answer_half(b'{"stream": "Loaded im')
+    call.respond_half(b'{"stream": "Loaded im')
 
 
 def one_message_then_nothing(call: FakeCall) -> None:
-    call.answer_half(b'{"stream": "Loading"}\n')
+    call.respond_half(b'{"stream": "Loading"}\n')
 
 
 def no_json(call: FakeCall) -> None:
-    call.answer_bytes(200, b"<html>a proxy's page</html>")
+    call.respond_bytes(200, b"<html>a proxy's page</html>")
 
 
 def success(call: FakeCall) -> None:
-    call.answer(200, {"stream": f"Loaded image: {APP}\n"})
+    call.respond(200, {"stream": f"Loaded image: {APP}\n"})
 
 
-STRANGE_ANSWERS: dict[Load, str] = {
+UNEXPECTED_RESPONSES: dict[Load, str] = {
     server_error: "ENGINE_REJECTED",
     full_disk: "DISK_SPACE",
     full_disk_of_podman: "DISK_SPACE",
@@ -243,8 +243,8 @@ def test_unexpected_responses_to_a_load_end_the_unlock(
     unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", success) as engine:
         operator = unlock_device.start(engine.host)
-        for answer, code in STRANGE_ANSWERS.items():
-            engine.answer_loads(answer)
+        for respond, code in UNEXPECTED_RESPONSES.items():
+            engine.respond_to_loads(respond)
             status = operator.unlock()
             assert_failed(status, code)
             assert ("something broke" in str(status.error)) is (code == "ENGINE_REJECTED")

@@ -23,9 +23,9 @@ def interrupter() -> Interrupter:
     return Interrupter()
 
 
-def stop_later(interrupter: Interrupter, begun: threading.Event) -> threading.Thread:
+def stop_later(interrupter: Interrupter, started_work: threading.Event) -> threading.Thread:
     def stop() -> None:
-        begun.wait(WAIT_SECONDS)
+        started_work.wait(WAIT_SECONDS)
         interrupter.stop("it was told to stop")
 
     thread = threading.Thread(target=stop)
@@ -52,11 +52,11 @@ def test_a_result_at_the_moment_of_a_check_is_no_timeout(
 ) -> None:
     monkeypatch.setattr("loader.unlock.run.POLL_SECONDS", 1e-4)
 
-    def answer() -> int:
+    def work() -> int:
         time.sleep(2e-4)  # about as long as one check takes
         return 7
 
-    assert [interrupter.call(answer) for _ in range(MANY)] == [7] * MANY
+    assert [interrupter.call(work) for _ in range(MANY)] == [7] * MANY
 
 
 def test_the_work_runs_in_the_context_of_the_caller(interrupter: Interrupter) -> None:
@@ -69,20 +69,20 @@ def test_after_a_stop_no_work_starts(interrupter: Interrupter) -> None:
     interrupter.stop("it was told to stop")
     with pytest.raises(Interrupted):
         interrupter.checkpoint()
-    begun: list[None] = []
+    started_work: list[None] = []
     with pytest.raises(Interrupted):
-        interrupter.call(lambda: begun.append(None))
-    assert begun == []
+        interrupter.call(lambda: started_work.append(None))
+    assert started_work == []
 
 
 def test_waiting_work_is_left_behind_at_once(interrupter: Interrupter) -> None:
-    begun, over = threading.Event(), threading.Event()
+    started_work, over = threading.Event(), threading.Event()
 
     def wait() -> None:
-        begun.set()
+        started_work.set()
         over.wait(WAIT_SECONDS)
 
-    stopper = stop_later(interrupter, begun)
+    stopper = stop_later(interrupter, started_work)
     started = time.monotonic()
     with pytest.raises(Interrupted):
         interrupter.call(wait)
@@ -92,17 +92,17 @@ def test_waiting_work_is_left_behind_at_once(interrupter: Interrupter) -> None:
 
 
 def test_work_that_ends_within_the_patience_returns_its_result(interrupter: Interrupter) -> None:
-    begun = threading.Event()
+    started_work = threading.Event()
 
     def end_when_stopped() -> str:
-        begun.set()
+        started_work.set()
         while True:
             try:
                 interrupter.checkpoint()
             except Interrupted:
                 return "tidied up"
 
-    stopper = stop_later(interrupter, begun)
+    stopper = stop_later(interrupter, started_work)
     assert interrupter.call(end_when_stopped, lambda: WAIT_SECONDS) == "tidied up"
     stopper.join(WAIT_SECONDS)
 
@@ -118,7 +118,7 @@ def test_work_that_fails_after_a_stop_was_interrupted(interrupter: Interrupter) 
 
 def test_patience_is_asked_again_at_each_check(interrupter: Interrupter) -> None:
     """The patience is asked at each check, because the work goes on."""
-    begun, over = threading.Event(), threading.Event()
+    started_work, over = threading.Event(), threading.Event()
     asked: list[float] = []
 
     def patience() -> float:
@@ -126,10 +126,10 @@ def test_patience_is_asked_again_at_each_check(interrupter: Interrupter) -> None
         return asked[-1]
 
     def wait() -> None:
-        begun.set()
+        started_work.set()
         over.wait(WAIT_SECONDS)
 
-    stopper = stop_later(interrupter, begun)
+    stopper = stop_later(interrupter, started_work)
     with pytest.raises(Interrupted):
         interrupter.call(wait, patience)
     assert asked == [WAIT_SECONDS] * 3 + [0.0]

@@ -176,8 +176,8 @@ def test_of_many_simultaneous_callers_one_starts_the_run(rig: Rig, packed: Packe
         return rig.operator.post()[0]
 
     with ThreadPoolExecutor(CALLERS) as pool:
-        answers = list(pool.map(post, range(CALLERS)))
-    assert answers == [200] * CALLERS
+        statuses = list(pool.map(post, range(CALLERS)))
+    assert statuses == [200] * CALLERS
     assert rig.operator.rest() == READY
     assert len(rig.device.api.requests("POST", "/login")) == 1
     assert len(rig.device.api.requests("GET", KEY_FRAGMENT)) == 1

@@ -142,15 +142,15 @@ def test_login_after_a_lock_lets_a_stalled_download_continue(site: RangeSite, re
 
 
 def test_running_upload_is_refused_at_its_next_piece(site: RangeSite) -> None:
-    begin, end = form(part("folder", FOLDER.encode()), part("file", b"content", filename="x")).split(b"content")
-    length = len(begin) + 8 * MIB + len(end)
+    start, end = form(part("folder", FOLDER.encode()), part("file", b"content", filename="x")).split(b"content")
+    length = len(start) + 8 * MIB + len(end)
     head = (
         f"POST /upload/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n"
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
     )
     with open_socket(site.url) as connection:
-        connection.sendall(head.encode() + begin + bytes(4 * MIB))
-        poll(lambda: [*site.models.glob(".upload-*")], SECONDS, "the upload begins")
+        connection.sendall(head.encode() + start + bytes(4 * MIB))
+        poll(lambda: [*site.models.glob(".upload-*")], SECONDS, "the upload starts")
         lock(site.url)
         connection.sendall(bytes(4 * MIB) + end)
         reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -165,7 +165,7 @@ def unlocking(tmp_path: Path) -> Iterator[tuple[Device, FaultyApi]]:
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with (
         FaultyApi() as api,
-        FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {"message": "no"})) as engine,
+        FakeEngine(tmp_path / "engine.sock", lambda request: request.respond(500, {"message": "no"})) as engine,
         device(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
         seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())

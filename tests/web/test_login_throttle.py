@@ -106,7 +106,7 @@ def test_the_throttle_writes_nothing_to_the_disk(site: FaultySite) -> None:
 def test_rejected_logins_of_unlocks_count(tmp_path: Path) -> None:
     with (
         FaultyApi() as api,
-        FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {})) as engine,
+        FakeEngine(tmp_path / "engine.sock", lambda request: request.respond(500, {})) as engine,
         device(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
         put_archive(running)

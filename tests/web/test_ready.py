@@ -60,7 +60,7 @@ def with_engine(directory: Path, api_url: str, **env: str) -> Iterator[Device]:
     """A loader with an engine that answers, logged in."""
     directory.mkdir(exist_ok=True)
     with (
-        FakeEngine(directory / "engine.sock", lambda request: request.answer(500, {})) as engine,
+        FakeEngine(directory / "engine.sock", lambda request: request.respond(500, {})) as engine,
         device(directory / "loader", api_url, **{"DOCKER_HOST": engine.host, **env}) as running,
     ):
         assert login(running.url).status == 200
