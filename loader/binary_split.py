@@ -1,4 +1,4 @@
-"""The archive of images on this device: opened, checked, decrypted with the key fragment that only the API has."""
+"""The archive of images on this device: opened, checked, and decrypted with the key fragment that only the API has."""
 
 from __future__ import annotations
 
@@ -12,57 +12,56 @@ from pathlib import Path
 from loader.crypto.archive import ArchiveHeader, Manifest, read_archive_header
 from loader.crypto.streaming_aead import DecryptingReader
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, Checkpoint, CorruptCiphertext, KeyMismatch, VersionMismatch
-from loader.files import storage
-from loader.unlock_state import ArchiveIdentity
+from loader.files import FileIdentity, storage
 
 
-def identify(path: Path) -> ArchiveIdentity | None:
-    """Which file lies at `path`, None if there is none; raises StorageError."""
+def identify(path: Path) -> FileIdentity | None:
+    """Return the identity of the file at `path`, None if there is none. Raises StorageError."""
     with storage(path, 0):
         try:
-            return _identity(path.stat())
+            return FileIdentity.of(path.stat())
         except FileNotFoundError:
             return None
 
 
-def _identity(status: os.stat_result) -> ArchiveIdentity:
-    return ArchiveIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 @dataclass(frozen=True)
 class Archive:
-    """An opened archive. Its manifest is not proven before a segment has verified."""
+    """An open archive. Its manifest is not authenticated before the first segment is."""
 
     path: Path
-    identity: ArchiveIdentity
+    identity: FileIdentity
     header: ArchiveHeader
     file: io.FileIO
 
     @property
     def manifest(self) -> Manifest:
-        """What the archive says of itself."""
+        """The manifest in the header of the archive."""
         return self.header.manifest
 
     def require_version(self, tag: str) -> None:
-        """Raises VersionMismatch unless an image carries `tag`."""
+        """Raise VersionMismatch unless an image of the archive has `tag`."""
         if not any(image.tag == tag for image in self.manifest.images):
             held = ", ".join(image.reference for image in self.manifest.images)
             raise VersionMismatch(f"The archive holds no image of version {tag}, only {held}.")
 
     def require_fragment(self, fragment: bytes) -> None:
-        """Raises KeyMismatch unless the archive was made with `fragment`."""
+        """Raise KeyMismatch unless the archive was made with `fragment`."""
         if not self.header.matches(fragment):
             raise KeyMismatch("The archive was made for another key fragment.")
 
     def plaintext(self, fragment: bytes, checkpoint: Checkpoint) -> Iterator[memoryview]:
-        """The verified segments of the tar, each valid until the next; `checkpoint` is called before each.
+        """Yield the authenticated segments of the tar; each is valid until the next is taken.
 
-        Raises ArchiveCorrupt at the first segment that does not verify, and StorageError.
+        Calls `checkpoint` before each segment. Raises StorageError, and ArchiveCorrupt at the first segment that cannot
+        be authenticated.
         """
         return self._segments(self.header.decrypt, fragment, checkpoint)
 
     def verified_sizes(self, fragment: bytes, checkpoint: Checkpoint) -> Iterator[int]:
-        """The sizes in bytes of those segments, verified but not decrypted; raises what `plaintext` raises."""
+        """Authenticate the segments without decrypting them, and yield their sizes in bytes.
+
+        Calls and raises what `plaintext` does.
+        """
         return map(len, self._segments(self.header.verify, fragment, checkpoint))
 
     def _segments(
@@ -77,11 +76,11 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """The archive at `path`; raises ArchiveNotFound, ArchiveCorrupt or StorageError."""
+    """Open the archive at `path` and read its header. Raises ArchiveNotFound, ArchiveCorrupt or StorageError."""
     with _opened(path) as file:
         with _archive_faults(path):
             header = read_archive_header(file)
-        yield Archive(path, _identity(os.fstat(file.fileno())), header, file)
+        yield Archive(path, FileIdentity.of(os.fstat(file.fileno())), header, file)
 
 
 def _opened(path: Path) -> io.FileIO:

@@ -1,7 +1,8 @@
 """The Docker engine: load, inspect, save. The only importer of docker.
 
-Works with any engine that speaks the Docker API, podman's service included. The SDK lets transport errors through as
-they are, and those are all `OSError` or urllib3's; `FOREIGN_ERRORS` is what "the engine failed" can look like.
+Works with any engine that speaks the Docker API, podman's service included. The SDK does not translate transport
+errors, which are all `OSError` or errors of urllib3. `FOREIGN_ERRORS` lists every error that means that the engine
+failed.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ from loader.errors import DiskSpace, EngineRejected, EngineStalled, EngineUnavai
 log = logging.getLogger(__name__)
 
 FOREIGN_ERRORS = (docker.errors.DockerException, OSError, urllib3.exceptions.HTTPError)
-SAVE_PIECE_SIZE = 1 << 20
-# Seconds for a question, such as which images there are: an engine that works answers at once.
+SAVE_READ_SIZE = 1 << 20
+# Seconds for a query, such as which images there are: an engine that works responds at once.
 QUERY_TIMEOUT = 20.0
-# And for whether it answers at all, which somebody waits for.
+# Seconds for a ping, which is shorter because a caller waits for it.
 PING_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
 class EngineImage:
-    """One image as the engine describes it: ID, layer diff IDs, creation time (RFC 3339), bytes, has it a name."""
+    """One image as the engine describes it.
+
+    `layers` are diff IDs, `created` is RFC 3339, `size` is in bytes, and `named` says whether the image has a tag.
+    """
 
     id: str
     layers: tuple[str, ...]
@@ -41,27 +45,30 @@ class EngineImage:
     named: bool
 
     def is_image_of(self, expected: ManifestImage) -> bool:
-        """Whether this is the very image of the manifest: same ID or, as engines may number images in their own way,
-        the same layers in the same order and the same time of creation."""
+        """Return whether this is exactly the expected image.
+
+        The ID is the same or, because engines may compute IDs in different ways, the layers in their order and the
+        creation time are the same.
+        """
         same_content = bool(self.layers) and (self.layers, self.created) == (expected.layers, expected.created)
         return self.id == expected.id or same_content
 
 
 class DockerEngine:
-    """The engine that DOCKER_HOST names. Connects when first used; safe to share between threads."""
+    """The engine at DOCKER_HOST. Connects when first used. Safe to share between threads."""
 
     def __init__(self, timeout: float) -> None:
-        """`timeout`: seconds that the engine may be silent in the middle of a load or a save."""
+        """`timeout` is how many seconds the engine may be silent during a load or a save."""
         self._timeout = timeout
         self._clients: dict[float, Any] = {}
 
     def ping(self) -> None:
-        """Raises EngineUnavailable unless it answers within 2 seconds, or 4 when it is asked for the first time."""
+        """Raise EngineUnavailable unless the engine responds within 2 seconds, or 4 seconds at the first use."""
         with suppress(EngineRejected), _engine_faults():
             self._connected(PING_TIMEOUT).ping()
 
     def find(self, reference: str) -> EngineImage | None:
-        """The image under `reference`, None if there is none; raises EngineUnavailable."""
+        """Return the image under `reference`, None if there is none. Raises EngineUnavailable or EngineRejected."""
         with _engine_faults():
             try:
                 attributes = self._queries.inspect_image(reference)
@@ -77,11 +84,11 @@ class DockerEngine:
         )
 
     def holds(self, expected: Iterable[ManifestImage]) -> bool:
-        """Whether every expected image is there and is that very image; raises EngineUnavailable."""
+        """Return whether every expected image is in the engine. Raises EngineUnavailable or EngineRejected."""
         return all(found is not None and found.is_image_of(image) for image, found in self._look_up(expected))
 
     def verify(self, expected: Iterable[ManifestImage]) -> None:
-        """Raises ImageMismatch with the first image that `holds` would miss."""
+        """Raise ImageMismatch for the first expected image that is not in the engine, or is not exactly that image."""
         for image, found in self._look_up(expected):
             if found is None:
                 raise ImageMismatch(f"After the load the engine has no image {image.reference}.")
@@ -89,9 +96,9 @@ class DockerEngine:
                 raise ImageMismatch(f"After the load {image.reference} is not the image of the manifest.")
 
     def root_directory(self) -> Path | None:
-        """Where the engine says that it keeps its images, on its own machine; raises EngineUnavailable.
+        """Return the directory in which the engine keeps its images, on its own machine. Raises EngineUnavailable.
 
-        None if it does not say, as an engine behind a proxy that lets only the needed requests pass.
+        Return None if the engine does not tell, for example because a proxy in front of it forbids that request.
         """
         try:
             with _engine_faults():
@@ -101,15 +108,16 @@ class DockerEngine:
         return Path(root) if root else None
 
     def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
-        """Load a tar in `docker save` form. What `tar` raises passes through, and the engine then keeps nothing.
+        """Load a tar in the form of `docker save`.
 
-        `on_unpacked` gets the bytes of layers unpacked so far, from an engine that tells. Raises EngineRejected if the
-        engine refuses the tar, DiskSpace if its disk is full, EngineStalled if it falls silent, EngineUnavailable.
+        `on_unpacked` gets the bytes of layers that were unpacked so far, if the engine tells. Raises EngineRejected if
+        the engine refuses the tar, DiskSpace if its disk is full, EngineStalled if it falls silent, EngineUnavailable,
+        and what `tar` raises; the engine then keeps nothing.
         """
         api = self._transfers
         unpacked: dict[str, int] = {}
         try:
-            # With quiet=False the engine reports on each layer; else it is silent to the end and looks dead.
+            # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
             for message in api.load_image(tar, quiet=False):
                 _raise_if_refused(message)
                 detail = message.get("progressDetail") or {}
@@ -121,7 +129,10 @@ class DockerEngine:
             raise _stalled_or_gone(exc) from exc
 
     def restore(self, reference: str, image: EngineImage | None) -> None:
-        """Let `reference` name `image` again, or nothing; what it names meanwhile goes unless it has other names."""
+        """Make `reference` name `image` again, or nothing if that is None.
+
+        Removes the image that `reference` names now, unless it has another name.
+        """
         present = self.find(reference)
         if present == image:
             return
@@ -134,7 +145,7 @@ class DockerEngine:
             self.remove_if_dangling(present)
 
     def remove_if_dangling(self, image: EngineImage) -> None:
-        """Remove an image that has lost its last name, unless a container uses it."""
+        """Remove an image that has no name any more, unless a container uses it."""
         found = self.find(image.id)
         if found is None or found.named:
             return
@@ -142,17 +153,21 @@ class DockerEngine:
             with _engine_faults():
                 self._queries.remove_image(image.id)
         except EngineRejected as exc:
-            log.info("a replaced image stays: %s", exc)
+            log.info("a replaced image was not removed: %s", exc)
 
     def save(self, references: list[str]) -> Iterator[bytes]:
-        """The tar of these images in `docker save` form; raises EngineUnavailable or EngineRejected."""
+        """Yield the tar of these images in the form of `docker save`. Raises EngineUnavailable or EngineRejected."""
         api = self._transfers
-        # The SDK's own save knows one image only; the engine takes several, and shared layers then lie there once.
+        # This calls the engine's API directly, because the SDK saves only one image; a tar of several images holds a
+        # shared layer once.
         url = f"{api.base_url}/v{api.api_version}/images/get"
-        with _engine_faults(), api.get(url, params={"names": references}, stream=True, timeout=self._timeout) as answer:
-            if answer.status_code != 200:
-                raise EngineRejected(f"The Docker engine could not save the images (status {answer.status_code}).")
-            yield from answer.iter_content(SAVE_PIECE_SIZE)
+        with (
+            _engine_faults(),
+            api.get(url, params={"names": references}, stream=True, timeout=self._timeout) as response,
+        ):
+            if response.status_code != 200:
+                raise EngineRejected(f"The Docker engine could not save the images (status {response.status_code}).")
+            yield from response.iter_content(SAVE_READ_SIZE)
 
     def _look_up(self, images: Iterable[ManifestImage]) -> Iterator[tuple[ManifestImage, EngineImage | None]]:
         return ((image, self.find(image.reference)) for image in images)
@@ -166,7 +181,8 @@ class DockerEngine:
         return self._connected(self._timeout)
 
     def _connected(self, timeout: float) -> Any:
-        # The constructor asks the engine for its version, so that a failure must not be kept, and nobody wait for it.
+        # The constructor asks the engine for its version. Keep a client only once that succeeded, and hold no lock
+        # meanwhile, because other threads must not wait for an engine that is down.
         client = self._clients.get(timeout)
         if client is None:
             with _engine_faults():
@@ -184,11 +200,11 @@ def _engine_faults() -> Iterator[None]:
     except docker.errors.APIError as exc:
         raise EngineRejected(f"The Docker engine refused a request: {_one_line(exc.explanation or exc)}.") from exc
     except FOREIGN_ERRORS as exc:
-        raise EngineUnavailable("The Docker engine does not answer.") from exc
+        raise EngineUnavailable("The Docker engine does not respond.") from exc
 
 
 def _raise_if_refused(message: dict[str, Any]) -> None:
-    """The engine answers 200 before it reads the tar, so that refusals come as messages of the stream."""
+    """Raise if `message` reports an error: the engine responds 200 before it reads the tar, and fails in the stream."""
     detail = message.get("errorDetail")
     said = detail.get("message") if isinstance(detail, dict) else None
     text = said or message.get("error") or message.get("message")
@@ -205,27 +221,27 @@ def _refusal(text: object) -> EngineRejected | DiskSpace:
 
 def _repository_and_tag(reference: str) -> tuple[str, str]:
     repository, colon, tag = reference.rpartition(":")
-    # What stands behind the last colon may be a registry's port.
+    # A slash after the last colon means that the colon belongs to the port of a registry.
     return (repository, tag) if colon and "/" not in tag else (reference, "latest")
 
 
 def _one_line(text: object) -> str:
-    # podman lists on several lines what it has tried.
+    # podman reports its attempts on several lines.
     return " ".join(str(text).split()).rstrip(".")
 
 
 def _stalled_or_gone(exc: Exception) -> LoaderError:
     if _timed_out(exc):
-        return EngineStalled("The Docker engine fell silent in the middle of the load.")
-    return EngineUnavailable("The connection to the Docker engine was lost in the middle of the load.")
+        return EngineStalled("The Docker engine fell silent during the load.")
+    return EngineUnavailable("The connection to the Docker engine was lost during the load.")
 
 
 def _timed_out(exc: BaseException) -> bool:
-    """The SDK's HTTP library wraps a time-out once or twice, as the exception's argument."""
+    """Return whether `exc` is a timeout, or wraps one in its arguments, as the SDK's HTTP library does."""
     wrapped = [arg for arg in exc.args if isinstance(arg, BaseException)]
     return isinstance(exc, TimeoutError | urllib3.exceptions.TimeoutError) or any(map(_timed_out, wrapped))
 
 
 def _with_algorithm(image_id: str) -> str:
-    # podman gives the bare digest.
+    # podman returns the digest without the name of its algorithm.
     return image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"

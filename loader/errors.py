@@ -191,7 +191,12 @@ class VersionMismatch(ArchiveFault):
 
 
 class DeviceFault(LoaderError):
-    """This device is at fault."""
+    """This device is at fault. `hint` replaces the hint of the class."""
+
+    def __init__(self, detail: str, *, hint: str | None = None) -> None:
+        super().__init__(detail)
+        if hint is not None:
+            self.hint = hint
 
 
 class Busy(DeviceFault):

@@ -203,11 +203,6 @@ class Settings:
         return cls(**values)
 
     @property
-    def tar_path(self) -> Path:
-        """Where mode `tar` decrypts the archive to: IMAGES_PATH without `.enc`, with `.tar`."""
-        return self.images_path.with_name(self.images_path.name.removesuffix(".enc") + ".tar")
-
-    @property
     def expected_references(self) -> tuple[str, ...]:
         """EXPECTED_IMAGES as full references: a name without a tag or digest gets `:API_VERSION`."""
         return tuple(self._with_tag(name) for name in self.expected_images)

@@ -1,23 +1,18 @@
-"""Where an unlock stands: one immutable record, replaced under one lock."""
+"""The state of the unlock: one immutable record, replaced under one lock."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol
 
 from loader.errors import LoaderError
-
-if TYPE_CHECKING:
-    from loader.unlock.progress import ProgressReport, UnlockProgress
-
-T = TypeVar("T")
+from loader.files import FileIdentity
 
 
 class UnlockState(StrEnum):
-    """The states, as they appear on the wire."""
+    """The states, as clients see them."""
 
     IDLE = "idle"
     AUTHENTICATING = "authenticating"
@@ -33,18 +28,49 @@ STEPS = tuple(state for state in UnlockState if state not in AT_REST)
 
 
 @dataclass(frozen=True)
-class ArchiveIdentity:
-    """Which file an archive is, so that another one put in its place is noticed."""
+class Step:
+    """Step `number` of `of`, counted from 1."""
 
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
+    number: int
+    of: int
+    name: str
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """The progress of a run at one moment.
+
+    Times are RFC 3339 or seconds, amounts are bytes, and `rate` is bytes per second over the last seconds. `percent` is
+    100 only after the run has succeeded. `eta_seconds` is None while no byte is counted.
+    """
+
+    step: Step
+    bytes_done: int
+    bytes_total: int
+    percent: int
+    rate: int
+    eta_seconds: float | None
+    started_at: str
+    updated_at: str
+    duration_seconds: dict[str, float]
+
+
+class RunProgress(Protocol):
+    """What the record needs of the progress of a run. `loader.unlock.progress.UnlockProgress` provides it."""
+
+    def enter(self, step: str) -> None:
+        """Start the next step."""
+
+    def end(self, *, well: bool) -> None:
+        """Note that the run has ended."""
+
+    def report(self) -> ProgressReport:
+        """Return the progress at this moment."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is kept of an error. The error itself would keep the frames that it passed, and with them their secrets."""
+    """What the record keeps of an error. It keeps no exception, because its traceback would keep secrets in memory."""
 
     code: str
     retryable: bool
@@ -52,22 +78,23 @@ class Failure:
 
     @classmethod
     def of(cls, error: LoaderError) -> Failure:
-        """What is kept of `error`."""
+        """Return what the record keeps of `error`."""
         return cls(error.code, error.retryable, error.hint)
 
 
 @dataclass(frozen=True)
 class UnlockRecord:
-    """`failure` is what `error` came from; `archive` is the one that `ready` was reached for, if any.
+    """The whole state of the unlock.
 
-    `progress` is that of the run that lives, or of the last one.
+    `failure` describes the error whose text is `error`. `archive` is the archive that `ready` was reached with, None if
+    there was none. `progress` belongs to the current run, or to the last one.
     """
 
     state: UnlockState = UnlockState.IDLE
     error: str | None = None
     failure: Failure | None = None
-    archive: ArchiveIdentity | None = None
-    progress: UnlockProgress | None = None
+    archive: FileIdentity | None = None
+    progress: RunProgress | None = None
 
 
 class _UnlockStateHolder:
@@ -79,16 +106,16 @@ class _UnlockStateHolder:
 
     @property
     def state(self) -> UnlockState:
-        """The present state."""
+        """The current state."""
         return self._record.state
 
     def get(self) -> tuple[UnlockState, str | None]:
-        """State and error, of the same moment."""
+        """Return the state and the error of the same moment."""
         record, _ = self.snapshot()
         return record.state, record.error
 
     def snapshot(self) -> tuple[UnlockRecord, ProgressReport | None]:
-        """The whole record and how far it is, of the same moment."""
+        """Return the whole record and the progress of the same moment."""
         with self._lock:
             progress = self._record.progress
             return self._record, progress.report() if progress is not None else None
@@ -99,9 +126,9 @@ class _UnlockStateHolder:
         error: str | None = None,
         *,
         failure: Failure | None = None,
-        archive: ArchiveIdentity | None = None,
+        archive: FileIdentity | None = None,
     ) -> None:
-        """Replace the record; the progress of the run that lives follows. Without one there is none."""
+        """Replace the record. The progress of the current run follows; without a run the record has no progress."""
         with self._lock:
             progress = self._record.progress if self._record.state not in AT_REST else None
             self._record = UnlockRecord(state, error, failure, archive, progress)
@@ -113,30 +140,30 @@ class _UnlockStateHolder:
                 progress.end(well=state is UnlockState.READY)
 
     def try_ready(self) -> UnlockState:
-        """Become `ready` without run and archive unless a run lives, checked and set in one step; the state then."""
+        """Set `ready` without a run and an archive, unless a run is active. Return the state afterwards."""
         with self._lock:
             if self._record.state in AT_REST:
                 self._record = UnlockRecord(UnlockState.READY)
             return self._record.state
 
-    def is_ready_for(self, archive: ArchiveIdentity) -> bool:
-        """Whether `archive` is unlocked, as far as is known here."""
+    def is_ready_for(self, archive: FileIdentity) -> bool:
+        """Return whether a run has unlocked `archive`. Its images may have been removed since."""
         record = self._record
         return record.state is UnlockState.READY and record.archive == archive
 
-    def try_start(
-        self, archive: ArchiveIdentity, progress: UnlockProgress, admit: Callable[[], T], *, again: bool = False
-    ) -> tuple[UnlockProgress, T] | None:
-        """Check and start in one step: `progress` for exactly one caller, who must then unlock `archive`.
+    def may_start(self, archive: FileIdentity, *, again: bool = False) -> bool:
+        """Return whether a run may start: no run is active, and `archive` is not unlocked yet unless `again` is set."""
+        record = self._record
+        unlocked = record.state is UnlockState.READY and record.archive == archive
+        return record.state in AT_REST and (again or not unlocked)
 
-        That caller alone asks `admit` and gets what it returns; if it raises, nothing has begun. None while a run
-        lives, and, unless `again`, when `archive` is already unlocked. The prior error stays in the record until the
-        run replaces it.
+    def start(self, progress: RunProgress) -> None:
+        """Start a run with `progress`. The error of the last run stays until the run replaces the record.
+
+        Raises RuntimeError while a run is active.
         """
         with self._lock:
             before = self._record
-            if before.state not in AT_REST or (self.is_ready_for(archive) and not again):
-                return None
-            admitted = admit()
+            if before.state not in AT_REST:
+                raise RuntimeError("an unlock is already running")
             self._record = UnlockRecord(STEPS[0], before.error, before.failure, progress=progress)
-            return progress, admitted

@@ -29,15 +29,15 @@ def archive_path(tmp_path: Path) -> Path:
 
 
 def nothing() -> None:
-    """A checkpoint that lets everything pass."""
+    """A checkpoint that never raises."""
 
 
-def test_no_file_has_no_identity(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_identity(tmp_path: Path) -> None:
     assert identify(tmp_path / "images.enc") is None
     assert identify(tmp_path / "no directory" / "images.enc") is None
 
 
-def test_a_path_that_leads_through_a_file_is_a_fault_of_storage(archive_path: Path) -> None:
+def test_a_path_through_a_file_is_a_storage_error(archive_path: Path) -> None:
     with pytest.raises(StorageError, match="Not a directory"):
         identify(archive_path / "images.enc")
 
@@ -63,7 +63,7 @@ def test_an_opened_archive_knows_which_file_it_is(archive_path: Path) -> None:
         assert archive.manifest.images == IMAGES
 
 
-def test_an_archive_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_archive_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ArchiveNotFound, match=str(tmp_path)), open_archive(tmp_path / "images.enc"):
         pass
 
@@ -75,7 +75,7 @@ def test_an_archive_of_the_wrong_size_is_refused_at_once(archive_path: Path) -> 
         pass
 
 
-def test_the_version_is_that_of_a_tag_and_not_of_a_port(archive_path: Path) -> None:
+def test_the_version_is_compared_with_the_tag_and_not_with_a_port(archive_path: Path) -> None:
     with open_archive(archive_path) as archive:
         archive.require_version("1.4")
         for version in ("1", "1.40", "5000/app:1.4", "5000", "latest"):
@@ -91,7 +91,7 @@ def test_only_the_fragment_of_the_archive_matches(archive_path: Path, other: byt
             archive.require_fragment(other)
 
 
-def test_the_plaintext_can_be_had_again_and_again(archive_path: Path) -> None:
+def test_the_plaintext_can_be_read_twice(archive_path: Path) -> None:
     with open_archive(archive_path) as archive:
         for _ in range(2):
             assert b"".join(bytes(segment) for segment in archive.plaintext(FRAGMENT, nothing)) == TAR
@@ -124,7 +124,7 @@ threading.Thread(target=decrypt).start()
 """
 
 
-def test_the_end_of_the_process_is_an_interruption_like_any_other(archive_path: Path) -> None:
+def test_decryption_can_be_interrupted_while_python_exits(archive_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", DECRYPT_WHILE_PYTHON_ENDS, str(archive_path), FRAGMENT.decode()],
         cwd=REPOSITORY,

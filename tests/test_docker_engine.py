@@ -20,7 +20,7 @@ from tests.support.archives import APP, DATABASE, PREFIX, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.images import has_image, image_id, import_image, remove_image, save_images
+from tests.support.images import has_image, image_id, import_image, remove_image, save_images, unnamed_images
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 60
 SILENCE_SECONDS = 1
 WAIT_SECONDS = 30.0
 MIB = 1 << 20
-PIECE = 64 * 1024
+READ_SIZE = 64 * 1024
 ABSENT = f"{PREFIX}absent:1"
 
 IMAGE = EngineImage("sha256:" + "1" * 64, ("sha256:" + "2" * 64,), "2026-01-02T03:04:05Z", 10, named=True)
@@ -44,7 +44,7 @@ def real(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture
 def engine(real: Engine, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
-    """The loader's view of it."""
+    """The DockerEngine under test, connected to the real engine."""
     return connected(real.host, monkeypatch)
 
 
@@ -53,7 +53,7 @@ def connected(host: str, monkeypatch: pytest.MonkeyPatch, timeout: float = PATIE
     return DockerEngine(timeout)
 
 
-def described(engine: DockerEngine, reference: str) -> ManifestImage:
+def manifest_image(engine: DockerEngine, reference: str) -> ManifestImage:
     found = engine.find(reference)
     assert found is not None
     return ManifestImage(reference, found.id, found.layers, found.created)
@@ -61,7 +61,7 @@ def described(engine: DockerEngine, reference: str) -> ManifestImage:
 
 @contextmanager
 def cut_when_held(wire: FaultyWire) -> Iterator[None]:
-    """Breaks the wire, in the middle of the block, as soon as it holds something."""
+    """Cut the wire as soon as it holds something, while the block runs."""
 
     def cut() -> None:
         wire.wait_until_held()
@@ -75,7 +75,7 @@ def cut_when_held(wire: FaultyWire) -> Iterator[None]:
 
 def pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
+        while piece := file.read(READ_SIZE):
             yield piece
 
 
@@ -95,7 +95,7 @@ def test_an_image_is_the_same_by_its_id_or_by_its_content(expected: ManifestImag
     assert IMAGE.is_image_of(expected) is same
 
 
-def test_two_images_without_layers_are_told_apart_by_their_ids() -> None:
+def test_images_without_layers_are_compared_by_their_ids() -> None:
     empty = replace(IMAGE, layers=())
     assert not empty.is_image_of(replace(SAME, id=OTHER_ID, layers=()))
 
@@ -111,16 +111,16 @@ def test_find_describes_an_image(engine: DockerEngine, real: Engine) -> None:
     assert found.size > MIB
 
 
-def test_find_knows_what_is_not_there(engine: DockerEngine, real: Engine) -> None:
+def test_find_returns_none_for_an_absent_image(engine: DockerEngine, real: Engine) -> None:
     import_image(real, APP)
     assert engine.find(ABSENT) is None
     assert engine.find(APP + "1") is None
 
 
-def test_holds_and_verify_want_every_image_to_be_that_very_image(engine: DockerEngine, real: Engine) -> None:
+def test_holds_and_verify_require_exactly_the_expected_images(engine: DockerEngine, real: Engine) -> None:
     import_image(real, APP)
     import_image(real, DATABASE, seed=1)
-    app, database = described(engine, APP), described(engine, DATABASE)
+    app, database = manifest_image(engine, APP), manifest_image(engine, DATABASE)
     assert engine.holds([app, database])
     engine.verify([app, database])
 
@@ -135,10 +135,10 @@ def test_holds_and_verify_want_every_image_to_be_that_very_image(engine: DockerE
         engine.verify([app, absent])
 
 
-def test_several_images_that_were_saved_can_be_loaded(engine: DockerEngine, real: Engine) -> None:
+def test_several_saved_images_can_be_loaded(engine: DockerEngine, real: Engine) -> None:
     import_image(real, APP, random_mib=3)
     import_image(real, DATABASE, seed=1)
-    images = [described(engine, APP), described(engine, DATABASE)]
+    images = [manifest_image(engine, APP), manifest_image(engine, DATABASE)]
     tar = list(engine.save([APP, DATABASE]))
     assert len(tar) > 1
     for reference in (APP, DATABASE):
@@ -154,7 +154,7 @@ def test_several_images_that_were_saved_can_be_loaded(engine: DockerEngine, real
     assert max(signs) > (3 * MIB if real.name == "docker" else -1)
 
 
-def test_an_image_that_is_not_there_cannot_be_saved(engine: DockerEngine) -> None:
+def test_an_absent_image_cannot_be_saved(engine: DockerEngine) -> None:
     with pytest.raises(EngineRejected):
         next(engine.save([ABSENT]))
 
@@ -188,27 +188,23 @@ def test_a_source_that_ends_early_is_refused(engine: DockerEngine, real: Engine,
     assert engine.find(APP) is None
 
 
-def test_what_is_no_image_name_is_refused(docker: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_image_name_is_refused(docker: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineRejected, match="invalid reference format"):
         connected(docker.host, monkeypatch).find("Not a name")
 
 
-def test_the_replaced_image_of_a_load_loses_its_name_only(docker: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_replaced_by_a_load_loses_only_its_name(docker: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = connected(docker.host, monkeypatch)
     import_image(docker, APP)
     tar = list(engine.save([APP]))
-    image = described(engine, APP)
+    image = manifest_image(engine, APP)
     other = import_image(docker, APP, seed=5)
     engine.load(iter(tar))
     assert image_id(docker, APP) == image.id
     assert has_image(docker, other)
 
 
-def nameless(real: Engine) -> list[str]:
-    return [image.id for image in real.client.images.list(filters={"dangling": True})]
-
-
-def test_a_reference_can_be_given_back_to_the_image_that_it_named(engine: DockerEngine, real: Engine) -> None:
+def test_a_reference_can_be_restored(engine: DockerEngine, real: Engine) -> None:
     import_image(real, APP)
     before = engine.find(APP)
     engine.restore(APP, before)
@@ -217,14 +213,14 @@ def test_a_reference_can_be_given_back_to_the_image_that_it_named(engine: Docker
     import_image(real, APP, seed=5)
     engine.restore(APP, before)
     assert engine.find(APP) == before
-    assert nameless(real) == []
+    assert unnamed_images(real) == []
 
     engine.restore(APP, None)
     assert engine.find(APP) is None
     engine.restore(APP, None)
 
 
-def test_a_reference_without_a_tag_can_be_given_back_too(engine: DockerEngine, real: Engine) -> None:
+def test_a_reference_without_a_tag_can_be_restored(engine: DockerEngine, real: Engine) -> None:
     import_image(real, f"{PREFIX}untagged:latest")
     before = engine.find(f"{PREFIX}untagged")
     import_image(real, f"{PREFIX}untagged:latest", seed=5)
@@ -249,24 +245,24 @@ def test_only_an_image_without_a_name_is_removed_as_dangling(engine: DockerEngin
     assert engine.find(APP) == image
 
     import_image(real, APP, seed=5)
-    assert nameless(real) != []
+    assert unnamed_images(real) != []
     engine.remove_if_dangling(image)
-    assert nameless(real) == []
+    assert unnamed_images(real) == []
     engine.remove_if_dangling(image)
 
 
-def test_the_engine_says_where_it_keeps_its_images(engine: DockerEngine) -> None:
+def test_the_engine_reports_its_root_directory(engine: DockerEngine) -> None:
     root = engine.root_directory()
     assert root is not None
     assert root.is_dir()
 
 
 @pytest.mark.parametrize("info", [(403, {"message": "forbidden"}), (200, {}), (200, {"DockerRootDir": ""})], ids=repr)
-def test_an_engine_may_keep_that_to_itself(
+def test_an_engine_may_hide_its_root_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, info: tuple[int, dict[str, Any]]
 ) -> None:
-    with FakeEngine(tmp_path / "fake.sock", lambda call: call.answer(200, {})) as fake:
-        fake.answer_info(*info)
+    with FakeEngine(tmp_path / "fake.sock", lambda call: call.respond(200, {})) as fake:
+        fake.respond_to_info(*info)
         assert connected(fake.host, monkeypatch).root_directory() is None
 
 
@@ -279,15 +275,13 @@ def test_an_engine_that_was_down_is_used_once_it_is_up(
     link = tmp_path / "docker.sock"
     engine = connected(f"unix://{link}", monkeypatch)
     for call in (lambda: engine.find(APP), lambda: engine.load(iter([b""])), lambda: next(engine.save([APP]))):
-        with pytest.raises(EngineUnavailable, match="does not answer"):
+        with pytest.raises(EngineUnavailable, match="does not respond"):
             call()
     link.symlink_to(docker.socket)
     assert engine.find(APP) is not None
 
 
-def test_an_engine_that_accepts_and_says_nothing_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_query_to_an_engine_that_never_responds_times_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "silent.sock"))
         listener.listen()
@@ -299,14 +293,14 @@ def test_an_engine_that_accepts_and_says_nothing_is_not_waited_for(
 @pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("host", ["nonsense://x", "unix:///nonexistent/docker.sock", "tcp://127.0.0.1:9"])
-def test_a_docker_host_that_leads_nowhere_is_an_engine_that_is_not_there(
+def test_an_unusable_docker_host_means_that_the_engine_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     with pytest.raises(EngineUnavailable):
         connected(host, monkeypatch).find(APP)
 
 
-def test_a_question_is_answered_while_a_load_is_on_its_way(
+def test_a_query_gets_its_response_during_a_load(
     docker: Engine, wire: FaultyWire, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import_image(docker, APP, random_mib=2)
@@ -324,7 +318,7 @@ def test_a_question_is_answered_while_a_load_is_on_its_way(
     assert engine.find(APP) is not None
 
 
-def test_silence_and_the_end_of_an_engine_during_a_load_are_told_apart(
+def test_a_stall_and_a_lost_connection_during_a_load_are_different_errors(
     docker: Engine, wire: FaultyWire, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import_image(docker, APP, random_mib=2)
@@ -336,35 +330,37 @@ def test_silence_and_the_end_of_an_engine_during_a_load_are_told_apart(
     wire.heal()
 
     wire.hold_upload(after=MIB)
-    with cut_when_held(wire), pytest.raises(EngineUnavailable, match="lost in the middle"):
+    with cut_when_held(wire), pytest.raises(EngineUnavailable, match="lost during the load"):
         connected(wire.host, monkeypatch).load(pieces(tar))
     assert tags_of_tests(docker) == []
 
 
-def test_a_save_that_is_cut_never_looks_whole(docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_save_that_is_cut_raises_an_error(docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=2 * MIB)
+        wire.hold_response(after=2 * MIB)
         with cut_when_held(wire), pytest.raises(EngineUnavailable):
             list(connected(wire.host, monkeypatch).save([APP]))
 
 
-def test_a_save_that_falls_silent_ends(docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_save_that_falls_silent_raises_an_error(
+    docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=2 * MIB)
+        wire.hold_response(after=2 * MIB)
         with pytest.raises(EngineUnavailable):
             list(connected(wire.host, monkeypatch, SILENCE_SECONDS).save([APP]))
 
 
-def test_a_ping_asks_every_engine(engine: DockerEngine) -> None:
+def test_every_engine_responds_to_a_ping(engine: DockerEngine) -> None:
     engine.ping()
     engine.ping()
 
 
 @pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_a_ping_of_a_silent_engine_ends_soon_whatever_others_wait_for(
+def test_a_ping_of_a_silent_engine_ends_soon_while_other_queries_wait(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("loader.docker_engine.PING_TIMEOUT", 0.3)

@@ -1,4 +1,4 @@
-"""How often logins may fail: the rules, with a clock that stands still until it is told."""
+"""How often logins may fail. The clock of these tests stands still until a test moves it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREADS = 50
 
 
 class Clock:
-    """Seconds, as told."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -30,33 +30,33 @@ class Clock:
 
 
 class Logins:
-    """A throttle, and clients that log in there."""
+    """A throttle, and clients that log in through it."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.throttle = LoginThrottle(self.clock)
 
     def reject(self, client: str = CLIENT, times: int = 1) -> None:
-        """Logins that the API refuses."""
+        """Let the API reject this many logins."""
         for _ in range(times):
-            with suppress(LoginRejected), self.throttle.begin(client):
+            with suppress(LoginRejected), self.throttle.finishing(self.throttle.start(client)):
                 raise LoginRejected("Wrong.")
 
     def accept(self, client: str = CLIENT) -> None:
-        """A login that the API accepts."""
-        with self.throttle.begin(client):
+        """Let the API accept a login."""
+        with self.throttle.finishing(self.throttle.start(client)):
             pass
 
     def wait(self, client: str = CLIENT) -> int | None:
-        """The seconds that a login is told to wait, None if it would have been let through."""
+        """Return the seconds that a login is told to wait, None if it may start."""
         try:
-            self.throttle.begin(client).close()
+            self.throttle.finish(self.throttle.start(client))
         except LoginThrottled as exc:
             return exc.retry_after
         return None
 
     def left(self) -> float:
-        """The seconds that CLIENT still has to wait. Looked at, not asked: who asks too early waits longer."""
+        """Return the seconds that CLIENT must still wait, without starting a login, which would double the wait."""
         return self.throttle._accounts[CLIENT].blocked_until - self.clock.now
 
 
@@ -88,7 +88,7 @@ def test_each_rejection_after_the_wait_makes_it_twice_as_long(logins: Logins) ->
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
 
-def test_five_rejections_in_more_than_a_minute_are_nothing(logins: Logins) -> None:
+def test_five_rejections_in_more_than_a_minute_cause_no_wait(logins: Logins) -> None:
     for _ in range(20):
         logins.reject()
         logins.clock.now += 15
@@ -123,15 +123,15 @@ def test_ten_quiet_minutes_after_the_wait_clear_the_account(logins: Logins) -> N
     assert logins.wait() is None
 
 
-def test_what_is_no_rejection_does_not_count(logins: Logins) -> None:
+def test_only_rejections_count(logins: Logins) -> None:
     for _ in range(100):
-        with pytest.raises(ApiUnreachable), logins.throttle.begin(CLIENT):
+        with pytest.raises(ApiUnreachable), logins.throttle.finishing(logins.throttle.start(CLIENT)):
             raise ApiUnreachable("Nobody listens.")
-        logins.throttle.begin(CLIENT).close()
+        logins.throttle.finish(logins.throttle.start(CLIENT))
     assert logins.wait() is None
 
 
-def test_twenty_rejections_of_all_clients_let_everybody_wait_until_a_minute_after_the_first(logins: Logins) -> None:
+def test_after_twenty_rejections_every_client_waits_until_a_minute_after_the_first(logins: Logins) -> None:
     for number in range(20):
         assert logins.wait(f"198.51.100.{number}") is None
         logins.reject(f"198.51.100.{number}")
@@ -141,7 +141,7 @@ def test_twenty_rejections_of_all_clients_let_everybody_wait_until_a_minute_afte
     assert logins.wait(OTHER) is None
 
 
-def test_an_accepted_login_does_not_clear_what_all_clients_have_done(logins: Logins) -> None:
+def test_an_accepted_login_does_not_clear_the_count_of_all_clients(logins: Logins) -> None:
     for number in range(19):
         logins.reject(f"198.51.100.{number}")
         logins.accept(f"198.51.100.{number}")
@@ -149,31 +149,49 @@ def test_an_accepted_login_does_not_clear_what_all_clients_have_done(logins: Log
     assert logins.wait() == 60
 
 
-def test_logins_under_way_count_until_they_have_ended(logins: Logins) -> None:
-    under_way = [logins.throttle.begin(CLIENT) for _ in range(5)]
+def test_logins_under_way_count_until_they_end(logins: Logins) -> None:
+    under_way = [logins.throttle.start(CLIENT) for _ in range(5)]
     assert logins.wait() == 1
-    under_way.pop().close()
+    logins.throttle.finish(under_way.pop())
     assert logins.wait() is None
 
 
-def test_after_the_wait_one_login_at_a_time_may_try(logins: Logins) -> None:
+def test_after_the_wait_one_login_at_a_time_may_start(logins: Logins) -> None:
     logins.reject(times=5)
     logins.clock.now += 10
-    probing = logins.throttle.begin(CLIENT)
+    attempt = logins.throttle.start(CLIENT)
     assert logins.wait() == 1
-    probing.close()
-    probing.close()
+    logins.throttle.finish(attempt)
+    logins.throttle.finish(attempt)
     assert logins.wait() is None
 
 
-def test_a_rejection_that_is_seen_after_the_attempt_was_closed_counts(logins: Logins) -> None:
-    """As of a login that an interrupted unlock has left behind."""
+def test_a_rejection_counts_even_if_its_attempt_was_finished_before(logins: Logins) -> None:
+    """An interrupted unlock finishes its attempt, and leaves behind a login that is rejected later."""
     for _ in range(5):
-        attempt = logins.throttle.begin(CLIENT)
-        attempt.close()
-        with pytest.raises(LoginRejected), attempt:
+        attempt = logins.throttle.start(CLIENT)
+        logins.throttle.finish(attempt)
+        with pytest.raises(LoginRejected), logins.throttle.finishing(attempt):
             raise LoginRejected("Wrong.")
     assert logins.wait() == 10
+
+
+def test_finishing_an_attempt_twice_ends_no_other_login(logins: Logins) -> None:
+    under_way = [logins.throttle.start(CLIENT) for _ in range(5)]
+    logins.throttle.finish(under_way[0])
+    logins.throttle.finish(under_way[0])
+    logins.throttle.start(CLIENT)
+    assert logins.wait() == 1
+
+
+def test_a_login_that_was_accepted_after_its_attempt_was_finished_clears_the_account(logins: Logins) -> None:
+    logins.reject(times=4)
+    attempt = logins.throttle.start(CLIENT)
+    logins.throttle.finish(attempt)
+    with logins.throttle.finishing(attempt):
+        pass
+    logins.reject(times=4)
+    assert logins.wait() is None
 
 
 def test_the_number_of_remembered_clients_is_bounded(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +202,7 @@ def test_the_number_of_remembered_clients_is_bounded(logins: Logins, monkeypatch
         assert len(logins.throttle._accounts) <= 8
 
 
-def test_clients_are_forgotten(logins: Logins) -> None:
+def test_quiet_clients_are_forgotten(logins: Logins) -> None:
     logins.reject(times=5)
     logins.reject(OTHER)
     logins.accept("192.0.2.9")
@@ -193,13 +211,13 @@ def test_clients_are_forgotten(logins: Logins) -> None:
     assert list(logins.throttle._accounts) == ["192.0.2.10"]
 
 
-def test_of_many_at_once_no_more_than_five_reach_the_api(logins: Logins) -> None:
+def test_of_many_logins_at_once_five_reach_the_api(logins: Logins) -> None:
     barrier = threading.Barrier(THREADS)
     reached: list[None] = []
 
     def wrong_login() -> None:
         barrier.wait()
-        with suppress(LoginThrottled, LoginRejected), logins.throttle.begin(CLIENT):
+        with suppress(LoginThrottled, LoginRejected), logins.throttle.finishing(logins.throttle.start(CLIENT)):
             reached.append(None)
             raise LoginRejected("Wrong.")
 
@@ -220,16 +238,16 @@ steps = st.lists(
 
 
 def run(taken: list[tuple[str, str, float]], see: Callable[[Logins, str, str, int | None], None]) -> None:
-    """Take the steps; `see` is told of each: the client, what came of it, and how long it was told to wait."""
+    """Take the steps. After each, `see` gets the client, the outcome, and the seconds to wait if it was throttled."""
     logins = Logins()
     for client, outcome, pause in taken:
         logins.clock.now += pause
         try:
-            attempt = logins.throttle.begin(client)
+            attempt = logins.throttle.start(client)
         except LoginThrottled as exc:
             see(logins, client, "throttled", exc.retry_after)
             continue
-        with suppress(LoginRejected, ApiUnreachable), attempt:
+        with suppress(LoginRejected, ApiUnreachable), logins.throttle.finishing(attempt):
             if outcome != "accept":
                 raise LoginRejected("Wrong.") if outcome == "reject" else ApiUnreachable("Nobody listens.")
         see(logins, client, outcome, None)
@@ -256,8 +274,8 @@ def test_a_wait_is_a_whole_number_of_seconds_up_to_ten_minutes(taken: list[tuple
 
 
 @given(steps)
-def test_who_waits_as_told_is_let_through(taken: list[tuple[str, str, float]]) -> None:
-    """One client alone: what others do meanwhile may add to its wait."""
+def test_a_client_that_waits_as_told_may_log_in(taken: list[tuple[str, str, float]]) -> None:
+    """This holds for one client alone, because other clients may add to its wait."""
 
     def see(logins: Logins, client: str, _outcome: str, wait: int | None) -> None:
         if wait is not None:
@@ -268,7 +286,7 @@ def test_who_waits_as_told_is_let_through(taken: list[tuple[str, str, float]]) -
 
 
 @given(steps)
-def test_without_rejections_nobody_waits(taken: list[tuple[str, str, float]]) -> None:
+def test_without_rejections_no_client_waits(taken: list[tuple[str, str, float]]) -> None:
     def see(_logins: Logins, _client: str, outcome: str, _wait: int | None) -> None:
         assert outcome != "throttled"
 

@@ -114,7 +114,7 @@ def test_an_engine_that_fails_in_the_middle_leaves_the_archive_of_before(
     pack(engine, output, DATABASE)
     before = output.read_bytes()
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=MIB)
+        wire.hold_response(after=MIB)
         with pytest.raises(EngineUnavailable):
             pack(connected(wire.host, monkeypatch, SILENCE_SECONDS), output, APP)
     assert output.read_bytes() == before

@@ -19,7 +19,6 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     settings = Settings.from_env({})
     assert settings.resource_api_url == "https://api.azaion.com"
     assert settings.images_path == Path("/opt/azaion/images.enc")
-    assert settings.tar_path == Path("/opt/azaion/images.tar")
     assert settings.api_version == "latest"
     assert settings.model_cache_dir == Path("/opt/azaion/models")
     assert settings.bind == "127.0.0.1:8080"
@@ -30,10 +29,6 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 
 def test_every_variable_fills_one_field() -> None:
     assert [variable.field for variable in VARIABLES] == [field.name for field in dataclasses.fields(Settings)]
-
-
-def test_the_tar_of_an_archive_without_the_usual_ending() -> None:
-    assert Settings.from_env({"IMAGES_PATH": "/x/archive"}).tar_path == Path("/x/archive.tar")
 
 
 @pytest.mark.parametrize(

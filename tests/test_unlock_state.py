@@ -1,4 +1,4 @@
-"""The one record of where an unlock stands."""
+"""The record of the unlock's state."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from loader.errors import DiskSpace, LoginThrottled
-from loader.unlock.progress import Step, UnlockProgress
-from loader.unlock_state import AT_REST, STEPS, ArchiveIdentity, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
+from loader.errors import DiskSpace
+from loader.files import FileIdentity
+from loader.unlock.progress import UnlockProgress
+from loader.unlock_state import AT_REST, STEPS, Failure, Step, UnlockRecord, UnlockState, _UnlockStateHolder
 
-ARCHIVE = ArchiveIdentity(device=1, inode=2, size=3, modified_ns=4)
-OTHER_ARCHIVE = ArchiveIdentity(device=1, inode=5, size=3, modified_ns=4)
+ARCHIVE = FileIdentity(device=1, inode=2, size=3, modified_ns=4)
+OTHER_ARCHIVE = FileIdentity(device=1, inode=5, size=3, modified_ns=4)
 FAILURE = Failure("INTERNAL", False, "A hint.")
 THREADS = 50
 ROUNDS = 1000
 WAIT_SECONDS = 30
 
-AT_WORK = sorted(set(UnlockState) - AT_REST)
+ACTIVE = sorted(set(UnlockState) - AT_REST)
 
 
-def begin(holder: _UnlockStateHolder, archive: ArchiveIdentity) -> UnlockProgress | None:
-    """Start a run that anybody may start; its progress."""
-    started = holder.try_start(archive, UnlockProgress(STEPS), lambda: None)
-    return started[0] if started else None
-
-
-def test_the_states_are_these_seven_words() -> None:
-    assert [str(state) for state in UnlockState] == [
-        *("idle", "authenticating", "downloading_key", "decrypting", "loading_images", "ready", "error")
-    ]
+def start(holder: _UnlockStateHolder) -> UnlockProgress | None:
+    """Start a run; return its progress, or None if a run is active already."""
+    progress = UnlockProgress(STEPS)
+    try:
+        holder.start(progress)
+    except RuntimeError:
+        return None
+    return progress
 
 
 def record(holder: _UnlockStateHolder) -> UnlockRecord:
@@ -41,13 +40,19 @@ def record(holder: _UnlockStateHolder) -> UnlockRecord:
 
 def started() -> tuple[_UnlockStateHolder, UnlockProgress]:
     holder = _UnlockStateHolder()
-    progress = begin(holder, ARCHIVE)
+    progress = start(holder)
     assert progress is not None
     progress.expect(10)
     return holder, progress
 
 
-def test_a_new_holder_is_idle_and_knows_neither_error_nor_progress() -> None:
+def test_there_are_these_seven_states() -> None:
+    assert [str(state) for state in UnlockState] == [
+        *("idle", "authenticating", "downloading_key", "decrypting", "loading_images", "ready", "error")
+    ]
+
+
+def test_a_new_holder_is_idle_without_error_and_progress() -> None:
     holder = _UnlockStateHolder()
     assert holder.get() == (UnlockState.IDLE, None)
     assert holder.state is UnlockState.IDLE
@@ -68,14 +73,13 @@ def test_set_replaces_the_whole_record() -> None:
 def test_a_start_keeps_the_prior_error_until_the_run_replaces_it() -> None:
     holder = _UnlockStateHolder()
     holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
-    progress = begin(holder, ARCHIVE)
+    progress = start(holder)
+    assert progress is not None
     assert record(holder) == UnlockRecord(UnlockState.AUTHENTICATING, "It failed.", FAILURE, None, progress)
 
 
-def test_of_an_error_only_words_are_kept_and_no_frame() -> None:
-    error = DiskSpace("The disk is full.")
-    error.hint = "A hint of its own."
-    kept = Failure.of(error)
+def test_a_failure_keeps_the_words_of_an_error_and_no_exception() -> None:
+    kept = Failure.of(DiskSpace("The disk is full.", hint="A hint of its own."))
     assert kept == Failure("DISK_SPACE", True, "A hint of its own.")
     assert not any(isinstance(value, BaseException) for value in vars(kept).values())
 
@@ -91,7 +95,7 @@ def test_the_progress_follows_the_states_of_its_run() -> None:
     assert list(progress.report().duration_seconds) == ["authenticating", "decrypting", "loading_images"]
 
 
-def test_a_run_that_failed_stays_where_it_was() -> None:
+def test_the_progress_of_a_failed_run_stays() -> None:
     holder, progress = started()
     holder.set(UnlockState.DECRYPTING)
     progress.reach(15)
@@ -101,8 +105,8 @@ def test_a_run_that_failed_stays_where_it_was() -> None:
     assert (report.step.name, report.percent, report.bytes_done) == ("decrypting", 50, 15)
 
 
-def test_what_no_run_has_reached_has_no_progress() -> None:
-    """As when the images are found in the engine after the archive has gone: the failed run before is no part of it."""
+def test_a_state_that_was_set_without_a_run_has_no_progress() -> None:
+    """For example `ready` without an archive: the failed run before it did not reach that state."""
     holder, progress = started()
     holder.set(UnlockState.ERROR, "It failed.", failure=FAILURE)
     ended = progress.report()
@@ -115,41 +119,47 @@ def test_what_no_run_has_reached_has_no_progress() -> None:
 def test_a_run_starts_from_idle_and_from_error(state: UnlockState) -> None:
     holder = _UnlockStateHolder()
     holder.set(state)
-    assert begin(holder, ARCHIVE)
+    assert holder.may_start(ARCHIVE)
+    assert start(holder)
     assert holder.state is UnlockState.AUTHENTICATING
 
 
-@pytest.mark.parametrize("state", AT_WORK)
-def test_no_second_run_starts_beside_one_at_work(state: UnlockState) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_no_second_run_starts_while_one_is_active(state: UnlockState) -> None:
     holder = _UnlockStateHolder()
     holder.set(state)
-    assert not begin(holder, ARCHIVE)
+    assert not holder.may_start(ARCHIVE)
+    assert not holder.may_start(ARCHIVE, again=True)
+    assert not start(holder)
     assert holder.state is state
 
 
-def test_ready_refuses_the_archive_that_it_was_reached_for_and_no_other() -> None:
+def test_ready_refuses_only_the_archive_that_was_unlocked() -> None:
     holder = _UnlockStateHolder()
     holder.set(UnlockState.READY, archive=ARCHIVE)
-    assert not begin(holder, ARCHIVE)
+    assert holder.is_ready_for(ARCHIVE)
+    assert not holder.may_start(ARCHIVE)
+    assert holder.may_start(ARCHIVE, again=True)
+    assert not holder.is_ready_for(OTHER_ARCHIVE)
+    assert holder.may_start(OTHER_ARCHIVE)
     assert holder.state is UnlockState.READY
-    assert begin(holder, OTHER_ARCHIVE)
 
 
-def test_an_archive_that_appears_after_ready_was_reached_without_one_is_unlocked() -> None:
+def test_an_archive_that_appears_after_ready_without_archive_may_be_unlocked() -> None:
     holder = _UnlockStateHolder()
     holder.set(UnlockState.READY)
-    assert begin(holder, ARCHIVE)
+    assert holder.may_start(ARCHIVE)
 
 
 @pytest.mark.parametrize("state", sorted(AT_REST))
-def test_ready_without_a_run_replaces_what_is_at_rest(state: UnlockState) -> None:
+def test_ready_without_a_run_replaces_a_state_at_rest(state: UnlockState) -> None:
     holder = _UnlockStateHolder()
     holder.set(state, "It failed.", failure=FAILURE)
     assert holder.try_ready() is UnlockState.READY
     assert holder.snapshot() == (UnlockRecord(UnlockState.READY), None)
 
 
-def test_ready_without_a_run_does_not_replace_a_run() -> None:
+def test_ready_without_a_run_does_not_replace_an_active_run() -> None:
     holder, progress = started()
     assert holder.try_ready() is UnlockState.AUTHENTICATING
     assert record(holder).progress is progress
@@ -157,7 +167,7 @@ def test_ready_without_a_run_does_not_replace_a_run() -> None:
 
 @pytest.fixture
 def hasty_interpreter() -> Iterator[None]:
-    """Threads change places as often as they can."""
+    """Make Python switch threads as often as it can."""
     normal = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -169,25 +179,25 @@ def test_of_many_threads_exactly_one_starts() -> None:
     holders = [_UnlockStateHolder() for _ in range(ROUNDS)]
     barrier = threading.Barrier(THREADS)
 
-    def start() -> list[bool]:
+    def start_all() -> list[bool]:
         barrier.wait(WAIT_SECONDS)
-        return [begin(holder, ARCHIVE) is not None for holder in holders]
+        return [start(holder) is not None for holder in holders]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(start) for _ in range(THREADS)]
-        started = [sum(answers) for answers in zip(*(future.result(WAIT_SECONDS) for future in futures), strict=True)]
-    assert started == [1] * ROUNDS
+        futures = [pool.submit(start_all) for _ in range(THREADS)]
+        starts = [sum(results) for results in zip(*(future.result(WAIT_SECONDS) for future in futures), strict=True)]
+    assert starts == [1] * ROUNDS
 
 
 @pytest.mark.usefixtures("hasty_interpreter")
-def test_a_run_that_starts_beside_ready_without_a_run_stays() -> None:
+def test_a_run_that_starts_at_the_same_time_as_ready_without_a_run_stays() -> None:
     holders = [_UnlockStateHolder() for _ in range(ROUNDS)]
     barrier = threading.Barrier(2)
 
     def each(work: str) -> None:
         barrier.wait(WAIT_SECONDS)
         for holder in holders:
-            holder.try_ready() if work == "ready" else begin(holder, ARCHIVE)
+            holder.try_ready() if work == "ready" else start(holder)
 
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(each, work) for work in ("ready", "start")]:
@@ -195,7 +205,7 @@ def test_a_run_that_starts_beside_ready_without_a_run_stays() -> None:
     assert {holder.state for holder in holders} == {UnlockState.AUTHENTICATING}
 
 
-def test_state_and_error_of_a_reader_belong_together() -> None:
+def test_a_reader_gets_state_and_error_of_the_same_moment() -> None:
     holder = _UnlockStateHolder()
     texts = {UnlockState.ERROR: "It failed.", UnlockState.READY: None}
     holder.set(UnlockState.READY)
@@ -214,33 +224,3 @@ def test_state_and_error_of_a_reader_belong_together() -> None:
         seen.add(holder.get())
     writer.join(WAIT_SECONDS)
     assert seen <= set(texts.items())
-
-
-def test_only_who_starts_a_run_asks_to_be_admitted() -> None:
-    holder = _UnlockStateHolder()
-    asked: list[str] = []
-
-    def admit() -> str:
-        asked.append("a login")
-        return "admitted"
-
-    started = holder.try_start(ARCHIVE, UnlockProgress(STEPS), admit)
-    assert started is not None
-    assert started[1] == "admitted"
-    assert holder.try_start(ARCHIVE, UnlockProgress(STEPS), admit) is None
-    holder.set(UnlockState.READY, archive=ARCHIVE)
-    assert holder.try_start(ARCHIVE, UnlockProgress(STEPS), admit) is None
-    assert asked == ["a login"]
-
-
-def test_who_is_not_admitted_has_begun_nothing() -> None:
-    holder = _UnlockStateHolder()
-    holder.set(UnlockState.ERROR, "as before")
-
-    def refuse() -> None:
-        raise LoginThrottled("Too early.", 10)
-
-    with pytest.raises(LoginThrottled):
-        holder.try_start(ARCHIVE, UnlockProgress(STEPS), refuse)
-    assert holder.get() == (UnlockState.ERROR, "as before")
-    assert begin(holder, ARCHIVE) is not None

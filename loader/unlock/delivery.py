@@ -1,4 +1,4 @@
-"""The tar on its way from the archive to the engine: by way of a file, or straight.
+"""The way of the tar from the archive to the engine: through a file (mode `tar`) or directly (mode `stream`).
 
 Both ways authenticate the whole archive before the engine gets a byte.
 """
@@ -20,31 +20,37 @@ from loader.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int], None]
+
+def tar_path(settings: Settings) -> Path:
+    """Return where mode `tar` decrypts the archive to: IMAGES_PATH without `.enc`, with `.tar`."""
+    return settings.images_path.with_name(settings.images_path.name.removesuffix(".enc") + ".tar")
 
 
 class TarDelivery(Protocol):
-    """`authenticate` first, then `pieces` are the tar, of `size` bytes in all, once. `close` leaves nothing behind."""
+    """Authenticates the tar, then delivers it once.
+
+    Call `authenticate`, then take all of `pieces`, then `close`, which leaves no plaintext behind. `size` is in bytes.
+    """
 
     size: int
 
-    def authenticate(self, fragment: bytes, progress: Progress) -> None:
-        """Verify every segment; `progress` gets the bytes verified so far.
+    def authenticate(self, fragment: bytes, on_authenticated: Callable[[int], None]) -> None:
+        """Authenticate every segment. `on_authenticated` gets the bytes of the tar authenticated so far.
 
         Raises ArchiveCorrupt, DiskSpace, StorageError, and what the checkpoint raises.
         """
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """The whole tar; each piece is a view that is valid until the next is asked for.
+        """Yield the whole tar; each piece is valid until the next is taken.
 
-        Raises RuntimeError unless it has been authenticated since it was delivered last.
+        Raises RuntimeError unless the tar was authenticated since its last delivery.
         """
 
     def close(self) -> None: ...
 
 
 class TarByFile:
-    """Mode `tar`: authenticated on the way into a file, 0600, which the engine then gets."""
+    """Mode `tar`: decrypts the archive into a file (0600), and delivers that file."""
 
     def __init__(self, archive: Archive, path: Path, checkpoint: Checkpoint) -> None:
         self.size = archive.manifest.tar_size
@@ -54,19 +60,19 @@ class TarByFile:
         self._is_whole = False
         remove_tar(path)
 
-    def authenticate(self, fragment: bytes, progress: Progress) -> None:
+    def authenticate(self, fragment: bytes, on_authenticated: Callable[[int], None]) -> None:
         done = 0
         with _new_private_file(self._path, self.size) as tar:
             for segment in self._archive.plaintext(fragment, self._checkpoint):
                 with storage(self._path, self.size):
                     write_large(tar, segment)
                 done += len(segment)
-                progress(done)
+                on_authenticated(done)
         self._is_whole = True
 
     def pieces(self) -> Iterator[memoryview]:
         if not self._is_whole:
-            raise RuntimeError("a tar is authenticated, then delivered once")
+            raise RuntimeError("a tar must be authenticated before each delivery")
         self._is_whole = False
         with storage(self._path, 0):
             tar = self._path.open("r+b", buffering=0)
@@ -74,7 +80,7 @@ class TarByFile:
             taken = 0
             for piece in FilePieces(tar, self._path, self._checkpoint):
                 yield piece
-                # The engine is about to need the room, on the disk and above all in the page cache.
+                # Free what was sent, because the engine needs the room on the disk and in the page cache.
                 punch_hole(tar, taken, len(piece))
                 taken += len(piece)
 
@@ -83,7 +89,7 @@ class TarByFile:
 
 
 class TarByStream:
-    """Mode `stream`: authenticated in one pass, decrypted in a second one straight into the engine."""
+    """Mode `stream`: authenticates the archive in a first pass, and decrypts it to the engine in a second one."""
 
     def __init__(self, archive: Archive, checkpoint: Checkpoint) -> None:
         self.size = archive.manifest.tar_size
@@ -91,19 +97,19 @@ class TarByStream:
         self._checkpoint = checkpoint
         self._fragment: bytes | None = None
 
-    def authenticate(self, fragment: bytes, progress: Progress) -> None:
+    def authenticate(self, fragment: bytes, on_authenticated: Callable[[int], None]) -> None:
         done = 0
         for size in self._archive.verified_sizes(fragment, self._checkpoint):
             done += size
-            progress(done)
+            on_authenticated(done)
         self._fragment = fragment
 
     def pieces(self) -> Iterator[memoryview]:
         fragment, self._fragment = self._fragment, None
         if fragment is None:
-            raise RuntimeError("a tar is authenticated, then delivered once")
-        # Each segment is verified once more, so that a file which changes between the passes is noticed: the engine
-        # then gets a cut body and keeps nothing.
+            raise RuntimeError("a tar must be authenticated before each delivery")
+        # The second pass authenticates each segment again, because the file may have changed after the first pass. The
+        # engine then gets an incomplete body and keeps nothing.
         yield from self._archive.plaintext(fragment, self._checkpoint)
 
     def close(self) -> None:
@@ -112,12 +118,12 @@ class TarByStream:
 
 @contextmanager
 def tar_delivery(settings: Settings, archive: Archive, checkpoint: Checkpoint) -> Iterator[TarDelivery]:
-    """The delivery that UNLOCK_MODE names, closed on every way out."""
+    """Yield the delivery of the mode in UNLOCK_MODE, and close it after a success and after any error."""
     delivery: TarDelivery
     if settings.unlock_mode == "stream":
         delivery = TarByStream(archive, checkpoint)
     else:
-        delivery = TarByFile(archive, settings.tar_path, checkpoint)
+        delivery = TarByFile(archive, tar_path(settings), checkpoint)
     try:
         yield delivery
     finally:
@@ -125,7 +131,7 @@ def tar_delivery(settings: Settings, archive: Archive, checkpoint: Checkpoint) -
 
 
 def remove_tar(path: Path) -> None:
-    """Remove the decrypted tar if there is one. Never raises: what is unlocked stays unlocked."""
+    """Remove the decrypted tar if there is one. Never raises, because a failure must not undo an unlock."""
     try:
         path.unlink(missing_ok=True)
     except OSError as exc:
@@ -135,7 +141,7 @@ def remove_tar(path: Path) -> None:
 @contextmanager
 def _new_private_file(path: Path, size: int) -> Iterator[io.BufferedWriter]:
     with storage(path, size):
-        # O_EXCL: never through a link or into a file that somebody else has put there and can read.
+        # O_EXCL refuses a link or a file that another user put there, because that user could read the plaintext.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     tar = os.fdopen(descriptor, "wb")
     try:

@@ -1,4 +1,4 @@
-"""What an unlock would do: which images, what is there already, what would be written where, and whether it fits."""
+"""What an unlock would do: which images are in the engine, how many bytes go to which disk, and whether they fit."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.binary_split import Archive
+from loader.binary_split import Archive, open_archive
 from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine, EngineImage
-from loader.errors import ArchiveNotFound, DeviceFault, DiskSpace, EngineUnavailable, StorageError
+from loader.errors import DiskSpace, EngineUnavailable, StorageError
 from loader.files import free_bytes, storage
 from loader.settings import Settings
-from loader.unlock.remembered import remembered_images
+from loader.unlock.delivery import tar_path
 
-# The engine unpacks a copy of the tar before it makes layers of it.
+# The engine unpacks a copy of the tar before it makes layers from it.
 ENGINE_COPIES = 2
+STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
 
 
 @dataclass(frozen=True)
 class Place:
-    """A disk that the job writes to: `needed` and `free` are bytes, `paths` the directories on it."""
+    """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk."""
 
     paths: tuple[Path, ...]
     needed: int
@@ -29,13 +30,16 @@ class Place:
 
     @property
     def fits(self) -> bool:
-        """Whether there is room enough."""
+        """Whether the disk has enough room."""
         return self.free >= self.needed
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One image of the archive. `present` is None when no engine could be asked; `size` is known of a present one."""
+    """One image of the archive.
+
+    `present` is None if the engine did not respond. `size` is in bytes, and None unless the image is present.
+    """
 
     reference: str
     id: str
@@ -46,7 +50,7 @@ class PlannedImage:
 
 @dataclass(frozen=True)
 class UnlockPlan:
-    """The whole job. `tar_size` is in bytes. `engine_answers` is False if the engine's share is not known."""
+    """The whole plan. `tar_size` is in bytes. `engine_answers` is False if the engine's need for room is not known."""
 
     archive: Path
     created: str
@@ -58,56 +62,75 @@ class UnlockPlan:
 
     @property
     def done(self) -> bool:
-        """Whether every image is there already, so that nothing would be written."""
+        """Whether every image is in the engine, so that an unlock would write nothing."""
         return all(image.present for image in self.images)
 
     @property
     def fits(self) -> bool:
-        """Whether every place has room and can be written to."""
+        """Whether every place has enough room and can be written to."""
         return all(place.fits and place.writable for place in self.places)
 
 
-def make_plan(settings: Settings, engine: DockerEngine, archive: Archive) -> UnlockPlan:
-    """The plan for an opened archive. Changes nothing. Raises StorageError."""
-    manifest = archive.manifest
+def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
+    """Return what an unlock would do now, and change nothing. Raises ArchiveNotFound, ArchiveCorrupt, StorageError."""
+    with open_archive(settings.images_path) as archive:
+        try:
+            images = look_up_images(engine, archive)
+        except EngineUnavailable:
+            return _plan_without_engine(settings, archive)
+        return make_plan(settings, engine, archive, images)
+
+
+def look_up_images(engine: DockerEngine, archive: Archive) -> tuple[PlannedImage, ...]:
+    """Look for each image of the archive in the engine, once. Raises EngineUnavailable or EngineRejected."""
+    return tuple(_planned(image, engine.find(image.reference)) for image in archive.manifest.images)
+
+
+def make_plan(
+    settings: Settings, engine: DockerEngine, archive: Archive, images: tuple[PlannedImage, ...]
+) -> UnlockPlan:
+    """Return the plan for an open archive with the `images` that were just looked up. Raises StorageError."""
     try:
-        images = tuple(_planned(image, engine.find(image.reference)) for image in manifest.images)
         root = engine.root_directory()
     except EngineUnavailable:
-        images = tuple(PlannedImage(image.reference, image.id, image.created, None, None) for image in manifest.images)
-        root = None
-    answers = all(image.present is not None for image in images)
-    places = _places(settings, manifest.tar_size, root)
-    return UnlockPlan(archive.path, manifest.created, manifest.tar_size, settings.unlock_mode, images, places, answers)
+        return _plan_without_engine(settings, archive)
+    return _plan(settings, archive, images, root)
 
 
 def require_room(plan: UnlockPlan) -> None:
-    """Raises StorageError or DiskSpace for the first place that will not do."""
+    """Raise StorageError or DiskSpace for the first place that cannot take what the unlock writes."""
     for place in plan.places:
         paths = " and ".join(map(str, place.paths))
-        fault: DeviceFault | None = None
         if not place.writable:
-            fault = StorageError(f"{paths} cannot be written to.")
-        elif not place.fits:
-            fault = DiskSpace(
+            raise StorageError(f"{paths} cannot be written to.", hint=_with_advice(StorageError.hint, plan.mode))
+        if not place.fits:
+            sentence = (
                 f"There is too little room at {paths}: {place.needed} bytes are needed, {place.free} bytes are free."
             )
-        if fault is not None:
-            if plan.mode == "tar":
-                fault.hint = f"{fault.hint} UNLOCK_MODE=stream would need less: it writes no tar."
-            raise fault
+            raise DiskSpace(sentence, hint=_with_advice(DiskSpace.hint, plan.mode))
 
 
-def require_images_without_archive(settings: Settings, engine: DockerEngine) -> None:
-    """Raises ArchiveNotFound unless those of the last archive, or else of EXPECTED_IMAGES, are in the engine."""
-    remembered = remembered_images(settings.model_cache_dir)
-    if remembered:
-        present = engine.holds(remembered)
-    else:
-        references = settings.expected_references
-        present = bool(references) and all(engine.find(reference) is not None for reference in references)
-    if not present:
-        raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
+def _with_advice(hint: str, mode: str) -> str:
+    return f"{hint} {STREAM_ADVICE}" if mode == "tar" else hint
+
+
+def _plan_without_engine(settings: Settings, archive: Archive) -> UnlockPlan:
+    unknown = (PlannedImage(image.reference, image.id, image.created, None, None) for image in archive.manifest.images)
+    return _plan(settings, archive, tuple(unknown), None)
+
+
+def _plan(
+    settings: Settings, archive: Archive, images: tuple[PlannedImage, ...], engine_root: Path | None
+) -> UnlockPlan:
+    return UnlockPlan(
+        archive=archive.path,
+        created=archive.manifest.created,
+        tar_size=archive.manifest.tar_size,
+        mode=settings.unlock_mode,
+        images=images,
+        places=_places(settings, archive.manifest.tar_size, engine_root),
+        engine_answers=all(image.present is not None for image in images),
+    )
 
 
 def _planned(expected: ManifestImage, found: EngineImage | None) -> PlannedImage:
@@ -117,13 +140,13 @@ def _planned(expected: ManifestImage, found: EngineImage | None) -> PlannedImage
 
 
 def _places(settings: Settings, tar_size: int, engine_root: Path | None) -> tuple[Place, ...]:
-    """Directories on one disk share its room, so that they are one place."""
-    tar_directory = settings.tar_path.parent
+    """Return one place for each disk, because directories on one disk share its free room."""
+    tar_directory = tar_path(settings).parent
     needs: dict[Path, int] = {}
     if settings.unlock_mode == "tar":
         needs[tar_directory] = tar_size
     if engine_root is not None and _is_visible(engine_root):
-        # The tar's directory may lie in the engine's, or be the same one.
+        # The two needs are added, because both directories may be the same one.
         needs[engine_root] = needs.get(engine_root, 0) + ENGINE_COPIES * tar_size
     disks: dict[int, list[Path]] = {}
     for path in needs:
@@ -133,7 +156,7 @@ def _places(settings: Settings, tar_size: int, engine_root: Path | None) -> tupl
 
 
 def _is_visible(engine_root: Path) -> bool:
-    """An engine on another machine, or behind the wall of a container, cannot be looked into from here."""
+    """Return False if the engine runs on another machine or in another container, where its disk cannot be read."""
     try:
         return engine_root.is_dir()
     except OSError:

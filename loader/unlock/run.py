@@ -1,4 +1,4 @@
-"""The unlock: from an encrypted archive, a login and a key fragment to images in the engine."""
+"""One run of the unlock: from an encrypted archive, a login and a key fragment to images in the engine."""
 
 from __future__ import annotations
 
@@ -6,65 +6,160 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from loader import logs
 from loader.api_client import get_api_client
-from loader.binary_split import identify, open_archive
-from loader.crypto.archive import ManifestImage
+from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
-from loader.errors import LoaderError
-from loader.login_throttle import LoginAttempt
+from loader.errors import Interrupted, LoaderError
+from loader.login_throttle import LoginAttempt, LoginThrottle
 from loader.settings import Settings
-from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery
-from loader.unlock.images import load_images
-from loader.unlock.interruptible import Interrupter
-from loader.unlock.plan import UnlockPlan, make_plan, require_images_without_archive, require_room
-from loader.unlock.progress import ProgressReport, UnlockProgress
-from loader.unlock.remembered import remember_manifest, remove_half_remembered
-from loader.unlock_state import AT_REST, STEPS, Failure, UnlockRecord, UnlockState, _UnlockStateHolder
+from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery, tar_path
+from loader.unlock.images import (
+    load_images,
+    remember_manifest,
+    remove_unfinished_manifest,
+    require_images_without_archive,
+)
+from loader.unlock.plan import look_up_images, make_plan, require_room
+from loader.unlock.progress import UnlockProgress
+from loader.unlock_state import (
+    AT_REST,
+    STEPS,
+    Failure,
+    ProgressReport,
+    UnlockRecord,
+    UnlockState,
+    _UnlockStateHolder,
+)
 
 if TYPE_CHECKING:
     from loader.api_client.client import ApiClient
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
-# What the engine may take when the loader is told to stop: to finish once it has the whole tar, which is less than the
-# grace period; and before, to take the piece that is on its way, after which the load ends and is tidied up.
+# After an interrupt a load may go on for this long. Once the engine has the whole tar it needs time to finish, which is
+# less than the grace period of the process. Before that it only needs to take the current piece, so that the load ends
+# and is tidied up.
 COMMIT_PATIENCE_SECONDS = 10.0
 PIECE_PATIENCE_SECONDS = 2.0
+# How often a waiting call checks whether it was interrupted.
+POLL_SECONDS = 0.1
+
+
+class Interrupter:
+    """Ends the calls that run through `call`. `stop` may be called from a signal handler."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """End every current and later call. `reason` completes the sentence "... was interrupted because"."""
+        self._reason = reason
+
+    def checkpoint(self) -> None:
+        """Raise Interrupted if `stop` was called."""
+        if self._reason is not None:
+            raise Interrupted(f"The unlock was interrupted because {self._reason}.")
+
+    def call(self, work: Callable[[], T], patience: Callable[[], float] = lambda: 0.0) -> T:
+        """Return the result of `work`, or raise what it raises.
+
+        After `stop`, `work` has `patience()` seconds left, which is asked again at each check. Then this raises
+        Interrupted and leaves `work` running in a daemon thread, because a call that waits for the network cannot be
+        ended from outside.
+        """
+        self.checkpoint()
+        context = copy_context()
+        result = _start_daemon(lambda: context.run(work))
+        stopped_at: float | None = None
+        while not wait([result], timeout=POLL_SECONDS).done:
+            if self._reason is not None:
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() >= stopped_at + patience():
+                    self.checkpoint()
+        if result.exception() is not None:
+            # Interrupted replaces any error after `stop`, because the interrupt may have caused that error.
+            self.checkpoint()
+        return result.result()
+
+
+def _start_daemon(work: Callable[[], T]) -> Future[T]:
+    """Start `work` in a thread that does not keep the process alive."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as exc:  # noqa: BLE001  # the caller gets every error from the future
+            result.set_exception(exc)
+
+    threading.Thread(target=run, name="call", daemon=True).start()
+    return result
+
 
 _unlock = _UnlockStateHolder()
-# That of the run that lives, or of the last one: to interrupt a run does not touch the next.
+# Only one thread at a time may decide whether a run starts.
+_starting = threading.Lock()
+# Belongs to the current or last run; interrupting one run never affects the next.
 _interrupter = Interrupter()
+# Set when the process is told to end, so that every later run is interrupted too.
 _told_to_stop = False
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """What a caller at the address `client` wants to log in with."""
+
+    client: str
+    email: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class UnlockRun:
+    """All that one run works with."""
+
+    settings: Settings
+    engine: DockerEngine
+    credentials: Credentials
+    throttle: LoginThrottle
+    attempt: LoginAttempt
+    progress: UnlockProgress
+    interrupter: Interrupter
+
+
 def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
-    """Where the unlock of this process stands, and how far it is."""
+    """Return the record of this process's unlock, and the progress of its run."""
     return _unlock.snapshot()
 
 
 def stop() -> None:
-    """Let a running unlock, and every later one, end soon, as INTERRUPTED. Called when the process is told to end."""
+    """Interrupt the current run and every later one. Called when the process is told to end."""
     global _told_to_stop
     _told_to_stop = True
     _interrupter.stop("the loader was told to stop")
 
 
 def interrupt() -> None:
-    """Let a running unlock end soon, as INTERRUPTED. Called when the loader is locked."""
+    """Interrupt the current run. Called when the loader is locked."""
     _interrupter.stop("the loader was locked")
 
 
 def start_unlock(
-    settings: Settings, engine: DockerEngine, email: str, password: str, admit: Callable[[], LoginAttempt]
+    settings: Settings, engine: DockerEngine, throttle: LoginThrottle, credentials: Credentials
 ) -> UnlockState:
-    """Start a run unless one lives or its work is already done; the state afterwards.
+    """Start a run unless one is active or nothing is left to do. Return the state afterwards.
 
-    `admit` lets the login of a run begin, or raises; it is not asked where there is no run to start. Without an archive
-    the images that are expected decide: `ready`, or ArchiveNotFound.
+    Without an archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises
+    ArchiveNotFound, EngineUnavailable, StorageError, and LoginThrottled if a run would start but its login must wait.
     """
     if _unlock.state not in AT_REST:
         return _unlock.state
@@ -73,16 +168,17 @@ def start_unlock(
         require_images_without_archive(settings, engine)
         return _unlock.try_ready()
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
-    if started := _unlock.try_start(archive, UnlockProgress(STEPS), admit, again=again):
-        progress, attempt = started
-        _renew_interrupter()
-        arguments = (settings, engine, email, password, attempt, progress, logs.current_request_id())
-        threading.Thread(target=_run_audited, args=arguments, name="unlock").start()
-    return _unlock.state
+    with _starting:
+        if _unlock.may_start(archive, again=again):
+            attempt = throttle.start(credentials.client)
+            run = UnlockRun(settings, engine, credentials, throttle, attempt, UnlockProgress(STEPS), _new_interrupter())
+            _unlock.start(run.progress)
+            threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
+        return _unlock.state
 
 
 def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
-    """Whether images of the archive have been removed since. An engine that does not answer at once tells nothing."""
+    """Return whether images of the archive were removed from the engine; False if the engine does not respond."""
     try:
         engine.ping()
         with open_archive(settings.images_path) as archive:
@@ -91,111 +187,109 @@ def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
         return False
 
 
-def _renew_interrupter() -> None:
+def _new_interrupter() -> Interrupter:
     global _interrupter
     _interrupter = Interrupter()
     if _told_to_stop:
         stop()
-
-
-def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
-    """What an unlock would do now. Changes nothing. Raises ArchiveNotFound, ArchiveCorrupt, StorageError."""
-    with open_archive(settings.images_path) as archive:
-        return make_plan(settings, engine, archive)
+    return _interrupter
 
 
 def remove_leftover(settings: Settings) -> None:
-    """Remove what an earlier process, killed in the middle, has left, plaintext above all. Never raises."""
-    remove_tar(settings.tar_path)
-    remove_half_remembered(settings.model_cache_dir)
+    """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises."""
+    remove_tar(tar_path(settings))
+    remove_unfinished_manifest(settings.model_cache_dir)
 
 
-def _run_audited(
-    settings: Settings,
-    engine: DockerEngine,
-    email: str,
-    password: str,
-    attempt: LoginAttempt,
-    progress: UnlockProgress,
-    request_id: str | None,
-) -> None:
-    with logs.request_id(request_id), closing(attempt):
+def _run_audited(run: UnlockRun, request_id: str | None) -> None:
+    """Run the unlock, end its login attempt, and write its audit line."""
+    with logs.request_id(request_id):
         started = time.monotonic()
-        _run_unlock(settings, engine, email, password, attempt, progress)
+        try:
+            _run_unlock(run)
+        finally:
+            run.throttle.finish(run.attempt)
         record, _ = _unlock.snapshot()
         logs.audit(
             "unlock",
             "ok" if record.state is UnlockState.READY else "failed",
             code=record.failure.code if record.failure is not None and record.state is UnlockState.ERROR else None,
-            file=str(settings.images_path),
+            file=str(run.settings.images_path),
             size=record.archive.size if record.archive else None,
             seconds=time.monotonic() - started,
         )
 
 
-def _run_unlock(
-    settings: Settings, engine: DockerEngine, email: str, password: str, attempt: LoginAttempt, progress: UnlockProgress
-) -> None:
-    """The seven steps. Ends in `ready` or in `error`, never with an exception."""
-    _, prior_error = _unlock.get()
-    with _failure_recorded(), open_archive(settings.images_path) as archive:
-        manifest, api = archive.manifest, get_api_client()
-        progress.expect(manifest.tar_size)
-        archive.require_version(settings.api_version)
-        if engine.holds(manifest.images):
+def _run_unlock(run: UnlockRun) -> None:
+    """Take the seven steps of an unlock. Ends in `ready` or in `error`, and never raises."""
+    with _failure_recorded(), open_archive(run.settings.images_path) as archive:
+        api = get_api_client()
+        run.progress.expect(archive.manifest.tar_size)
+        archive.require_version(run.settings.api_version)
+        images = look_up_images(run.engine, archive)
+        if all(image.present for image in images):
+            _, prior_error = _unlock.get()
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity)
             return
-        require_room(make_plan(settings, engine, archive))
-        _unlock.set(UnlockState.AUTHENTICATING)
-        _log_in(api, email, password, attempt)
-        _unlock.set(UnlockState.DOWNLOADING_KEY)
-        fragment = _interrupter.call(api.key_fragment)
-        archive.require_fragment(fragment)
-        with tar_delivery(settings, archive, _interrupter.checkpoint) as delivery:
-            _unlock.set(UnlockState.DECRYPTING)
-            delivery.authenticate(fragment, progress.reach)
+        require_room(make_plan(run.settings, run.engine, archive, images))
+        _log_in(run, api)
+        fragment = _download_fragment(run, api, archive)
+        # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
+        with tar_delivery(run.settings, archive, run.interrupter.checkpoint) as delivery:
+            _decrypt(run, delivery, fragment)
             del fragment
-            _unlock.set(UnlockState.LOADING_IMAGES)
-            _load(engine, manifest.images, delivery, progress)
-        remember_manifest(settings.model_cache_dir, manifest)
+            _load(run, archive, delivery)
+        remember_manifest(run.settings.model_cache_dir, archive.manifest)
         _unlock.set(UnlockState.READY, archive=archive.identity)
 
 
-def _log_in(api: ApiClient, email: str, password: str, attempt: LoginAttempt) -> None:
-    # The run's own: a login that is left behind may end after the next run has begun.
-    checkpoint = _interrupter.checkpoint
+def _log_in(run: UnlockRun, api: ApiClient) -> None:
+    _unlock.set(UnlockState.AUTHENTICATING)
 
     def log_in() -> None:
-        with attempt:
-            api.login(email, password, checkpoint)
+        # An interrupt may leave this call behind. The outcome of its login counts in the throttle even then.
+        with run.throttle.finishing(run.attempt):
+            api.login(run.credentials.email, run.credentials.password, run.interrupter.checkpoint)
 
-    _interrupter.call(log_in)
+    run.interrupter.call(log_in)
 
 
-def _load(
-    engine: DockerEngine, images: tuple[ManifestImage, ...], delivery: TarDelivery, progress: UnlockProgress
-) -> None:
-    reached = 0
+def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> bytes:
+    _unlock.set(UnlockState.DOWNLOADING_KEY)
+    fragment = run.interrupter.call(api.key_fragment)
+    archive.require_fragment(fragment)
+    return fragment
 
-    def reach(done: int) -> None:
-        nonlocal reached
-        reached = done
-        progress.reach(delivery.size + done)
+
+def _decrypt(run: UnlockRun, delivery: TarDelivery, fragment: bytes) -> None:
+    _unlock.set(UnlockState.DECRYPTING)
+    delivery.authenticate(fragment, run.progress.reach)
+
+
+def _load(run: UnlockRun, archive: Archive, delivery: TarDelivery) -> None:
+    _unlock.set(UnlockState.LOADING_IMAGES)
+    loaded = 0
+
+    def reach(taken_and_unpacked: int) -> None:
+        nonlocal loaded
+        loaded = taken_and_unpacked
+        run.progress.reach(delivery.size + loaded)
 
     def patience() -> float:
-        return COMMIT_PATIENCE_SECONDS if reached >= delivery.size else PIECE_PATIENCE_SECONDS
+        return COMMIT_PATIENCE_SECONDS if loaded >= delivery.size else PIECE_PATIENCE_SECONDS
 
-    _interrupter.call(lambda: load_images(engine, images, delivery, reach), patience)
+    run.interrupter.call(lambda: load_images(run.engine, archive.manifest.images, delivery, reach), patience)
 
 
 @contextmanager
 def _failure_recorded() -> Iterator[None]:
+    """Turn an error of the block into the state `error`."""
     try:
         yield
     except LoaderError as exc:
         log.warning("unlock failed: %s", exc)
         _unlock.set(UnlockState.ERROR, str(exc), failure=Failure.of(exc))
     except Exception:
-        log.exception("unlock failed for a reason that nobody foresaw")
-        unforeseen = LoaderError("The loader itself failed; its log says why.")
-        _unlock.set(UnlockState.ERROR, str(unforeseen), failure=Failure.of(unforeseen))
+        log.exception("unlock failed because of an unexpected error")
+        unexpected = LoaderError("The loader itself failed; its log says why.")
+        _unlock.set(UnlockState.ERROR, str(unexpected), failure=Failure.of(unexpected))

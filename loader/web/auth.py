@@ -14,7 +14,7 @@ from loader.web.schemas import LockResponse, LoginRequest, OkResponse
 
 
 def blueprint(throttle: LoginThrottle) -> Blueprint:
-    """The route."""
+    """Return the routes of the login."""
     routes = Blueprint("auth", __name__)
 
     @routes.post("/login")
@@ -22,16 +22,16 @@ def blueprint(throttle: LoginThrottle) -> Blueprint:
         """Log in to the resource API, for all later loads and uploads."""
         with failures_audited("login") as audit:
             credentials = json_body(LoginRequest())
-            with throttle.begin(client_address()):
+            with throttle.finishing(throttle.start(client_address())):
                 get_api_client().login(credentials["email"], credentials["password"])
         audit.write("ok")
         return dict(OkResponse().dump({"status": "ok"}))
 
     @routes.post("/lock")
     def lock() -> dict[str, object]:
-        """Forget the login, end what lives by it, and refuse loads and uploads until the next one."""
+        """Forget the login, end what depends on it, and refuse loads and uploads until the next login."""
         with failures_audited("lock") as audit:
-            # In this order: what the run logs in while it is being interrupted must be forgotten, too.
+            # Interrupt first, because the run may still log in until then, and that login must be forgotten too.
             interrupt()
             forget_login()
         audit.write("ok")

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from functools import partial
 
 from flask import Blueprint
 
 from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock.progress import ProgressReport
-from loader.unlock.run import plan_unlock, start_unlock, unlock_status
+from loader.unlock.plan import plan_unlock
+from loader.unlock.run import Credentials, start_unlock, unlock_status
+from loader.unlock_state import ProgressReport
 from loader.web.audited import failures_audited
 from loader.web.bodies import json_body
 from loader.web.client_address import client_address
 from loader.web.schemas import LoginRequest
 from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
 
-# The fields of a report, before the first run.
-_NOTHING_YET = {field.name: None for field in fields(ProgressReport)}
+# The fields of a progress report before the first run.
+_NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
 
 
 def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle) -> Blueprint:
-    """The routes."""
+    """Return the routes of the unlock."""
     routes = Blueprint("unlock", __name__)
 
     @routes.post("/unlock")
     def unlock() -> dict[str, object]:
-        """Start an unlock, unless one runs or nothing is left to do."""
-        # A run that begins writes its own line.
+        """Start an unlock, unless one is running or nothing is left to do."""
+        # Only failures are audited here, because a run that starts writes its own audit line.
         with failures_audited("unlock", str(settings.images_path)):
-            credentials = json_body(LoginRequest())
-            admit = partial(throttle.begin, client_address())
-            state = start_unlock(settings, engine, credentials["email"], credentials["password"], admit)
+            login = json_body(LoginRequest())
+            credentials = Credentials(client_address(), login["email"], login["password"])
+            state = start_unlock(settings, engine, throttle, credentials)
         return dict(UnlockResponse().dump({"state": state}))
 
     @routes.get("/unlock/status")
     def status() -> dict[str, object]:
-        """Where the unlock stands, how far it is, and what to do if it failed."""
+        """Return the state and the progress of the unlock, and what to do if it failed."""
         record, progress = unlock_status()
         failure = record.failure
         report = {
@@ -47,13 +47,13 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
             "code": failure.code if failure is not None else None,
             "retryable": failure.retryable if failure is not None else None,
             "hint": failure.hint if failure is not None else None,
-            **(asdict(progress) if progress is not None else _NOTHING_YET),
+            **(asdict(progress) if progress is not None else _NO_PROGRESS),
         }
         return dict(UnlockStatusResponse().dump(report))
 
     @routes.get("/unlock/plan")
     def plan() -> dict[str, object]:
-        """What an unlock would do now, without a login and without doing it."""
+        """Return what an unlock would do now. Needs no login and changes nothing."""
         return dict(UnlockPlanResponse().dump(plan_unlock(settings, engine)))
 
     return routes

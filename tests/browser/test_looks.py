@@ -9,7 +9,7 @@ from tests.support.archives import Packed
 from tests.support.browsing import LoaderPage
 from tests.support.faulty_wire import FaultyWire
 from tests.support.sites import Site
-from tests.support.unlocking import EMAIL, PASSWORD, Device
+from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -29,9 +29,11 @@ def assert_fit(page: LoaderPage, state: str) -> None:
     assert page.page.evaluate("document.getAnimations().length") == 0, state
 
 
-def test_every_state_is_fit_for_every_reader(device: Device, wire: FaultyWire, packed: Packed, open_page: Open) -> None:
-    device.put(packed.path)
-    page = open_page(device.start(wire.host).loader.url, reduced_motion="reduce")
+def test_every_state_is_fit_for_every_reader(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
+) -> None:
+    unlock_device.put(packed.path)
+    page = open_page(unlock_device.start(wire.host).loader.url, reduced_motion="reduce")
     page.wait_for_badge("locked")
     assert_fit(page, "idle")
 

@@ -14,7 +14,7 @@ from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.images import remove_image
 from tests.support.processes import free_port
-from tests.support.unlocking import EMAIL, PASSWORD, Device
+from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -30,10 +30,12 @@ def rows(page: LoaderPage, element_id: str) -> list[str]:
     return [": ".join(pair) for pair in texts]
 
 
-def test_an_unlock_from_the_form_to_ready(device: Device, wire: FaultyWire, packed: Packed, open_page: Open) -> None:
+def test_an_unlock_from_the_form_to_ready(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
+) -> None:
     wire.slow_upload(pause_seconds=0.07)  # about four seconds for the whole tar
-    device.put(packed.path)
-    page = open_page(device.start(wire.host).loader.url)
+    unlock_device.put(packed.path)
+    page = open_page(unlock_device.start(wire.host).loader.url)
     page.wait_for_badge("locked")
     assert rows(page, "images") == [f"{APP}: not loaded yet", f"{DATABASE}: not loaded yet"]
     assert rows(page, "places")
@@ -55,7 +57,7 @@ def test_an_unlock_from_the_form_to_ready(device: Device, wire: FaultyWire, pack
     assert page.at("steps").locator("[data-status=done]").count() == 4
     expect(page.at("form")).to_be_hidden()
     assert PASSWORD not in page.kept()
-    assert len(device.api.requests("POST", "/login")) == 1
+    assert len(unlock_device.api.requests("POST", "/login")) == 1
     # A screen reader hears the steps and the end, and nothing of the percents in between.
     assert page.spoken()[-1] == "Ready"
     assert len(page.spoken()) <= 5
@@ -63,10 +65,10 @@ def test_an_unlock_from_the_form_to_ready(device: Device, wire: FaultyWire, pack
 
 
 def test_a_wrong_password_is_told_and_the_right_one_goes_on(
-    device: Device, docker: Engine, packed: Packed, open_page: Open
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, open_page: Open
 ) -> None:
-    device.put(packed.path)
-    page = open_page(device.start(docker.host).loader.url)
+    unlock_device.put(packed.path)
+    page = open_page(unlock_device.start(docker.host).loader.url)
     page.enter("a wrong password", email=EMAIL)
     page.wait_for_badge("failed")
     page.wait_for_text("failure", "Check the e-mail and the password, and try again.")
@@ -83,9 +85,11 @@ def test_a_wrong_password_is_told_and_the_right_one_goes_on(
     expect(page.at("failure")).to_be_hidden()
 
 
-def test_an_engine_that_is_down_is_told_before_and_after(device: Device, packed: Packed, open_page: Open) -> None:
-    device.put(packed.path)
-    page = open_page(device.start(NO_ENGINE).loader.url)
+def test_an_engine_that_is_down_is_told_before_and_after(
+    unlock_device: UnlockDevice, packed: Packed, open_page: Open
+) -> None:
+    unlock_device.put(packed.path)
+    page = open_page(unlock_device.start(NO_ENGINE).loader.url)
     page.wait_for_text("plan-note", "The Docker engine does not answer")
     assert rows(page, "images") == [f"{APP}: unknown", f"{DATABASE}: unknown"]
     page.enter(PASSWORD, email=EMAIL)
@@ -95,18 +99,18 @@ def test_an_engine_that_is_down_is_told_before_and_after(device: Device, packed:
 
 
 def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
-    device: Device, docker: Engine, packed: Packed, open_page: Open
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, open_page: Open
 ) -> None:
     docker.client.images.load(packed.plain_tar.read_bytes())
-    device.put(packed.path)
-    operator = device.start(docker.host)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host)
     page = open_page(operator.loader.url)
     page.wait_for_text("title", "All images are here")
     page.at("email").fill(EMAIL)
     page.at("password").fill(PASSWORD)
     page.page.keyboard.press("Enter")
     page.wait_for_text("cache-note", "Somebody has logged in")
-    assert [request.path for request in device.api.requests("POST")] == ["/login"]
+    assert [request.path for request in unlock_device.api.requests("POST")] == ["/login"]
     assert operator.status().state == "idle"
     # The form has folded, and whoever was in it is not left nowhere.
     expect(page.at("form")).to_be_hidden()
@@ -114,7 +118,7 @@ def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
 
     operator.unlock()
     remove_image(docker, APP)
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     page.page.reload()
     page.wait_for_text("title", "Images are missing")
     assert rows(page, "images") == [f"{APP}: not loaded yet", f"{DATABASE}: in the engine"]
@@ -124,12 +128,12 @@ def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
 
 
 def test_a_loader_that_is_started_anew_in_the_middle(
-    device: Device, wire: FaultyWire, packed: Packed, open_page: Open
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
     wire.hold_upload(after=HELD_AFTER)
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     bind = f"127.0.0.1:{free_port()}"
-    loader = device.start(wire.host, LOADER_BIND=bind).loader
+    loader = unlock_device.start(wire.host, LOADER_BIND=bind).loader
     page = open_page(loader.url)
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("unlocking")
@@ -139,7 +143,7 @@ def test_a_loader_that_is_started_anew_in_the_middle(
     page.wait_for_text("unreachable", "The loader does not answer.")
     wire.heal()
 
-    device.start(wire.host, LOADER_BIND=bind)
+    unlock_device.start(wire.host, LOADER_BIND=bind)
     page.wait_for_badge("failed")
     expect(page.at("unreachable")).to_be_hidden()
     page.wait_for_text("failure", "The loader was started anew in the middle of the unlock.")

@@ -215,7 +215,7 @@ def interrupt_pack(docker: Engine, key: Path, output: Path, tmp_path: Path, numb
     """Pack an image, and send the signal in the middle."""
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=2 * MIB)
+        wire.hold_response(after=2 * MIB)
         with start_pack(wire, key, output, tmp_path) as process:
             wire.wait_until_held()
             process.send_signal(number)
@@ -245,7 +245,7 @@ def test_an_interrupted_pack_leaves_the_archive_of_before(
     output.write_bytes(packed.path.read_bytes())
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=2 * MIB)
+        wire.hold_response(after=2 * MIB)
         with start_pack(wire, key, output, tmp_path) as process:
             wire.wait_until_held()
             process.send_signal(signal.SIGINT)
@@ -266,7 +266,7 @@ def test_no_plaintext_touches_the_disk_while_packing(docker: Engine, key: Path, 
     docker.client.images.load(b"".join(image.tar()))
     seen: list[bytes] = []
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
-        wire.hold_answer(after=7 * MIB)
+        wire.hold_response(after=7 * MIB)
         with start_pack(wire, key, output, tmp_path) as process:
             wire.wait_until_held()
             process.wait_until(lambda: sum(map(len, files_of(process.pid, output.parent))) > MIB, END_SECONDS, "spool")

@@ -13,7 +13,7 @@ from loader import errors
 from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
 from tests.support.cli_runs import invoke, run_loader, terminal
 from tests.support.engines import Engine
-from tests.support.unlocking import EMAIL, PASSWORD, Device, Rig
+from tests.support.unlocking import EMAIL, PASSWORD, Rig, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -118,9 +118,11 @@ def test_the_help_says_where_the_password_comes_from(tmp_path: Path) -> None:
         assert word in " ".join(done.stdout.split())
 
 
-def test_a_loader_on_a_unix_socket_is_unlocked(device: Device, docker: Engine, packed: Packed, tmp_path: Path) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host, LOADER_BIND=f"unix:{tmp_path}/loader.sock")
+def test_a_loader_on_a_unix_socket_is_unlocked(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, tmp_path: Path
+) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, LOADER_BIND=f"unix:{tmp_path}/loader.sock")
     done = run(tmp_path, "--email", EMAIL, stdin=PASSWORD, LOADER_URL=operator.loader.url)
     assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
 
@@ -151,9 +153,9 @@ def test_the_plan_knows_what_is_there_already(rig: Rig, packed: Packed, tmp_path
     assert done.stdout.endswith("everything is there already: nothing would be written\n")
 
 
-def test_the_plan_can_do_without_an_engine(device: Device, packed: Packed, tmp_path: Path) -> None:
-    device.put(packed.path)
-    operator = device.start(NO_ENGINE, UNLOCK_MODE="stream")
+def test_the_plan_can_do_without_an_engine(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(NO_ENGINE, UNLOCK_MODE="stream")
     done = run(tmp_path, "--plan", "--url", operator.loader.url)
     assert done.returncode == 0
     assert f"  {APP}: unknown, created " in done.stdout

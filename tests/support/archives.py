@@ -1,4 +1,4 @@
-"""Archives of images for the tests: packed by the command line as on a shipping machine, or sealed around anything."""
+"""Archives of images: packed by the command line as on a shipping machine, or sealed around any bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.images import import_image, remove_image, save_images
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 
-# Text, so that it would be seen in a log.
+# The fragment is text, so that a test would find it in a log.
 FRAGMENT = b"the key fragment that only the tests know"
 VERSION = "1.4"
 PREFIX = "azaion-test/"
@@ -26,7 +26,7 @@ DATABASE = f"{PREFIX}database:9"
 
 @dataclass(frozen=True)
 class Packed:
-    """An archive, and what the engine said of its images before they were removed there."""
+    """An archive of images that were removed from the engine afterwards."""
 
     path: Path
     manifest: Manifest
@@ -39,7 +39,7 @@ class Packed:
 
 
 def run_cli(home: Path, *arguments: str, engine: str = "unix:///nonexistent") -> subprocess.CompletedProcess[str]:
-    """Runs `python -m loader` with `arguments`, and with `engine` as DOCKER_HOST."""
+    """Run `python -m loader` with `arguments` and with `engine` as DOCKER_HOST."""
     return subprocess.run(
         [sys.executable, "-m", "loader", *arguments],
         env=clean_env(home, DOCKER_HOST=engine),
@@ -51,7 +51,7 @@ def run_cli(home: Path, *arguments: str, engine: str = "unix:///nonexistent") ->
 
 
 def pack_and_remove(engine: Engine, directory: Path) -> Packed:
-    """Makes `APP` and `DATABASE` in `engine`, packs both under `FRAGMENT`, and removes them from the engine."""
+    """Make `APP` and `DATABASE` in `engine`, pack both under `FRAGMENT`, and remove them from the engine."""
     import_image(engine, APP, random_mib=3)
     import_image(engine, DATABASE, seed=9)
     path, key = directory / "packed.enc", directory / "fragment.key"
@@ -67,7 +67,7 @@ def pack_and_remove(engine: Engine, directory: Path) -> Packed:
 def seal(
     path: Path, images: Sequence[ManifestImage], tar: Iterable[bytes], size: int, fragment: bytes = FRAGMENT
 ) -> Path:
-    """Writes an archive that claims `images` and holds `tar` of `size` bytes, whatever that is; returns `path`."""
+    """Write an archive whose manifest lists `images` and that holds `tar` of `size` bytes; return `path`."""
     manifest = Manifest(tuple(images), size, key_check(fragment), datetime.now(UTC).isoformat(timespec="seconds"))
     with path.open("wb") as file:
         for piece in seal_archive(manifest, tar, fragment):
@@ -76,20 +76,20 @@ def seal(
 
 
 def manifest_of(path: Path) -> Manifest:
-    """What the archive says of itself."""
+    """Return the manifest of the archive at `path`."""
     with path.open("rb") as file:
         return read_archive_header(file).manifest
 
 
 def tags_of_tests(engine: Engine) -> list[str]:
-    """The references below `PREFIX` in `engine`, however it writes their registry, sorted."""
+    """Return the sorted references in `engine` that contain `PREFIX`, whatever registry the engine adds to them."""
     return sorted(tag for image in engine.client.images.list() for tag in image.tags if PREFIX in tag)
 
 
 def remove_all_images(engine: Engine) -> None:
-    """Removes every image below `PREFIX`, and those of the tests that have lost their name."""
+    """Remove every image below `PREFIX`, and the images of the tests that have lost their name."""
     for tag in tags_of_tests(engine):
         remove_image(engine, tag)
-    if engine.process is not None:  # an engine of our own has no nameless images but ours
+    if engine.process is not None:  # in an engine of the tests every image without a name was made by a test
         for image in engine.client.images.list(filters={"dangling": True}):
             remove_image(engine, image.id)

@@ -1,4 +1,4 @@
-"""A fake of a Docker engine, for faults only: answers that no real engine gives on demand."""
+"""A fake of a Docker engine for faults: its responses are ones that no real engine gives on demand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 API_VERSION = "1.41"
-PIECE_SIZE = 1 << 16
+READ_SIZE = 1 << 16
 JOIN_SECONDS = 10.0
 
-# Answers `POST /images/load`, whose body has been read.
+# Responds to `POST /images/load` after its body was read.
 Load = Callable[["FakeCall"], None]
 
 
@@ -25,57 +25,57 @@ class FakeCall(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """What the SDK asks before it does anything, and where the engine keeps its images; at first none is there."""
+        """Respond to queries for the version, for the description of the engine, and for any image."""
         if self.path.endswith("/version"):
-            self.answer(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
+            self.respond(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
         elif self.path.endswith("/info"):
-            self.answer(*self.server.info)
+            self.respond(*self.server.info)
         else:
-            self.answer(*self.server.image)
+            self.respond(*self.server.image)
 
     def do_POST(self) -> None:
-        """The load."""
+        """Read the body of a load, and respond as the test wants."""
         left = int(self.headers["Content-Length"])
         while left:
-            left -= len(self.rfile.read(min(left, PIECE_SIZE)))
+            left -= len(self.rfile.read(min(left, READ_SIZE)))
         self.server.load(self)
 
-    def answer(self, status: int, document: Any) -> None:
-        """Sends a whole answer."""
-        self.answer_bytes(status, json.dumps(document).encode())
+    def respond(self, status: int, document: Any) -> None:
+        """Send a whole response."""
+        self.respond_bytes(status, json.dumps(document).encode())
 
-    def answer_bytes(self, status: int, body: bytes) -> None:
-        """Sends a whole answer that need not be JSON."""
+    def respond_bytes(self, status: int, body: bytes) -> None:
+        """Send a whole response that need not be JSON."""
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def answer_stream(self, *messages: Any) -> None:
-        """Sends `messages` one by one, each as a chunk of its own, as a real engine does."""
-        self.begin_stream()
+    def respond_stream(self, *messages: Any) -> None:
+        """Send each message as its own chunk, as a real engine does."""
+        self.start_stream()
         for message in messages:
             self.send_message(message)
         self.end_stream()
 
-    def begin_stream(self) -> None:
-        """Sends the head of an answer that comes in messages."""
+    def start_stream(self) -> None:
+        """Send the head of a response that consists of messages."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
 
     def send_message(self, message: Any) -> None:
-        """Sends one message."""
+        """Send one message."""
         line = json.dumps(message).encode() + b"\r\n"
         self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
 
     def end_stream(self) -> None:
-        """Ends the answer as it should."""
+        """End the response properly."""
         self.wfile.write(b"0\r\n\r\n")
 
-    def answer_half(self, body: bytes) -> None:
-        """Sends a good head and `body` as the first chunk, then cuts the connection."""
+    def respond_half(self, body: bytes) -> None:
+        """Send a valid head and `body` as the first chunk, then cut the connection."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -83,7 +83,7 @@ class FakeCall(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """Silent: standard error belongs to the tests."""
+        """Log nothing, because standard error belongs to the tests."""
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -97,23 +97,23 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class FakeEngine:
-    """A fake on the unix socket `path` that answers a load as `load` does; `host` is for DOCKER_HOST."""
+    """A fake engine on the unix socket `path`. `load` responds to loads; `host` is the value for DOCKER_HOST."""
 
     def __init__(self, path: Path, load: Load) -> None:
         self.host = f"unix://{path}"
         self._server = _Server(path, load)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-engine")
 
-    def answer_loads(self, load: Load) -> None:
-        """Answers the next loads as `load` does."""
+    def respond_to_loads(self, load: Load) -> None:
+        """Respond to the next loads with `load`."""
         self._server.load = load
 
-    def answer_info(self, status: int, document: dict[str, Any]) -> None:
-        """Answers the question for the engine's own description; at first that is forbidden."""
+    def respond_to_info(self, status: int, document: dict[str, Any]) -> None:
+        """Set the response to a query for the description of the engine. The default is 403."""
         self._server.info = (status, document)
 
-    def answer_image(self, status: int, document: dict[str, Any]) -> None:
-        """Answers the question for any image; at first there is none."""
+    def respond_to_images(self, status: int, document: dict[str, Any]) -> None:
+        """Set the response to a query for any image. The default is 404."""
         self._server.image = (status, document)
 
     def __enter__(self) -> Self:

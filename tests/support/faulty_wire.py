@@ -1,4 +1,4 @@
-"""A recording proxy that, on demand, is slow, stops or breaks. The engine behind it stays a real one."""
+"""A recording proxy that is slow, stops or breaks on demand. The engine behind it is a real one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD_SECONDS = 30.0
 
 
 class FaultyWire(RecordingProxy):
-    """Its faults concern the requests whose path without the query holds `path_pattern`; all others pass.
+    """Applies its faults to the requests whose path without the query matches `path_pattern` (re.search).
 
     Set the faults before the request comes. Leaving the context breaks what is still held, so that it never arrives.
     """
@@ -28,42 +28,42 @@ class FaultyWire(RecordingProxy):
         self._released = threading.Event()
         self._lines: list[_Line] = []
         self._hold_upload: int | None = None
-        self._hold_answer: int | None = None
+        self._hold_response: int | None = None
         self._pause = 0.0
-        self._noting = threading.local()  # the line whose bytes this thread is looking at
+        self._noting = threading.local()  # the line whose bytes this thread handles
 
     def hold_upload(self, after: int) -> None:
-        """Lets no byte pass once a body has had `after` bytes; the piece that reaches them stays here."""
+        """Hold a request once its body has `after` bytes. The piece that reaches this number is held too."""
         self._hold_upload = after
 
-    def hold_answer(self, after: int = 0) -> None:
-        """Lets no byte pass once an answer, its head included, has had `after` bytes."""
-        self._hold_answer = after
+    def hold_response(self, after: int = 0) -> None:
+        """Hold a response once it has more than `after` bytes, its head included."""
+        self._hold_response = after
 
     def slow_upload(self, pause_seconds: float) -> None:
-        """Waits before each piece of at most 64 KiB of a body."""
+        """Wait before each piece of a body; a piece has at most 64 KiB."""
         self._pause = pause_seconds
 
     def wait_until_held(self) -> None:
-        """Waits until a byte is being held."""
+        """Wait until something is held."""
         poll(lambda: any(line.held for line in self._lines), HELD_SECONDS, "a request is held on the wire")
 
     def release(self) -> None:
-        """Lets everything pass from now on."""
+        """Let everything pass from now on."""
         self._released.set()
 
     def cut(self) -> None:
-        """Breaks the connections on which something is held."""
+        """Break the connections on which something is held."""
         for line in self._lines:
             if line.held:
                 line.cut()
         self.release()
 
     def heal(self) -> None:
-        """Breaks what is held, and forgets all faults and notes: as new."""
+        """Break what is held, and forget all faults and recorded requests."""
         self.cut()
         poll(lambda: not any(line.held for line in self._lines), HELD_SECONDS, "nothing is held any more")
-        self._hold_upload = self._hold_answer = None
+        self._hold_upload = self._hold_response = None
         self._pause = 0.0
         self._released.clear()
         self.forget()
@@ -74,12 +74,12 @@ class FaultyWire(RecordingProxy):
 
     def _start(self, source: socket.socket, sink: socket.socket, look_at: Callable[[bytes], None]) -> None:
         line = next((line for line in self._lines if line.client is sink), None)
-        if line is None:  # the first of the two directions: from the client
+        if line is None:  # the first of the two directions comes from the client
             line = _Line(source, sink)
             self._lines.append(line)
             watch = self._watched_upload(line, look_at)
         else:
-            watch = self._watched_answer(line)
+            watch = self._watched_response(line)
         super()._start(source, sink, watch)
 
     def _watched_upload(self, line: _Line, look_at: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -94,11 +94,11 @@ class FaultyWire(RecordingProxy):
 
         return watch
 
-    def _watched_answer(self, line: _Line) -> Callable[[bytes], None]:
+    def _watched_response(self, line: _Line) -> Callable[[bytes], None]:
         def watch(data: bytes) -> None:
             if self._concerns(line):
-                line.answer_bytes += len(data)
-                if self._hold_answer is not None and line.answer_bytes > self._hold_answer:
+                line.response_bytes += len(data)
+                if self._hold_response is not None and line.response_bytes > self._hold_response:
                     line.hold(self._released)
 
         return watch
@@ -109,18 +109,18 @@ class FaultyWire(RecordingProxy):
 
     def _note(self, request: RecordedRequest) -> None:
         line: _Line = self._noting.line
-        line.request, line.answer_bytes = request, 0
+        line.request, line.response_bytes = request, 0
         super()._note(request)
 
 
 class _Line:
-    """One connection: both ends, the request that it carries, and whether a byte of it is being held."""
+    """One connection: both ends, the request on it, and whether something on it is held."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
         self.request: RecordedRequest | None = None
-        self.answer_bytes = 0
+        self.response_bytes = 0
         self.held = False
 
     @property
@@ -134,5 +134,5 @@ class _Line:
 
     def cut(self) -> None:
         for end in (self.client, self.server):
-            with contextlib.suppress(OSError):  # its peer has gone
+            with contextlib.suppress(OSError):  # the peer has closed it already
                 end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Images made without an engine, of any size, in the form of `docker save`."""
+"""Images of any size, made without an engine, in the form of `docker save`."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 
 from loader.crypto.archive import ManifestImage
 
-PIECE_SIZE = 1 << 20
+JUNK_SIZE = 1 << 20
 CREATED = "2026-01-02T03:04:05.678Z"
-ROOM = 10 * tarfile.BLOCKSIZE  # the end of a tar that Python writes
+ROOM = 10 * tarfile.BLOCKSIZE  # what Python writes at the end of a tar
 
 
 @dataclass(frozen=True)
 class HandmadeImage:
-    """An image of one layer with one file: `block`, of 1 MiB, as often as `blocks` says."""
+    """An image of one layer with one file, which consists of `blocks` times `block`."""
 
     reference: str
     block: bytes
     blocks: int
 
     def described(self) -> ManifestImage:
-        """The image as a manifest names it."""
+        """Return the image as a manifest describes it."""
         config = self._config()
         return ManifestImage(self.reference, _digest(config), (self._diff_id(),), CREATED)
 
     def tar(self) -> Iterator[bytes]:
-        """The tar, in pieces."""
+        """Yield the tar in pieces."""
         return handmade_tar(self)
 
     def tar_size(self) -> int:
-        """Bytes of `tar`."""
+        """Return the size of `tar` in bytes."""
         return sum(map(len, self.tar()))
 
     def entries(self, layer_name: str) -> tuple[dict[str, object], Iterator[bytes]]:
-        """What a tar says of the image in its manifest, and the members that it then holds."""
+        """Return the entry of the image in the manifest of a tar, and the members that belong to it."""
         config = self._config()
         config_name = f"{_digest(config).removeprefix('sha256:')}.json"
         listing: dict[str, object] = {"Config": config_name, "RepoTags": [self.reference], "Layers": [layer_name]}
@@ -78,7 +78,7 @@ class HandmadeImage:
 
 
 def handmade_tar(*images: HandmadeImage) -> Iterator[bytes]:
-    """One tar of several images, in pieces."""
+    """Yield one tar of several images in pieces."""
     parts = [image.entries(f"layer{number}/layer.tar") for number, image in enumerate(images)]
     yield from _entry("manifest.json", json.dumps([listing for listing, _ in parts]).encode())
     for _, members in parts:
@@ -103,19 +103,19 @@ def _digest(data: bytes) -> str:
 
 
 def member(name: str, size: int) -> Iterator[bytes]:
-    """The head of a file of a tar, after which `size` bytes, a multiple of 512, are to follow."""
+    """Yield the head of a tar member. `size` bytes, a multiple of 512, must follow."""
     yield _head(name, size)
 
 
 def junk(size: int) -> Iterator[bytes]:
-    """`size` bytes that are no tar."""
-    for _ in range(size // PIECE_SIZE):
-        yield b"\xa5" * PIECE_SIZE
-    yield b"\xa5" * (size % PIECE_SIZE)
+    """Yield `size` bytes that are not a tar."""
+    for _ in range(size // JUNK_SIZE):
+        yield b"\xa5" * JUNK_SIZE
+    yield b"\xa5" * (size % JUNK_SIZE)
 
 
 def empty_tar() -> bytes:
-    """A tar that holds nothing."""
+    """Return a tar without members."""
     target = io.BytesIO()
     tarfile.open(fileobj=target, mode="w").close()
     return target.getvalue()

@@ -1,4 +1,4 @@
-"""Images without a registry: a root file system made in memory and imported into an engine."""
+"""Images without a registry: a root file system is made in memory and imported into an engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FILES = {"etc/motd": b"a device image made by the tests\n", "app/model.txt": b"w
 
 
 def rootfs_tar(*, random_mib: int = 0, seed: int = 0) -> bytes:
-    """A tar of a few files and, if asked for, `random_mib` MiB that do not compress. Equal arguments, equal bytes."""
-    noise = random.Random(seed)  # noqa: S311  the same bytes on every run are what is wanted
+    """Return a tar of a few files and `random_mib` MiB that do not compress. Equal arguments give equal bytes."""
+    noise = random.Random(seed)  # noqa: S311  every run needs the same bytes
     contents = {**FILES, "app/seed": str(seed).encode()}
     if random_mib:
         contents["app/noise.bin"] = b"".join(noise.randbytes(MIB) for _ in range(random_mib))
@@ -38,9 +38,9 @@ def rootfs_tar(*, random_mib: int = 0, seed: int = 0) -> bytes:
 
 
 def import_image(engine: Engine, reference: str, *, random_mib: int = 0, seed: int = 0) -> str:
-    """Makes an image of `rootfs_tar` in `engine` under `reference` (`name:tag`) and returns its ID (`sha256:...`).
+    """Import `rootfs_tar` into `engine` under `reference` (`name:tag`), and return the ID (`sha256:...`) of the image.
 
-    Two imports of the same files are two images: the engine notes the time in each.
+    Two imports of the same files make two images, because the engine writes the time into each.
     """
     # The whole reference goes into the parameter `repo`, because podman 4.3 ignores `tag`.
     engine.client.api.import_image_from_data(rootfs_tar(random_mib=random_mib, seed=seed), repository=reference)
@@ -48,31 +48,36 @@ def import_image(engine: Engine, reference: str, *, random_mib: int = 0, seed: i
 
 
 def image_id(engine: Engine, reference: str) -> str:
-    """The ID of the image; raises docker.errors.NotFound."""
+    """Return the ID of the image. Raises docker.errors.NotFound."""
     found: str = engine.client.images.get(reference).id
     return found
 
 
 def has_image(engine: Engine, reference: str) -> bool:
-    """True if `reference` names an image in `engine`."""
+    """Return whether `reference` names an image in `engine`."""
     try:
         image_id(engine, reference)
-    except docker.errors.NotFound:  # podman answers no ImageNotFound, which is a kind of it
+    except docker.errors.NotFound:  # podman does not raise the subclass ImageNotFound
         return False
     return True
 
 
 def remove_image(engine: Engine, reference: str) -> None:
-    """Removes `reference`, and its image if nothing else names it. Nothing happens if it does not exist."""
+    """Remove `reference` if it exists, and its image if it has no other name."""
     try:
         engine.client.images.remove(reference, force=True)
     except docker.errors.NotFound:
         return
 
 
+def unnamed_images(engine: Engine) -> list[str]:
+    """Return the IDs of the images in `engine` that have no name."""
+    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
+
+
 def save_images(engine: Engine, references: list[str], path: Path) -> Path:
-    """Writes `references` to `path` in the form of `docker save`, names included, and returns `path`."""
-    # Not through the SDK, which saves one image only.
+    """Write `references` to `path` in the form of `docker save`, with their names, and return `path`."""
+    # This calls the engine's API directly, because the SDK saves only one image.
     with closing(connect(engine.host, CALL_SECONDS)) as connection, path.open("wb") as target:
         connection.request("GET", "/images/get?" + urlencode({"names": references}, doseq=True))
         with connection.getresponse() as response:

@@ -1,4 +1,4 @@
-"""A proxy in front of an engine's unix socket that notes which requests passed."""
+"""A proxy in front of an engine's unix socket that records the requests."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Self
 
 from tests.support.http_framing import RecordedRequest, RequestReader
 
-CHUNK_BYTES = 64 * 1024
+READ_SIZE = 64 * 1024
 JOIN_SECONDS = 10.0
 BACKLOG = 128
 
 
 class RecordingProxy:
-    """Passes every byte between clients of `listen` and the server on `upstream`, both unix sockets, unchanged.
+    """Passes every byte between clients of `listen` and the server on `upstream` unchanged. Both are unix sockets.
 
-    A request is noted before its first byte goes upstream, so what is not in `requests` was never sent.
-    Leaving the context cuts the connections that are still open.
+    A request is recorded before its first byte goes upstream, so that a request that is not in `requests` was never
+    sent. Leaving the context cuts the connections that are still open.
     """
 
     def __init__(self, listen: Path, upstream: Path) -> None:
@@ -38,12 +38,12 @@ class RecordingProxy:
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """All requests so far, in the order in which their heads came."""
+        """All requests so far, in the order of their heads."""
         with self._lock:
             return list(self._requests)
 
     def sent(self, method: str, path_pattern: str) -> list[RecordedRequest]:
-        """The requests with `method` whose path without the query holds the regular expression `path_pattern`."""
+        """Return the requests with `method` whose path without the query matches `path_pattern` (re.search)."""
         return [
             request
             for request in self.requests
@@ -51,7 +51,7 @@ class RecordingProxy:
         ]
 
     def forget(self) -> None:
-        """Empties `requests`."""
+        """Forget all requests."""
         with self._lock:
             self._requests.clear()
 
@@ -79,7 +79,7 @@ class RecordingProxy:
             self._connections += [client, server]
             try:
                 server.connect(str(self._upstream))
-            except OSError:  # an engine that is down is down for the client too
+            except OSError:  # the engine is down, so the client must see it down too
                 _cut(client)
                 continue
             self._start(client, server, RequestReader(self._note).feed)
@@ -96,16 +96,16 @@ class RecordingProxy:
 
 
 def _forward(source: socket.socket, sink: socket.socket, look_at: Callable[[bytes], None]) -> None:
-    """Sends what comes from `source` to `sink`, shown to `look_at` first, and passes the end on in the same way.
+    """Pass bytes from `source` to `sink`; `look_at` sees them first.
 
-    A half-closed `source` half-closes `sink`; a `sink` that takes no more, or bytes that are not HTTP, cut both.
+    A half-closed `source` half-closes `sink`. A closed `sink`, or bytes that are not HTTP, cut both.
     """
     try:
-        while data := source.recv(CHUNK_BYTES):
+        while data := source.recv(READ_SIZE):
             look_at(data)
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
-    except OSError:  # a peer went away: the normal end of a killed client or engine
+    except OSError:  # a killed client or engine ends its connection like this
         _cut(source, sink)
     except ValueError:
         _cut(source, sink)
@@ -113,7 +113,7 @@ def _forward(source: socket.socket, sink: socket.socket, look_at: Callable[[byte
 
 
 def _unread(_: bytes) -> None:
-    """Responses pass without being looked at."""
+    """Ignore the bytes of responses."""
 
 
 def _cut(*ends: socket.socket) -> None:

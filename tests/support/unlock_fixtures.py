@@ -1,4 +1,4 @@
-"""Fixtures of the unlock tests. A plugin: a test module names it in `pytest_plugins`, and no module imports it."""
+"""Fixtures of the unlock tests. Test modules name this plugin in `pytest_plugins` and never import it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.support.faulty_api import FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.loader_server import LoaderServer
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Device, Rig
+from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Rig, UnlockDevice
 
 
 @pytest.fixture(scope="session")
 def packed(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """An archive of two images that docker has made, of four segments or more."""
+    """An archive of two images that docker has made, with at least four segments."""
     return pack_and_remove(docker_engine, tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="session")
 def packed_by_podman(podman_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """The like, made by podman."""
+    """The same as `packed`, made by podman."""
     return pack_and_remove(podman_engine, tmp_path_factory.mktemp("packed-by-podman"))
 
 
@@ -40,23 +40,25 @@ def _session_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResourceA
 
 @pytest.fixture
 def unlock_api(_session_api: ResourceApiServer) -> ResourceApiServer:
-    """A reference API that knows `EMAIL` and `FRAGMENT` and has noted no request yet."""
+    """A reference API with the user `EMAIL` and the key fragment `FRAGMENT`, without recorded requests."""
     _session_api.forget_requests()
     return _session_api
 
 
 @pytest.fixture
 def slow_api() -> Iterator[FaultyApi]:
-    """An API that knows `FRAGMENT`, accepts every login, and stalls where it is told to."""
+    """An API that serves `FRAGMENT` and accepts every login. A test may add faults."""
     with FaultyApi() as api:
         api.fragment = FRAGMENT
         yield api
 
 
 @pytest.fixture
-def device(device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callable[..., LoaderServer]) -> Device:
+def unlock_device(
+    device_dir: Path, unlock_api: ResourceApiServer, start_loader: Callable[..., LoaderServer]
+) -> UnlockDevice:
     """A device without an archive."""
-    return Device(device_dir, unlock_api, start_loader)
+    return UnlockDevice(device_dir, unlock_api, start_loader)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +81,12 @@ def _module_rig(
             return running.enter_context(LoaderServer(directory, {**paths, **env}, *gunicorn_args))
 
         env = getattr(request.module, "RIG_ENV", {})
-        yield Rig(Device(directory / "device", _session_api, start), docker_engine, wire, **env)
+        yield Rig(UnlockDevice(directory / "device", _session_api, start), docker_engine, wire, **env)
 
 
 @pytest.fixture
 def rig(_module_rig: Rig) -> Iterator[Rig]:
-    """A running loader, which other tests of the module use too; see `Rig`. `RIG_ENV` of the module configures it."""
+    """A running loader that all tests of the module share; see `Rig`. `RIG_ENV` of the module configures it."""
     _module_rig.device.api.forget_requests()
     yield _module_rig
     _module_rig.clean()
@@ -106,14 +108,16 @@ def podman(podman_engine: Engine) -> Iterator[Engine]:
 
 @pytest.fixture
 def wire(docker: Engine, tmp_path: Path) -> Iterator[FaultyWire]:
-    """A connection to the Docker engine that can be slow, stop or break in the middle of a load."""
+    """A connection to the Docker engine that can be slow, stop or break during a load."""
     with FaultyWire(tmp_path / "wire.sock", docker.socket, LOAD) as wire:
         yield wire
 
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """For tests that fail to connect: the SDK leaves such a socket to the garbage collector, which is to come at once,
-    while the warning of it is ignored."""
+    """Collect garbage at the end of a test that cannot connect.
+
+    The SDK leaves the socket open. It must be collected while the test still ignores the warning about it.
+    """
     yield
     gc.collect()

@@ -1,4 +1,4 @@
-"""An operator who unlocks a device, and the device itself."""
+"""Helpers of the unlock tests: a caller of the loader, and the device that it unlocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.resource_api_server import ResourceApiServer
 
 EMAIL = "operator@example.com"
 PASSWORD = "correct horse battery staple"
-ANSWER_SECONDS = 30.0
+RESPONSE_SECONDS = 30.0
 UNLOCK_SECONDS = 60.0
 LOAD = r"/images/load$"
 AT_REST = ("idle", "ready", "error")
@@ -31,7 +31,7 @@ AT_REST = ("idle", "ready", "error")
 
 @dataclass(frozen=True)
 class Status:
-    """What `GET /unlock/status` answered."""
+    """The state, error and code in a response of `GET /unlock/status`."""
 
     state: str
     error: str | None
@@ -42,41 +42,41 @@ READY = Status("ready", None, None)
 
 
 class Caller:
-    """Speaks to the loader at `url` over HTTP, wherever it runs."""
+    """Calls the loader at `url` over HTTP."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def post(self, password: str = PASSWORD) -> tuple[int, dict[str, Any]]:
-        """`POST /unlock`: status and body of the answer."""
+        """Send `POST /unlock`; return the status and the body of the response."""
         return self._call("POST", "/unlock", json.dumps({"email": EMAIL, "password": password}))
 
     def status(self) -> Status:
-        """`GET /unlock/status`."""
+        """Send `GET /unlock/status`."""
         code, body = self._call("GET", "/unlock/status")
         assert code == HTTPStatus.OK
         return Status(body["state"], body["error"], body["code"])
 
     def document(self) -> dict[str, Any]:
-        """All that `GET /unlock/status` answers."""
+        """Return the whole response of `GET /unlock/status`."""
         return self.get("/unlock/status")
 
     def unlock(self, password: str = PASSWORD) -> Status:
-        """`POST /unlock`, which must be accepted, then the state in which the run came to rest."""
+        """Send `POST /unlock`, which must be accepted, and return the status at the end of the run."""
         code, body = self.post(password)
         assert code == HTTPStatus.OK, body
         return self.rest()
 
     def rest(self) -> Status:
-        """The state in which the run comes to rest."""
+        """Wait until no run is active, and return the status."""
         return self._reached(lambda status: status.state in AT_REST, "the unlock comes to rest")
 
     def wait_for(self, state: str) -> None:
-        """Waits until the unlock is in `state`, which must not end before something that the test controls."""
-        self._reached(lambda status: status.state == state, f"the unlock is {state}")
+        """Wait until the unlock is in `state`. The test must keep that state from ending meanwhile."""
+        self._reached(lambda status: status.state == state, f"the unlock is in {state}")
 
     def get(self, path: str) -> dict[str, Any]:
-        """The body that `GET path` answers."""
+        """Send `GET path`; return the body of the response."""
         return self._call("GET", path)[1]
 
     def _reached(self, predicate: Callable[[Status], bool], message: str) -> Status:
@@ -90,32 +90,32 @@ class Caller:
         return seen[-1]
 
     def _call(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, Any]]:
-        with closing(connect(self._url, ANSWER_SECONDS)) as connection:
+        with closing(connect(self._url, RESPONSE_SECONDS)) as connection:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             with connection.getresponse() as response:
                 return response.status, json.loads(response.read())
 
 
 class Operator(Caller):
-    """A caller who has the loader before his eyes."""
+    """A caller that can also read the log of the loader."""
 
     def __init__(self, loader: LoaderServer) -> None:
         super().__init__(loader.url)
         self.loader = loader
 
     def log_messages(self, level: str) -> list[str]:
-        """What the loader has logged at `level`."""
+        """Return the messages that the loader has logged at `level`."""
         return [line["message"] for line in self.loader.log_lines() if line["level"] == level]
 
 
 class Rig:
-    """A loader on a device of its own, with an engine behind a wire, for all tests of a module.
+    """A loader on its own device, with an engine behind a wire, for all tests of a module.
 
-    The state of its unlock goes on from test to test: a test begins with the state in which the one before came to
-    rest, but with no archive, no image and no request noted.
+    A test starts with the unlock state that the test before it has left, but without an archive, an image or a recorded
+    request.
     """
 
-    def __init__(self, device: Device, engine: Engine, wire: FaultyWire, **env: str) -> None:
+    def __init__(self, device: UnlockDevice, engine: Engine, wire: FaultyWire, **env: str) -> None:
         self.device = device
         self.engine = engine
         self.wire = wire
@@ -123,16 +123,16 @@ class Rig:
 
     @property
     def loads(self) -> list[RecordedRequest]:
-        """The loads that have been sent to the engine."""
+        """The loads that the loader has sent to the engine."""
         return self.wire.sent("POST", LOAD)
 
     def unlock(self, archive: Path, password: str = PASSWORD) -> Status:
-        """Puts a copy of `archive` in place, and unlocks it."""
+        """Put a copy of `archive` in place, and unlock it."""
         self.device.put(archive)
         return self.operator.unlock(password)
 
     def clean(self) -> None:
-        """Removes what a test has left."""
+        """Remove what a test has left."""
         self.wire.heal()
         self.operator.rest()
         remove_all_images(self.engine)
@@ -141,11 +141,11 @@ class Rig:
         self.device.remembered.parent.mkdir()
 
 
-class Device:
-    """The disk of a device, and the loaders that are started on it."""
+class UnlockDevice:
+    """The directory of a device, on which a test starts loaders."""
 
     def __init__(self, directory: Path, api: ResourceApiServer, start_loader: Callable[..., LoaderServer]) -> None:
-        """`directory` holds an empty `models`."""
+        """`directory` must hold an empty directory `models`."""
         self.directory = directory
         self.archive = directory / "images.enc"
         self.tar = directory / "images.tar"
@@ -154,23 +154,29 @@ class Device:
         self._start_loader = start_loader
 
     def put(self, archive: Path) -> None:
-        """Puts a copy of `archive` in place, as a provisioning script does: a new file under the same name."""
+        """Put a copy of `archive` in place as a new file, as a provisioning script does."""
         new = self.archive.with_name("images.enc.new")
         shutil.copyfile(archive, new)
         new.replace(self.archive)
 
     def change(self, change: Callable[[bytearray], None]) -> None:
-        """Rewrites the archive in place with its bytes changed."""
+        """Change the bytes of the archive in place."""
         data = bytearray(self.archive.read_bytes())
         change(data)
         self.archive.write_bytes(data)
 
     def start(self, engine_host: str, *gunicorn_args: str, **env: str) -> Operator:
-        """Starts a loader that uses the engine at `engine_host`, and expects images of version 1.4."""
+        """Start a loader that uses the engine at `engine_host` and expects images of version 1.4."""
         defaults = {"RESOURCE_API_URL": self.api.url, "DOCKER_HOST": engine_host, "API_VERSION": "1.4"}
         return Operator(self._start_loader(*gunicorn_args, **{**defaults, **env}))
 
 
 def is_sentence(text: str | None) -> bool:
-    """Whether `text` is for a person: one line that begins like a sentence, or with a path, and ends with a stop."""
+    """Return whether `text` is one line that starts with a capital letter or a path, and ends with a full stop."""
     return text is not None and re.fullmatch(r"[A-Z/].*\.", text) is not None
+
+
+def assert_failed(status: Status, code: str) -> None:
+    """Require that the unlock has failed with `code` and an error for a person."""
+    assert (status.state, status.code) == ("error", code)
+    assert is_sentence(status.error)

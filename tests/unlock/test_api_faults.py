@@ -6,17 +6,12 @@ from tests.conftest import NOBODY_LISTENS
 from tests.support.archives import FRAGMENT, Packed
 from tests.support.engines import Engine
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.unlocking import EMAIL, PASSWORD, READY, Device, Rig, Status, is_sentence
+from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
-
-
-def test_refused_credentials_end_the_unlock_and_the_right_ones_repeat_it(rig: Rig, packed: Packed) -> None:
+def test_rejected_credentials_end_the_unlock_and_valid_ones_complete_it(rig: Rig, packed: Packed) -> None:
     assert_failed(rig.unlock(packed.path, "a wrong password"), "LOGIN_REJECTED")
     assert rig.device.api.requests("GET") == []
     assert rig.loads == []
@@ -24,19 +19,19 @@ def test_refused_credentials_end_the_unlock_and_the_right_ones_repeat_it(rig: Ri
     assert rig.operator.unlock() == READY
 
 
-def test_an_api_that_nobody_reaches_ends_the_unlock(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host, RESOURCE_API_URL=NOBODY_LISTENS)
+def test_an_unreachable_api_ends_the_unlock(unlock_device: UnlockDevice, docker: Engine, packed: Packed) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, RESOURCE_API_URL=NOBODY_LISTENS)
     assert_failed(operator.unlock(), "API_UNREACHABLE")
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
 
 
 def test_an_api_without_a_key_fragment_ends_the_unlock_until_it_has_one(
-    device: Device, resource_api: ResourceApiServer, docker: Engine, packed: Packed
+    unlock_device: UnlockDevice, resource_api: ResourceApiServer, docker: Engine, packed: Packed
 ) -> None:
     resource_api.add_user(EMAIL, PASSWORD)
-    device.put(packed.path)
-    operator = device.start(docker.host, RESOURCE_API_URL=resource_api.url)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, RESOURCE_API_URL=resource_api.url)
     assert_failed(operator.unlock(), "API_ERROR")
     assert operator.get("/status")["authenticated"] is True
     resource_api.set_fragment(FRAGMENT)

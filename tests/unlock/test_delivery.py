@@ -1,4 +1,4 @@
-"""The tar on its way from an archive to the engine: by way of a file, or straight."""
+"""The delivery of the tar from an archive to the engine, through a file or directly."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from loader.binary_split import Archive, open_archive
 from loader.crypto.archive import ManifestImage
 from loader.errors import ArchiveCorrupt, DiskSpace, Interrupted, StorageError
 from loader.settings import Settings
-from loader.unlock.delivery import TarByFile, TarByStream, TarDelivery, remove_tar, tar_delivery
+from loader.unlock.delivery import TarByFile, TarByStream, TarDelivery, remove_tar, tar_delivery, tar_path
 from tests.support.archives import FRAGMENT, seal
 from tests.support.small_disk import fill, small_disk
 
 MIB = 1 << 20
 SIZE = 5 * MIB + 7
-BLOCK_SIZE = 1 << 16  # at most, of a file system
+BLOCK_SIZE = 1 << 16  # the largest block of a file system
 TAR = os.urandom(SIZE)
 DIGEST = "sha256:" + "1" * 64
 IMAGES = (ManifestImage("app:1.4", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z"),)
@@ -29,7 +29,7 @@ Make = Callable[[Archive, Callable[[], None]], TarDelivery]
 
 
 def nothing(*_: object) -> None:
-    """A checkpoint that lets everything pass, or a progress that nobody looks at."""
+    """Do nothing, as a checkpoint or as a callback."""
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def tar(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["tar", "stream"])
 def make(request: pytest.FixtureRequest, tar: Path) -> Make:
-    """Each delivery in turn."""
+    """Make the delivery of each mode in turn."""
     if request.param == "stream":
         return TarByStream
     return lambda archive, checkpoint: TarByFile(archive, tar, checkpoint)
 
 
 def damage(archive: Archive, segment: int) -> None:
-    """Changes one bit of a segment while the archive is open."""
+    """Change one bit of a segment while the archive is open."""
     with archive.path.open("r+b") as file:
         file.seek(len(archive.header.raw) + segment * MIB + 60)
         byte = file.read(1)
@@ -61,7 +61,7 @@ def damage(archive: Archive, segment: int) -> None:
 
 
 def allocated(file: Path) -> int:
-    """Bytes of the disk that a file takes."""
+    """Return the bytes that a file takes on the disk."""
     return file.stat().st_blocks * 512
 
 
@@ -75,7 +75,7 @@ def third_time() -> Callable[[], None]:
     return checkpoint
 
 
-def test_what_was_authenticated_is_delivered_whole_and_counted(archive: Archive, make: Make, tmp_path: Path) -> None:
+def test_an_authenticated_tar_is_delivered_whole_and_counted(archive: Archive, make: Make, tmp_path: Path) -> None:
     delivery = make(archive, nothing)
     reached: list[int] = []
     delivery.authenticate(FRAGMENT, reached.append)
@@ -86,7 +86,7 @@ def test_what_was_authenticated_is_delivered_whole_and_counted(archive: Archive,
     assert list(tmp_path.iterdir()) == [archive.path]
 
 
-def test_the_pieces_are_of_a_moderate_size(archive: Archive, make: Make) -> None:
+def test_a_piece_has_at_most_one_mib(archive: Archive, make: Make) -> None:
     delivery = make(archive, nothing)
     delivery.authenticate(FRAGMENT, nothing)
     assert max(map(len, delivery.pieces())) <= MIB
@@ -108,7 +108,7 @@ def test_a_damaged_segment_ends_the_authentication(archive: Archive, make: Make,
 
 
 def test_a_fragment_that_only_the_key_check_accepts_authenticates_nothing(archive: Archive, make: Make) -> None:
-    """The key check is a courtesy; the segments are what protects."""
+    """The key check only gives an early error; the authentication of the segments protects."""
     delivery = make(archive, nothing)
     reached: list[int] = []
     with pytest.raises(ArchiveCorrupt):
@@ -167,13 +167,13 @@ def test_a_link_in_the_place_of_the_tar_is_not_followed(
     if not dangling:
         elsewhere.write_bytes(b"")
     delivery = TarByFile(archive, tar, nothing)
-    tar.symlink_to(elsewhere)  # after the left-over has been removed
+    tar.symlink_to(elsewhere)  # after the delivery has removed the leftover
     with pytest.raises(StorageError, match="File exists"):
         delivery.authenticate(FRAGMENT, nothing)
     assert not elsewhere.exists() or elsewhere.read_bytes() == b""
 
 
-def test_a_tar_left_over_gives_way(archive: Archive, tar: Path) -> None:
+def test_a_leftover_tar_is_replaced(archive: Archive, tar: Path) -> None:
     tar.write_bytes(b"of a run that was killed")
     delivery = TarByFile(archive, tar, nothing)
     delivery.authenticate(FRAGMENT, nothing)
@@ -181,7 +181,7 @@ def test_a_tar_left_over_gives_way(archive: Archive, tar: Path) -> None:
     delivery.close()
 
 
-def test_a_full_disk_is_told_with_its_numbers(archive: Archive, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_needed_and_free_bytes(archive: Archive, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4 * MIB) as disk:
         filler = fill(disk, leave=2 * MIB)
         delivery = TarByFile(archive, disk / "images.tar", nothing)
@@ -212,11 +212,11 @@ def test_a_tar_is_delivered_once(archive: Archive, make: Make) -> None:
     delivery.close()
 
 
-def test_what_is_delivered_needs_no_room_any_more(archive: Archive, tar: Path) -> None:
+def test_delivered_pieces_free_their_room_on_the_disk(archive: Archive, tar: Path) -> None:
     delivery = TarByFile(archive, tar, nothing)
     delivery.authenticate(FRAGMENT, nothing)
     assert allocated(tar) >= SIZE
-    # A piece is given back when the next one is asked for.
+    # The room of a piece is freed when the next piece is taken.
     for given_back, _ in enumerate(delivery.pieces()):
         assert allocated(tar) <= SIZE - given_back * MIB + BLOCK_SIZE
     assert allocated(tar) <= BLOCK_SIZE
@@ -243,7 +243,7 @@ def test_an_archive_that_is_cut_between_the_passes_ends_the_stream(archive: Arch
         list(delivery.pieces())
 
 
-def test_a_stream_that_is_closed_knows_the_fragment_no_more(archive: Archive) -> None:
+def test_a_closed_stream_keeps_no_fragment(archive: Archive) -> None:
     delivery = TarByStream(archive, nothing)
     delivery.authenticate(FRAGMENT, nothing)
     delivery.close()
@@ -251,7 +251,7 @@ def test_a_stream_that_is_closed_knows_the_fragment_no_more(archive: Archive) ->
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("tar", TarByFile), ("stream", TarByStream)])
-def test_the_mode_chooses_the_delivery_and_every_way_out_closes_it(
+def test_the_mode_chooses_the_delivery_and_an_error_closes_it(
     archive: Archive, tar: Path, mode: str, kind: type[TarDelivery]
 ) -> None:
     settings = dataclasses.replace(Settings.from_env({"UNLOCK_MODE": mode}), images_path=archive.path)
@@ -268,7 +268,12 @@ def test_the_mode_chooses_the_delivery_and_every_way_out_closes_it(
     assert not tar.exists()
 
 
-def test_a_tar_that_cannot_be_removed_is_warned_about(tar: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_tar_lies_beside_the_archive() -> None:
+    assert tar_path(Settings.from_env({})) == Path("/opt/azaion/images.tar")
+    assert tar_path(Settings.from_env({"IMAGES_PATH": "/x/archive"})) == Path("/x/archive.tar")
+
+
+def test_a_tar_that_cannot_be_removed_causes_a_warning(tar: Path, caplog: pytest.LogCaptureFixture) -> None:
     remove_tar(tar)
     assert caplog.messages == []
     tar.mkdir()

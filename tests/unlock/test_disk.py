@@ -1,4 +1,4 @@
-"""Unlocks on a disk that is too small, fills up in the middle, or that nobody may write to: real disks, all of them."""
+"""Unlocks on a real disk that is too small, fills up during the unlock, or is read-only."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import fill, free_bytes, make_read_only, make_writable, small_disk
-from tests.support.unlocking import LOAD, READY, Device, Operator, Status, is_sentence
+from tests.support.unlocking import LOAD, READY, Operator, UnlockDevice, assert_failed, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-DISK_SIZE = 10 * MIB  # the archive and its tar have a little more than 3 MiB each
+DISK_SIZE = 10 * MIB  # the archive and its tar need a little more than 3 MiB each
 PREFLIGHT_SECONDS = 2.0
 ADVICE = "UNLOCK_MODE=stream"
 KEY_FRAGMENT = "/binary-split/key-fragment"
@@ -39,38 +39,33 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small_device(disk: Path, unlock_api: ResourceApiServer, start_loader: StartLoader, packed: Packed) -> Device:
+def small_device(disk: Path, unlock_api: ResourceApiServer, start_loader: StartLoader, packed: Packed) -> UnlockDevice:
     """A device with an archive, on a small disk."""
     (disk / "models").mkdir()
-    device = Device(disk, unlock_api, start_loader)
-    device.put(packed.path)
-    return device
+    unlock_device = UnlockDevice(disk, unlock_api, start_loader)
+    unlock_device.put(packed.path)
+    return unlock_device
 
 
 def loads_nothing(call: FakeCall) -> None:
-    call.answer(200, {"stream": "nothing"})
+    call.respond(200, {"stream": "nothing"})
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[FakeEngine]:
-    """An engine without images that says of its root directory what a test tells it to."""
+    """An engine without images. A test sets the root directory that it reports."""
     with FakeEngine(tmp_path / "fake.sock", loads_nothing) as engine:
         yield engine
 
 
-def start(device: Device, engine_host: str, **env: str) -> Operator:
-    paths = {"IMAGES_PATH": str(device.archive), "MODEL_CACHE_DIR": str(device.remembered.parent)}
-    return device.start(engine_host, **paths, **env)
-
-
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
+def start(unlock_device: UnlockDevice, engine_host: str, **env: str) -> Operator:
+    paths = {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
+    return unlock_device.start(engine_host, **paths, **env)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An unlock that was refused before the login, and how the disk looked before it."""
+    """The status of an unlock that was refused before the login, and how long that took."""
 
     document: dict[str, Any]
     seconds: float
@@ -84,14 +79,14 @@ class Refusal:
         return ADVICE in str(self.document["hint"])
 
 
-def refused(device: Device, operator: Operator, disk: Path, code: str) -> Refusal:
-    """Unlocks, which must be refused at once, and without any trace."""
+def refused(unlock_device: UnlockDevice, operator: Operator, disk: Path, code: str) -> Refusal:
+    """Unlock, and require that it is refused at once and changes nothing on the disk."""
     before = (free_bytes(disk), sorted(disk.rglob("*")))
     started = time.monotonic()
     assert_failed(operator.unlock(), code)
     refusal = Refusal(operator.document(), time.monotonic() - started)
     assert refusal.seconds < PREFLIGHT_SECONDS
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
     assert (free_bytes(disk), sorted(disk.rglob("*"))) == before
     assert refusal.document["retryable"] is True
     assert is_sentence(refusal.document["hint"])
@@ -99,7 +94,7 @@ def refused(device: Device, operator: Operator, disk: Path, code: str) -> Refusa
 
 
 def test_too_little_room_for_the_tar_is_found_before_the_login(
-    small_device: Device, disk: Path, docker: Engine, packed: Packed
+    small_device: UnlockDevice, disk: Path, docker: Engine, packed: Packed
 ) -> None:
     filler = fill(disk, leave=2 * MIB)
     operator = start(small_device, docker.host)
@@ -113,36 +108,36 @@ def test_too_little_room_for_the_tar_is_found_before_the_login(
     assert operator.unlock() == READY
 
 
-def test_the_mode_stream_needs_no_room_for_a_tar(small_device: Device, disk: Path, docker: Engine) -> None:
+def test_the_mode_stream_needs_no_room_for_a_tar(small_device: UnlockDevice, disk: Path, docker: Engine) -> None:
     fill(disk, leave=64 * 1024)
     assert start(small_device, docker.host, UNLOCK_MODE="stream").unlock() == READY
 
 
 @pytest.mark.parametrize(("mode", "advice"), [("tar", True), ("stream", False)])
 def test_too_little_room_for_the_engine_is_found_before_the_login(
-    device: Device, disk: Path, fake: FakeEngine, packed: Packed, mode: str, advice: bool
+    unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed, mode: str, advice: bool
 ) -> None:
-    device.put(packed.path)
-    fake.answer_info(200, {"DockerRootDir": str(disk)})
-    fill(disk, leave=5 * MIB)  # the engine unpacks a copy, so that one tar's size is not enough
-    refusal = refused(device, device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
+    unlock_device.put(packed.path)
+    fake.respond_to_info(200, {"DockerRootDir": str(disk)})
+    fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
+    refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
     needed = f"at {disk}: {2 * packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
     assert needed in refusal.error
     assert refusal.advises_stream is advice
 
 
 def test_tar_and_engine_on_one_disk_need_room_for_both(
-    small_device: Device, disk: Path, fake: FakeEngine, packed: Packed
+    small_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed
 ) -> None:
-    """About 7 MiB: enough for either, too little for both."""
+    """The disk has about 7 MiB: enough for the tar or for the engine, but not for both."""
     root = disk / "docker"
     root.mkdir()
-    fake.answer_info(200, {"DockerRootDir": str(root)})
+    fake.respond_to_info(200, {"DockerRootDir": str(root)})
     assert 2 * packed.manifest.tar_size < free_bytes(disk) < 3 * packed.manifest.tar_size
     refusal = refused(small_device, start(small_device, fake.host), disk, "DISK_SPACE")
     assert f"{disk} and {root}: {3 * packed.manifest.tar_size} bytes are needed" in refusal.error
     assert refusal.advises_stream
-    # It would fit without the tar, as the advice says: the fake engine then is asked to load.
+    # The advice is right: without the tar there is enough room, and the load reaches the fake engine.
     assert start(small_device, fake.host, UNLOCK_MODE="stream").unlock().code == "IMAGE_MISMATCH"
 
 
@@ -151,34 +146,34 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     [(200, {"DockerRootDir": "/nonexistent/docker"}), (200, {}), (403, {"message": "forbidden"})],
     ids=["not visible", "not told", "forbidden"],
 )
-def test_an_engine_that_cannot_be_looked_into_does_not_count(
-    device: Device, fake: FakeEngine, packed: Packed, info: tuple[int, dict[str, Any]]
+def test_an_engine_whose_disk_cannot_be_read_does_not_count(
+    unlock_device: UnlockDevice, fake: FakeEngine, packed: Packed, info: tuple[int, dict[str, Any]]
 ) -> None:
-    device.put(packed.path)
-    fake.answer_info(*info)
-    operator = device.start(fake.host)
+    unlock_device.put(packed.path)
+    fake.respond_to_info(*info)
+    operator = unlock_device.start(fake.host)
     plan = operator.get("/unlock/plan")
-    assert [place["paths"] for place in plan["places"]] == [[str(device.directory)]]
+    assert [place["paths"] for place in plan["places"]] == [[str(unlock_device.directory)]]
     assert plan["engine_answers"] is True
-    assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent: all that the fake can do
+    assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent, and the fake engine loads nothing
 
 
-def test_a_read_only_disk_is_found_before_the_login(small_device: Device, disk: Path, docker: Engine) -> None:
+def test_a_read_only_disk_is_found_before_the_login(small_device: UnlockDevice, disk: Path, docker: Engine) -> None:
     operator = start(small_device, docker.host)
     make_read_only(disk)
     refusal = refused(small_device, operator, disk, "STORAGE_ERROR")
     assert str(disk) in refusal.error
     assert refusal.advises_stream
 
-    # Which needs nothing but the engine, as the advice says.
+    # The advice is right: mode stream writes only to the engine.
     stream = start(small_device, docker.host, UNLOCK_MODE="stream")
     assert stream.unlock() == READY
     make_writable(disk)
     assert operator.unlock().state == "ready"
 
 
-def test_a_disk_that_fills_up_while_the_key_is_fetched_ends_the_unlock_without_debris(
-    small_device: Device, disk: Path, docker: Engine, packed: Packed, slow_api: FaultyApi
+def test_a_disk_that_fills_up_during_the_key_download_ends_the_unlock_without_leftovers(
+    small_device: UnlockDevice, disk: Path, docker: Engine, packed: Packed, slow_api: FaultyApi
 ) -> None:
     slow_api.answer("GET", KEY_FRAGMENT, Fault(body=slow_api.fragment, silent=True))
     operator = start(small_device, docker.host, RESOURCE_API_URL=slow_api.url)
@@ -197,19 +192,19 @@ def test_a_disk_that_fills_up_while_the_key_is_fetched_ends_the_unlock_without_d
     assert operator.unlock() == READY
 
 
-def test_a_disk_of_the_engine_that_fills_up_in_the_middle_of_a_load_is_told(
-    device: Device, tmp_path: Path, slow_api: FaultyApi
+def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
+    unlock_device: UnlockDevice, tmp_path: Path, slow_api: FaultyApi
 ) -> None:
     image = HandmadeImage(APP, os.urandom(MIB), 12)
-    seal(device.archive, [image.described()], image.tar(), image.tar_size())
+    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
     with (
         small_disk(tmp_path / "engine", 40 * MIB) as disk,
         docker_engine_at(disk / "data") as engine,
         FaultyWire(tmp_path / "own.sock", engine.socket, LOAD) as wire,
     ):
-        operator = device.start(wire.host, RESOURCE_API_URL=slow_api.url)
+        operator = unlock_device.start(wire.host, RESOURCE_API_URL=slow_api.url)
         filler = fill(disk, leave=20 * MIB)
-        before = device.api.requests()
+        before = unlock_device.api.requests()
         status = operator.unlock()
         assert_failed(status, "DISK_SPACE")
         assert f"at {disk / 'data'}: {2 * image.tar_size()} bytes are needed" in str(status.error)
@@ -225,7 +220,7 @@ def test_a_disk_of_the_engine_that_fills_up_in_the_middle_of_a_load_is_told(
         assert_failed(status, "DISK_SPACE")
         assert "no space left on device" in str(status.error)
         assert engine.client.images.list(all=True) == []
-        assert not device.tar.exists()
+        assert not unlock_device.tar.exists()
 
         filler.unlink()
         assert operator.unlock() == READY
@@ -233,18 +228,18 @@ def test_a_disk_of_the_engine_that_fills_up_in_the_middle_of_a_load_is_told(
 
 
 def test_a_full_cache_directory_does_not_undo_an_unlock(
-    device: Device, disk: Path, docker: Engine, packed: Packed
+    unlock_device: UnlockDevice, disk: Path, docker: Engine, packed: Packed
 ) -> None:
     fill(disk, leave=0)
-    device.put(packed.path)
-    operator = device.start(docker.host, MODEL_CACHE_DIR=str(disk))
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, MODEL_CACHE_DIR=str(disk))
     assert operator.unlock() == READY
     assert any("could not be remembered" in message for message in operator.log_messages("WARNING"))
     assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
-def test_an_archive_that_cannot_be_read_ends_the_unlock(device: Device, docker: Engine) -> None:
-    device.archive.mkdir()
-    status = device.start(docker.host).unlock()
+def test_an_archive_that_cannot_be_read_ends_the_unlock(unlock_device: UnlockDevice, docker: Engine) -> None:
+    unlock_device.archive.mkdir()
+    status = unlock_device.start(docker.host).unlock()
     assert_failed(status, "STORAGE_ERROR")
-    assert str(device.archive) in str(status.error)
+    assert str(unlock_device.archive) in str(status.error)

@@ -1,4 +1,4 @@
-"""Unlocks that end at the engine: it is down, refuses, falls silent or dies in the middle of a load."""
+"""Unlocks that fail at the engine: it is down, refuses, falls silent or dies during a load."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.support.engines import Engine
 from tests.support.fake_engine import FakeCall, FakeEngine, Load
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, handmade_tar
-from tests.support.images import image_id, import_image
+from tests.support.images import image_id, import_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import LOAD, READY, Device, Rig, Status, is_sentence
+from tests.support.unlocking import LOAD, READY, Rig, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -25,139 +25,136 @@ SILENCE_SECONDS = "2"
 WAIT_SECONDS = 30.0
 
 
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
-
-
 def test_an_engine_that_is_down_ends_the_unlock_until_it_is_up(
-    device: Device, docker: Engine, packed: Packed, tmp_path: Path
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, tmp_path: Path
 ) -> None:
     socket = tmp_path / "late.sock"
-    device.put(packed.path)
-    operator = device.start(f"unix://{socket}")
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(f"unix://{socket}")
     assert_failed(operator.unlock(), "ENGINE_UNAVAILABLE")
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
     with RecordingProxy(socket, docker.socket):
         assert operator.unlock() == READY
-    # And down and up again: the connections of before are of no use.
+    # The engine stops and starts again, so that the old connections cannot be used any more.
     socket.unlink()
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     assert_failed(operator.unlock(), "ENGINE_UNAVAILABLE")
     with RecordingProxy(socket, docker.socket):
         assert operator.unlock().state == "ready"
 
 
-def test_an_engine_that_goes_away_in_the_middle_of_a_load_keeps_nothing(
-    device: Device, wire: FaultyWire, docker: Engine, packed: Packed
+def test_an_engine_that_disconnects_during_a_load_keeps_nothing(
+    unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
 ) -> None:
     wire.hold_upload(after=2 * MIB)
-    device.put(packed.path)
-    operator = device.start(wire.host)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host)
     operator.post()
     wire.wait_until_held()
     wire.cut()
     assert_failed(operator.rest(), "ENGINE_UNAVAILABLE")
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     assert tags_of_tests(docker) == []
     wire.heal()
     assert operator.unlock() == READY
 
 
-def test_an_engine_that_takes_no_more_bytes_has_stalled(device: Device, wire: FaultyWire, packed: Packed) -> None:
+def test_an_engine_that_takes_no_more_bytes_has_stalled(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
+) -> None:
     wire.hold_upload(after=MIB)
-    device.put(packed.path)
-    operator = device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert_failed(operator.unlock(), "ENGINE_STALLED")
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     wire.heal()
     assert operator.unlock() == READY
 
 
-def test_an_engine_that_never_answers_has_stalled(device: Device, wire: FaultyWire, packed: Packed) -> None:
-    # The last bytes of the tar are held: the engine waits for them, the loader for the engine.
-    wire.hold_upload(after=packed.manifest.tar_size)
-    device.put(packed.path)
-    operator = device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
-    assert_failed(operator.unlock(), "ENGINE_STALLED")
-    assert not device.tar.exists()
-
-
-def test_an_engine_that_falls_silent_but_has_the_images_has_done_its_work(
-    device: Device, wire: FaultyWire, packed: Packed
+def test_an_engine_that_never_responds_has_stalled(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
-    wire.hold_answer()
-    device.put(packed.path)
-    operator = device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+    # The wire holds the last bytes of the tar, so that the engine waits for them and the loader for the engine.
+    wire.hold_upload(after=packed.manifest.tar_size)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+    assert_failed(operator.unlock(), "ENGINE_STALLED")
+    assert not unlock_device.tar.exists()
+
+
+def test_a_silent_engine_that_has_the_images_has_succeeded(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
+) -> None:
+    wire.hold_response()
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert operator.unlock() == READY
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     assert len(wire.sent("POST", LOAD)) == 1
 
 
-def test_a_slow_engine_is_not_a_silent_one(device: Device, wire: FaultyWire, packed: Packed) -> None:
+def test_a_slow_engine_has_not_stalled(unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed) -> None:
     wire.slow_upload(pause_seconds=0.06)  # about three seconds for the whole tar
-    device.put(packed.path)
-    assert device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
+    unlock_device.put(packed.path)
+    assert unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
 
 
-def test_messages_count_as_signs_of_life(device: Device, packed: Packed, tmp_path: Path) -> None:
-    """The engine takes longer than it may be silent, and says something all the time."""
+def test_an_engine_that_sends_messages_has_not_stalled(
+    unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
+) -> None:
+    """The engine takes longer than it may be silent, and sends messages all the time."""
     rounds, pause = 12, float(SILENCE_SECONDS) / 8
     never = threading.Event()
 
     def slow(call: FakeCall) -> None:
-        call.begin_stream()
+        call.start_stream()
         for number in range(rounds):
             never.wait(pause)
             call.send_message({"id": "1", "progressDetail": {"current": number, "total": rounds}})
         call.end_stream()
 
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", slow) as engine:
-        operator = device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
+        operator = unlock_device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
         started = time.monotonic()
         status = operator.unlock()
         assert time.monotonic() - started > rounds * pause
-        assert_failed(status, "IMAGE_MISMATCH")  # which the fake reports loaded, and does not have
+        assert_failed(status, "IMAGE_MISMATCH")  # the fake engine reports a load, but has no image
 
 
-def test_what_falls_silent_in_the_middle_of_its_messages_has_stalled(
-    device: Device, packed: Packed, tmp_path: Path
+def test_an_engine_that_falls_silent_between_messages_has_stalled(
+    unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
 ) -> None:
     over = threading.Event()
 
     def falls_silent(call: FakeCall) -> None:
-        call.begin_stream()
+        call.start_stream()
         call.send_message({"id": "1", "progressDetail": {"current": 1, "total": 2}})
         over.wait(WAIT_SECONDS)
 
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", falls_silent) as engine:
-        assert_failed(device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock(), "ENGINE_STALLED")
+        assert_failed(unlock_device.start(engine.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock(), "ENGINE_STALLED")
         over.set()
 
 
-def nameless(engine: Engine) -> list[str]:
-    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
-
-
 def two_images(first: HandmadeImage, second: HandmadeImage) -> bytes:
-    """One tar of both, as `docker save` writes it."""
+    """Return one tar of both images, as `docker save` writes it."""
     return b"".join(handmade_tar(first, second))
 
 
 @pytest.mark.parametrize("present", [True, False], ids=["replaced", "new"])
-def test_another_image_under_the_right_tag_is_taken_back(rig: Rig, present: bool) -> None:
+def test_another_image_under_the_right_tag_is_removed_again(rig: Rig, present: bool) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
     seal(rig.device.archive, [lie], image.tar(), image.tar_size())
     before = [import_image(rig.engine, APP)] if present else []
     assert_failed(rig.operator.unlock(), "IMAGE_MISMATCH")
     assert [found.id for found in rig.engine.client.images.list(APP)] == before
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
 
-def test_of_two_images_of_which_the_second_is_corrupt_none_stays(rig: Rig) -> None:
+def test_no_image_stays_if_one_of_two_is_corrupt(rig: Rig) -> None:
     app, database = HandmadeImage(APP, b"a" * 4096, 1), HandmadeImage(DATABASE, b"b" * 4096, 1)
     tar = bytearray(two_images(app, database))
     tar[tar.index(b"b" * 4096)] ^= 1
@@ -166,46 +163,44 @@ def test_of_two_images_of_which_the_second_is_corrupt_none_stays(rig: Rig) -> No
     assert_failed(rig.operator.unlock(), "ENGINE_REJECTED")
     assert tags_of_tests(rig.engine) == [DATABASE]
     assert image_id(rig.engine, DATABASE) == before
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
     tar = bytearray(two_images(app, database))
     seal(rig.device.archive, [app.described(), database.described()], [bytes(tar)], len(tar))
     assert rig.operator.unlock() == READY
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
 
-def test_podman_keeps_nothing_of_a_load_that_it_refused_or_that_was_something_else(
-    device: Device, podman: Engine
-) -> None:
+def test_podman_keeps_nothing_of_a_load_of_another_image(unlock_device: UnlockDevice, podman: Engine) -> None:
     image = HandmadeImage(APP, b"a" * 4096, 1)
     lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
-    seal(device.archive, [lie], image.tar(), image.tar_size())
+    seal(unlock_device.archive, [lie], image.tar(), image.tar_size())
     before = import_image(podman, APP)
-    operator = device.start(podman.host)
+    operator = unlock_device.start(podman.host)
     assert_failed(operator.unlock(), "IMAGE_MISMATCH")
     assert image_id(podman, APP) == before
-    assert nameless(podman) == []
+    assert unnamed_images(podman) == []
 
 
 def server_error(call: FakeCall) -> None:
-    call.answer(500, {"message": "layers/1:\nsomething broke."})
+    call.respond(500, {"message": "layers/1:\nsomething broke."})
 
 
 def full_disk(call: FakeCall) -> None:
-    call.answer(200, {"errorDetail": {"message": "write /var/lib/docker/tmp/x: no space left on device"}})
+    call.respond(200, {"errorDetail": {"message": "write /var/lib/docker/tmp/x: no space left on device"}})
 
 
 def full_disk_of_podman(call: FakeCall) -> None:
-    call.answer(500, {"message": "unable to load image: write /var/tmp/x:\nno space left on device."})
+    call.respond(500, {"message": "unable to load image: write /var/tmp/x:\nno space left on device."})
 
 
 def error_without_detail(call: FakeCall) -> None:
-    call.answer(200, {"errorDetail": {"code": 7}, "error": "something broke"})
+    call.respond(200, {"errorDetail": {"code": 7}, "error": "something broke"})
 
 
 def error_after_progress(call: FakeCall) -> None:
     progress = {"id": "1", "progressDetail": {"current": 5, "total": 9}}
-    call.answer_stream(progress, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
+    call.respond_stream(progress, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
 
 
 def nothing_at_all(call: FakeCall) -> None:
@@ -213,22 +208,22 @@ def nothing_at_all(call: FakeCall) -> None:
 
 
 def half_a_message(call: FakeCall) -> None:
-    call.answer_half(b'{"stream": "Loaded im')
+    call.respond_half(b'{"stream": "Loaded im')
 
 
 def one_message_then_nothing(call: FakeCall) -> None:
-    call.answer_half(b'{"stream": "Loading"}\n')
+    call.respond_half(b'{"stream": "Loading"}\n')
 
 
 def no_json(call: FakeCall) -> None:
-    call.answer_bytes(200, b"<html>a proxy's page</html>")
+    call.respond_bytes(200, b"<html>a proxy's page</html>")
 
 
 def success(call: FakeCall) -> None:
-    call.answer(200, {"stream": f"Loaded image: {APP}\n"})
+    call.respond(200, {"stream": f"Loaded image: {APP}\n"})
 
 
-STRANGE_ANSWERS: dict[Load, str] = {
+UNEXPECTED_RESPONSES: dict[Load, str] = {
     server_error: "ENGINE_REJECTED",
     full_disk: "DISK_SPACE",
     full_disk_of_podman: "DISK_SPACE",
@@ -238,19 +233,21 @@ STRANGE_ANSWERS: dict[Load, str] = {
     half_a_message: "ENGINE_UNAVAILABLE",
     one_message_then_nothing: "ENGINE_UNAVAILABLE",
     no_json: "ENGINE_UNAVAILABLE",
-    success: "IMAGE_MISMATCH",  # and no image is there
+    success: "IMAGE_MISMATCH",  # the fake engine has no image
 }
 
 
-def test_strange_answers_to_a_load_end_the_unlock(device: Device, packed: Packed, tmp_path: Path) -> None:
-    device.put(packed.path)
+def test_unexpected_responses_to_a_load_end_the_unlock(
+    unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
+) -> None:
+    unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", success) as engine:
-        operator = device.start(engine.host)
-        for answer, code in STRANGE_ANSWERS.items():
-            engine.answer_loads(answer)
+        operator = unlock_device.start(engine.host)
+        for respond, code in UNEXPECTED_RESPONSES.items():
+            engine.respond_to_loads(respond)
             status = operator.unlock()
             assert_failed(status, code)
             assert ("something broke" in str(status.error)) is (code == "ENGINE_REJECTED")
             assert ("no space left on device" in str(status.error)) is (code == "DISK_SPACE")
-            assert not device.tar.exists()
-            assert not device.remembered.exists()
+            assert not unlock_device.tar.exists()
+            assert not unlock_device.remembered.exists()

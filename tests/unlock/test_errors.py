@@ -1,4 +1,4 @@
-"""Every error with which an unlock can end: code, whether to repeat it, what to do; and the page that says so."""
+"""Every error of an unlock: its code, whether a retry may help, its hint, and its row in the documentation."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from loader import errors
-from loader.docker_engine import DockerEngine
+from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.progress import UnlockProgress
-from loader.unlock_state import STEPS, ArchiveIdentity, Failure, _UnlockStateHolder
+from loader.unlock.run import Credentials, Interrupter, UnlockRun
+from loader.unlock_state import STEPS, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
-from tests.support.unlocking import READY, Device, Operator, is_sentence
+from tests.support.unlocking import READY, Operator, UnlockDevice, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -31,9 +32,8 @@ CODES_OF_UNLOCK = {
     *("DISK_SPACE", "STORAGE_ERROR", "INTERRUPTED", "INTERNAL"),
     *("ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ENGINE_STALLED", "IMAGE_MISMATCH"),
 }
-# Not `from loader import unlock`: the package knows the blueprint of that name.
+# Not `from loader.unlock import run`, because tests replace names in the module.
 unlock = importlib.import_module("loader.unlock.run")
-ARCHIVE = ArchiveIdentity(1, 2, 3, 4)
 PATH = "/binary-split/key-fragment"
 
 
@@ -48,13 +48,13 @@ BY_CODE = {kind.code: kind for kind in reversed(list(kinds()))}
 
 
 def documented() -> dict[str, list[str]]:
-    """The rows of the table in docs/operations.md, by code."""
+    """Return the rows of the table in docs/operations.md by code."""
     rows = [line.strip().strip("|").split("|") for line in OPERATIONS.read_text().splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in row] for row in rows]
     return {row[0]: row[1:] for row in cells if re.fullmatch(r"[A-Z_]+", row[0])}
 
 
-def test_the_page_tells_all_errors_of_an_unlock_as_the_source_does() -> None:
+def test_the_documentation_lists_every_error_of_an_unlock() -> None:
     table = documented()
     assert set(table) == CODES_OF_UNLOCK
     for code, (meaning, again, hint) in table.items():
@@ -69,12 +69,12 @@ def test_every_error_of_an_unlock_has_a_hint_of_its_own(code: str) -> None:
     assert [other for other in CODES_OF_UNLOCK if BY_CODE[other].hint == BY_CODE[code].hint] == [code]
 
 
-def test_a_code_that_is_none_of_ours_has_no_hint() -> None:
+def test_an_unknown_code_has_no_hint() -> None:
     assert errors.hint_of("TEAPOT") == ""
 
 
-def assert_told(operator: Operator, code: str) -> None:
-    """The status names the code, and what the source says of it."""
+def assert_reported(operator: Operator, code: str) -> None:
+    """Require that the status has the code, and the hint and `retryable` of its class."""
     document = operator.document()
     kind = BY_CODE[code]
     assert (document["state"], document["code"]) == ("error", code)
@@ -120,20 +120,20 @@ FAULTS = {
 }
 
 
-def test_each_fault_of_archive_and_api_is_told_and_gone_when_it_is_gone(
-    device: Device, docker: Engine, packed: Packed, slow_api: FaultyApi
+def test_each_fault_of_archive_and_api_is_reported_until_it_is_corrected(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, slow_api: FaultyApi
 ) -> None:
-    operator = device.start(docker.host, RESOURCE_API_URL=slow_api.url, API_READ_TIMEOUT="1")
+    operator = unlock_device.start(docker.host, RESOURCE_API_URL=slow_api.url, API_READ_TIMEOUT="1")
     good = slow_api.fragment
     for prepare, code in FAULTS.values():
-        device.put(packed.path)
-        prepare(slow_api, device.archive)
+        unlock_device.put(packed.path)
+        prepare(slow_api, unlock_device.archive)
         operator.unlock()
-        assert_told(operator, code)
-        assert not device.tar.exists()
+        assert_reported(operator, code)
+        assert not unlock_device.tar.exists()
         slow_api.reset()
         slow_api.fragment = good
-    device.put(packed.path)
+    unlock_device.put(packed.path)
     assert operator.unlock() == READY
     assert {name: operator.document()[name] for name in ("code", "retryable", "hint")} == {
         "code": None,
@@ -142,22 +142,24 @@ def test_each_fault_of_archive_and_api_is_told_and_gone_when_it_is_gone(
     }
 
 
-def test_a_version_that_the_archive_does_not_hold_is_told(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host, API_VERSION="9.9")
+def test_a_version_that_is_not_in_the_archive_is_reported(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, API_VERSION="9.9")
     operator.unlock()
-    assert_told(operator, "VERSION_MISMATCH")
+    assert_reported(operator, "VERSION_MISMATCH")
 
 
-def test_an_engine_that_is_down_is_told(device: Device, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start("unix:///nonexistent/docker.sock")
+def test_an_engine_that_is_down_is_told(unlock_device: UnlockDevice, packed: Packed) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start("unix:///nonexistent/docker.sock")
     operator.unlock()
-    assert_told(operator, "ENGINE_UNAVAILABLE")
+    assert_reported(operator, "ENGINE_UNAVAILABLE")
 
 
 class Run:
-    """A run in the process of the tests, for what no device does on demand."""
+    """A run in the process of the tests, for errors that a device cannot produce on demand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, images_path: Path) -> None:
         self._holder = _UnlockStateHolder()
@@ -166,10 +168,11 @@ class Run:
         self._settings = dataclasses.replace(Settings.from_env({"API_VERSION": "1.4"}), images_path=images_path)
 
     def failure(self, engine: DockerEngine) -> tuple[str, Failure]:
-        started = self._holder.try_start(ARCHIVE, UnlockProgress(STEPS), lambda: LoginThrottle().begin(""))
-        assert started is not None
-        progress, attempt = started
-        unlock._run_unlock(self._settings, engine, "email", "a password", attempt, progress)
+        progress, throttle = UnlockProgress(STEPS), LoginThrottle()
+        self._holder.start(progress)
+        credentials = Credentials("", "email", "a password")
+        attempt = throttle.start(credentials.client)
+        unlock._run_unlock(UnlockRun(self._settings, engine, credentials, throttle, attempt, progress, Interrupter()))
         record, _ = unlock.unlock_status()
         assert record.state == "error"
         assert record.failure is not None
@@ -177,9 +180,9 @@ class Run:
 
 
 class BrokenEngine(DockerEngine):
-    """Fails in a way that nobody foresaw."""
+    """An engine that fails with an unexpected error."""
 
-    def holds(self, _: object) -> bool:
+    def find(self, _: object) -> EngineImage | None:
         raise ZeroDivisionError("a password")
 
 
@@ -188,17 +191,17 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     return Run(monkeypatch, tmp_path / "images.enc")
 
 
-def test_an_archive_that_vanishes_after_the_start_is_not_found(run: Run) -> None:
+def test_an_archive_that_disappears_after_the_start_is_not_found(run: Run) -> None:
     error, failure = run.failure(DockerEngine(1))
     assert error.startswith("There is no archive at ")
     assert failure == Failure.of(errors.ArchiveNotFound("any"))
 
 
-def test_what_nobody_foresaw_is_internal_and_tells_no_more(
+def test_an_unexpected_error_is_internal_and_reveals_nothing(
     run: Run, packed: Packed, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "images.enc").write_bytes(packed.path.read_bytes())
     error, failure = run.failure(BrokenEngine(1))
     assert error == "The loader itself failed; its log says why."
     assert failure == Failure("INTERNAL", False, LoaderError.hint)
-    assert "nobody foresaw" in caplog.text
+    assert "unexpected error" in caplog.text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.support.archives import Packed, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.unlocking import READY, Device, Operator
+from tests.support.images import unnamed_images
+from tests.support.unlocking import READY, Operator, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -16,35 +17,37 @@ def audit_codes(operator: Operator) -> list[str | None]:
     return [line["code"] for line in operator.loader.log_lines() if line.get("event") == "unlock"]
 
 
-def assert_engine_works(device: Device, docker: Engine) -> None:
-    """A new loader, on the disk that the interrupted one has left, finishes the work."""
-    assert device.start(docker.host).unlock() == READY
+def assert_engine_works(unlock_device: UnlockDevice, docker: Engine) -> None:
+    """Require that a new loader on the same disk completes the unlock."""
+    assert unlock_device.start(docker.host).unlock() == READY
 
 
-def test_a_load_ends_at_its_next_piece(device: Device, wire: FaultyWire, docker: Engine, packed: Packed) -> None:
-    wire.slow_upload(pause_seconds=0.2)  # ten seconds and more for the whole tar
-    device.put(packed.path)
-    operator = device.start(wire.host)
+def test_an_interrupted_load_ends_at_its_next_piece(
+    unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
+) -> None:
+    wire.slow_upload(pause_seconds=0.2)  # the whole tar takes more than ten seconds
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host)
     operator.post()
     operator.wait_for("loading_images")
     assert operator.loader.stop() == 0
     assert audit_codes(operator) == ["INTERRUPTED"]
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
     wire.heal()
     assert tags_of_tests(docker) == []
-    assert docker.client.images.list(filters={"dangling": True}) == []
-    assert_engine_works(device, docker)
+    assert unnamed_images(docker) == []
+    assert_engine_works(unlock_device, docker)
 
 
-def test_an_engine_that_is_silent_does_not_keep_the_loader_from_ending(
-    device: Device, wire: FaultyWire, packed: Packed
+def test_a_silent_engine_does_not_keep_the_loader_from_ending(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
-    wire.hold_answer()
-    device.put(packed.path)
-    operator = device.start(wire.host)
+    wire.hold_response()
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(wire.host)
     operator.post()
     wire.wait_until_held()
-    # It has the whole tar: it is waited for, but not for longer than the grace period.
+    # The loader waits for an engine that has the whole tar, but not longer than the grace period.
     assert operator.loader.process.stop(GRACE_SECONDS) == 0
     assert audit_codes(operator) == ["INTERRUPTED"]
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()

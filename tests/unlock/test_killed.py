@@ -19,14 +19,15 @@ from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, member
+from tests.support.images import unnamed_images
 from tests.support.processes import poll
 from tests.support.procfs import is_running
-from tests.support.unlocking import READY, Device, Operator
+from tests.support.unlocking import READY, Operator, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-PADDING_MIB = 320  # takes long enough to decrypt to be met in the middle of it
+PADDING_MIB = 320  # decrypting this takes long enough to end the loader meanwhile
 GRACE_SECONDS = 30.0  # graceful_timeout in gunicorn.conf.py
 ORPHAN_SECONDS = 15.0
 STALL_SECONDS = 10.0
@@ -43,7 +44,7 @@ class Archives:
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
-    """The same image in an archive of 4 MiB, and behind 320 MiB that the engine does not care for."""
+    """The same image in an archive of 4 MiB, and in one that holds 320 MiB more, which the engine ignores."""
     directory = tmp_path_factory.mktemp("archives")
     image = HandmadeImage(APP, os.urandom(MIB), 4)
     small = seal(directory / "small.enc", [image.described()], image.tar(), image.tar_size())
@@ -55,14 +56,16 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
 
 
 class Scene:
-    """A loader that is brought into a state and held there, ended, and started anew."""
+    """A loader that is held in a state, ended, and started again."""
 
-    def __init__(self, device: Device, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str) -> None:
-        self._device = device
+    def __init__(
+        self, unlock_device: UnlockDevice, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str
+    ) -> None:
+        self._device = unlock_device
         self._api = api
         self._wire = wire
         self._archives = archives
-        self._scratch = device.directory.parent / "scratch"
+        self._scratch = unlock_device.directory.parent / "scratch"
         self._scratch.mkdir()
         self._env = {"UNLOCK_MODE": mode, "TMPDIR": str(self._scratch), "RESOURCE_API_URL": api.url}
         self.held_in = ""
@@ -73,7 +76,7 @@ class Scene:
         return self._device.start(self._wire.host, **self._env)
 
     def hold_in(self, state: str) -> None:
-        """Starts an unlock that does not leave `state` by itself, or not soon."""
+        """Start an unlock and hold it in `state`."""
         self.held_in = state
         os.link(self._archives.large if state == "decrypting" else self._archives.small, self._device.archive)
         if state == "authenticating":
@@ -89,10 +92,10 @@ class Scene:
         if state == "loading_images":
             self._wire.wait_until_held()
 
-    def assert_no_debris(self, engine: Engine) -> None:
+    def assert_nothing_left(self, engine: Engine) -> None:
         self._wire.heal()
         assert tags_of_tests(engine) == ([APP] if self.finished else [])
-        assert engine.client.images.list(filters={"dangling": True}) == []
+        assert unnamed_images(engine) == []
         assert sorted(self._device.directory.iterdir()) == [self._device.archive, self._device.remembered.parent]
         assert list(self._device.remembered.parent.iterdir()) == ([self._device.remembered] if self.finished else [])
         assert list(self._scratch.iterdir()) == []
@@ -102,7 +105,7 @@ class Scene:
 
 
 def kill_worker(scene: Scene) -> None:
-    """gunicorn's master starts a new one, which answers in its place."""
+    """Kill the worker. gunicorn's master then starts a new one."""
     loader = scene.operator.loader
     worker = loader.worker_pid
     os.kill(worker, signal.SIGKILL)
@@ -115,7 +118,7 @@ def kill_master(scene: Scene) -> None:
     loader.process.send_signal(signal.SIGKILL)
     loader.process.wait(ORPHAN_SECONDS)
     poll(lambda: not is_running(worker), ORPHAN_SECONDS, "the orphan has ended")
-    # It notes within a second that it has no master. What it could finish until then is finished: a whole load.
+    # The worker notices within a second that it has no master. Until then it may have finished a whole load.
     scene.finished = scene.held_in == "decrypting" and scene.audit_codes() == [None]
     assert scene.finished or scene.audit_codes() == ["INTERRUPTED"]
     scene.operator = scene.start()
@@ -137,14 +140,18 @@ ENDS = {"worker": kill_worker, "master": kill_master, "SIGTERM": end_by(signal.S
 
 @pytest.fixture
 def scene(
-    request: pytest.FixtureRequest, device: Device, slow_api: FaultyApi, wire: FaultyWire, archives: Archives
+    request: pytest.FixtureRequest,
+    unlock_device: UnlockDevice,
+    slow_api: FaultyApi,
+    wire: FaultyWire,
+    archives: Archives,
 ) -> Scene:
-    return Scene(device, slow_api, wire, archives, request.param)
+    return Scene(unlock_device, slow_api, wire, archives, request.param)
 
 
 def assert_recovers(scene: Scene, docker: Engine) -> None:
     assert scene.operator.status().state == "idle"
-    scene.assert_no_debris(docker)
+    scene.assert_nothing_left(docker)
     assert scene.operator.unlock() == READY
     assert tags_of_tests(docker) == [APP]
 
@@ -152,7 +159,7 @@ def assert_recovers(scene: Scene, docker: Engine) -> None:
 @pytest.mark.parametrize("scene", MODES, indirect=True)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
-def test_whatever_ends_the_loader_the_next_unlock_reaches_ready(
+def test_after_any_end_of_the_loader_the_next_unlock_reaches_ready(
     scene: Scene, docker: Engine, state: str, end: Callable[[Scene], None]
 ) -> None:
     scene.hold_in(state)
@@ -162,16 +169,16 @@ def test_whatever_ends_the_loader_the_next_unlock_reaches_ready(
 
 @pytest.mark.parametrize("scene", ["tar"], indirect=True)
 @pytest.mark.parametrize("state", ["authenticating", "loading_images"])
-def test_ctrl_c_is_an_end_like_any_other(scene: Scene, docker: Engine, state: str) -> None:
+def test_ctrl_c_interrupts_the_unlock(scene: Scene, docker: Engine, state: str) -> None:
     scene.hold_in(state)
     end_by(signal.SIGINT)(scene)
     assert_recovers(scene, docker)
 
 
 @pytest.mark.parametrize("scene", ["tar"], indirect=True)
-def test_a_manifest_that_was_being_written_is_no_debris(scene: Scene, device: Device) -> None:
-    """The moment is too short to be met: what a process leaves that was killed in it is put there."""
-    half = device.remembered.with_name(".unlocked-manifest.json.abcd1234")
+def test_an_unfinished_manifest_is_removed_at_the_start(scene: Scene, unlock_device: UnlockDevice) -> None:
+    """The test creates the unfinished file itself, because the moment is too short to kill a process in it."""
+    half = unlock_device.remembered.with_name(".unlocked-manifest.json.abcd1234")
     half.write_bytes(b'{"images": [')
     scene.hold_in("authenticating")
     kill_worker(scene)

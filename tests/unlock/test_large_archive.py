@@ -1,4 +1,4 @@
-"""Unlocks of an archive that is much larger than the memory and, in mode stream, the disk that they may take."""
+"""Unlocks of an archive that is much larger than the allowed memory and, in mode stream, than the disk."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.procfs import peak_rss_bytes, reset_peak_rss
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import read_only_view, small_disk
-from tests.support.unlocking import LOAD, READY, Device
+from tests.support.unlocking import LOAD, READY, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
 IMAGE_MIB = 1024
-MARKER = os.urandom(64)  # which fills the image: wherever a piece of its tar lies, the marker is found
+MARKER = os.urandom(64)  # fills the image, so that any piece of its tar contains it
 SMALL_DISK_SIZE = 64 * MIB
 MIB_BEYOND_MEMORY = 256
 MOST_GROWTH = 64 * MIB
@@ -41,7 +41,7 @@ MANY_LOOKS = 20
 
 @pytest.fixture(scope="module")
 def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A device with an archive of an image of 1 GiB."""
+    """A device whose archive holds an image of 1 GiB."""
     directory = tmp_path_factory.mktemp("large")
     (directory / "models").mkdir()
     image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER)))[:MIB], IMAGE_MIB)
@@ -51,16 +51,16 @@ def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 
 @pytest.fixture
-def large_device(large_device_dir: Path, unlock_api: ResourceApiServer, start_loader: StartLoader) -> Device:
-    return Device(large_device_dir, unlock_api, start_loader)
+def large_device(large_device_dir: Path, unlock_api: ResourceApiServer, start_loader: StartLoader) -> UnlockDevice:
+    return UnlockDevice(large_device_dir, unlock_api, start_loader)
 
 
-def settings(device: Device) -> dict[str, str]:
-    return {"IMAGES_PATH": str(device.archive), "MODEL_CACHE_DIR": str(device.remembered.parent)}
+def settings(unlock_device: UnlockDevice) -> dict[str, str]:
+    return {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
 
 
-def test_stopped_while_decrypting_the_loader_leaves_no_tar_and_has_sent_nothing(
-    large_device: Device, recorded_docker: RecordingProxy
+def test_a_loader_stopped_while_decrypting_leaves_no_tar_and_sends_nothing(
+    large_device: UnlockDevice, recorded_docker: RecordingProxy
 ) -> None:
     operator = large_device.start(recorded_docker.host, **settings(large_device))
     operator.post()
@@ -73,10 +73,10 @@ def test_stopped_while_decrypting_the_loader_leaves_no_tar_and_has_sent_nothing(
     assert recorded_docker.sent("POST", LOAD) == []
 
 
-def test_an_unlock_needs_little_memory(device: Device, docker: Engine) -> None:
+def test_an_unlock_needs_little_memory(unlock_device: UnlockDevice, docker: Engine) -> None:
     image = HandmadeImage(APP, os.urandom(MIB), MIB_BEYOND_MEMORY)
-    seal(device.archive, [image.described()], image.tar(), image.tar_size())
-    operator = device.start(docker.host)
+    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
+    operator = unlock_device.start(docker.host)
     operator.status()
     worker = operator.loader.worker_pid
     reset_peak_rss(worker)
@@ -87,9 +87,9 @@ def test_an_unlock_needs_little_memory(device: Device, docker: Engine) -> None:
 
 
 class Sampler:
-    """Looks, until it is stopped, into every file that a process has open and every new file in some directories.
+    """Searches every file that a process has open, and every new file in some directories, until it is stopped.
 
-    `found` is where a piece of the tar was seen; `looks` counts the rounds.
+    `found` lists the files that contained a piece of the tar; `looks` counts the rounds.
     """
 
     def __init__(self, pid: int, directories: Sequence[Path], read_only: Path) -> None:
@@ -121,15 +121,15 @@ class Sampler:
     def _is_archive(self, path: Path) -> bool:
         try:
             status = path.stat()
-        except OSError:  # closed since it was listed
+        except OSError:  # the file was closed after it was listed
             return True
         return (status.st_dev, status.st_ino) == (self._read_only.st_dev, self._read_only.st_ino)
 
 
-def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
-    large_device_dir: Path, large_device: Device, docker: Engine, tmp_path: Path
+def test_mode_stream_never_writes_plaintext_to_a_file(
+    large_device_dir: Path, large_device: UnlockDevice, docker: Engine, tmp_path: Path
 ) -> None:
-    """The archive lies where nobody can write, and all that the loader may write to has a sixteenth of its size."""
+    """The archive lies on a read-only disk, and the disk that the loader may write to has a sixteenth of its size."""
     with (
         read_only_view(large_device_dir, tmp_path / "big") as big,
         small_disk(tmp_path / "small", SMALL_DISK_SIZE) as small,
@@ -159,8 +159,8 @@ def test_in_mode_stream_no_plaintext_ever_lies_in_a_file(
     assert has_image(docker, APP)
 
 
-def test_the_sampler_finds_a_tar(large_device: Device, recorded_docker: RecordingProxy) -> None:
-    """In mode tar there is one to be seen."""
+def test_the_sampler_finds_a_tar(large_device: UnlockDevice, recorded_docker: RecordingProxy) -> None:
+    """Mode tar writes a tar, which the sampler must find."""
     operator = large_device.start(recorded_docker.host, **settings(large_device))
     operator.status()
     with Sampler(operator.loader.worker_pid, [], large_device.archive) as sampler:

@@ -1,4 +1,4 @@
-"""What an unlock would do: the reckoning, without an unlock."""
+"""The plan of an unlock, computed without an unlock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import DeviceFault, DiskSpace, EngineUnavailable, StorageError
 from loader.settings import Settings
-from loader.unlock.plan import ENGINE_COPIES, Place, PlannedImage, UnlockPlan, make_plan, require_room
+from loader.unlock.plan import ENGINE_COPIES, Place, PlannedImage, UnlockPlan, plan_unlock, require_room
 from tests.support.archives import seal
 from tests.support.small_disk import make_read_only, small_disk
 
@@ -25,7 +25,7 @@ FOUND = EngineImage(IMAGE.id, IMAGE.layers, IMAGE.created, 77, named=True)
 
 
 class KnownEngine(DockerEngine):
-    """Answers as it is told, without a connection."""
+    """Returns the given values without a connection."""
 
     def __init__(self, found: EngineImage | None, root: Path | None) -> None:
         super().__init__(1)
@@ -41,7 +41,14 @@ class KnownEngine(DockerEngine):
 
 class AbsentEngine(DockerEngine):
     def find(self, _: str) -> EngineImage | None:
-        raise EngineUnavailable("The Docker engine does not answer.")
+        raise EngineUnavailable("The Docker engine does not respond.")
+
+
+class VanishingEngine(KnownEngine):
+    """Goes down after it was asked for the images."""
+
+    def root_directory(self) -> Path | None:
+        raise EngineUnavailable("The Docker engine does not respond.")
 
 
 @pytest.fixture
@@ -55,7 +62,7 @@ def settings(archive: Archive, mode: str = "tar") -> Settings:
 
 
 def plan(archive: Archive, engine: DockerEngine, mode: str = "tar") -> UnlockPlan:
-    return make_plan(settings(archive, mode), engine, archive)
+    return plan_unlock(settings(archive, mode), engine)
 
 
 def needs(found: UnlockPlan) -> dict[tuple[Path, ...], int]:
@@ -73,11 +80,17 @@ def test_images_are_present_only_if_they_are_those_of_the_manifest(archive: Arch
         assert (made.done, made.engine_answers) == (present, True)
 
 
-def test_an_engine_that_is_down_leaves_the_images_and_its_share_unknown(archive: Archive) -> None:
+def test_without_an_engine_its_images_and_its_need_for_room_are_unknown(archive: Archive) -> None:
     made = plan(archive, AbsentEngine(1))
     assert made.images == (PlannedImage("app:1.4", DIGEST, IMAGE.created, None, None),)
     assert (made.done, made.engine_answers, made.fits) == (False, False, True)
     assert needs(made) == {(archive.path.parent,): SIZE}
+
+
+def test_an_engine_that_goes_down_during_the_plan_counts_as_down(archive: Archive) -> None:
+    made = plan(archive, VanishingEngine(FOUND, None))
+    assert [image.present for image in made.images] == [None]
+    assert (made.engine_answers, needs(made)) == (False, {(archive.path.parent,): SIZE})
 
 
 def test_directories_on_one_disk_are_one_place(archive: Archive, tmp_path: Path) -> None:
@@ -101,16 +114,16 @@ def test_directories_on_two_disks_are_two_places(archive: Archive, tmp_path: Pat
 
 
 @pytest.mark.parametrize("below", ["absent", "images.enc", "images.enc/docker", "x" * 300], ids=len)
-def test_what_is_no_directory_here_is_the_engines_own_affair(archive: Archive, below: str) -> None:
+def test_an_engine_root_that_is_not_a_directory_here_does_not_count(archive: Archive, below: str) -> None:
     made = plan(archive, KnownEngine(None, archive.path.parent / below))
     assert needs(made) == {(archive.path.parent,): SIZE}
 
 
-def test_in_mode_stream_the_loader_needs_no_room(archive: Archive) -> None:
+def test_mode_stream_needs_no_room(archive: Archive) -> None:
     assert plan(archive, KnownEngine(None, None), "stream").places == ()
 
 
-def test_a_disk_that_is_read_only_is_found(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_found(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", MIB) as disk:
         path = seal(disk / "images.enc", [IMAGE], [bytes(SIZE)], SIZE)
         with open_archive(path) as archive:
@@ -130,7 +143,7 @@ SMALL = Place((Path("/b"), Path("/c")), 11, 10, writable=True)
 READ_ONLY = Place((Path("/d"),), 1, 10, writable=False)
 
 
-def test_what_fits_exactly_fits() -> None:
+def test_exactly_enough_room_is_enough() -> None:
     require_room(planned("tar", GOOD, GOOD))
     require_room(planned("stream"))
 
@@ -143,7 +156,7 @@ def test_what_fits_exactly_fits() -> None:
         (READ_ONLY, StorageError, "/d cannot be written to."),
     ],
 )
-def test_the_first_place_that_will_not_do_is_told_and_in_mode_tar_the_way_out(
+def test_the_first_unusable_place_is_reported_with_advice_in_mode_tar(
     mode: str, place: Place, kind: type[DeviceFault], words: str
 ) -> None:
     with pytest.raises(kind) as raised:
@@ -151,4 +164,4 @@ def test_the_first_place_that_will_not_do_is_told_and_in_mode_tar_the_way_out(
     assert str(raised.value) == words
     advice = " UNLOCK_MODE=stream would need less: it writes no tar."
     assert raised.value.hint == kind.hint + (advice if mode == "tar" else "")
-    assert kind.hint.count("UNLOCK_MODE") == 0  # the next error has its own
+    assert kind.hint.count("UNLOCK_MODE") == 0  # the hint of the class has not changed

@@ -1,4 +1,4 @@
-"""Unlocks of what is there already, and of a new archive after it: without a network, and without leaving anything."""
+"""Unlocks of images that are present already, and of a new archive that replaces old images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.support.archives import APP, DATABASE, Packed, seal
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import HandmadeImage
-from tests.support.images import image_id, import_image, remove_image
+from tests.support.images import image_id, import_image, remove_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import READY, Device, Rig
+from tests.support.unlocking import READY, Rig, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -23,12 +23,12 @@ AT_ONCE_SECONDS = 2.0
 
 
 @pytest.mark.parametrize("mode", ["tar", "stream"])
-def test_images_that_are_there_are_ready_at_once_and_without_a_network(
-    device: Device, docker: Engine, packed: Packed, slow_api: FaultyApi, mode: str
+def test_present_images_are_ready_without_a_network(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed, slow_api: FaultyApi, mode: str
 ) -> None:
     docker.client.images.load(packed.plain_tar.read_bytes())
-    device.put(packed.path)
-    operator = device.start(docker.host, RESOURCE_API_URL=slow_api.url, UNLOCK_MODE=mode)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, RESOURCE_API_URL=slow_api.url, UNLOCK_MODE=mode)
     started = time.monotonic()
     assert operator.unlock("any password") == READY
     assert time.monotonic() - started < AT_ONCE_SECONDS
@@ -36,15 +36,17 @@ def test_images_that_are_there_are_ready_at_once_and_without_a_network(
     assert slow_api.open_connections == 0
 
 
-def test_an_engine_that_is_down_is_not_taken_for_one_without_images(device: Device, packed: Packed) -> None:
-    device.put(packed.path)
-    status = device.start(NO_ENGINE).unlock()
+def test_an_engine_that_is_down_does_not_count_as_one_without_images(
+    unlock_device: UnlockDevice, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    status = unlock_device.start(NO_ENGINE).unlock()
     assert (status.state, status.code) == ("error", "ENGINE_UNAVAILABLE")
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
-def two_versions(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
-    """Unlocks the first of two archives that hold the same reference."""
+def unlocked_first_of_two(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
+    """Make two images with the same reference, and unlock an archive of the first."""
     old, new = (HandmadeImage(APP, os.urandom(4096), 1) for _ in range(2))
     seal(rig.device.archive, [old.described()], old.tar(), old.tar_size())
     assert rig.operator.unlock() == READY
@@ -57,56 +59,52 @@ def replace_archive(rig: Rig, image: HandmadeImage) -> None:
     sealed.replace(rig.device.archive)
 
 
-def nameless(engine: Engine) -> list[str]:
-    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
-
-
 def test_a_new_archive_replaces_the_images_of_the_old_one(rig: Rig) -> None:
-    old, new = two_versions(rig)
+    old, new = unlocked_first_of_two(rig)
     assert image_id(rig.engine, APP) == old.described().id
     replace_archive(rig, new)
     assert rig.operator.post() == (200, {"state": "authenticating"})
     assert rig.operator.rest() == READY
     assert image_id(rig.engine, APP) == new.described().id
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
     assert len(rig.loads) == 2
 
 
 def test_an_old_image_that_a_container_uses_stays(rig: Rig) -> None:
-    old, new = two_versions(rig)
+    old, new = unlocked_first_of_two(rig)
     container = rig.engine.client.api.create_container(APP, command=["/bin/true"])
     try:
         replace_archive(rig, new)
         assert rig.operator.unlock() == READY
-        assert nameless(rig.engine) == [old.described().id]
+        assert unnamed_images(rig.engine) == [old.described().id]
     finally:
         rig.engine.client.api.remove_container(container)
 
 
 def test_an_old_image_that_has_another_name_stays(rig: Rig) -> None:
-    old, new = two_versions(rig)
+    old, new = unlocked_first_of_two(rig)
     kept = DATABASE
     repository, _, tag = kept.partition(":")
     rig.engine.client.api.tag(APP, repository, tag)
     replace_archive(rig, new)
     assert rig.operator.unlock() == READY
     assert image_id(rig.engine, kept) == old.described().id
-    assert nameless(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
 
 
-def test_podman_is_left_without_the_old_image_too(device: Device, podman: Engine) -> None:
+def test_a_new_archive_replaces_the_image_in_podman(unlock_device: UnlockDevice, podman: Engine) -> None:
     image = HandmadeImage(APP, os.urandom(4096), 1)
     old = import_image(podman, APP)
-    seal(device.archive, [image.described()], image.tar(), image.tar_size())
-    assert device.start(podman.host).unlock() == READY
+    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
+    assert unlock_device.start(podman.host).unlock() == READY
     assert image_id(podman, APP) != old
-    assert nameless(podman) == []
+    assert unnamed_images(podman) == []
     remove_image(podman, APP)
 
 
 def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None:
-    """The archive is the same: only the engine knows that they are gone."""
-    image, _ = two_versions(rig)
+    """The archive has not changed; only the engine knows that the images are gone."""
+    image, _ = unlocked_first_of_two(rig)
     assert rig.operator.post() == (200, {"state": "ready"})
     remove_image(rig.engine, APP)
     assert rig.operator.post() == (200, {"state": "authenticating"})
@@ -115,9 +113,9 @@ def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None
     assert len(rig.loads) == 2
 
 
-def test_what_is_ready_stays_so_while_the_engine_is_away(device: Device, docker: Engine, packed: Packed) -> None:
-    with RecordingProxy(device.directory / "docker.sock", docker.socket) as wire:
-        device.put(packed.path)
-        operator = device.start(wire.host)
+def test_ready_stays_while_the_engine_is_down(unlock_device: UnlockDevice, docker: Engine, packed: Packed) -> None:
+    with RecordingProxy(unlock_device.directory / "docker.sock", docker.socket) as wire:
+        unlock_device.put(packed.path)
+        operator = unlock_device.start(wire.host)
         assert operator.unlock() == READY
     assert operator.post() == (200, {"state": "ready"})

@@ -1,4 +1,4 @@
-"""How far an unlock is: the counting itself, and what `GET /unlock/status` says of it during real runs."""
+"""The progress of an unlock: how it is counted, and what `GET /unlock/status` reports during real runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from loader.unlock import progress as unlock_progress
-from loader.unlock.progress import PASSES, RATE_WINDOW_SECONDS, Step, UnlockProgress
+from loader.unlock.progress import PASSES, RATE_WINDOW_SECONDS, UnlockProgress
+from loader.unlock_state import Step
 from tests.support.archives import Packed, remove_all_images
 from tests.support.processes import poll
 from tests.support.unlocking import AT_REST, READY, Rig
@@ -38,7 +39,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time, as far as progress is concerned."""
+    """The clock of the progress."""
     clock = Clock()
     monkeypatch.setattr(unlock_progress, "time", clock)
     return clock
@@ -46,14 +47,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def progress(clock: Clock) -> UnlockProgress:
-    """Of a run with 300 bytes to count."""
+    """The progress of a run with 300 bytes to count."""
     assert clock.now
     progress = UnlockProgress(STEPS)
     progress.expect(100)
     return progress
 
 
-def test_before_anything_is_known_there_is_nothing_to_tell(clock: Clock) -> None:
+def test_before_the_size_is_known_the_progress_is_empty(clock: Clock) -> None:
     progress = UnlockProgress(STEPS)
     clock.now += 1
     report = progress.report()
@@ -61,27 +62,27 @@ def test_before_anything_is_known_there_is_nothing_to_tell(clock: Clock) -> None
     assert (report.step, report.rate, report.eta_seconds) == (Step(1, 2, "one"), 0, None)
 
 
-def test_bytes_are_counted_and_never_taken_back(progress: UnlockProgress) -> None:
+def test_the_number_of_bytes_never_decreases(progress: UnlockProgress) -> None:
     assert progress.report().bytes_total == PASSES * 100
     for reached, done in [(10, 10), (150, 150), (140, 150), (299, 299), (10_000, 300), (0, 300)]:
         progress.reach(reached)
         assert progress.report().bytes_done == done
 
 
-def test_it_is_100_percent_only_when_it_has_ended_well(progress: UnlockProgress) -> None:
+def test_only_a_run_that_succeeded_is_at_100_percent(progress: UnlockProgress) -> None:
     progress.reach(300)
     assert progress.report().percent == 99
     progress.end(well=True)
     assert progress.report().percent == 100
 
 
-def test_a_run_that_ended_badly_stays_below_100_percent(progress: UnlockProgress) -> None:
+def test_a_run_that_failed_stays_below_100_percent(progress: UnlockProgress) -> None:
     progress.reach(300)
     progress.end(well=False)
     assert progress.report().percent == 99
 
 
-def test_an_archive_of_nothing_ends_at_100_percent_too() -> None:
+def test_an_empty_archive_ends_at_100_percent() -> None:
     progress = UnlockProgress(STEPS)
     progress.expect(0)
     progress.reach(0)
@@ -90,8 +91,8 @@ def test_an_archive_of_nothing_ends_at_100_percent_too() -> None:
     assert progress.report().percent == 100
 
 
-def test_rate_and_eta_are_those_of_the_last_seconds(progress: UnlockProgress, clock: Clock) -> None:
-    clock.now += 100  # of waiting for the API
+def test_rate_and_eta_are_measured_over_the_last_seconds(progress: UnlockProgress, clock: Clock) -> None:
+    clock.now += 100  # the loader waits for the API
     for done in range(0, 80, 10):
         progress.reach(done)
         clock.now += 1
@@ -99,7 +100,7 @@ def test_rate_and_eta_are_those_of_the_last_seconds(progress: UnlockProgress, cl
     assert (report.rate, report.eta_seconds) == (10, 23.0)
 
 
-def test_while_nothing_moves_there_is_no_rate_and_no_eta(progress: UnlockProgress, clock: Clock) -> None:
+def test_without_new_bytes_there_is_no_rate_and_no_eta(progress: UnlockProgress, clock: Clock) -> None:
     for done in (10, 20, 30):
         progress.reach(done)
         clock.now += 1
@@ -110,7 +111,7 @@ def test_while_nothing_moves_there_is_no_rate_and_no_eta(progress: UnlockProgres
     assert progress.report().rate > 0
 
 
-def test_the_samples_of_a_long_run_do_not_pile_up(progress: UnlockProgress, clock: Clock) -> None:
+def test_the_number_of_samples_is_bounded(progress: UnlockProgress, clock: Clock) -> None:
     for done in range(10_000):
         progress.reach(done)
         clock.now += 1
@@ -130,7 +131,7 @@ def test_steps_are_numbered_and_timed(progress: UnlockProgress, clock: Clock) ->
     assert (progress.report().rate, progress.report().eta_seconds) == (0, None)
 
 
-def test_the_moment_of_a_run_that_is_over_stays() -> None:
+def test_the_report_of_a_run_that_has_ended_stays() -> None:
     progress = UnlockProgress(STEPS)
     progress.end(well=True)
     report = progress.report()
@@ -139,7 +140,7 @@ def test_the_moment_of_a_run_that_is_over_stays() -> None:
 
 
 def sampled(rig: Rig, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """What the status said, again and again, up to the first that `until` accepts."""
+    """Poll the status until `until` accepts one, and return all of them."""
     seen: list[dict[str, Any]] = []
 
     def look() -> bool:
@@ -159,14 +160,14 @@ def assert_never_less(values: list[Any]) -> None:
     assert values == sorted(values)
 
 
-def test_before_any_run_the_fields_are_there_and_empty(rig: Rig) -> None:
+def test_before_any_run_the_fields_are_null(rig: Rig) -> None:
     document = rig.operator.document()
     assert (document["state"], document["error"], document["code"]) == ("idle", None, None)
     assert set(document) == {"state", "error", "code", "retryable", "hint", *PROGRESS_FIELDS}
     assert {name: value for name, value in document.items() if value is not None} == {"state": "idle"}
 
 
-def test_a_slow_run_says_how_far_it_is(rig: Rig, packed: Packed) -> None:
+def test_a_slow_run_reports_its_progress(rig: Rig, packed: Packed) -> None:
     rig.wire.slow_upload(pause_seconds=0.04)
     rig.device.put(packed.path)
     rig.operator.post()
@@ -196,8 +197,8 @@ def test_a_slow_run_says_how_far_it_is(rig: Rig, packed: Packed) -> None:
     assert (last["error"], last["code"], last["retryable"], last["hint"]) == (None, None, None, None)
 
 
-def test_the_status_is_fresh_while_the_engine_says_nothing(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_answer()
+def test_the_status_is_current_while_the_engine_is_silent(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_response()
     rig.device.put(packed.path)
     remove_all_images(rig.engine)
     rig.operator.post()
@@ -207,14 +208,14 @@ def test_the_status_is_fresh_while_the_engine_says_nothing(rig: Rig, packed: Pac
     assert {document["state"] for document in seen} == {"loading_images"}
     assert max(document["age"] for document in seen) < FRESH_SECONDS
     assert max(document["percent"] for document in seen) < 100
-    # Two of the three passes are done; nobody knows when the third will be.
+    # Two of the three passes are done, and the engine does not report the third.
     assert seen[-1]["bytes_done"] == 2 * packed.manifest.tar_size
     assert (seen[-1]["rate"], seen[-1]["eta_seconds"]) == (0, None)
     rig.wire.release()
     assert rig.operator.rest() == READY
 
 
-def test_a_run_that_fails_says_where_it_was(rig: Rig, packed: Packed) -> None:
+def test_a_run_that_failed_reports_its_step(rig: Rig, packed: Packed) -> None:
     assert rig.unlock(packed.path, "a wrong password").code == "LOGIN_REJECTED"
     document = rig.operator.document()
     assert document["step"] == {"number": 1, "of": 4, "name": "authenticating"}
@@ -222,7 +223,7 @@ def test_a_run_that_fails_says_where_it_was(rig: Rig, packed: Packed) -> None:
     assert list(document["duration_seconds"]) == ["authenticating"]
 
 
-def test_images_that_were_there_already_are_100_percent(rig: Rig, packed: Packed) -> None:
+def test_a_run_that_finds_its_images_ends_at_100_percent(rig: Rig, packed: Packed) -> None:
     rig.engine.client.images.load(packed.plain_tar.read_bytes())
     assert rig.unlock(packed.path).state == "ready"
     document = rig.operator.document()

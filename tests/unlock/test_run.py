@@ -1,4 +1,4 @@
-"""The way to `ready`: real archives, a real API, real engines."""
+"""Unlocks that reach `ready`, with real archives, a real API and real engines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 import os
 import stat
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote
 
 from tests.conftest import StartLoader
 from tests.support.archives import APP, DATABASE, FRAGMENT, Packed, remove_all_images
 from tests.support.engines import Engine
 from tests.support.images import image_id, import_image, remove_image
-from tests.support.unlocking import PASSWORD, READY, Device, Rig, Status
+from tests.support.unlocking import PASSWORD, READY, Rig, Status, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -29,54 +31,56 @@ def layers(engine: Engine, reference: str) -> tuple[str, ...]:
 
 
 def assert_holds(engine: Engine, packed: Packed) -> None:
-    """The engine numbers the images as the one did that saved them."""
+    """Require the images with the IDs that they had in the engine that saved them."""
     for image in packed.images:
         assert (image_id(engine, image.reference), layers(engine, image.reference)) == (image.id, image.layers)
 
 
 def assert_holds_by_content(engine: Engine, packed: Packed) -> None:
-    """The engine may number the images in its own way."""
+    """Require the images by their content, because this engine may compute other IDs."""
     for image in packed.images:
         found = engine.client.api.inspect_image(image.reference)
         assert (tuple(found["RootFS"]["Layers"]), found["Created"]) == (image.layers, image.created)
 
 
-def test_the_images_of_an_archive_reach_docker(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host)
+def test_the_images_of_an_archive_reach_docker(unlock_device: UnlockDevice, docker: Engine, packed: Packed) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host)
     assert operator.status() == Status("idle", None, None)
 
     assert operator.post() == (200, {"state": "authenticating"})
     assert operator.rest() == READY
 
     assert_holds(docker, packed)
-    assert sorted(device.directory.iterdir()) == [device.archive, device.remembered.parent]
-    assert [(request.method, request.path) for request in device.api.requests()] == [
+    assert sorted(unlock_device.directory.iterdir()) == [unlock_device.archive, unlock_device.remembered.parent]
+    assert [(request.method, request.path) for request in unlock_device.api.requests()] == [
         ("POST", "/login"),
         ("GET", KEY_FRAGMENT),
     ]
-    # The login is there for the requests that follow.
+    # The login stays for later requests.
     assert operator.get("/status")["authenticated"] is True
 
 
-def test_the_images_of_an_archive_reach_podman(device: Device, podman: Engine, packed_by_podman: Packed) -> None:
-    device.put(packed_by_podman.path)
-    assert device.start(podman.host).unlock() == READY
+def test_the_images_of_an_archive_reach_podman(
+    unlock_device: UnlockDevice, podman: Engine, packed_by_podman: Packed
+) -> None:
+    unlock_device.put(packed_by_podman.path)
+    assert unlock_device.start(podman.host).unlock() == READY
     assert_holds(podman, packed_by_podman)
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
 
 
 def test_images_packed_by_docker_reach_podman_and_are_recognised_there(
-    device: Device, podman: Engine, packed: Packed
+    unlock_device: UnlockDevice, podman: Engine, packed: Packed
 ) -> None:
-    device.put(packed.path)
-    operator = device.start(podman.host)
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(podman.host)
     assert operator.unlock() == READY
     assert_holds_by_content(podman, packed)
-    device.api.forget_requests()
-    device.put(packed.path)
+    unlock_device.api.forget_requests()
+    unlock_device.put(packed.path)
     assert operator.unlock() == READY
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
 def test_images_packed_by_podman_reach_docker_and_are_recognised_there(rig: Rig, packed_by_podman: Packed) -> None:
@@ -87,14 +91,14 @@ def test_images_packed_by_podman_reach_docker_and_are_recognised_there(rig: Rig,
     assert rig.device.api.requests() == []
 
 
-def test_the_manifest_is_remembered_for_its_owner_only(rig: Rig, packed: Packed) -> None:
+def test_the_remembered_manifest_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> None:
     assert rig.unlock(packed.path) == READY
     remembered = rig.device.remembered
     assert json.loads(remembered.read_bytes()) == json.loads(json.dumps(packed.manifest.document()))
     assert stat.S_IMODE(remembered.stat().st_mode) == 0o600
 
 
-def test_ready_stays_and_only_the_engine_is_asked_whether_it_still_has_the_images(rig: Rig, packed: Packed) -> None:
+def test_when_ready_an_unlock_only_asks_the_engine_for_the_images(rig: Rig, packed: Packed) -> None:
     assert rig.unlock(packed.path) == READY
     rig.device.api.forget_requests()
     rig.wire.forget()
@@ -102,6 +106,23 @@ def test_ready_stays_and_only_the_engine_is_asked_whether_it_still_has_the_image
     assert rig.operator.post("a wrong password") == (200, {"state": "ready"})
     assert rig.device.api.requests() == []
     assert {request.method for request in rig.wire.requests} == {"GET"}
+
+
+def lookups(rig: Rig) -> Counter[str]:
+    """Count how often the loader has asked the engine for each image."""
+    return Counter(unquote(request.path) for request in rig.wire.sent("GET", r"/images/.+/json$"))
+
+
+def test_an_unlock_asks_the_engine_three_times_for_each_image(rig: Rig, packed: Packed) -> None:
+    """Once for the check and the plan, once right before the load, and once after it."""
+    assert rig.unlock(packed.path) == READY
+    assert list(lookups(rig).values()) == [3] * len(packed.images)
+
+
+def test_an_unlock_of_images_that_are_loaded_asks_the_engine_once_for_each(rig: Rig, packed: Packed) -> None:
+    rig.engine.client.images.load(packed.plain_tar.read_bytes())
+    assert rig.unlock(packed.path) == READY
+    assert list(lookups(rig).values()) == [1] * len(packed.images)
 
 
 def test_a_new_archive_after_ready_is_unlocked(rig: Rig, packed: Packed) -> None:
@@ -122,7 +143,7 @@ def test_images_that_are_loaded_already_need_no_login(rig: Rig, packed: Packed) 
     assert rig.loads == []
 
 
-def test_a_prior_error_stays_when_the_images_turn_out_to_be_loaded(rig: Rig, packed: Packed) -> None:
+def test_a_prior_error_stays_if_the_images_are_already_loaded(rig: Rig, packed: Packed) -> None:
     failed = rig.unlock(packed.path, "a wrong password")
     assert (failed.state, failed.code) == ("error", "LOGIN_REJECTED")
     rig.engine.client.images.load(packed.plain_tar.read_bytes())
@@ -155,22 +176,22 @@ def test_of_many_simultaneous_callers_one_starts_the_run(rig: Rig, packed: Packe
         return rig.operator.post()[0]
 
     with ThreadPoolExecutor(CALLERS) as pool:
-        answers = list(pool.map(post, range(CALLERS)))
-    assert answers == [200] * CALLERS
+        statuses = list(pool.map(post, range(CALLERS)))
+    assert statuses == [200] * CALLERS
     assert rig.operator.rest() == READY
     assert len(rig.device.api.requests("POST", "/login")) == 1
     assert len(rig.device.api.requests("GET", KEY_FRAGMENT)) == 1
     assert len(rig.loads) == 1
 
 
-def test_callers_during_a_run_hear_where_it_stands(rig: Rig, packed: Packed) -> None:
+def test_callers_during_a_run_get_its_state(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)
     rig.operator.post()
     rig.wire.wait_until_held()
     assert rig.operator.post() == (200, {"state": "loading_images"})
     assert rig.operator.status() == Status("loading_images", None, None)
-    rig.device.archive.unlink()  # its absence does not matter to the run, which has it open
+    rig.device.archive.unlink()  # the run has the file open
     assert rig.operator.post() == (200, {"state": "loading_images"})
     rig.wire.release()
     assert rig.operator.rest() == READY
@@ -190,12 +211,12 @@ def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> Non
     assert not rig.device.tar.exists()
 
 
-def test_a_tar_that_cannot_be_removed_is_warned_about_only(rig: Rig, packed: Packed) -> None:
+def test_a_tar_that_cannot_be_removed_causes_only_a_warning(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)
     rig.operator.post()
     rig.wire.wait_until_held()
-    rig.device.tar.unlink()  # the loader has it open
+    rig.device.tar.unlink()  # the loader has the file open
     (rig.device.tar / "in the way").mkdir(parents=True)
     rig.wire.release()
     assert rig.operator.rest() == READY
@@ -205,19 +226,19 @@ def test_a_tar_that_cannot_be_removed_is_warned_about_only(rig: Rig, packed: Pac
     assert [message for message in warnings if "could not be removed" in message]
 
 
-def test_a_tar_left_over_is_removed_at_the_start(device: Device, start_loader: StartLoader) -> None:
-    device.tar.write_bytes(b"plaintext of a run that was killed")
+def test_a_leftover_tar_is_removed_at_the_start(unlock_device: UnlockDevice, start_loader: StartLoader) -> None:
+    unlock_device.tar.write_bytes(b"plaintext of a run that was killed")
     start_loader()
-    assert not device.tar.exists()
+    assert not unlock_device.tar.exists()
 
 
-def test_a_left_over_that_cannot_be_removed_does_not_keep_the_loader_from_starting(
-    device: Device, docker: Engine
+def test_a_leftover_that_cannot_be_removed_does_not_keep_the_loader_from_starting(
+    unlock_device: UnlockDevice, docker: Engine
 ) -> None:
-    device.tar.mkdir()
-    operator = device.start(docker.host)
+    unlock_device.tar.mkdir()
+    operator = unlock_device.start(docker.host)
     assert operator.status().state == "idle"
-    assert any(str(device.tar) in message for message in operator.log_messages("WARNING"))
+    assert any(str(unlock_device.tar) in message for message in operator.log_messages("WARNING"))
 
 
 def test_a_link_in_the_place_of_the_tar_is_not_followed(rig: Rig, packed: Packed, tmp_path: Path) -> None:
@@ -236,9 +257,11 @@ def test_a_manifest_that_cannot_be_remembered_does_not_undo_an_unlock(rig: Rig, 
     assert any("could not be remembered" in message for message in rig.operator.log_messages("WARNING"))
 
 
-def test_each_run_writes_one_audit_line_and_no_secret(device: Device, docker: Engine, packed: Packed) -> None:
-    device.put(packed.path)
-    operator = device.start(docker.host, LOG_LEVEL="DEBUG")
+def test_each_run_writes_one_audit_line_and_no_secret(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    operator = unlock_device.start(docker.host, LOG_LEVEL="DEBUG")
     operator.unlock("a wrong password")
     assert operator.unlock() == READY
     operator.loader.stop()
@@ -246,11 +269,11 @@ def test_each_run_writes_one_audit_line_and_no_secret(device: Device, docker: En
     audits = [line for line in operator.loader.log_lines() if line.get("event") == "unlock"]
     assert [(line["outcome"], line["code"]) for line in audits] == [("failed", "LOGIN_REJECTED"), ("ok", None)]
     assert audits[1]["bytes"] == packed.path.stat().st_size
-    assert all(line["file"] == str(device.archive) and line["seconds"] > 0 for line in audits)
+    assert all(line["file"] == str(unlock_device.archive) and line["seconds"] > 0 for line in audits)
 
-    token = device.api.requests("GET", KEY_FRAGMENT)[0].headers["AUTHORIZATION"].removeprefix("Bearer ")
+    token = unlock_device.api.requests("GET", KEY_FRAGMENT)[0].headers["AUTHORIZATION"].removeprefix("Bearer ")
     encoded = (FRAGMENT.hex(), base64.b64encode(FRAGMENT).decode())
     secrets = (PASSWORD, "a wrong password", token, FRAGMENT.decode(), *encoded)
     written = operator.loader.process.stdout() + operator.loader.process.stderr()
-    kept = b"".join(path.read_bytes() for path in device.directory.rglob("*") if path.is_file())
+    kept = b"".join(path.read_bytes() for path in unlock_device.directory.rglob("*") if path.is_file())
     assert [secret for secret in secrets if secret in written or secret.encode() in kept] == []

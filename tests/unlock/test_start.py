@@ -1,30 +1,63 @@
-"""How an unlock starts, and how it is told to end: what no device does on demand."""
+"""How an unlock starts and how it is interrupted, without a device."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine
-from loader.errors import Interrupted
+from loader.errors import EngineUnavailable, Interrupted, LoginRejected, LoginThrottled
+from loader.files import FileIdentity
 from loader.login_throttle import LoginAttempt, LoginThrottle
 from loader.settings import Settings
-from loader.unlock.interruptible import Interrupter
 from loader.unlock.progress import UnlockProgress
-from loader.unlock_state import STEPS, ArchiveIdentity, UnlockState, _UnlockStateHolder
+from loader.unlock.run import Credentials, Interrupter, UnlockRun
+from loader.unlock_state import STEPS, UnlockState, _UnlockStateHolder
+from tests.support.archives import seal
 
-# Not `from loader import unlock`: the package knows the blueprint of that name.
+# Not `from loader.unlock import run`, because tests replace the state in the module.
 unlock = importlib.import_module("loader.unlock.run")
-ARCHIVE = ArchiveIdentity(device=1, inode=2, size=3, modified_ns=4)
+ARCHIVE = FileIdentity(device=1, inode=2, size=3, modified_ns=4)
+DIGEST = "sha256:" + "1" * 64
+IMAGE = ManifestImage("app:1.4", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z")
+CREDENTIALS = Credentials("192.0.2.7", "operator@example.com", "a password")
+CALLERS = 50
+WAIT_SECONDS = 30
+
+
+class AbsentEngine(DockerEngine):
+    """An engine that does not respond."""
+
+    def ping(self) -> None:
+        raise EngineUnavailable("The Docker engine does not respond.")
+
+
+class UnusedThrottle(LoginThrottle):
+    """A throttle that fails the test if a login starts."""
+
+    def start(self, client: str) -> LoginAttempt:
+        raise AssertionError(client)
+
+
+class SlowThrottle(LoginThrottle):
+    """A throttle that gives other callers time to start a second run."""
+
+    def start(self, client: str) -> LoginAttempt:
+        time.sleep(0.05)
+        return super().start(client)
 
 
 @pytest.fixture
 def holder(monkeypatch: pytest.MonkeyPatch) -> _UnlockStateHolder:
-    """The module's, new; what tells runs to end is left as it was found."""
+    """Replace the state of the module, and restore it after the test."""
     made = _UnlockStateHolder()
     monkeypatch.setattr(unlock, "_unlock", made)
     monkeypatch.setattr(unlock, "_interrupter", Interrupter())
@@ -32,36 +65,92 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> _UnlockStateHolder:
     return made
 
 
-def not_asked() -> LoginAttempt:
-    """Nobody is to be admitted where there is no run to start."""
-    raise AssertionError
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[UnlockRun]:
+    """Collect the runs that start instead of running them."""
+    started: list[UnlockRun] = []
+    monkeypatch.setattr(unlock, "_run_audited", lambda run, _: started.append(run))
+    return started
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Without an archive."""
+    """Settings of a device without an archive."""
     return dataclasses.replace(Settings.from_env({}), images_path=tmp_path / "images.enc", model_cache_dir=tmp_path)
 
 
-def test_a_run_that_begins_while_the_images_are_looked_up_is_not_overwritten(
+@pytest.fixture
+def with_archive(settings: Settings) -> Settings:
+    """Settings of a device with an archive."""
+    seal(settings.images_path, [IMAGE], [b"tar"], 3)
+    return settings
+
+
+def start(settings: Settings, throttle: LoginThrottle) -> UnlockState:
+    state: UnlockState = unlock.start_unlock(settings, AbsentEngine(1), throttle, CREDENTIALS)
+    return state
+
+
+def test_a_run_that_starts_during_the_lookup_of_images_is_not_overwritten(
     holder: _UnlockStateHolder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An archive appears, and somebody else unlocks it."""
-    monkeypatch.setattr(
-        unlock,
-        "require_images_without_archive",
-        lambda *_: holder.try_start(ARCHIVE, UnlockProgress(STEPS), lambda: None),
-    )
-    assert unlock.start_unlock(settings, DockerEngine(1), "e", "p", not_asked) is UnlockState.AUTHENTICATING
+    """An archive appears, and another caller unlocks it."""
+    monkeypatch.setattr(unlock, "require_images_without_archive", lambda *_: holder.start(UnlockProgress(STEPS)))
+    assert start(settings, UnusedThrottle()) is UnlockState.AUTHENTICATING
     assert holder.state is UnlockState.AUTHENTICATING
 
 
-def test_a_start_without_a_run_needs_no_login(
+def test_ready_without_a_run_needs_no_login(
     holder: _UnlockStateHolder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unlock, "require_images_without_archive", lambda *_: None)
-    assert unlock.start_unlock(settings, DockerEngine(1), "e", "p", not_asked) is UnlockState.READY
+    assert start(settings, UnusedThrottle()) is UnlockState.READY
     assert holder.state is UnlockState.READY
+
+
+def test_only_a_caller_that_starts_a_run_counts_in_the_throttle(
+    holder: _UnlockStateHolder, with_archive: Settings, runs: list[UnlockRun]
+) -> None:
+    throttle = LoginThrottle()
+    assert start(with_archive, throttle) is UnlockState.AUTHENTICATING
+    assert [(run.throttle, run.attempt.client) for run in runs] == [(throttle, CREDENTIALS.client)]
+    assert start(with_archive, UnusedThrottle()) is UnlockState.AUTHENTICATING
+    holder.set(UnlockState.READY, archive=unlock.identify(with_archive.images_path))
+    assert start(with_archive, UnusedThrottle()) is UnlockState.READY
+    assert len(runs) == 1
+
+
+def test_a_throttled_caller_starts_nothing_and_keeps_the_error(
+    holder: _UnlockStateHolder, with_archive: Settings, runs: list[UnlockRun]
+) -> None:
+    holder.set(UnlockState.ERROR, "as before")
+    throttle = LoginThrottle()
+    attempts = [throttle.start(CREDENTIALS.client) for _ in range(5)]
+    with pytest.raises(LoginThrottled):
+        start(with_archive, throttle)
+    assert holder.get() == (UnlockState.ERROR, "as before")
+    assert runs == []
+    throttle.finish(attempts[0])
+    assert start(with_archive, throttle) is UnlockState.AUTHENTICATING
+    assert len(runs) == 1
+
+
+@pytest.mark.usefixtures("holder")
+def test_of_many_callers_exactly_one_starts_a_run_and_a_login(with_archive: Settings, runs: list[UnlockRun]) -> None:
+    """The throttle lets five logins through, so that a sixth one would raise."""
+    throttle = SlowThrottle()
+    barrier = threading.Barrier(CALLERS)
+
+    def call(_: int) -> UnlockState:
+        barrier.wait(WAIT_SECONDS)
+        return start(with_archive, throttle)
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        states = list(pool.map(call, range(CALLERS)))
+    assert states == [UnlockState.AUTHENTICATING] * CALLERS
+    assert len(runs) == 1
+    for attempt in [throttle.start(CREDENTIALS.client) for _ in range(4)]:
+        throttle.finish(attempt)
 
 
 @pytest.mark.usefixtures("holder")
@@ -69,27 +158,68 @@ def test_an_interrupt_ends_one_run_and_a_stop_ends_every_run() -> None:
     unlock.interrupt()
     with pytest.raises(Interrupted, match="because the loader was locked"):
         unlock._interrupter.checkpoint()
-    unlock._renew_interrupter()
+    unlock._new_interrupter()
     unlock._interrupter.checkpoint()
     unlock.stop()
-    unlock._renew_interrupter()
+    unlock._new_interrupter()
     with pytest.raises(Interrupted, match="because the loader was told to stop"):
         unlock._interrupter.checkpoint()
 
 
+class Api:
+    """An API whose login may be called later than the run ends."""
+
+    def __init__(self, outcome: Exception | None = None) -> None:
+        self.checkpoints: list[Callable[[], None]] = []
+        self._outcome = outcome
+
+    def login(self, _email: str, _password: str, checkpoint: Callable[[], None]) -> None:
+        self.checkpoints.append(checkpoint)
+        if self._outcome is not None:
+            raise self._outcome
+
+
+def new_run(settings: Settings, throttle: LoginThrottle) -> UnlockRun:
+    attempt = throttle.start(CREDENTIALS.client)
+    progress = UnlockProgress(STEPS)
+    interrupter = unlock._new_interrupter()
+    return UnlockRun(settings, DockerEngine(1), CREDENTIALS, throttle, attempt, progress, interrupter)
+
+
 @pytest.mark.usefixtures("holder")
-def test_a_login_that_is_left_behind_is_not_wanted_even_in_the_next_run() -> None:
-    asked: list[Callable[[], None]] = []
-
-    class Api:
-        """Its login takes longer than the run."""
-
-        def login(self, _email: str, _password: str, checkpoint: Callable[[], None]) -> None:
-            asked.append(checkpoint)
-
-    unlock._log_in(Api(), "e", "p", LoginThrottle().begin(""))
-    asked[0]()
+def test_the_checkpoint_of_a_login_that_was_left_behind_belongs_to_its_own_run(settings: Settings) -> None:
+    api = Api()
+    unlock._log_in(new_run(settings, LoginThrottle()), api)
+    (checkpoint,) = api.checkpoints
+    checkpoint()
     unlock.interrupt()
-    unlock._renew_interrupter()
+    unlock._new_interrupter()
     with pytest.raises(Interrupted):
-        asked[0]()
+        checkpoint()
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_rejected_login_of_an_interrupted_run_counts_even_after_the_run(settings: Settings) -> None:
+    throttle = LoginThrottle()
+    for _ in range(5):
+        run = new_run(settings, throttle)
+        throttle.finish(run.attempt)  # the end of the run does this
+        with pytest.raises(LoginRejected):
+            unlock._log_in(run, Api(LoginRejected("Wrong.")))
+    with pytest.raises(LoginThrottled):
+        throttle.start(CREDENTIALS.client)
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_run_that_ends_before_its_login_does_not_count(settings: Settings) -> None:
+    """The archive is missing, so that each run ends at once; the throttle would refuse the sixth login under way."""
+    throttle = LoginThrottle()
+    for _ in range(6):
+        unlock._run_audited(new_run(settings, throttle), None)
+        assert unlock.unlock_status()[0].state is UnlockState.ERROR
+
+
+def test_a_run_shows_neither_email_nor_password(settings: Settings) -> None:
+    shown = repr(new_run(settings, LoginThrottle()))
+    assert "operator@example.com" not in shown
+    assert "a password" not in shown

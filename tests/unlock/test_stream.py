@@ -1,4 +1,4 @@
-"""UNLOCK_MODE=stream: verified in one pass, decrypted in a second one straight into the engine."""
+"""UNLOCK_MODE=stream: authenticated in a first pass, decrypted to the engine in a second one."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ import pytest
 from tests.support.archives import APP, FRAGMENT, Packed, seal, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, empty_tar
-from tests.support.images import has_image, import_image
-from tests.support.unlocking import READY, Device, Rig, Status, is_sentence
+from tests.support.images import has_image, import_image, unnamed_images
+from tests.support.unlocking import READY, Rig, Status, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 RIG_ENV = {"UNLOCK_MODE": "stream"}
 MIB = 1 << 20
-IMAGE_MIB = 24  # much more than what is on its way between the loader and an engine that takes nothing
+IMAGE_MIB = 24  # much more than the buffers between the loader and an engine that reads nothing
 
 
-def assert_failed(status: Status, code: str) -> None:
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)
-
-
-def dangling(engine: Engine) -> list[str]:
-    return [image.id for image in engine.client.images.list(filters={"dangling": True})]
-
-
-def test_the_images_reach_docker_and_no_tar_is_ever_there(rig: Rig, packed: Packed) -> None:
+def test_the_images_reach_docker_without_a_tar_on_the_disk(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)
     rig.operator.post()
@@ -43,9 +34,9 @@ def test_the_images_reach_docker_and_no_tar_is_ever_there(rig: Rig, packed: Pack
     assert rig.device.remembered.exists()
 
 
-def test_the_images_reach_podman(device: Device, podman: Engine, packed_by_podman: Packed) -> None:
-    device.put(packed_by_podman.path)
-    assert device.start(podman.host, UNLOCK_MODE="stream").unlock() == READY
+def test_the_images_reach_podman(unlock_device: UnlockDevice, podman: Engine, packed_by_podman: Packed) -> None:
+    unlock_device.put(packed_by_podman.path)
+    assert unlock_device.start(podman.host, UNLOCK_MODE="stream").unlock() == READY
     assert all(has_image(podman, image.reference) for image in packed_by_podman.images)
 
 
@@ -87,4 +78,4 @@ def test_an_archive_that_changes_between_the_passes_leaves_nothing_in_the_engine
     assert len(rig.loads) == 1
     assert [image.id for image in rig.engine.client.images.list(APP)] == [before]
     assert tags_of_tests(rig.engine) == [APP]
-    assert dangling(rig.engine) == []
+    assert unnamed_images(rig.engine) == []

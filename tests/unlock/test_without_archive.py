@@ -1,4 +1,4 @@
-"""Devices whose archive is gone, or was never there: the images decide."""
+"""Devices without an archive, where the images in the engine decide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import NO_ENGINE
 from tests.support.archives import APP, DATABASE, VERSION, Packed, remove_all_images
 from tests.support.engines import Engine
 from tests.support.images import import_image, remove_image
-from tests.support.unlocking import READY, Device, Rig, Status
+from tests.support.unlocking import READY, Rig, Status, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -19,27 +19,27 @@ UNREADABLE = (b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000)
 APP_NAME = APP.removesuffix(f":{VERSION}")
 
 
-def assert_problem(answer: tuple[int, dict[str, Any]], status: int, code: str) -> None:
-    assert (answer[0], answer[1]["status"], answer[1]["code"]) == (status, status, code)
+def assert_problem(response: tuple[int, dict[str, Any]], status: int, code: str) -> None:
+    assert (response[0], response[1]["status"], response[1]["code"]) == (status, status, code)
 
 
 @pytest.fixture
 def unlocked(rig: Rig, packed: Packed) -> Rig:
-    """A device that was unlocked once, whose archive has been deleted since."""
+    """A device that was unlocked once, and whose archive was deleted afterwards."""
     assert rig.unlock(packed.path) == READY
     rig.device.archive.unlink()
     rig.device.api.forget_requests()
     return rig
 
 
-def test_without_archive_and_images_there_is_nothing_to_unlock(device: Device, docker: Engine) -> None:
-    operator = device.start(docker.host)
+def test_without_archive_and_images_the_archive_is_not_found(unlock_device: UnlockDevice, docker: Engine) -> None:
+    operator = unlock_device.start(docker.host)
     assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
     assert operator.status() == Status("idle", None, None)
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
-def test_an_archive_that_comes_later_is_unlocked(rig: Rig, packed: Packed) -> None:
+def test_an_archive_that_appears_later_is_unlocked(rig: Rig, packed: Packed) -> None:
     assert_problem(rig.operator.post(), 404, "ARCHIVE_NOT_FOUND")
     assert rig.unlock(packed.path) == READY
 
@@ -51,7 +51,7 @@ def test_the_images_of_the_last_unlock_make_a_device_ready(unlocked: Rig) -> Non
     assert unlocked.device.api.requests() == []
 
 
-def test_all_images_of_the_last_unlock_must_be_there(unlocked: Rig) -> None:
+def test_all_images_of_the_last_unlock_must_be_present(unlocked: Rig) -> None:
     remove_image(unlocked.engine, DATABASE)
     assert_problem(unlocked.operator.post(), 404, "ARCHIVE_NOT_FOUND")
 
@@ -63,42 +63,46 @@ def test_another_image_under_the_remembered_tag_does_not_count(unlocked: Rig) ->
 
 
 @pytest.mark.parametrize("expected", [APP_NAME, f" {APP} , {DATABASE} "], ids=["no tag", "tags"])
-def test_expected_images_make_a_device_ready(device: Device, docker: Engine, expected: str) -> None:
+def test_expected_images_make_a_device_ready(unlock_device: UnlockDevice, docker: Engine, expected: str) -> None:
     import_image(docker, DATABASE)
     import_image(docker, f"{APP_NAME}:latest")
-    operator = device.start(docker.host, EXPECTED_IMAGES=expected)
+    operator = unlock_device.start(docker.host, EXPECTED_IMAGES=expected)
     assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
     import_image(docker, APP)
     assert operator.post("a wrong password") == (200, {"state": "ready"})
-    assert device.api.requests() == []
+    assert unlock_device.api.requests() == []
 
 
-def test_the_remembered_manifest_goes_before_expected_images(device: Device, docker: Engine, packed: Packed) -> None:
-    device.remembered.write_text(json.dumps(packed.manifest.document()))
+def test_the_remembered_manifest_takes_precedence_over_expected_images(
+    unlock_device: UnlockDevice, docker: Engine, packed: Packed
+) -> None:
+    unlock_device.remembered.write_text(json.dumps(packed.manifest.document()))
     import_image(docker, APP)
     import_image(docker, DATABASE)
-    assert_problem(device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")
+    assert_problem(unlock_device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")
 
 
-def test_a_remembered_manifest_that_cannot_be_read_gives_way_to_expected_images(device: Device, docker: Engine) -> None:
-    operator = device.start(docker.host, EXPECTED_IMAGES=APP)
+def test_an_unusable_remembered_manifest_is_replaced_by_expected_images(
+    unlock_device: UnlockDevice, docker: Engine
+) -> None:
+    operator = unlock_device.start(docker.host, EXPECTED_IMAGES=APP)
     for number, content in enumerate(UNREADABLE, start=1):
-        device.remembered.write_bytes(content)
+        unlock_device.remembered.write_bytes(content)
         remove_all_images(docker)
         assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
         import_image(docker, APP)
         assert operator.post() == (200, {"state": "ready"})
-        warnings = [message for message in operator.log_messages("WARNING") if str(device.remembered) in message]
+        warnings = [message for message in operator.log_messages("WARNING") if str(unlock_device.remembered) in message]
         assert len(warnings) == 2 * number, content
 
 
-def test_without_archive_and_engine_nobody_knows(device: Device) -> None:
-    operator = device.start(NO_ENGINE, EXPECTED_IMAGES=APP)
+def test_without_archive_and_engine_the_engine_is_unavailable(unlock_device: UnlockDevice) -> None:
+    operator = unlock_device.start(NO_ENGINE, EXPECTED_IMAGES=APP)
     assert_problem(operator.post(), 503, "ENGINE_UNAVAILABLE")
     assert operator.status() == Status("idle", None, None)
 
 
-def test_ready_without_archive_is_asked_of_the_engine_again(unlocked: Rig) -> None:
+def test_ready_without_archive_is_checked_with_the_engine_again(unlocked: Rig) -> None:
     assert unlocked.operator.post() == (200, {"state": "ready"})
     remove_all_images(unlocked.engine)
     assert_problem(unlocked.operator.post(), 404, "ARCHIVE_NOT_FOUND")

@@ -14,7 +14,7 @@ from tests.support.sites import BareSite, FaultySite, Site, bare_site
 LONGEST = {"email": "e" * 254, "password": "p" * 1024}
 
 
-def test_login_is_passed_on_and_opens_the_resources(site: Site, tmp_path: Path) -> None:
+def test_login_reaches_the_api_and_opens_the_resources(site: Site, tmp_path: Path) -> None:
     with bare_site(tmp_path / "new", site.api.url) as fresh:
         load(fresh.url, "m", "x").problem(401, "NOT_LOGGED_IN")
         reply = login(fresh.url)
@@ -30,7 +30,7 @@ def test_rejected_login_keeps_the_earlier_one(site: Site) -> None:
 
 
 @pytest.mark.parametrize("credentials", [CREDENTIALS, LONGEST, {"email": "\u00e9 @\u2603", "password": " \U0001f511 "}])
-def test_credentials_reach_the_api_as_they_are(faulty: FaultySite, credentials: dict[str, str]) -> None:
+def test_credentials_reach_the_api_unchanged(faulty: FaultySite, credentials: dict[str, str]) -> None:
     assert login(faulty.url, credentials).status == 200
     (seen,) = faulty.api.requests("POST", "/login")
     assert seen.headers["content-type"] == "application/json"
@@ -55,7 +55,7 @@ def test_credentials_reach_the_api_as_they_are(faulty: FaultySite, credentials: 
         (None, {"body"}),
     ],
 )
-def test_malformed_credentials_are_named_by_field_and_not_sent(
+def test_malformed_credentials_are_reported_by_field_and_not_sent(
     faulty: FaultySite, document: object, fields: set[str]
 ) -> None:
     errors = login(faulty.url, document).problem(422, "VALIDATION_FAILED")["errors"]
@@ -67,11 +67,11 @@ def test_malformed_credentials_are_named_by_field_and_not_sent(
 @pytest.mark.parametrize(
     "token", [b"null", b"17", b'""', b'"two\\nlines"', b'"s\\u00e9cret"', b'{"a": 1}'], ids=lambda token: token.decode()
 )
-def test_token_that_fits_no_header_is_refused(faulty: FaultySite, token: bytes) -> None:
+def test_token_that_cannot_be_sent_in_a_header_is_refused(faulty: FaultySite, token: bytes) -> None:
     faulty.api.answer("POST", "/login", Fault(body=b'{"token": ' + token + b"}"))
     login(faulty.url).problem(502, "API_PROTOCOL")
 
 
-def test_login_at_an_api_that_is_down(lonely: BareSite) -> None:
+def test_login_without_an_api_is_unreachable(lonely: BareSite) -> None:
     login(lonely.url).problem(503, "API_UNREACHABLE")
     assert call(lonely.url, "GET", "/status").json()["authenticated"] is False

@@ -1,4 +1,4 @@
-"""POST /lock: the login is forgotten, and what lives by it ends."""
+"""POST /lock: the loader forgets the login, and what depends on it ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL_PATH = f"{FOLDER}/medium.small"
 
 @pytest.fixture(scope="module")
 def resource(tmp_path_factory: pytest.TempPathFactory) -> StoredResource:
-    """More than all socket buffers on the way hold."""
+    """A resource that is larger than all socket buffers between the API and a client."""
     return store_resource(tmp_path_factory.mktemp("stored"), "medium", 32 * MIB)
 
 
@@ -75,7 +75,7 @@ def test_lock_ends_the_login_until_the_next_one(site: RangeSite, resource: Store
         assert_locked(site)
     assert len(site.api.requests("GET", SMALL_PATH)) == asked
     assert [(line["outcome"], line["code"]) for line in site.audit_lines("lock")[lines:]] == [("ok", None)] * 2
-    poll(lambda: len([*site.models.glob("*.big")]) == 1, SECONDS, "the part is kept")
+    poll(lambda: len([*site.models.glob("*.big")]) == 1, SECONDS, "the part is cached")
     assert login(site.url).status == 200
     assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
 
@@ -101,7 +101,7 @@ def test_running_load_from_the_cache_is_cut(site: RangeSite, resource: StoredRes
     assert_locked(site)
 
 
-def test_transfer_and_the_load_behind_it_end(site: RangeSite, resource: StoredResource) -> None:
+def test_lock_ends_a_download_and_the_load_that_reads_it(site: RangeSite, resource: StoredResource) -> None:
     held = site.api.objects[f"/resources/{resource.big_path}"]
     held.rate = 4 * MIB
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
@@ -119,7 +119,7 @@ def test_transfer_and_the_load_behind_it_end(site: RangeSite, resource: StoredRe
     assert site.api.requests("GET", resource.big_path)[-1].headers["range"] == f"bytes={kept}-"
 
 
-def test_transfer_that_nobody_waits_for_ends(site: RangeSite, resource: StoredResource) -> None:
+def test_lock_ends_a_download_without_a_reader(site: RangeSite, resource: StoredResource) -> None:
     site.api.objects[f"/resources/{resource.big_path}"].rate = 4 * MIB
     with OpenLoad(site.url, resource.filename) as opened:
         assert opened.read(1) == 1
@@ -128,8 +128,8 @@ def test_transfer_that_nobody_waits_for_ends(site: RangeSite, resource: StoredRe
     assert len([*site.models.glob("*.partial")]) == 1
 
 
-def test_login_during_a_transfer_that_is_being_locked_lets_it_go_on(site: RangeSite, resource: StoredResource) -> None:
-    """A transfer that waits for the line notices the lock late, and finds a login again."""
+def test_login_after_a_lock_lets_a_stalled_download_continue(site: RangeSite, resource: StoredResource) -> None:
+    """A stalled download notices the lock late, when there is a login again."""
     held = site.api.objects[f"/resources/{resource.big_path}"]
     held.stalls = [8 * MIB]
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
@@ -142,15 +142,15 @@ def test_login_during_a_transfer_that_is_being_locked_lets_it_go_on(site: RangeS
 
 
 def test_running_upload_is_refused_at_its_next_piece(site: RangeSite) -> None:
-    begin, end = form(part("folder", FOLDER.encode()), part("file", b"content", filename="x")).split(b"content")
-    length = len(begin) + 8 * MIB + len(end)
+    start, end = form(part("folder", FOLDER.encode()), part("file", b"content", filename="x")).split(b"content")
+    length = len(start) + 8 * MIB + len(end)
     head = (
         f"POST /upload/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n"
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
     )
     with open_socket(site.url) as connection:
-        connection.sendall(head.encode() + begin + bytes(4 * MIB))
-        poll(lambda: [*site.models.glob(".upload-*")], SECONDS, "the upload begins")
+        connection.sendall(head.encode() + start + bytes(4 * MIB))
+        poll(lambda: [*site.models.glob(".upload-*")], SECONDS, "the upload starts")
         lock(site.url)
         connection.sendall(bytes(4 * MIB) + end)
         reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -161,11 +161,11 @@ def test_running_upload_is_refused_at_its_next_piece(site: RangeSite) -> None:
 
 @pytest.fixture
 def unlocking(tmp_path: Path) -> Iterator[tuple[BareSite, FaultyApi]]:
-    """A loader with an archive, an engine without images, and an API that does not answer a login."""
+    """A loader with an archive, an engine without images, and an API that never responds to a login."""
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with (
         FaultyApi() as api,
-        FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {"message": "no"})) as engine,
+        FakeEngine(tmp_path / "engine.sock", lambda request: request.respond(500, {"message": "no"})) as engine,
         bare_site(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
         seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
@@ -188,10 +188,10 @@ def test_running_unlock_is_interrupted_and_the_next_one_is_not(unlocking: tuple[
     assert (status()["state"], status()["code"]) == ("error", "INTERRUPTED")
     assert status()["error"] == "The unlock was interrupted because the loader was locked."
 
-    # The login that was left behind succeeds, and counts for nothing.
+    # The login that was left behind succeeds, but the loader stays locked.
     api.answer("POST", "/login", api.healthy_answer(api.requests("POST", "/login")[0]))
     api.resume()
-    poll(lambda: api.open_connections == 0, SECONDS, "the answer to the login")
+    poll(lambda: api.open_connections == 0, SECONDS, "the response to the login")
     assert_locked(running)
     assert post_json(running.url, "/unlock", CREDENTIALS).status == 200
     assert running.next_audit_line("unlock", 1)["code"] not in ("INTERRUPTED", "NOT_LOGGED_IN")

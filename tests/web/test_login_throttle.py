@@ -1,4 +1,4 @@
-"""Logins that fail too often, over HTTP: which requests count, for whom, and what reaches the API."""
+"""The login throttle over HTTP: which requests count, for which client, and which logins reach the API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ plant(WRONG["password"])
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FaultySite]:
-    """A loader that is logged in at an API which refuses every further login."""
+    """A loader that is logged in at an API that rejects every further login."""
     with faulty_site(tmp_path) as running:
         running.api.answer("POST", "/login", Fault(401))
         yield running
@@ -42,7 +42,7 @@ def refused(url: str, times: int) -> None:
 
 
 def throttled(reply: Reply) -> int:
-    """The seconds in a refusal."""
+    """Require a throttled login, and return the seconds that it must wait."""
     assert reply.problem(429, "LOGIN_THROTTLED")["retryable"] is True
     return int(reply.headers["Retry-After"])
 
@@ -58,12 +58,12 @@ def test_sixth_login_is_refused_without_asking_the_api(site: FaultySite) -> None
 
 
 def put_archive(running: BareSite) -> None:
-    """An archive for a run to begin with."""
+    """Put an archive in place, so that an unlock can start."""
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
 
 
-def test_unlock_is_refused_as_well_and_nothing_else_is(site: FaultySite) -> None:
+def test_only_login_and_unlock_are_throttled(site: FaultySite) -> None:
     put_archive(site)
     refused(site.url, 5)
     throttled(post_json(site.url, "/unlock", CREDENTIALS))
@@ -82,7 +82,7 @@ def test_accepted_login_clears_the_count(site: FaultySite) -> None:
     refused(site.url, 4)
 
 
-def test_what_the_api_did_not_refuse_does_not_count(site: FaultySite) -> None:
+def test_only_rejections_by_the_api_count(site: FaultySite) -> None:
     site.api.answer("POST", "/login", Fault(500))
     for _ in range(7):
         login(site.url, WRONG).problem(502, "API_ERROR")
@@ -96,17 +96,17 @@ def test_of_many_logins_at_once_five_reach_the_api(site: FaultySite) -> None:
     assert len(site.api.requests("POST", "/login")) == asked + 5
 
 
-def test_nothing_is_remembered_on_the_disk(site: FaultySite) -> None:
+def test_the_throttle_writes_nothing_to_the_disk(site: FaultySite) -> None:
     before = sorted(site.models.parent.rglob("*"))
     refused(site.url, 5)
     throttled(login(site.url))
     assert sorted(site.models.parent.rglob("*")) == before
 
 
-def test_logins_that_unlocks_make_count_when_they_are_refused(tmp_path: Path) -> None:
+def test_rejected_logins_of_unlocks_count(tmp_path: Path) -> None:
     with (
         FaultyApi() as api,
-        FakeEngine(tmp_path / "engine.sock", lambda request: request.answer(500, {})) as engine,
+        FakeEngine(tmp_path / "engine.sock", lambda request: request.respond(500, {})) as engine,
         bare_site(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
         put_archive(running)
@@ -130,7 +130,7 @@ def test_over_tcp_a_forwarded_address_does_not_count(site: FaultySite) -> None:
 
 @pytest.fixture
 def on_unix_socket(tmp_path: Path) -> Iterator[BareSite]:
-    """A loader on a unix socket at an API which refuses every login."""
+    """A loader on a unix socket, with an API that rejects every login."""
     with FaultyApi() as api:
         api.answer("POST", "/login", Fault(401))
         with bare_site(tmp_path / "loader", api.url, LOADER_BIND=f"unix:{tmp_path}/loader.sock") as running:
@@ -152,13 +152,13 @@ def test_on_a_unix_socket_the_last_forwarded_address_counts(on_unix_socket: Bare
     assert [status_of_login(on_unix_socket, claim) for claim in claims] == [401] * 5
     assert status_of_login(on_unix_socket, "192.0.2.8, 192.0.2.7") == 429
     assert status_of_login(on_unix_socket, "192.0.2.7, 192.0.2.8") == 401
-    # Those who say nothing of use are one client.
+    # All requests without a valid address count as one client.
     assert [status_of_login(on_unix_socket, claim) for claim in (None, "", "unknown", "x" * 999, "1,")] == [401] * 5
     assert status_of_login(on_unix_socket, "another name") == 429
 
 
 def status_through_nginx(url: str, source: str, claim: str) -> int:
-    """The status of a login from the address `source`, which claims to be forwarded for `claim`."""
+    """Return the status of a login from the address `source` with `claim` in X-Forwarded-For."""
     address = urlsplit(url).netloc
     with closing(HTTPConnection(address, timeout=SECONDS, source_address=(source, 0))) as connection:
         headers = {"Content-Type": "application/json", "Host": HOST_NAME, "X-Forwarded-For": claim}
@@ -175,7 +175,7 @@ def test_behind_nginx_each_client_has_an_account_of_its_own(on_unix_socket: Bare
         assert status_through_nginx(url, "127.0.0.3", "127.0.0.2") == 401
 
 
-def test_no_more_than_twenty_a_minute_are_refused_by_the_api_whoever_asks(on_unix_socket: BareSite) -> None:
+def test_the_api_rejects_at_most_twenty_logins_a_minute_of_all_clients(on_unix_socket: BareSite) -> None:
     statuses = [status_of_login(on_unix_socket, f"198.51.100.{number}") for number in range(22)]
     assert statuses == [401] * 20 + [429] * 2
     poll(lambda: len(on_unix_socket.audit_lines("login")) == 22, SECONDS, "the audit lines")

@@ -60,7 +60,7 @@ def with_engine(directory: Path, api_url: str, **env: str) -> Iterator[BareSite]
     """A loader with an engine that answers, logged in."""
     directory.mkdir(exist_ok=True)
     with (
-        FakeEngine(directory / "engine.sock", lambda request: request.answer(500, {})) as engine,
+        FakeEngine(directory / "engine.sock", lambda request: request.respond(500, {})) as engine,
         bare_site(directory / "loader", api_url, **{"DOCKER_HOST": engine.host, **env}) as running,
     ):
         assert login(running.url).status == 200
@@ -95,7 +95,7 @@ def test_ready_with_a_real_engine_that_goes_away(tmp_path: Path, api: FaultyApi,
     ):
         assert login(running.url).status == 200
         assert reasons(running) == []
-        wire.hold_answer()
+        wire.hold_response()
         started = time.monotonic()
         assert reasons(running) == ["ENGINE_UNAVAILABLE"]
         assert time.monotonic() - started < 5

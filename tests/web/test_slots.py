@@ -248,7 +248,7 @@ def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
 
     def answer_late(request: FakeCall) -> None:
         over.wait()
-        request.answer(500, {"message": "the test is over"})
+        request.respond(500, {"message": "the test is over"})
 
     with (
         FakeEngine(tmp_path / "engine.sock", answer_late) as engine,

@@ -1,4 +1,4 @@
-"""POST /unlock, GET /unlock/status and GET /unlock/plan, as far as HTTP goes."""
+"""POST /unlock, GET /unlock/status and GET /unlock/plan over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.sites import BareSite, bare_site
 REFERENCE = "azaion/web-unlock:1.2.3"
 
 
-def test_unlock_of_what_is_there_already_is_ready(docker_engine: Engine, tmp_path: Path) -> None:
+def test_unlock_of_present_images_is_ready(docker_engine: Engine, tmp_path: Path) -> None:
     import_image(docker_engine, REFERENCE)
     env = {
         "DOCKER_HOST": docker_engine.host,
@@ -43,7 +43,7 @@ def test_unlock_needs_credentials_before_it_looks_for_an_archive(lonely: BareSit
     assert set(errors) == {"email", "password"}
 
 
-def test_there_is_no_plan_without_an_archive(lonely: BareSite) -> None:
+def test_plan_without_an_archive_is_not_found(lonely: BareSite) -> None:
     call(lonely.url, "GET", "/unlock/plan").problem(404, "ARCHIVE_NOT_FOUND")
 
 

@@ -79,7 +79,7 @@ CACHE = {
 NOT_READY = {
     "title": "Service Unavailable",
     "status": 503,
-    "detail": "The Docker engine does not answer.",
+    "detail": "The Docker engine does not respond.",
     "code": "ENGINE_UNAVAILABLE",
     "retryable": True,
     "reasons": ["ENGINE_UNAVAILABLE"],

@@ -1,4 +1,4 @@
-"""Calls that may be left behind."""
+"""The interrupter, which may leave calls behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from loader.errors import Interrupted
-from loader.unlock.interruptible import Interrupter
+from loader.unlock.run import Interrupter
 
 WAIT_SECONDS = 10.0
 SOON_SECONDS = 2.0
@@ -23,9 +23,9 @@ def interrupter() -> Interrupter:
     return Interrupter()
 
 
-def stop_later(interrupter: Interrupter, begun: threading.Event) -> threading.Thread:
+def stop_later(interrupter: Interrupter, started_work: threading.Event) -> threading.Thread:
     def stop() -> None:
-        begun.wait(WAIT_SECONDS)
+        started_work.wait(WAIT_SECONDS)
         interrupter.stop("it was told to stop")
 
     thread = threading.Thread(target=stop)
@@ -33,12 +33,12 @@ def stop_later(interrupter: Interrupter, begun: threading.Event) -> threading.Th
     return thread
 
 
-def test_the_result_comes_back(interrupter: Interrupter) -> None:
+def test_call_returns_the_result(interrupter: Interrupter) -> None:
     assert interrupter.call(lambda: 7) == 7
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), TimeoutError("its own"), Interrupted("its own")], ids=repr)
-def test_an_exception_comes_back(interrupter: Interrupter, error: Exception) -> None:
+def test_call_raises_the_exception_of_the_work(interrupter: Interrupter, error: Exception) -> None:
     def fail() -> None:
         raise error
 
@@ -47,42 +47,42 @@ def test_an_exception_comes_back(interrupter: Interrupter, error: Exception) -> 
     assert raised.value is error
 
 
-def test_a_result_at_the_moment_of_the_look_is_no_time_out(
+def test_a_result_at_the_moment_of_a_check_is_no_timeout(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loader.unlock.interruptible.LOOK_SECONDS", 1e-4)
+    monkeypatch.setattr("loader.unlock.run.POLL_SECONDS", 1e-4)
 
-    def answer() -> int:
-        time.sleep(2e-4)  # about as long as one look takes
+    def work() -> int:
+        time.sleep(2e-4)  # about as long as one check takes
         return 7
 
-    assert [interrupter.call(answer) for _ in range(MANY)] == [7] * MANY
+    assert [interrupter.call(work) for _ in range(MANY)] == [7] * MANY
 
 
-def test_the_context_of_the_caller_is_seen(interrupter: Interrupter) -> None:
+def test_the_work_runs_in_the_context_of_the_caller(interrupter: Interrupter) -> None:
     VARIABLE.set("set")
     assert interrupter.call(VARIABLE.get) == "set"
 
 
-def test_after_a_stop_nothing_begins(interrupter: Interrupter) -> None:
+def test_after_a_stop_no_work_starts(interrupter: Interrupter) -> None:
     interrupter.checkpoint()
     interrupter.stop("it was told to stop")
     with pytest.raises(Interrupted):
         interrupter.checkpoint()
-    begun: list[None] = []
+    started_work: list[None] = []
     with pytest.raises(Interrupted):
-        interrupter.call(lambda: begun.append(None))
-    assert begun == []
+        interrupter.call(lambda: started_work.append(None))
+    assert started_work == []
 
 
-def test_what_waits_is_left_behind_at_once(interrupter: Interrupter) -> None:
-    begun, over = threading.Event(), threading.Event()
+def test_waiting_work_is_left_behind_at_once(interrupter: Interrupter) -> None:
+    started_work, over = threading.Event(), threading.Event()
 
     def wait() -> None:
-        begun.set()
+        started_work.set()
         over.wait(WAIT_SECONDS)
 
-    stopper = stop_later(interrupter, begun)
+    stopper = stop_later(interrupter, started_work)
     started = time.monotonic()
     with pytest.raises(Interrupted):
         interrupter.call(wait)
@@ -91,23 +91,23 @@ def test_what_waits_is_left_behind_at_once(interrupter: Interrupter) -> None:
     stopper.join(WAIT_SECONDS)
 
 
-def test_what_ends_within_its_patience_has_ended(interrupter: Interrupter) -> None:
-    begun = threading.Event()
+def test_work_that_ends_within_the_patience_returns_its_result(interrupter: Interrupter) -> None:
+    started_work = threading.Event()
 
     def end_when_stopped() -> str:
-        begun.set()
+        started_work.set()
         while True:
             try:
                 interrupter.checkpoint()
             except Interrupted:
                 return "tidied up"
 
-    stopper = stop_later(interrupter, begun)
+    stopper = stop_later(interrupter, started_work)
     assert interrupter.call(end_when_stopped, lambda: WAIT_SECONDS) == "tidied up"
     stopper.join(WAIT_SECONDS)
 
 
-def test_what_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> None:
+def test_work_that_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> None:
     def stop_and_fail() -> None:
         interrupter.stop("it was told to stop")
         raise ZeroDivisionError
@@ -116,9 +116,9 @@ def test_what_fails_after_a_stop_was_interrupted(interrupter: Interrupter) -> No
         interrupter.call(stop_and_fail, lambda: WAIT_SECONDS)
 
 
-def test_patience_may_run_out_later(interrupter: Interrupter) -> None:
-    """It is asked again and again, since the work goes on."""
-    begun, over = threading.Event(), threading.Event()
+def test_patience_is_asked_again_at_each_check(interrupter: Interrupter) -> None:
+    """The patience is asked at each check, because the work goes on."""
+    started_work, over = threading.Event(), threading.Event()
     asked: list[float] = []
 
     def patience() -> float:
@@ -126,10 +126,10 @@ def test_patience_may_run_out_later(interrupter: Interrupter) -> None:
         return asked[-1]
 
     def wait() -> None:
-        begun.set()
+        started_work.set()
         over.wait(WAIT_SECONDS)
 
-    stopper = stop_later(interrupter, begun)
+    stopper = stop_later(interrupter, started_work)
     with pytest.raises(Interrupted):
         interrupter.call(wait, patience)
     assert asked == [WAIT_SECONDS] * 3 + [0.0]
