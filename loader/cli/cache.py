@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from loader.cli.client import DeviceClient
-from loader.cli.options import json_option, loader_option
-from loader.cli.output import count_text, show, size_text
+from loader.cli.output import count_text, json_option, loader_option, show, size_text
 
 
 @click.group()

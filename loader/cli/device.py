@@ -12,8 +12,16 @@ from typing import Any, BinaryIO
 import click
 
 from loader.cli.client import DeviceClient
-from loader.cli.options import json_option, loader_option, read_password
-from loader.cli.output import Progress, count_text, show, size_text, wants_json
+from loader.cli.output import (
+    Progress,
+    count_text,
+    json_option,
+    loader_option,
+    read_password,
+    show,
+    size_text,
+    wants_json,
+)
 from loader.cli.transfers import open_load, send_file
 from loader.files import replacement, storage
 

@@ -10,11 +10,13 @@ from typing import Any, Self
 
 import click
 
+from loader.cli.client import DeviceClient
 from loader.errors import CommandFault, LoaderError
 
 BAR_WIDTH = 24
 REDRAW_SECONDS = 0.1
 _JSON = "loader.json"
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 def want_json() -> None:
@@ -109,3 +111,38 @@ class Progress:
             rate = self._done / max(now - self._began, 1e-3)
             eta = (self._total - self._done) / rate if 0 < self._done < self._total else None
             draw(progress_text(percent, self._label, rate, eta), last=last)
+
+
+def _client(_ctx: click.Context, _param: click.Parameter, url: str) -> DeviceClient:
+    return DeviceClient(url)
+
+
+def _note_json(_ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        want_json()
+
+
+loader_option = click.option(
+    "--url",
+    "loader",
+    envvar="LOADER_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    show_envvar=True,
+    callback=_client,
+    help="The loader: http://host:port or unix:/path.",
+)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_json,
+    help="Print one JSON document instead of text.",
+)
+
+
+def read_password() -> str:
+    """Asked for on a terminal, else one line of standard input; never an argument, which others could see."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\n")

@@ -9,8 +9,17 @@ from typing import Any
 import click
 
 from loader.cli.client import DeviceClient
-from loader.cli.options import json_option, loader_option, read_password
-from loader.cli.output import draw, live, progress_text, show, size_text, wants_json
+from loader.cli.output import (
+    draw,
+    json_option,
+    live,
+    loader_option,
+    progress_text,
+    read_password,
+    show,
+    size_text,
+    wants_json,
+)
 from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25

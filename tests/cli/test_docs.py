@@ -12,8 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from loader.cli.exit_codes import exit_code
-from loader.cli.main import main
+from loader.cli.main import exit_code, main
 from loader.web.replies import STATUS_BY_CODE
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
