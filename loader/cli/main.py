@@ -1,17 +1,16 @@
-"""The command line: `python -m loader`."""
+"""The command group, and the exit codes: `azaion-loader`, or `python -m loader`."""
 
 from __future__ import annotations
 
+import importlib
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
 
-from loader.cli.cache import cache
-from loader.cli.device import load, lock, login, status, upload
-from loader.cli.images import images, key
-from loader.cli.output import show_failure
-from loader.cli.unlock import unlock
+from loader.cli.output import print_failure
 from loader.errors import (
     ApiFault,
     ArchiveFault,
@@ -27,8 +26,22 @@ from loader.errors import (
 )
 from loader.version import VERSION
 
-# The first that fits counts.
-_BY_KIND: tuple[tuple[type[LoaderError], int], ...] = (
+# The module of each command, whose function there has the name of the command. A module is imported when its command
+# runs, because the service and the Docker SDK take longer to import than `status` takes to run.
+COMMANDS = {
+    "status": "loader.cli.device",
+    "login": "loader.cli.device",
+    "lock": "loader.cli.device",
+    "unlock": "loader.cli.unlock",
+    "load": "loader.cli.device",
+    "upload": "loader.cli.device",
+    "cache": "loader.cli.cache",
+    "key": "loader.cli.images",
+    "images": "loader.cli.images",
+}
+
+# click itself adds 0, and 2 for wrong usage. The first row that matches an error counts.
+_EXIT_CODES: tuple[tuple[type[LoaderError], int], ...] = (
     (CommandFault, 3),
     (NotLoggedIn, 5),
     (LoginRejected, 5),
@@ -43,42 +56,63 @@ _BY_KIND: tuple[tuple[type[LoaderError], int], ...] = (
 
 
 def exit_code(code: str) -> int:
-    """The exit code for a failure with this code; 1 for one that is none of ours."""
+    """Return the exit code for an error with this `code`, and 1 for a code that the loader does not know."""
     kind = kind_of(code) or LoaderError
-    return next(number for family, number in _BY_KIND if issubclass(kind, family))
+    return next(number for family, number in _EXIT_CODES if issubclass(kind, family))
 
 
 class _Commands(click.Group):
-    """Prints what went wrong, and ends with the exit code for it."""
+    """A group that imports a command when it runs, and ends with the exit code for the LoaderError that it raises."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; return None for a name that is not a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command; print the error that it raises."""
         try:
             return super().invoke(ctx)
         except LoaderError as exc:
-            show_failure(exc)
+            print_failure(exc)
             sys.exit(exit_code(exc.code))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="azaion-loader")
 def main() -> None:
-    """Make and check what an Azaion Loader unlocks, and use a running one.
+    """Pack and verify archives for an Azaion Loader; run a loader and use it.
 
     \b
     To ship images to devices:
-      python -m loader key new -o fragment.key
-      python -m loader images pack app:1.4 db:1.4 --key fragment.key -o images.enc
+      azaion-loader key new -o fragment.key
+      azaion-loader images pack app:1.4 db:1.4 --key fragment.key -o images.enc
 
-    Give the key fragment to the resource API and to nobody else; copy images.enc to the devices. There:
+    Give the key fragment to the resource API and to nobody else; copy images.enc to the devices. On a device:
 
     \b
-      python -m loader unlock --plan
-      python -m loader unlock --email operator@example.com
-      python -m loader upload model.onnx day
-      python -m loader load day/model.onnx -o model.onnx
+      azaion-loader unlock --plan
+      azaion-loader unlock --email operator@example.com
+      azaion-loader upload model.onnx day
+      azaion-loader load day/model.onnx -o model.onnx
     """
 
 
-for command in (status, login, lock, unlock, load, upload, cache, key, images):
-    main.add_command(command)
+def run() -> None:
+    """Run the command line of this process."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A signal that is ignored stays ignored, because `nohup` relies on it.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit_on_signal)
+    main()
+
+
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    """Raise SystemExit, so that `with` blocks remove unfinished files."""
+    sys.exit(128 + number)

@@ -14,8 +14,8 @@ import pytest
 from click.testing import Result
 
 from loader import errors
-from loader.cli.client import DeviceClient
-from loader.cli.output import draw, progress_text
+from loader.cli.client import LoaderClient
+from loader.cli.output import bar_text, draw_bar
 from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
 from tests.support.cli_runs import invoke, terminal
@@ -100,7 +100,7 @@ def test_what_is_no_regular_file_is_neither_replaced_nor_uploaded(site: Site, ou
     os.mkfifo(output)
     for done in (load(site, output), run(site, "upload", str(output), "day")):
         assert done.exit_code == 2
-        assert "is no regular file" in done.stderr
+        assert "is not a regular file" in done.stderr
     assert stat.S_ISFIFO(output.stat().st_mode)
 
 
@@ -263,14 +263,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_stored(
 
     before = len(site.audit_lines("upload"))
     with pytest.raises(BodyTruncated, match=f"{model} was changed while it was read"):
-        send_file(DeviceClient(site.url), model, "day", once)
+        send_file(LoaderClient(site.url), model, "day", once)
     assert site.next_audit_line("upload", before)["code"] == "BODY_TRUNCATED"
     assert not site.stored("day/model.small").exists()
 
 
 def test_a_bar_fits_into_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    draw(progress_text(50, "a long label", 1e6, 1), last=True)
+    draw_bar(bar_text(50, "a long label", 1e6, 1), last=True)
     assert capsys.readouterr().err == "\r[############------------]  5\n"
 
 

@@ -18,14 +18,17 @@ from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 
 DOCUMENT = (REPOSITORY / "docs" / "cli.md").read_text()
-PROGRAM = "python -m loader"
+PROGRAM = "azaion-loader"
 CODES_OF_THE_COMMAND_LINE = {"LOADER_UNREACHABLE", "ANSWER_CUT", "IMAGE_NOT_FOUND"}
 
 
 def commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
     yield path
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from commands(child, *path, name)
 
 
@@ -65,23 +68,20 @@ def test_a_code_that_is_none_of_ours_is_some_other_failure() -> None:
 
 
 @pytest.fixture
-def wrapper(tmp_path: Path) -> Path:
-    """The command of the document, with the paths of this installation."""
-    found = re.search(r"<<'END'\n(.*?)END\n", DOCUMENT, re.DOTALL)
-    assert found is not None
-    text = found[1].replace("/srv/azaion-loader/.venv/bin/python", sys.executable)
+def installed(tmp_path: Path) -> Path:
+    """The command as `pip install` writes it."""
     path = tmp_path / "azaion-loader"
-    path.write_text(text.replace("/srv/azaion-loader", str(REPOSITORY)))
+    path.write_text(f"#!{sys.executable}\nfrom loader.cli.main import run\nrun()\n")
     path.chmod(0o755)
     return path
 
 
-def bash(wrapper: Path, script: str) -> str:
-    path = f"{wrapper.parent}:{clean_env(wrapper.parent)['PATH']}"
-    environment = {**clean_env(wrapper.parent), "PATH": path}
+def bash(installed: Path, script: str) -> str:
+    path = f"{installed.parent}:{clean_env(installed.parent)['PATH']}"
+    environment = {**clean_env(installed.parent), "PATH": path, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         ["bash", "--norc", "-c", script],
-        cwd=wrapper.parent,
+        cwd=installed.parent,
         env=environment,
         capture_output=True,
         text=True,
@@ -95,7 +95,7 @@ def bash(wrapper: Path, script: str) -> str:
     ("words", "completed"),
     [("", {"status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}), ("cache v", {"verify"})],
 )
-def test_bash_completes(wrapper: Path, words: str, completed: set[str]) -> None:
+def test_bash_completes(installed: Path, words: str, completed: set[str]) -> None:
     (setup,) = re.findall(r"^eval .*bash_source.*$", DOCUMENT, re.MULTILINE)
     typed = words.split(" ")
     script = f"""
@@ -106,15 +106,9 @@ def test_bash_completes(wrapper: Path, words: str, completed: set[str]) -> None:
         _azaion_loader_completion azaion-loader
         echo "${{COMPREPLY[@]}}"
     """
-    assert set(bash(wrapper, script).split()) == completed
+    assert set(bash(installed, script).split()) == completed
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_there_is_a_script_for_the_other_shells(wrapper: Path, shell: str) -> None:
-    assert "azaion-loader" in bash(wrapper, f"_AZAION_LOADER_COMPLETE={shell}_source azaion-loader")
-
-
-def test_the_wrapper_runs_the_program_wherever_it_is_called(wrapper: Path) -> None:
-    (wrapper.parent / "loader").mkdir()
-    (wrapper.parent / "loader" / "__init__.py").write_text("raise AssertionError")
-    assert bash(wrapper, "azaion-loader cache --help") == help_text(("cache",))
+def test_there_is_a_script_for_the_other_shells(installed: Path, shell: str) -> None:
+    assert "azaion-loader" in bash(installed, f"_AZAION_LOADER_COMPLETE={shell}_source azaion-loader")

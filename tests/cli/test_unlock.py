@@ -99,7 +99,7 @@ def test_a_loader_that_is_not_there_is_told(tmp_path: Path, arguments: tuple[str
     done = run(tmp_path, *arguments, "--url", "http://127.0.0.1:9", stdin="any\n")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines() == [
-        "Error: No loader answers at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
+        "Error: No loader responds at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
         "What to do: Start the loader, or say with --url or LOADER_URL where it is.",
     ]
 
@@ -148,7 +148,7 @@ def test_the_plan_knows_what_is_there_already(rig: Rig, packed: Packed, tmp_path
     done = run(tmp_path, "--plan", "--url", url(rig))
     assert f"  {APP}: present, 3 MB, created " in done.stdout
     assert f"  {DATABASE}: present, " in done.stdout
-    assert done.stdout.endswith("everything is there already: nothing would be written\n")
+    assert done.stdout.endswith("all images are present: an unlock would write nothing\n")
 
 
 def test_the_plan_can_do_without_an_engine(device: Device, packed: Packed, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_plan_can_do_without_an_engine(device: Device, packed: Packed, tmp_p
     done = run(tmp_path, "--plan", "--url", operator.loader.url)
     assert done.returncode == 0
     assert f"  {APP}: unknown, created " in done.stdout
-    assert "the Docker engine does not answer: its share is not known" in done.stdout
+    assert "the Docker engine does not respond: its disk space is not checked" in done.stdout
     assert "needs" not in done.stdout
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -125,12 +124,6 @@ def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -
         if target.startswith("loader")
     }
     assert {name for name, _ in inside} == {"loader", "loader.api_client"}
-
-
-def test_commands_start_without_the_service() -> None:
-    script = "import sys, loader.cli.main; print(*{'flask', 'marshmallow', 'werkzeug'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout == "\n"
 
 
 def test_the_run_time_packages_are_the_fixed_ones() -> None:
