@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loader.server import gunicorn_conf
 from loader.settings import VARIABLES
 from tests.support.composed import COMPOSE_FILE, compose
 from tests.support.loader_server import REPOSITORY
@@ -56,5 +57,4 @@ def test_the_loader_trusts_the_names_that_nginx_answers_to() -> None:
 
 
 def test_the_engine_waits_for_longer_than_gunicorn_does() -> None:
-    (graceful,) = re.findall(r"^graceful_timeout = (\d+)$", (REPOSITORY / "gunicorn.conf.py").read_text(), re.MULTILINE)
-    assert int(SERVICES["loader"]["stop_grace_period"].removesuffix("s")) > int(graceful)
+    assert int(SERVICES["loader"]["stop_grace_period"].removesuffix("s")) > gunicorn_conf.graceful_timeout
