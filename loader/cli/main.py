@@ -29,6 +29,7 @@ from loader.version import VERSION
 # The module of each command, whose function there has the name of the command. A module is imported when its command
 # runs, because the service and the Docker SDK take longer to import than `status` takes to run.
 COMMANDS = {
+    "serve": "loader.cli.serve",
     "status": "loader.cli.device",
     "login": "loader.cli.device",
     "lock": "loader.cli.device",

@@ -93,7 +93,10 @@ def bash(installed: Path, script: str) -> str:
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("", {"status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}), ("cache v", {"verify"})],
+    [
+        ("", {"serve", "status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}),
+        ("cache v", {"verify"}),
+    ],
 )
 def test_bash_completes(installed: Path, words: str, completed: set[str]) -> None:
     (setup,) = re.findall(r"^eval .*bash_source.*$", DOCUMENT, re.MULTILINE)

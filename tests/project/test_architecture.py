@@ -25,6 +25,7 @@ OWNERS = {
     # The Docker SDK is built on it. The loader itself does without.
     "requests": set(),
     "docker": {"loader.docker_engine"},
+    "gunicorn": {"loader.cli.serve"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {

@@ -55,9 +55,10 @@ def test_every_pin_has_hashes_and_is_what_the_tests_run() -> None:
     assert installed == {name: Version(pin) for name, pin in PINS.items()}
 
 
-def test_packaging_takes_the_version_from_its_one_place() -> None:
+def test_the_package_takes_version_and_dependencies_each_from_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["dynamic"] == ["version"]
+    assert project["project"]["dynamic"] == ["version", "dependencies"]
+    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": "requirements.txt"}
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "loader.version.VERSION"}
     assert str(Version(VERSION)) == VERSION
 
