@@ -35,6 +35,7 @@ def test_the_image_says_what_it_is_and_how_it_is_run(image: dict[str, Any]) -> N
     assert config["User"] == f"{USER}:{USER}"
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "healthcheck.py"]
+    assert config["Cmd"] == ["azaion-loader", "serve"]
 
 
 def test_the_image_is_small(engine: Engine, image: dict[str, Any]) -> None:
@@ -64,8 +65,11 @@ def test_the_layers_hold_the_loader_and_nothing_that_lay_about(layers: list[tarf
     contents = [file.read() for layer in layers for entry in layer if (file := layer.extractfile(entry))]
     assert not [content for content in contents if PLANTED in content]
     # The search finds what is there.
-    assert [content for content in contents if (REPOSITORY / "wsgi.py").read_bytes() == content]
-    assert {"srv/azaion-loader/packages/flask", "srv/azaion-loader/loader/unlock.py"} <= set(files)
+    assert [content for content in contents if (REPOSITORY / "loader/server/wsgi.py").read_bytes() == content]
+    packages = "srv/azaion-loader/packages"
+    assert {f"{packages}/flask", f"{packages}/loader/unlock/run.py", f"{packages}/loader/web/openapi.json"} <= set(
+        files
+    )
 
 
 def test_the_user_owns_the_data_only_and_may_read_the_rest(layers: list[tarfile.TarFile]) -> None:
@@ -103,6 +107,11 @@ def test_it_writes_to_its_data_only(running: Composed, path: str, writable: bool
     code, output = execute(running, f"import os; open({path!r}, 'w'); os.remove({path!r})")
     assert (code == 0) is writable, output
     assert writable or "Read-only file system" in output
+
+
+def test_the_command_runs_in_the_container(running: Composed) -> None:
+    done = running.loader.exec_run(["azaion-loader", "status"])
+    assert (done.exit_code, done.output.splitlines()[:2]) == (0, [b"login: nobody has logged in", b"unlock: idle"])
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:9", "0.0.0.0:9", "[::]:9", "unix:/run/azaion-loader/no.sock"])

@@ -16,7 +16,7 @@ from tests.support.missing import missing
 from tests.support.nginx_server import CONFIGURATION
 
 UNIT = REPOSITORY / "deploy" / "azaion-loader.service"
-PROGRAM = "/srv/azaion-loader/.venv/bin/gunicorn"
+PROGRAM = "/srv/azaion-loader/.venv/bin/azaion-loader"
 # In tenths, as --threshold counts: from 0 for a service that can do nothing to 100.
 MOST_EXPOSED = 20
 NOTIFY_SECONDS = 30.0
