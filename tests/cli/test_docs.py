@@ -1,4 +1,4 @@
-"""docs/cli.md against the program: help texts, exit codes and the completion, as they stand there."""
+"""docs/cli.md against the program: help texts, exit codes and shell completion."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ COMMANDS = list(commands(main))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_the_help_in_the_document_is_that_of_the_program(path: tuple[str, ...]) -> None:
+def test_the_document_has_the_help_of_each_command(path: tuple[str, ...]) -> None:
     line = " ".join(("$", PROGRAM, *path, "--help"))
     assert f"```\n{line}\n{help_text(path)}```\n" in DOCUMENT
 
 
-def test_the_document_has_no_command_that_the_program_has_not() -> None:
+def test_the_document_has_only_commands_that_exist() -> None:
     documented = re.findall(rf"^\$ {PROGRAM}(.*) --help$", DOCUMENT, re.MULTILINE)
     assert documented == [" ".join(("", *path)) for path in COMMANDS]
 
@@ -57,19 +57,19 @@ def documented_exit_codes() -> dict[str, int]:
     return {code: int(number) for number, codes in rows for code in codes.split(", ")}
 
 
-def test_every_code_has_the_exit_code_of_the_document() -> None:
+def test_each_error_code_has_the_exit_code_in_the_document() -> None:
     documented = documented_exit_codes()
     assert documented.keys() == STATUS_BY_CODE.keys() | CODES_OF_THE_COMMAND_LINE
     assert {code: exit_code(code) for code in documented} == documented
 
 
-def test_a_code_that_is_none_of_ours_is_some_other_failure() -> None:
+def test_an_unknown_error_code_has_exit_code_1() -> None:
     assert exit_code("TEAPOT") == exit_code("NOT_FOUND") == 1
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The command as `pip install` writes it."""
+    """A script like the one that `pip install` writes."""
     path = tmp_path / "azaion-loader"
     path.write_text(f"#!{sys.executable}\nfrom loader.cli.main import run\nrun()\n")
     path.chmod(0o755)
@@ -113,5 +113,5 @@ def test_bash_completes(installed: Path, words: str, completed: set[str]) -> Non
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_there_is_a_script_for_the_other_shells(installed: Path, shell: str) -> None:
+def test_zsh_and_fish_have_a_completion_script(installed: Path, shell: str) -> None:
     assert "azaion-loader" in bash(installed, f"_AZAION_LOADER_COMPLETE={shell}_source azaion-loader")

@@ -1,4 +1,4 @@
-"""What the commands of a device import: little, because a script may run them often."""
+"""The imports of the device commands, which must start fast because scripts run them often."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COMMANDS = (
 
 
 def imported(*arguments: str) -> set[str]:
-    """The modules that a command has imported when it ends."""
+    """Run a command, and return the names of the modules that it has imported."""
     command = [sys.executable, "-c", SCRIPT, *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, input="password\n", check=False)
     return set(done.stderr.splitlines()[-1].split())
@@ -50,5 +50,5 @@ def test_a_device_command_imports_nothing_that_is_slow_to_import(command: str) -
 
 
 def test_a_packing_command_imports_what_it_needs() -> None:
-    """The test above would notice an import."""
+    """Without this test, the one above could pass because it sees no imports."""
     assert imported("images", "show", "LICENSE") >= {"docker", "Crypto", "loader.packing"}

@@ -29,7 +29,7 @@ GRACE_SECONDS = 40
 WRITABLE = {"opt/azaion", "opt/azaion/models", "run/azaion-loader"}
 
 
-def test_the_image_says_what_it_is_and_how_it_is_run(image: dict[str, Any]) -> None:
+def test_the_image_has_its_labels_user_health_check_and_command(image: dict[str, Any]) -> None:
     config = image["Config"]
     assert config["Labels"]["org.opencontainers.image.version"] == VERSION
     assert config["User"] == f"{USER}:{USER}"
@@ -58,7 +58,7 @@ def layers(engine: Engine, image: dict[str, Any]) -> list[tarfile.TarFile]:
     return [tarfile.open(fileobj=io.BytesIO(member(name))) for name in manifest["Layers"][base:]]
 
 
-def test_the_layers_hold_the_loader_and_nothing_that_lay_about(layers: list[tarfile.TarFile]) -> None:
+def test_the_layers_have_the_loader_and_no_stray_file_of_the_checkout(layers: list[tarfile.TarFile]) -> None:
     files = {entry.name: entry for layer in layers for entry in layer}
     parts = {part for name in files for part in Path(name).parts}
     assert parts.isdisjoint({".git", ".env", ".cache", "pip", "tests", "SelfTest", "resource_api", "fragment.key"})
@@ -86,12 +86,12 @@ def test_every_module_has_its_bytecode(layers: list[tarfile.TarFile]) -> None:
 
 
 def execute(running: Composed, code: str, **env: str) -> tuple[int, str]:
-    """Runs Python in the loader's container: exit code and output."""
+    """Run Python code in the container of the loader, and return exit code and output."""
     done = running.loader.exec_run(["python", "-c", code], environment=env)
     return done.exit_code, done.output.decode()
 
 
-def test_it_runs_without_rights(running: Composed) -> None:
+def test_it_runs_without_privileges(running: Composed) -> None:
     _, status = execute(running, "print(open('/proc/1/status').read())")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert set(fields["Uid"].split()) == set(fields["Gid"].split()) == {str(USER)}
@@ -103,7 +103,7 @@ def test_it_runs_without_rights(running: Composed) -> None:
     ("path", "writable"),
     [("/x", False), ("/srv/azaion-loader/x", False), ("/tmp/x", True), ("/opt/azaion/x", True)],
 )
-def test_it_writes_to_its_data_only(running: Composed, path: str, writable: bool) -> None:
+def test_it_can_write_to_its_data_only(running: Composed, path: str, writable: bool) -> None:
     code, output = execute(running, f"import os; open({path!r}, 'w'); os.remove({path!r})")
     assert (code == 0) is writable, output
     assert writable or "Read-only file system" in output
@@ -115,7 +115,7 @@ def test_the_command_runs_in_the_container(running: Composed) -> None:
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:9", "0.0.0.0:9", "[::]:9", "unix:/run/azaion-loader/no.sock"])
-def test_the_health_check_fails_where_nobody_answers(running: Composed, bind: str) -> None:
+def test_the_health_check_fails_without_a_loader(running: Composed, bind: str) -> None:
     done = running.loader.exec_run(["python", "healthcheck.py"], environment={"LOADER_BIND": bind})
     assert (done.exit_code, done.output) == (1, b"")
 
@@ -138,7 +138,7 @@ def test_an_unlock_reaches_the_engine_through_the_mounted_socket(
     remove_all_images(engine)
 
 
-def test_it_ends_in_order_when_it_is_told_to(running: Composed) -> None:
+def test_it_stops_gracefully(running: Composed) -> None:
     begin = time.monotonic()
     assert running.stop() == 0  # 137, if it had been killed at the end of its time
     assert time.monotonic() - begin < GRACE_SECONDS
