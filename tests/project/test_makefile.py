@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import HEAVY_PLACES, TESTS
 from tests.support.loader_server import REPOSITORY
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
@@ -48,3 +49,11 @@ def test_lint_runs_every_check_and_fails_if_one_fails(environment: Path, failing
     done = make("lint", f"VENV={environment}")
     assert sorted(line.strip() for line in (environment / "calls").read_text().splitlines()) == sorted(CALLS)
     assert (done.returncode == 0) is (failing is None)
+
+
+def test_the_places_that_test_fast_leaves_out_exist() -> None:
+    assert [place for place in HEAVY_PLACES if not (TESTS / place).exists()] == []
+
+
+def test_a_test_is_fast_unless_it_is_known_to_be_heavy(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("heavy") is None
