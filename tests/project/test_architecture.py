@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
@@ -127,6 +129,11 @@ def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -
         if target.startswith("loader")
     }
     assert {name for name, _ in inside} == {"loader", "loader.api_client"}
+
+
+def test_only_the_command_group_imports_modules_by_their_names() -> None:
+    assert {name for name, tree in LOADER.items() if "importlib" in imports(tree)} == {"loader.cli.main"}
+    assert set(COMMANDS.values()) <= {name for name in LOADER if name.startswith("loader.cli.")}
 
 
 def test_the_run_time_packages_are_the_fixed_ones() -> None:
