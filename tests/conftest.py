@@ -20,8 +20,10 @@ NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refuse
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 # A property of a test with this name is a line that the summary of the run shows.
 TOLD = "told"
-# `make test-fast` leaves out the tests that use one of these fixtures or are in one of these places, and no others.
+# `make test-fast` leaves out the tests with one of these fixtures or parameters, or in one of these places.
 HEAVY_FIXTURES = {"docker_engine", "podman_engine"}
+# Values of parameters that name an engine, because such tests request the fixture by its name.
+HEAVY_PARAMETERS = ("docker", "podman")
 HEAVY_PLACES = (
     "browser",
     "crypto/test_fuzz.py",
@@ -114,7 +116,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = [TESTS / place for place in HEAVY_PLACES]
     for item in items:
         fixtures = getattr(item, "fixturenames", [])
-        if HEAVY_FIXTURES.intersection(fixtures) or any(item.path.is_relative_to(place) for place in places):
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if (
+            HEAVY_FIXTURES.intersection(fixtures)
+            or any(value in HEAVY_PARAMETERS for value in parameters if isinstance(value, str))
+            or any(item.path.is_relative_to(place) for place in places)
+        ):
             item.add_marker("heavy")
 
 
