@@ -30,13 +30,19 @@ HEAVY_PLACES = (
     "deploy",
     "model_cache/test_disk.py",
     "model_cache/test_faults.py",
+    "model_cache/test_no_growth.py",
     "model_cache/test_repair.py",
+    "model_cache/test_sharing.py",
+    "model_cache/test_two_processes.py",
     "project/test_demo.py",
     "project/test_soak.py",
     "resource_api/test_server.py",
     "server",
+    "web/test_hostile.py",
     "web/test_openapi_live.py",
     "web/test_slots.py",
+    "web/test_transfer_cuts.py",
+    "web/test_transfer_streaming.py",
 )
 TESTS = Path(__file__).parent
 
