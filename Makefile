@@ -1,4 +1,4 @@
-# Everything here runs in .venv, which is made on first use and again whenever the requirements change.
+# Everything runs in .venv, which is made on first use and updated when the requirements change.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,24 +6,47 @@ READY := $(VENV)/.requirements-installed
 VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"$$/\1/p' loader/version.py)
 # What runs on devices, and the resource API.
 SHIPPED := loader resource_api deploy wsgi.py gunicorn.conf.py
+CHECKS := check-style check-format check-types check-security check-page check-packages
+# Two processes, because most tests wait for a server most of the time. The tests of a file run in one process, because
+# they share servers.
+PYTEST := $(VENV)/bin/pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint demo bench soak image lock clean
+.PHONY: help test test-fast lint $(CHECKS) openapi demo bench soak image lock clean
 
 help: ## Show these commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
 
-# Two at a time, since most tests wait for a server most of the time; a file's tests stay together and share theirs. What
-# fails is tried once more, and named as RERUN: a machine that others use, too, stops for seconds now and then.
-test: lint ## Check the code, then run all tests
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --reruns 1 -r aR
+# A failing test is run once more and reported as RERUN, because a machine with other users sometimes stops for seconds.
+test: lint ## Run all checks of `make lint`, then all tests
+	$(PYTEST) --reruns 1 -r aR
 
-lint: $(READY) ## Check style, formatting, types, and for known weaknesses
+test-fast: $(READY) ## Run the tests that need no browser, engine or container, without the long ones
+	$(PYTEST) -m "not heavy"
+
+lint: $(READY) ## Run the checks that follow here, all of them even if one fails
+	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
+
+check-style: $(READY) ## Check the style of the Python code
 	$(VENV)/bin/ruff check
+
+check-format: $(READY) ## Check the format of the Python code
 	$(VENV)/bin/ruff format --check
+
+check-types: $(READY) ## Check the types of the Python code
 	$(VENV)/bin/mypy
+
+check-security: $(READY) ## Check the code that ships for known weaknesses
 	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive $(SHIPPED)
+
+check-page: $(READY) ## Check the JavaScript of the page
+	$(VENV)/bin/biome lint --error-on-warnings
+
+check-packages: $(READY) ## Ask whether a pinned package has a known vulnerability
 	$(VENV)/bin/python -m tools.audit
+
+openapi: $(READY) ## Write loader/web/openapi.json
+	$(VENV)/bin/python -m tools.openapi
 
 demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run)
 	ONCE=$(ONCE) $(VENV)/bin/python -m tools.demo
@@ -31,18 +54,18 @@ demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run
 bench: $(READY) ## Measure the loader beside its peers
 	$(VENV)/bin/python -m benchmarks
 
-soak: $(READY) ## Use the loader for SOAK_MINUTES (20) while what it needs comes and goes
+soak: $(READY) ## Use the loader for SOAK_MINUTES (20) while its counterparts stop and start
 	$(VENV)/bin/python -m tools.soak
 
 image: ## Build the container image azaion-loader, tagged with its version and `latest`
 	docker build --build-arg VERSION=$(VERSION) --tag azaion-loader:$(VERSION) --tag azaion-loader:latest .
 
-lock: $(READY) ## Write requirements.lock anew: the newest packages that requirements.txt allows, with their hashes
+lock: $(READY) ## Update requirements.lock: the newest packages that requirements.txt allows, with hashes
 	$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform linux \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.lock requirements.txt
 
-clean: ## Remove .venv and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove .venv, builds and all caches
+	rm -rf $(VENV) build azaion_loader.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 $(READY): requirements.txt requirements.lock requirements-dev.txt tools/setup.sh

@@ -1,24 +1,5 @@
-"""The WSGI entry point: `gunicorn -c gunicorn.conf.py wsgi:app`, or any other server with one process."""
+"""The WSGI entry point of a checkout: `gunicorn -c gunicorn.conf.py wsgi:app`."""
 
-from __future__ import annotations
+from loader.server.wsgi import app, application
 
-import logging.config
-import os
-import sys
-
-from loader import create_app, logs
-from loader.server.memory import keep_freed_memory
-from loader.settings import BadSettings, Settings
-
-try:
-    _settings = Settings.from_env(os.environ)
-except BadSettings as exc:
-    print(exc, file=sys.stderr)
-    # gunicorn gives up at 3; at any other code it would start the worker again and again.
-    sys.exit(3)
-
-keep_freed_memory()
-logging.config.dictConfig(logs.config(_settings.log_level))
-app = create_app(_settings)
-# The name that mod_wsgi and uWSGI look for.
-application = app
+__all__ = ["app", "application"]

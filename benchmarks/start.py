@@ -1,4 +1,4 @@
-"""From the start of a server to its first answer, beside the least that such a server is."""
+"""The time from the start of the loader to its first response, beside a bare server and the import of the packages."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ READY_SECONDS = 30.0
 GUNICORN = (sys.executable, "-m", "gunicorn")
 IMPORTS = "import flask, requests, docker, marshmallow, Crypto.Cipher.AES, gunicorn.app.wsgiapp"
 
-# Starts a server, which listens on the given address, with all its files in the given directory.
+# Starts a server that listens on the given address and keeps all its files in the given directory.
 Start = Callable[[Path, str], ManagedProcess]
 
 
 def start(work: Workload) -> Result:
-    """The loader, a bare application under gunicorn, and the import of the loader's packages."""
+    """Compare the loader, a bare application under gunicorn, and the import of the loader's packages."""
     with work.place("start") as place:
         ours = _contender("loader: start of gunicorn until GET /health is 200", start_loader, place)
         bare = _contender("a Flask application of one function, under gunicorn, likewise", start_bare, place)
@@ -36,29 +36,29 @@ def start(work: Workload) -> Result:
 
 
 def start_loader(directory: Path, address: str) -> ManagedProcess:
-    """The loader as the README starts it."""
+    """Start the loader as the README does, by `azaion-loader serve`."""
     places = {"MODEL_CACHE_DIR": str(directory / "models"), "IMAGES_PATH": str(directory / "images.enc")}
-    command = [*GUNICORN, "-c", "gunicorn.conf.py", "wsgi:app"]
+    command = [sys.executable, "-m", "loader", "serve"]
     return ManagedProcess(
         "loader", command, directory, env=clean_env(directory, LOADER_BIND=address, **places), cwd=REPOSITORY
     )
 
 
 def start_bare(directory: Path, address: str) -> ManagedProcess:
-    """The bare application, with worker and threads as the loader has them."""
+    """Start the bare application, with the worker class and the threads of the loader."""
     options = ("--worker-class", "gthread", "--threads", "32", "--no-control-socket")
     command = [*GUNICORN, *options, "--bind", address, "bare_app:app"]
-    # Not in the repository's own directory, where gunicorn would find the loader's configuration and import the loader.
+    # It runs in another directory, because gunicorn would find the loader's settings in that of the repository.
     return ManagedProcess("bare", command, directory, env=clean_env(directory), cwd=REPOSITORY / "benchmarks")
 
 
 @contextmanager
 def answering(starts: Start, directory: Path) -> Iterator[ManagedProcess]:
-    """The server, once `GET /health` was 200; ended by its own pid on leaving. Raises RunFailed."""
+    """Start a server, yield it when `GET /health` returns 200, and end it by its own pid. Raises RunFailed."""
     address = f"127.0.0.1:{free_port()}"
     deadline = time.monotonic() + READY_SECONDS
     with starts(directory, address) as server:
-        # Refused until it listens; from then on the connection waits for the worker.
+        # Connections are refused until the server listens; then they wait for its worker.
         while http_status(f"http://{address}", "/health") != HTTPStatus.OK:
             if server.returncode is not None or time.monotonic() > deadline:
                 raise RunFailed(f"{server.name} does not start: {server.stderr()}")

@@ -1,6 +1,6 @@
-"""The container's health check: ends with 0 if the loader answers GET /health at LOADER_BIND, else with 1.
+"""The health check of the container: the exit code is 0 if GET /health at LOADER_BIND returns 200, and 1 if not.
 
-It runs every half minute, on small devices too, hence the bare socket: importing an HTTP client takes longer.
+It uses a plain socket, because it runs every 30 seconds on small devices, and an HTTP client takes longer to import.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import sys
 
 TIMEOUT_SECONDS = 4.0
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104  # nosec B104  # compared with, never listened on
-# A loader that listens on all addresses is reached at the loopback address of the same kind.
+# The loopback address at which to reach a loader that listens on all addresses.
 LOOPBACK = {ALL_ADDRESSES: "127.0.0.1", "::": "::1"}
 
 
 def connect(bind: str) -> socket.socket:
-    """A connection to a loader that listens on `bind`, `host:port` or `unix:/path`; raises OSError."""
+    """Connect to the loader that listens on `bind`, which is `host:port` or `unix:/path`; raises OSError."""
     if bind.startswith("unix:"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(TIMEOUT_SECONDS)
@@ -28,11 +28,11 @@ def connect(bind: str) -> socket.socket:
 
 
 def is_healthy(bind: str) -> bool:
-    """True if the loader at `bind` answers, and well."""
+    """Return whether the loader at `bind` responds with status 200."""
     try:
-        with connect(bind) as connection, connection.makefile("rb") as answer:
+        with connect(bind) as connection, connection.makefile("rb") as response:
             connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-            return answer.readline().split()[1:2] == [b"200"]
+            return response.readline().split()[1:2] == [b"200"]
     except OSError:
         return False
 

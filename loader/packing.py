@@ -1,4 +1,7 @@
-"""Packing: images of the local engine into an encrypted archive, and the check of one. For the machine that ships."""
+"""Packing: writes images of the Docker engine into an encrypted archive, and verifies an archive.
+
+The machine that ships images to devices uses it, not the devices.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import ImageNotFound, KeyMismatch
 from loader.files import remove_unfinished, replacement, storage
 
-Progress = Callable[[int], None]
-
 
 def find_images(engine: DockerEngine, references: list[str]) -> list[tuple[str, EngineImage]]:
-    """The engine's images for `references` (without a tag, `:latest` is meant), each once; raises ImageNotFound."""
+    """Return each image of `references` once, with its full reference: a reference without a tag means `:latest`.
+
+    Raises ImageNotFound.
+    """
     found = {}
     for name in references:
         reference = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
@@ -32,64 +36,78 @@ def find_images(engine: DockerEngine, references: list[str]) -> list[tuple[str, 
 
 
 def pack(
-    engine: DockerEngine, images: list[tuple[str, EngineImage]], fragment: bytes, output: Path, progress: Progress
+    engine: DockerEngine,
+    images: list[tuple[str, EngineImage]],
+    fragment: bytes,
+    output: Path,
+    on_packed: Callable[[int], None],
 ) -> Manifest:
-    """Save `images` into an archive at `output`, which appears whole or not at all. `progress` gets bytes as they pass.
+    """Save `images` into an archive at `output`, which appears complete or not at all, and return its manifest.
 
-    The manifest stands before the ciphertext and names the tar's size, which only the engine's stream tells: the tar
-    waits in sealed form in the new file and is sealed anew in its own place. No plaintext touches the disk.
+    `on_packed` gets a number of bytes: each byte of the tar counts once when the engine sends it and once when it is
+    encrypted into the archive. The manifest comes before the ciphertext and contains the size of the tar, which is
+    known only at the end of the engine's stream. So the tar is first sealed with a temporary key into the new file,
+    and then encrypted for the archive in the same place. No plaintext is written to the disk.
     """
     references = [reference for reference, _ in images]
     remove_unfinished(output)
     with storage(output, 0), replacement(output) as file:
-        tar = SealedSpool(file, _counted(engine.save(references), progress))
+        tar = SealedSpool(file, _counted(engine.save(references), on_packed))
         manifest = Manifest(
             images=tuple(ManifestImage(name, image.id, image.layers, image.created) for name, image in images),
             tar_size=tar.size,
             key_check=key_check(fragment),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        tar.overwrite(seal_archive(manifest, _counted(tar.read(), progress), fragment))
-        # Ciphertext, made to be handed on.
+        tar.overwrite(seal_archive(manifest, _counted(tar.read(), on_packed), fragment))
+        # Everybody may read the archive, because it is ciphertext that is made to be copied.
         os.fchmod(file.fileno(), 0o644)
     return manifest
 
 
-def verify(path: Path, fragment: bytes, progress: Progress) -> Manifest:
-    """Authenticate every byte of an archive; raises KeyMismatch, ArchiveCorrupt, ArchiveNotFound or StorageError."""
+def verify(path: Path, fragment: bytes, on_verified: Callable[[int], None]) -> Manifest:
+    """Authenticate every byte of an archive, and return its manifest.
+
+    `on_verified` gets the number of bytes of each piece of the tar. Raises KeyMismatch, ArchiveCorrupt,
+    ArchiveNotFound or StorageError.
+    """
     with open_archive(path) as archive:
         archive.require_fragment(fragment)
         for size in archive.verified_sizes(fragment, lambda: None):
-            progress(size)
+            on_verified(size)
         return archive.manifest
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What an archive says of itself, without the key and so without proof."""
+    """Return the manifest of an archive. Nothing of it is verified, because that needs the key.
+
+    Raises ArchiveCorrupt, ArchiveNotFound or StorageError.
+    """
     with open_archive(path) as archive:
         return archive.manifest
 
 
 def read_fragment(path: Path) -> bytes:
-    """The key fragment in a file; raises KeyMismatch if it cannot be one, and StorageError."""
+    """Read a key fragment from a file; raises KeyMismatch if its size is wrong, and StorageError."""
     with storage(path, 0):
         fragment = path.read_bytes()
     if not FRAGMENT_MIN_SIZE <= len(fragment) <= FRAGMENT_MAX_SIZE:
         raise KeyMismatch(
-            f"{path} is no key fragment: it has {len(fragment)} bytes, not {FRAGMENT_MIN_SIZE} to {FRAGMENT_MAX_SIZE}."
+            f"{path} is not a key fragment: "
+            f"it has {len(fragment)} bytes, not {FRAGMENT_MIN_SIZE} to {FRAGMENT_MAX_SIZE}."
         )
     return fragment
 
 
 def new_fragment(path: Path) -> None:
-    """Write a random key fragment to a new file, 0600; raises StorageError, also if the file exists."""
+    """Write a random key fragment to a new file of mode 0600; raises StorageError, also if the file exists."""
     with storage(path, FRAGMENT_MIN_SIZE):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(FRAGMENT_MIN_SIZE))
 
 
-def _counted(pieces: Iterable[Buffer], progress: Progress) -> Iterator[Buffer]:
+def _counted(pieces: Iterable[Buffer], on_piece: Callable[[int], None]) -> Iterator[Buffer]:
     for piece in pieces:
-        progress(len(piece))
+        on_piece(len(piece))
         yield piece

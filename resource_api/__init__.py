@@ -1,6 +1,6 @@
 """A small, self-hostable Resource API: logins, one key fragment and the encrypted objects that loaders fetch.
 
-Everything lies in one data directory (see `data_directory`); `python -m resource_api --help` prepares it and starts
+Everything lies in one data directory (see `data_directory`); `azaion-resource-api --help` prepares it and starts
 the server. The HTTP contract is described in docs/resource-api.md.
 """
 

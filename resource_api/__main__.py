@@ -1,6 +1,6 @@
-"""`python -m resource_api`."""
+"""`python -m resource_api`: the same as the command `azaion-resource-api`."""
 
 from resource_api.cli import main
 
 if __name__ == "__main__":
-    main(prog_name="python -m resource_api")
+    main()

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Flask:
-    """Build the WSGI application for a data directory that `python -m resource_api init` made.
+    """Build the WSGI application for a data directory that `azaion-resource-api init` made.
 
     Removes what killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
     """

@@ -1,4 +1,4 @@
-"""The command line: prepares a data directory and starts the server."""
+"""The command line, which prepares a data directory and starts the server."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ EMAIL_CHARACTERS = 254
 
 
 class _OneLineErrors(click.Group):
-    """A group whose commands end with one line when a file or directory is not as it has to be."""
+    """A group whose commands print one line, not a traceback, for a data directory or a file that cannot be used."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -28,7 +28,7 @@ class _OneLineErrors(click.Group):
             raise click.ClickException(f"{place}{error.strerror}") from error
 
 
-# The argument DIR of most commands: a directory that `init` made.
+# The argument DIR of most commands: a data directory that `init` made.
 _data_argument = click.argument(
     "data",
     metavar="DIR",
@@ -39,29 +39,29 @@ _data_argument = click.argument(
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """A small Resource API for loaders, with all its data in one directory.
+    """A small resource API for loaders, with all its data in one directory.
 
     \b
-    To begin:
-      python -m resource_api init DIR
-      python -m resource_api user add DIR operator@example.com
-      python -m resource_api key new DIR --out key-fragment
-      python -m resource_api serve DIR
+    To start:
+      azaion-resource-api init DIR
+      azaion-resource-api user add DIR operator@example.com
+      azaion-resource-api key new DIR --out key-fragment
+      azaion-resource-api serve DIR
 
-    Run all commands as the user that the server runs as: the files are readable by their owner only.
+    Run all commands as the user of the server, because only the owner of the files can read them.
     """
 
 
 @main.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
-    """Make the data directory DIR, or what is missing in it."""
+    """Make the data directory DIR, or add the files that are missing in it."""
     click.echo(f"{DataDirectory.create(directory).root} is ready")
 
 
 @main.group()
 def user() -> None:
-    """Add, remove and list those who may log in."""
+    """Add, remove and list the users, who may log in."""
 
 
 @user.command("add")
@@ -70,8 +70,8 @@ def user() -> None:
 def user_add(data: DataDirectory, email: str) -> None:
     """Add the user EMAIL, or give an existing one a new password.
 
-    The password is asked for; when standard input is not a terminal it is the first line of it. Tokens made with an
-    earlier password end.
+    The command prompts for the password on a terminal, and reads it as the first line of standard input elsewhere. A
+    new password ends the tokens that were made with the old one.
     """
     if "@" not in email or len(email) > EMAIL_CHARACTERS or not email.isprintable() or " " in email:
         raise click.BadParameter(f"{email!r} is not an e-mail address", param_hint="EMAIL")
@@ -83,7 +83,7 @@ def user_add(data: DataDirectory, email: str) -> None:
 @_data_argument
 @click.argument("email")
 def user_remove(data: DataDirectory, email: str) -> None:
-    """Remove the user EMAIL, whose tokens end at once."""
+    """Remove the user EMAIL, and end the tokens of that user."""
     if not Users(data).remove(email):
         raise click.ClickException(f"there is no user {email}")
     click.echo(f"{email}: removed")
@@ -92,7 +92,7 @@ def user_remove(data: DataDirectory, email: str) -> None:
 @user.command("list")
 @_data_argument
 def user_list(data: DataDirectory) -> None:
-    """List the users, one a line."""
+    """List the users, one per line."""
     for email in Users(data).emails():
         click.echo(email)
 
@@ -106,10 +106,10 @@ def key() -> None:
 @_data_argument
 @click.argument("file", type=click.File("rb"))
 def key_set(data: DataDirectory, file: BinaryIO) -> None:
-    """Take the key fragment from FILE ("-" is standard input), in place of an earlier one.
+    """Read the key fragment from FILE ("-" is standard input); it replaces an earlier one.
 
-    It has 32 to 4096 bytes, all of which count, a line break at the end included. Archives made with an earlier
-    fragment can no longer be unlocked.
+    FILE has 32 to 4096 bytes. Every byte counts, also a line break at the end. Archives made with an earlier fragment
+    can no longer be unlocked.
     """
     data.set_key_fragment(file.read())
     click.echo("key fragment set")
@@ -117,9 +117,9 @@ def key_set(data: DataDirectory, file: BinaryIO) -> None:
 
 @key.command("new")
 @_data_argument
-@click.option("--out", type=click.Path(path_type=Path), help="Also write it to this new file, to make archives with.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write it to this new file, for packing archives.")
 def key_new(data: DataDirectory, out: Path | None) -> None:
-    """Make a random key fragment of 32 bytes, unless there is one already."""
+    """Make a random key fragment of 32 bytes; refused if there is one already."""
     if data.key_fragment() is not None:
         raise click.ClickException(f"there is a key fragment already: {data.key_fragment_file}")
     fragment = secrets.token_bytes(GENERATED_FRAGMENT_BYTES)
@@ -132,17 +132,19 @@ def key_new(data: DataDirectory, out: Path | None) -> None:
 @main.command()
 @_data_argument
 @click.option("--bind", default="127.0.0.1:9000", show_default=True, help="ADDRESS:PORT or unix:PATH.")
-@click.option("--threads", default=8, show_default=True, type=click.IntRange(min=1), help="Requests served at a time.")
+@click.option(
+    "--threads", default=8, show_default=True, type=click.IntRange(min=1), help="Requests served at the same time."
+)
 def serve(data: DataDirectory, bind: str, threads: int) -> None:
     """Serve DIR over HTTP with gunicorn.
 
-    Passwords and tokens travel in the clear: beyond this machine, put a proxy with TLS in front.
-    RESOURCE_API_TOKEN_SECONDS in the environment sets how long a token is valid (default 3600).
+    The server has no TLS, so passwords and tokens are sent unencrypted: put a proxy with TLS in front of it if other
+    machines use it. The environment variable RESOURCE_API_TOKEN_SECONDS sets how long a token is valid (default 3600).
     """
     options = ["--config", "python:resource_api.gunicorn_conf", "--bind", bind, "--threads", str(threads)]
     command = [sys.executable, "-m", "gunicorn", *options, "resource_api.wsgi:app"]
     environment = {**os.environ, "RESOURCE_API_DATA": str(data.root)}
-    os.execve(sys.executable, command, environment)  # noqa: S606  # no shell wanted: gunicorn takes this process's place
+    os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted: gunicorn replaces this process
 
 
 def _read_password() -> str:

@@ -1,10 +1,10 @@
-"""gunicorn settings of the Resource API (`--config python:resource_api.gunicorn_conf`)."""
+"""The gunicorn settings of the resource API (`--config python:resource_api.gunicorn_conf`)."""
 
-# Threads, because most of a transfer is waiting for the network. State is on disk: more worker processes are fine.
+# Threads, because a transfer mostly waits for the network. All state is on disk, so more worker processes work too.
 worker_class = "gthread"
-# The application is built once, before the workers: a bad setting ends the start at once, with its one line.
+# The application is built before the workers start, so that a bad setting ends the start with one line.
 preload_app = True
-# No control socket in the home directory: nobody here uses it, and a service user often has no home.
+# No control socket, because nothing uses it, and it would be in the home directory, which a service user often lacks.
 control_socket_disable = True
-# A running transfer may end within this many seconds after SIGTERM.
+# Seconds after SIGTERM within which running transfers may end.
 graceful_timeout = 30

@@ -1,6 +1,6 @@
 """The WSGI entry point: `app`, built from the environment.
 
-RESOURCE_API_DATA           the data directory, made by `python -m resource_api init`
+RESOURCE_API_DATA           the data directory, made by `azaion-resource-api init`
 RESOURCE_API_TOKEN_SECONDS  how long a token is valid (default 3600)
 """
 
@@ -14,12 +14,12 @@ from flask import Flask
 from resource_api.app import DEFAULT_TOKEN_SECONDS, create_app
 from resource_api.data_directory import DataDirectoryError
 
-# gunicorn's code for "this worker cannot boot": it gives up. After any other it starts the next one, without end.
+# With this exit code of a worker gunicorn gives up; after any other it starts the next worker, endlessly.
 _CANNOT_BOOT = 3
 
 
 def _app_from_environment() -> Flask:
-    """Build the application, or raise DataDirectoryError."""
+    """Build the application from the environment; raises DataDirectoryError."""
     data_dir = os.environ.get("RESOURCE_API_DATA", "")
     if not data_dir:
         raise DataDirectoryError("RESOURCE_API_DATA must name the data directory")

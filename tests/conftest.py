@@ -20,6 +20,31 @@ NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refuse
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 # A property of a test with this name is a line that the summary of the run shows.
 TOLD = "told"
+# `make test-fast` leaves out the tests with one of these fixtures or parameters, or in one of these places.
+HEAVY_FIXTURES = {"docker_engine", "podman_engine"}
+# Values of parameters that name an engine, because such tests request the fixture by its name.
+HEAVY_PARAMETERS = ("docker", "podman")
+HEAVY_PLACES = (
+    "browser",
+    "crypto/test_fuzz.py",
+    "deploy",
+    "model_cache/test_disk.py",
+    "model_cache/test_faults.py",
+    "model_cache/test_no_growth.py",
+    "model_cache/test_repair.py",
+    "model_cache/test_sharing.py",
+    "model_cache/test_two_processes.py",
+    "project/test_demo.py",
+    "project/test_soak.py",
+    "resource_api/test_server.py",
+    "server",
+    "web/test_hostile.py",
+    "web/test_openapi_live.py",
+    "web/test_slots.py",
+    "web/test_transfer_cuts.py",
+    "web/test_transfer_streaming.py",
+)
+TESTS = Path(__file__).parent
 
 
 class StartLoader(Protocol):
@@ -90,6 +115,20 @@ def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
             return running.enter_context(LoaderServer(directory, {**defaults, **env}, *gunicorn_args))
 
         yield start
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a browser, an engine or a container, and those that take long, as `heavy`."""
+    places = [TESTS / place for place in HEAVY_PLACES]
+    for item in items:
+        fixtures = getattr(item, "fixturenames", [])
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if (
+            HEAVY_FIXTURES.intersection(fixtures)
+            or any(value in HEAVY_PARAMETERS for value in parameters if isinstance(value, str))
+            or any(item.path.is_relative_to(place) for place in places)
+        ):
+            item.add_marker("heavy")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

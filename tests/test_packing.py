@@ -1,4 +1,4 @@
-"""Packing, in the process of the tests: what `loader.packing` promises to the command line."""
+"""The functions of `loader.packing`, called in the process of the tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SILENCE_SECONDS = 1
 
 
 def nothing(_: int) -> None:
-    """A progress that nobody looks at."""
+    """A callback that ignores the number of bytes."""
 
 
 def connected(host: str, monkeypatch: pytest.MonkeyPatch, timeout: float = PATIENCE_SECONDS) -> DockerEngine:
@@ -53,7 +53,7 @@ def pack(engine: DockerEngine, output: Path, *references: str) -> Manifest:
     return packing.pack(engine, packing.find_images(engine, list(references)), FRAGMENT, output, nothing)
 
 
-def test_a_packed_archive_is_authentic_and_says_what_was_packed(engine: DockerEngine, tmp_path: Path) -> None:
+def test_a_packed_archive_is_authentic_and_names_its_images(engine: DockerEngine, tmp_path: Path) -> None:
     output = tmp_path / "images.enc"
     manifest = pack(engine, output, APP, DATABASE)
     assert packing.read_manifest(output) == manifest
@@ -67,9 +67,7 @@ def test_a_packed_archive_is_authentic_and_says_what_was_packed(engine: DockerEn
     assert os.listdir(tmp_path) == ["images.enc"]  # noqa: PTH208  # hidden files count
 
 
-def test_the_progress_counts_each_byte_twice_when_packing_and_once_when_verifying(
-    engine: DockerEngine, tmp_path: Path
-) -> None:
+def test_each_byte_is_counted_twice_when_packing_and_once_when_verifying(engine: DockerEngine, tmp_path: Path) -> None:
     passed: list[int] = []
     output = tmp_path / "images.enc"
     manifest = packing.pack(engine, packing.find_images(engine, [APP]), FRAGMENT, output, passed.append)
@@ -94,7 +92,7 @@ def test_a_name_without_a_tag_means_latest(engine: DockerEngine, docker: Engine)
     assert image == engine.find(reference)
 
 
-def test_an_image_that_is_not_there_is_named(engine: DockerEngine) -> None:
+def test_a_missing_image_is_named(engine: DockerEngine) -> None:
     with pytest.raises(ImageNotFound, match="has no image registry:5000/absent:latest"):
         packing.find_images(engine, [APP, "registry:5000/absent"])
 
@@ -105,7 +103,7 @@ def test_an_image_that_is_named_twice_is_packed_once(engine: DockerEngine, tmp_p
     assert [image.reference for image in packing.read_manifest(output).images] == [APP, DATABASE]
 
 
-def test_an_engine_that_fails_in_the_middle_leaves_the_archive_of_before(
+def test_an_engine_failure_while_packing_keeps_the_previous_archive(
     engine: DockerEngine, docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     directory = tmp_path / "out"
@@ -121,14 +119,14 @@ def test_an_engine_that_fails_in_the_middle_leaves_the_archive_of_before(
     assert os.listdir(directory) == ["images.enc"]  # noqa: PTH208  # hidden files count
 
 
-def test_a_disk_that_fills_up_is_left_as_it_was(engine: DockerEngine, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_file(engine: DockerEngine, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", MIB) as disk:
         with pytest.raises(DiskSpace, match=str(disk)):
             pack(engine, disk / "images.enc", APP)
         assert os.listdir(disk) == []  # noqa: PTH208  # hidden files count
 
 
-def test_the_archive_needs_its_room_once(engine: DockerEngine, tmp_path: Path) -> None:
+def test_packing_needs_the_size_of_the_archive_only_once(engine: DockerEngine, tmp_path: Path) -> None:
     pack(engine, tmp_path / "images.enc", APP)
     size = (tmp_path / "images.enc").stat().st_size
     with small_disk(tmp_path / "disk", size + MIB // 2) as disk:
@@ -136,19 +134,19 @@ def test_the_archive_needs_its_room_once(engine: DockerEngine, tmp_path: Path) -
         assert (disk / "images.enc").stat().st_size == size > MIB
 
 
-def test_a_directory_that_is_not_there_is_named(engine: DockerEngine) -> None:
+def test_a_missing_directory_is_named(engine: DockerEngine) -> None:
     with pytest.raises(StorageError, match=r"/nonexistent/images\.enc cannot be used"):
         pack(engine, Path("/nonexistent/images.enc"), APP)
 
 
-def test_a_directory_in_the_place_of_the_archive_leaves_no_debris(engine: DockerEngine, tmp_path: Path) -> None:
+def test_a_directory_at_the_path_of_the_archive_leaves_no_file(engine: DockerEngine, tmp_path: Path) -> None:
     (tmp_path / "images.enc").mkdir()
     with pytest.raises(StorageError):
         pack(engine, tmp_path / "images.enc", APP)
     assert os.listdir(tmp_path) == ["images.enc"]  # noqa: PTH208  # hidden files count
 
 
-def test_verifying_tells_another_key_from_damage_and_from_absence(packed: Packed, tmp_path: Path) -> None:
+def test_verify_distinguishes_wrong_key_damage_and_a_missing_archive(packed: Packed, tmp_path: Path) -> None:
     assert packing.verify(packed.path, FRAGMENT, nothing) == packed.manifest
     with pytest.raises(KeyMismatch):
         packing.verify(packed.path, b"x" * 32, nothing)
@@ -164,7 +162,7 @@ def test_verifying_tells_another_key_from_damage_and_from_absence(packed: Packed
 
 
 @pytest.mark.parametrize("size", [32, 33, 4096])
-def test_a_fragment_of_this_size_is_read_as_it_is(tmp_path: Path, size: int) -> None:
+def test_a_fragment_of_a_right_size_is_read(tmp_path: Path, size: int) -> None:
     path = tmp_path / "key"
     fragment = os.urandom(size - 1) + b"\n"
     path.write_bytes(fragment)
@@ -172,7 +170,7 @@ def test_a_fragment_of_this_size_is_read_as_it_is(tmp_path: Path, size: int) -> 
 
 
 @pytest.mark.parametrize("size", [0, 31, 4097, 1_000_000])
-def test_a_fragment_of_this_size_is_none(tmp_path: Path, size: int) -> None:
+def test_a_fragment_of_a_wrong_size_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "key"
     path.write_bytes(bytes(size))
     with pytest.raises(KeyMismatch, match=f"has {size} bytes, not 32 to 4096"):

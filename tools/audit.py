@@ -1,6 +1,6 @@
 """`python -m tools.audit`: asks the public database whether a pinned package has a known vulnerability.
 
-It ends with 1 if one has. A machine that cannot reach the database learns so from a printed note, and goes on.
+The exit code is 1 if a package has one. Without a connection to the database it prints a note, and the exit code is 0.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ CANNOT_TELL = (ValueError, KeyError, subprocess.TimeoutExpired)
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the audit, and return the exit code."""
     try:
         dependencies = audited(LOCK)
     except CANNOT_TELL as exc:
-        print(f"audit: NOT DONE, the database of vulnerabilities is out of reach: {exc}")
+        print(f"audit: NOT DONE, the database of vulnerabilities cannot be reached: {exc}")
         return 0
     return report(dependencies)
 
 
 def audited(lock: Path) -> list[dict[str, Any]]:
-    """What pip-audit says of each package of `lock`; raises one of `CANNOT_TELL` if it cannot."""
+    """Return the result of pip-audit for each package of `lock`; raises one of `CANNOT_TELL` if there is none."""
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner=off"]
     command += ["--format=json", "--requirement", str(lock)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
     if not done.stdout:
-        raise ValueError((done.stderr.strip().splitlines() or ["pip-audit says nothing"])[-1])
+        raise ValueError((done.stderr.strip().splitlines() or ["pip-audit printed nothing"])[-1])
     found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
     return found
 
 
 def report(dependencies: list[dict[str, Any]]) -> int:
-    """Print what was found, and what was not looked at; the exit code."""
+    """Print the vulnerabilities and the packages that the database does not know, and return the exit code."""
     skipped = [each["name"] for each in dependencies if "skip_reason" in each]
     if skipped:
         print(f"audit: NOT DONE, unknown to the database: {', '.join(skipped)}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment VENV with PYTHON, or mends it, and installs the development requirements into it.
+# Makes the virtual environment VENV with PYTHON, or repairs it, and installs the development requirements into it.
 # Usage: tools/setup.sh PYTHON VENV
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ command -v "$python" >/dev/null || fail "$python is not installed; Python 3.11 o
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$("$python" --version) is too old; name a Python 3.11 or later: make test PYTHON=python3.11"
 
-# Debian and Ubuntu keep ensurepip, which a virtual environment needs, in a package of its own.
+# A virtual environment needs ensurepip, which Debian and Ubuntu ship in a package of its own.
 if ! can_make_venvs && [[ $EUID == 0 ]] && command -v apt-get >/dev/null; then
     apt-get update
     apt-get install --yes --no-install-recommends python3-venv
@@ -31,6 +31,7 @@ can_make_venvs || fail "$python cannot make virtual environments; install the pa
 install() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
-# First what the container holds, so that it is what the tests run; the ranges then find it good enough.
+# The locked packages are installed first, so that the tests run with the packages of the container; they also satisfy
+# the version ranges of requirements-dev.txt.
 install --require-hashes --requirement requirements.lock
 install --requirement requirements-dev.txt

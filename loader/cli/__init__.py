@@ -1,1 +1,1 @@
-"""The command line: `python -m loader`."""
+"""The command line: `azaion-loader`, or `python -m loader`."""

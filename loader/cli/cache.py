@@ -1,4 +1,4 @@
-"""`python -m loader cache`: the encrypted parts of models on this device."""
+"""`azaion-loader cache`: the encrypted parts of models on this device."""
 
 from __future__ import annotations
 
@@ -6,58 +6,57 @@ from typing import Any
 
 import click
 
-from loader.cli.client import DeviceClient
-from loader.cli.options import json_option, loader_option
-from loader.cli.output import count_text, show, size_text
+from loader.cli.client import LoaderClient
+from loader.cli.output import count_text, json_option, loader_option, print_result, size_text
 
 
 @click.group()
 def cache() -> None:
-    """Encrypted parts of models on this device."""
+    """List, verify and remove encrypted parts of models."""
 
 
 @cache.command("list")
 @loader_option
 @json_option
-def cache_list(loader: DeviceClient) -> None:
+def list_parts(loader: LoaderClient) -> None:
     """List the parts, least recently used first.
 
-    Shows the begin of their digests, and times in UTC.
+    Prints the first 16 digits of the SHA-256 of each part, and times in UTC.
     """
     document = loader.get("/cache")
     limit = f" of {size_text(document['max_bytes'])}" if document["max_bytes"] else ""
     total = f"{count_text(len(document['entries']), 'part')}, {size_text(document['bytes'])}{limit}"
-    show(document, "\n".join([*map(_entry_text, document["entries"]), total]))
+    print_result(document, "\n".join([*map(_entry_text, document["entries"]), total]))
 
 
 @cache.command("verify")
 @loader_option
 @json_option
-def cache_verify(loader: DeviceClient) -> None:
-    """Read every whole part and remove those that are damaged.
+def verify_parts(loader: LoaderClient) -> None:
+    """Read every complete part and remove damaged ones.
 
-    A load fetches a removed part anew. Takes as long as the disk needs to read everything, and a transfer slot. Ends
-    with 0 also if something was damaged.
+    The next load downloads a removed part again. The command reads all parts from the disk and takes a transfer slot
+    meanwhile. The exit code is 0 even if parts were damaged.
     """
     document = loader.post("/cache/verify", patient=True)
     damaged = [f"{sha256}: damaged, removed" for sha256 in document["damaged"]]
     read = f"{count_text(document['checked'], 'part')} read, {size_text(document['bytes'])}, {len(damaged)} damaged"
-    show(document, "\n".join([*damaged, read]))
+    print_result(document, "\n".join([*damaged, read]))
 
 
 @cache.command("clear")
 @loader_option
 @json_option
-def cache_clear(loader: DeviceClient) -> None:
+def clear_parts(loader: LoaderClient) -> None:
     """Remove every part that is not in use."""
     document = loader.post("/cache/clear", patient=True)
     removed = f"{count_text(document['removed'], 'part')} removed, {size_text(document['bytes'])}"
-    show(document, f"{removed}; {document['kept']} in use")
+    print_result(document, f"{removed}; {document['kept']} in use")
 
 
 def _entry_text(entry: dict[str, Any]) -> str:
     kind = "whole" if entry["whole"] else "partial"
     in_use = ", in use" if entry["in_use"] else ""
-    # Enough of both to tell parts apart; the whole is in the JSON.
+    # 16 digits and whole seconds are enough to tell parts apart; the JSON document has everything.
     name, used = entry["sha256"][:16], entry["last_used"].partition(".")[0]
     return f"{name}  {size_text(entry['bytes']):>7}  {used}Z  {kind}{in_use}"

@@ -1,4 +1,4 @@
-"""Talks to a running loader, as any caller on the device does."""
+"""The HTTP client of the commands, which talk to a running loader."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from urllib.parse import urlsplit
 from loader.errors import LoaderError, LoaderProblem, LoaderUnreachable
 
 TIMEOUT_SECONDS = 30.0
-# Of a patient call whose bytes move. The loader itself gives up the API sooner, after six attempts.
+# For a patient request while its bytes move. The loader gives up the resource API earlier, after six attempts.
 SILENCE_SECONDS = 600.0
 
 
-class DeviceClient:
-    """`url` is `http://host:port` or `unix:/path`. Raises LoaderUnreachable and LoaderProblem."""
+class LoaderClient:
+    """A client of the loader at `url`, which is `http://host:port` or `unix:/path`.
+
+    The methods raise LoaderUnreachable if no loader responds, and LoaderProblem if the loader responds with an error.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def get(self, path: str) -> dict[str, Any]:
-        """The JSON document at `path`."""
-        with self.answer("GET", path) as response:
+        """Return the JSON document at `path`."""
+        with self.request("GET", path) as response:
             return self.document(response)
 
     def post(self, path: str, document: dict[str, Any] | None = None, *, patient: bool = False) -> dict[str, Any]:
-        """What the loader answers to `document`. `patient` as for `answer`."""
-        with self.answer("POST", path, *json_body(document), patient=patient) as response:
+        """Send `document`, and return the JSON document of the response. `patient` is explained at `request`."""
+        with self.request("POST", path, *json_body(document), patient=patient) as response:
             return self.document(response)
 
     @contextmanager
-    def answer(
+    def request(
         self,
         method: str,
         path: str,
@@ -45,10 +48,10 @@ class DeviceClient:
         *,
         patient: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
-        """An answer that is no problem, its own body not read yet; the connection ends with the block.
+        """Send a request, and yield the response with status 200 before its body is read; close the connection after.
 
-        `body` is sent as it comes, until the loader answers. The loader may be silent for 30 s; if the call is
-        `patient`, as long as it wants before its answer, and else for 600 s.
+        `body` is sent piece by piece until the loader responds. The loader may be silent for 30 seconds. After a
+        `patient` request it may take any time until its response starts, and may be silent for 600 seconds otherwise.
         """
         silence = SILENCE_SECONDS if patient else TIMEOUT_SECONDS
         with closing(_connection(self._url)) as connection:
@@ -61,38 +64,38 @@ class DeviceClient:
                 response = connection.getresponse()
                 client.settimeout(silence)
             except (OSError, http.client.HTTPException) as exc:
-                raise LoaderUnreachable(f"No loader answers at {self._url}.") from exc
+                raise LoaderUnreachable(f"No loader responds at {self._url}.") from exc
             with response:
                 if response.status != HTTPStatus.OK:
                     raise self._problem(response)
                 yield response
 
-    def stranger(self) -> LoaderUnreachable:
-        """The error for an answer that no loader gives."""
-        return LoaderUnreachable(f"What answers at {self._url} is no loader.")
-
     def document(self, response: http.client.HTTPResponse) -> dict[str, Any]:
-        """The JSON document of an answer."""
+        """Read the JSON document of a response."""
         try:
             document = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as exc:
-            raise self.stranger() from exc
+            raise self.not_a_loader() from exc
         if not isinstance(document, dict):
-            raise self.stranger()
+            raise self.not_a_loader()
         return document
+
+    def not_a_loader(self) -> LoaderUnreachable:
+        """Return the error for a response that no loader sends."""
+        return LoaderUnreachable(f"The server at {self._url} is not a loader.")
 
     def _problem(self, response: http.client.HTTPResponse) -> LoaderProblem:
         document = self.document(response)
-        detail = document.get("detail", "The loader refused.")
+        detail = document.get("detail", "The loader refused the request.")
         errors = document.get("errors")
         if isinstance(errors, dict):
-            detail = " ".join([detail, *(f"{field}: {' '.join(said)}" for field, said in sorted(errors.items()))])
+            detail = " ".join([detail, *(f"{field}: {' '.join(found)}" for field, found in sorted(errors.items()))])
         retryable = document.get("retryable") is True
         return LoaderProblem(document.get("code", LoaderError.code), detail, retryable=retryable)
 
 
 def json_body(document: dict[str, Any] | None) -> tuple[list[bytes], dict[str, str]]:
-    """A document, or nothing, as body and headers of a request."""
+    """Return the body and the headers of a request with `document`, or of one without a body for None."""
     if document is None:
         return [], {"Content-Length": "0"}
     body = json.dumps(document).encode()
@@ -108,12 +111,12 @@ def _send(
     connection.endheaders()
     try:
         for piece in body:
-            # Whoever answers before the end has refused: what follows would be sent in vain.
+            # A response before the end of the body is a refusal, so sending the rest of the body would be useless.
             if select.select([connection.sock], [], [], 0)[0]:
                 return
             connection.send(piece)
     except (BrokenPipeError, ConnectionResetError):
-        # It has refused and gone; what it said can still be read.
+        # The loader has refused the body and closed the connection; its response can still be read.
         return
 
 
@@ -124,13 +127,13 @@ def _connection(url: str) -> http.client.HTTPConnection:
         address = urlsplit(url)
         if address.scheme == "http" and address.hostname:
             return http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT_SECONDS)
-    except ValueError:  # a port that is no number, brackets that do not close
+    except ValueError:  # raised for a port that is not a number, and for brackets that do not close
         pass
     raise LoaderUnreachable(f"{url} is neither http://host:port nor unix:/path.")
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket. The Host is one that every loader trusts unless told otherwise."""
+    """HTTP over a unix socket. The Host header is `localhost`, which TRUSTED_HOSTS has by default."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=TIMEOUT_SECONDS)

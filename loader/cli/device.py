@@ -1,4 +1,4 @@
-"""`python -m loader status`, `login`, `load` and `upload`: a running loader, used from a terminal or a script."""
+"""`azaion-loader status`, `login`, `lock`, `load` and `upload`: a running loader, used from a terminal or a script."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from typing import Any, BinaryIO
 
 import click
 
-from loader.cli.client import DeviceClient
-from loader.cli.options import json_option, loader_option, read_password
-from loader.cli.output import Progress, count_text, show, size_text, wants_json
+from loader.cli.client import LoaderClient
+from loader.cli.output import (
+    ProgressBar,
+    count_text,
+    json_option,
+    json_wanted,
+    loader_option,
+    print_result,
+    read_password,
+    size_text,
+)
 from loader.cli.transfers import open_load, send_file
 from loader.files import replacement, storage
 
@@ -23,7 +31,7 @@ STANDARD_OUTPUT = Path("-")
 @click.command()
 @loader_option
 @json_option
-def status(loader: DeviceClient) -> None:
+def status(loader: LoaderClient) -> None:
     """Show login, unlock, cache and downloads of the loader."""
     document = loader.get("/status")
     unlock = loader.get("/unlock/status")
@@ -34,32 +42,33 @@ def status(loader: DeviceClient) -> None:
         f"cache: {count_text(cache['entries'], 'model')}, {size_text(cache['bytes'])} in {document['modelCacheDir']}",
         *(f"download: {_download_text(download)}" for download in cache["downloads"]),
     ]
-    show({**document, "unlock": unlock}, "\n".join(lines))
+    print_result({**document, "unlock": unlock}, "\n".join(lines))
 
 
 @click.command()
-@click.option("--email", required=True, help="Who logs in to the resource API.")
+@click.option("--email", required=True, help="E-mail address of a user of the resource API.")
 @loader_option
 @json_option
-def login(email: str, loader: DeviceClient) -> None:
+def login(email: str, loader: LoaderClient) -> None:
     """Log in to the resource API, for all later loads and uploads.
 
-    Asks for the password on a terminal, else reads it as one line from standard input; it is never an argument.
+    Prompts for the password on a terminal, and reads it as one line of standard input elsewhere; it is never an
+    argument.
     """
     document = loader.post("/login", {"email": email, "password": read_password()}, patient=True)
-    show(document, "logged in")
+    print_result(document, "logged in")
 
 
 @click.command()
 @loader_option
 @json_option
-def lock(loader: DeviceClient) -> None:
-    """Make the loader forget the login and end what lives by it.
+def lock(loader: LoaderClient) -> None:
+    """Make the loader forget the login and end everything that uses it.
 
-    Loads and uploads are refused until the next login, and those under way are ended, an unlock too. Images that are
+    Running loads, uploads and unlocks end. Loads and uploads are refused until the next login. Images that are
     unlocked stay.
     """
-    show(loader.post("/lock"), "locked")
+    print_result(loader.post("/lock"), "locked")
 
 
 @click.command()
@@ -73,32 +82,32 @@ def lock(loader: DeviceClient) -> None:
 )
 @loader_option
 @json_option
-def load(resource: str, output: Path, loader: DeviceClient) -> None:
+def load(resource: str, output: Path, loader: LoaderClient) -> None:
     """Write the plaintext of a model to a file.
 
-    The file appears whole or not at all, readable by its owner only; until then, and if anything fails, it stays as it
-    was. A load that failed begins anew. What goes to standard output cannot be taken back: there only the exit code
-    tells whether it is whole.
+    The file appears complete or not at all, and only its owner can read it. If the load fails, an existing file stays
+    as it was, and the next load starts from the first byte. Bytes on standard output cannot be taken back: only the
+    exit code tells whether they are complete.
     """
     folder, _, filename = resource.rpartition("/")
     if not filename:
-        raise click.BadParameter("A name is missing behind the folder.", param_hint="FOLDER/NAME")
-    if output == STANDARD_OUTPUT and wants_json():
-        raise click.UsageError("--json and -o - both want standard output.")
-    _refuse_devices(output)
-    began = time.monotonic()
+        raise click.BadParameter("The name after the folder is missing.", param_hint="FOLDER/NAME")
+    if output == STANDARD_OUTPUT and json_wanted():
+        raise click.UsageError("--json and -o - both write to standard output.")
+    _require_regular_file(output)
+    started = time.monotonic()
     with (
         open_load(loader, folder, filename) as plaintext,
         storage(output, plaintext.size),
         _opened(output) as file,
-        Progress(f"loading {resource}", plaintext.size) as progress,
+        ProgressBar(f"loading {resource}", plaintext.size) as bar,
     ):
         for piece in plaintext:
             file.write(piece)
-            progress.advance(len(piece))
+            bar.advance(len(piece))
         file.flush()
     if output != STANDARD_OUTPUT:
-        _show_transfer({"file": str(output)}, plaintext.size, began)
+        _print_transfer({"file": str(output)}, plaintext.size, started)
 
 
 @click.command()
@@ -106,37 +115,37 @@ def load(resource: str, output: Path, loader: DeviceClient) -> None:
 @click.argument("folder")
 @loader_option
 @json_option
-def upload(file: Path, folder: str, loader: DeviceClient) -> None:
-    """Upload FILE into FOLDER, encrypted by the loader.
+def upload(file: Path, folder: str, loader: LoaderClient) -> None:
+    """Upload FILE into FOLDER; the loader encrypts it.
 
-    It keeps its name. Ends when the resource API has it, which may be long after the loader has. FILE must not change
-    meanwhile.
+    FILE keeps its name and must not change during the upload. The command ends when the resource API has stored the
+    file, which may be long after the loader has received it.
     """
     if not file.is_file():
-        raise click.BadParameter(f"{file} is no regular file.", param_hint="FILE")
-    began = time.monotonic()
+        raise click.BadParameter(f"{file} is not a regular file.", param_hint="FILE")
+    started = time.monotonic()
     size = file.stat().st_size
-    with Progress(f"uploading {file.name}", size) as progress:
-        send_file(loader, file, folder, progress.advance)
-    _show_transfer({"file": str(file), "folder": folder}, size, began)
+    with ProgressBar(f"uploading {file.name}", size) as bar:
+        send_file(loader, file, folder, bar.advance)
+    _print_transfer({"file": str(file), "folder": folder}, size, started)
 
 
-def _refuse_devices(output: Path) -> None:
-    """A pipe or a device would be replaced by a file, not written to."""
+def _require_regular_file(output: Path) -> None:
+    """Raise BadParameter for a pipe or a device, because `load` would replace it instead of writing to it."""
     with storage(output, 0):
         if output != STANDARD_OUTPUT and output.exists() and not output.is_file():
-            raise click.BadParameter(f"{output} is no regular file.", param_hint="-o")
+            raise click.BadParameter(f"{output} is not a regular file.", param_hint="-o")
 
 
 def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
-    # Through a link to the file that it leads to.
+    # A symbolic link stays, and the file that it points to is replaced.
     return nullcontext(sys.stdout.buffer) if output == STANDARD_OUTPUT else replacement(Path(os.path.realpath(output)))
 
 
-def _show_transfer(names: dict[str, str], size: int, began: float) -> None:
-    seconds = round(time.monotonic() - began, 3)
+def _print_transfer(names: dict[str, str], size: int, started: float) -> None:
+    seconds = round(time.monotonic() - started, 3)
     text = f"{names['file']}: {size_text(size)} in {seconds:.1f} s"
-    show({**names, "bytes": size, "seconds": seconds}, text)
+    print_result({**names, "bytes": size, "seconds": seconds}, text)
 
 
 def _unlock_text(unlock: dict[str, Any]) -> str:

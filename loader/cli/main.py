@@ -1,128 +1,119 @@
-"""The command line: `python -m loader`."""
+"""The command group, and the exit codes: `azaion-loader`, or `python -m loader`."""
 
 from __future__ import annotations
 
+import importlib
+import signal
 import sys
-from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
-from loader import packing
-from loader.cli.cache import cache
-from loader.cli.device import load, lock, login, status, upload
-from loader.cli.exit_codes import exit_code
-from loader.cli.output import Progress, show_failure
-from loader.cli.unlock import unlock
-from loader.crypto.archive import Manifest
-from loader.docker_engine import DockerEngine
-from loader.errors import LoaderError
+from loader.cli.output import print_failure
+from loader.errors import (
+    ApiFault,
+    ArchiveFault,
+    Busy,
+    CallerError,
+    CommandFault,
+    DeviceFault,
+    LoaderError,
+    LoginRejected,
+    LoginThrottled,
+    NotLoggedIn,
+    kind_of,
+)
 from loader.version import VERSION
 
-# Silence that a packing machine's engine is allowed: it prepares the whole tar before it sends the first byte.
-ENGINE_TIMEOUT = 1800
+# The module of each command, whose function there has the name of the command. A module is imported when its command
+# runs, because the service and the Docker SDK take longer to import than `status` takes to run.
+COMMANDS = {
+    "serve": "loader.cli.serve",
+    "status": "loader.cli.device",
+    "login": "loader.cli.device",
+    "lock": "loader.cli.device",
+    "unlock": "loader.cli.unlock",
+    "load": "loader.cli.device",
+    "upload": "loader.cli.device",
+    "cache": "loader.cli.cache",
+    "key": "loader.cli.images",
+    "images": "loader.cli.images",
+}
 
-_file_to_read = click.Path(exists=True, dir_okay=False, path_type=Path)
-_file_to_write = click.Path(dir_okay=False, path_type=Path)
-_key_option = click.option("--key", "key_file", required=True, type=_file_to_read, help="File with the key fragment.")
+# click itself adds 0, and 2 for wrong usage. The first row that matches an error counts.
+_EXIT_CODES: tuple[tuple[type[LoaderError], int], ...] = (
+    (CommandFault, 3),
+    (NotLoggedIn, 5),
+    (LoginRejected, 5),
+    (LoginThrottled, 5),
+    (Busy, 9),
+    (CallerError, 4),
+    (ApiFault, 6),
+    (ArchiveFault, 7),
+    (DeviceFault, 8),
+    (LoaderError, 1),
+)
+
+
+def exit_code(code: str) -> int:
+    """Return the exit code for an error with this `code`, and 1 for a code that the loader does not know."""
+    kind = kind_of(code) or LoaderError
+    return next(number for family, number in _EXIT_CODES if issubclass(kind, family))
 
 
 class _Commands(click.Group):
-    """Prints what went wrong, and ends with the exit code for it."""
+    """A group that imports a command when it runs, and ends with the exit code for the LoaderError that it raises."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; return None for a name that is not a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command; print the error that it raises."""
         try:
             return super().invoke(ctx)
         except LoaderError as exc:
-            show_failure(exc)
+            print_failure(exc)
             sys.exit(exit_code(exc.code))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="azaion-loader")
 def main() -> None:
-    """Make and check what an Azaion Loader unlocks, and use a running one.
+    """Pack and verify archives for an Azaion Loader; run a loader and use it.
 
     \b
     To ship images to devices:
-      python -m loader key new -o fragment.key
-      python -m loader images pack app:1.4 db:1.4 --key fragment.key -o images.enc
+      azaion-loader key new -o fragment.key
+      azaion-loader images pack app:1.4 db:1.4 --key fragment.key -o images.enc
 
-    Give the key fragment to the resource API and to nobody else; copy images.enc to the devices. There:
+    Give the key fragment to the resource API and to nobody else; copy images.enc to the devices. On a device:
 
     \b
-      python -m loader unlock --plan
-      python -m loader unlock --email operator@example.com
-      python -m loader upload model.onnx day
-      python -m loader load day/model.onnx -o model.onnx
+      azaion-loader unlock --plan
+      azaion-loader unlock --email operator@example.com
+      azaion-loader upload model.onnx day
+      azaion-loader load day/model.onnx -o model.onnx
     """
 
 
-for command in (status, login, lock, unlock, load, upload, cache):
-    main.add_command(command)
+def run() -> None:
+    """Run the command line of this process."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A signal that is ignored stays ignored, because `nohup` relies on it.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit_on_signal)
+    main()
 
 
-@main.group()
-def key() -> None:
-    """Key fragments, which exist on the resource API only."""
-
-
-@key.command("new")
-@click.option("-o", "--output", required=True, type=_file_to_write, help="File to make; it must not exist.")
-def key_new(output: Path) -> None:
-    """Make a random key fragment of 32 bytes, readable by its owner only."""
-    packing.new_fragment(output)
-    click.echo(f"{output}: give it to the resource API, and keep it off every device")
-
-
-@main.group()
-def images() -> None:
-    """Encrypted archives of Docker images."""
-
-
-@images.command("pack")
-@click.argument("references", metavar="IMAGE...", nargs=-1, required=True)
-@_key_option
-@click.option("-o", "--output", required=True, type=_file_to_write, help="Archive to write; replaced if it exists.")
-def images_pack(references: tuple[str, ...], key_file: Path, output: Path) -> None:
-    """Save IMAGEs from the Docker engine into an encrypted archive.
-
-    The engine is the one that DOCKER_HOST names, else the local one. An image without a tag means its `latest`. The
-    images pass through encryption on their way: no plaintext is written.
-    """
-    engine = DockerEngine(ENGINE_TIMEOUT)
-    fragment = packing.read_fragment(key_file)
-    found = packing.find_images(engine, list(references))
-    # Each byte passes twice, once from the engine and once into the archive.
-    expected = 2 * sum(image.size for _, image in found)
-    with Progress("packing", expected) as progress:
-        manifest = packing.pack(engine, found, fragment, output, progress.advance)
-    _show(manifest)
-    click.echo(f"{output}: {output.stat().st_size} bytes")
-
-
-@images.command("show")
-@click.argument("archive", type=_file_to_read)
-def images_show(archive: Path) -> None:
-    """Print what ARCHIVE says of itself. Needs no key, so nothing of it is proven."""
-    _show(packing.read_manifest(archive))
-
-
-@images.command("verify")
-@click.argument("archive", type=_file_to_read)
-@_key_option
-def images_verify(archive: Path, key_file: Path) -> None:
-    """Authenticate every byte of ARCHIVE, without writing anything."""
-    fragment = packing.read_fragment(key_file)
-    size = packing.read_manifest(archive).tar_size
-    with Progress("verifying", size) as progress:
-        manifest = packing.verify(archive, fragment, progress.advance)
-    _show(manifest)
-    click.echo(f"{archive}: authentic, all {manifest.tar_size} bytes of it")
-
-
-def _show(manifest: Manifest) -> None:
-    click.echo(f"made {manifest.created}, a tar of {manifest.tar_size} bytes")
-    for image in manifest.images:
-        click.echo(f"  {image.reference}  {image.id}  {len(image.layers)} layers, created {image.created}")
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    """Raise SystemExit, so that `with` blocks remove unfinished files."""
+    sys.exit(128 + number)

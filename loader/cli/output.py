@@ -1,4 +1,4 @@
-"""What the commands print: results as text or JSON, failures, sizes, and the one kind of bar."""
+"""What the commands have in common: options, the password, results as text or JSON, failures, and progress bars."""
 
 from __future__ import annotations
 
@@ -10,33 +10,68 @@ from typing import Any, Self
 
 import click
 
+from loader.cli.client import LoaderClient
 from loader.errors import CommandFault, LoaderError
 
+DEFAULT_URL = "http://127.0.0.1:8080"
 BAR_WIDTH = 24
 REDRAW_SECONDS = 0.1
 _JSON = "loader.json"
 
 
-def want_json() -> None:
-    """From now on the present command prints one JSON document on standard output and nothing else."""
-    click.get_current_context().meta[_JSON] = True
+def _client(_ctx: click.Context, _param: click.Parameter, url: str) -> LoaderClient:
+    return LoaderClient(url)
 
 
-def wants_json() -> bool:
-    """Whether `want_json` was called."""
+def _choose_json(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.meta[_JSON] = True
+
+
+loader_option = click.option(
+    "--url",
+    "loader",
+    envvar="LOADER_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    show_envvar=True,
+    callback=_client,
+    help="The loader: http://host:port or unix:/path.",
+)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_choose_json,
+    help="Print one JSON document instead of text.",
+)
+
+
+def json_wanted() -> bool:
+    """Return whether the current command was called with `--json`."""
     return bool(click.get_current_context().meta.get(_JSON))
 
 
-def show(document: dict[str, Any], text: str) -> None:
-    """Print a result."""
-    click.echo(json.dumps(document) if wants_json() else text)
+def read_password() -> str:
+    """Prompt for the password on a terminal, and read one line of standard input elsewhere.
+
+    The password is never an argument, because other users can see the arguments of a process.
+    """
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\n")
 
 
-def show_failure(failure: LoaderError) -> None:
-    """Print a failure: on standard error, or as the one JSON document."""
-    # Hints are for the operator of a device; what goes wrong while packing says all by itself.
+def print_result(document: dict[str, Any], text: str) -> None:
+    """Print the result of a command: `document` with `--json`, and `text` without."""
+    click.echo(json.dumps(document) if json_wanted() else text)
+
+
+def print_failure(failure: LoaderError) -> None:
+    """Print a failure to standard error, or with `--json` as the one JSON document."""
+    # Only failures of device commands print a hint: hints are for the operator of a device.
     hint = failure.hint if isinstance(failure, CommandFault) else ""
-    if wants_json():
+    if json_wanted():
         fields = {"code": failure.code, "detail": str(failure), "hint": hint, "retryable": failure.retryable}
         click.echo(json.dumps(fields))
         return
@@ -46,7 +81,7 @@ def show_failure(failure: LoaderError) -> None:
 
 
 def size_text(size: float) -> str:
-    """Bytes as a person reads them."""
+    """Return a number of bytes in units of 1000, such as `983 kB`."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
@@ -55,46 +90,50 @@ def size_text(size: float) -> str:
 
 
 def count_text(count: int, thing: str) -> str:
-    """`2 things`, `1 thing`."""
+    """Return `2 things` or `1 thing`."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def progress_text(percent: int, label: str, rate: float, eta_seconds: float | None) -> str:
-    """A bar with what it is about: `rate` in bytes a second."""
+def bar_text(percent: int, label: str, rate: float, eta_seconds: float | None) -> str:
+    """Return the line of a progress bar; `rate` is in bytes per second."""
     filled = BAR_WIDTH * percent // 100
     eta = "" if eta_seconds is None else f", {eta_seconds:.0f} s left"
     return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {percent:3} %  {label}  {size_text(rate)}/s{eta}"
 
 
-def live() -> bool:
-    """Whether somebody watches: only then there are bars."""
-    return sys.stderr.isatty() and not wants_json()
+def bars_wanted() -> bool:
+    """Return whether to draw bars: on a terminal, without `--json`."""
+    return sys.stderr.isatty() and not json_wanted()
 
 
-def draw(text: str, *, last: bool) -> None:
-    """Write a bar over the one before; the last one stays."""
-    # One that is broken into two lines could not be written over.
+def draw_bar(text: str, *, last: bool) -> None:
+    """Draw a bar over the previous one. The last one ends its line and stays."""
+    # The text is cut to the width of the terminal, because a bar that wraps cannot be drawn over.
     width = shutil.get_terminal_size().columns - 1
     click.echo(f"\r\033[K{text[:width]}", err=True, nl=last)
 
 
-class Progress:
-    """How far something of `total` bytes is: a bar on a terminal, one line elsewhere, nothing beside JSON."""
+class ProgressBar:
+    """The progress of `total` bytes: a bar on a terminal, one line elsewhere, nothing with `--json`.
+
+    It is not `click.progressbar`, which shows no rate, wraps in a terminal that is narrower than its text, and cannot
+    take the percentage and the remaining time of an unlock from the loader.
+    """
 
     def __init__(self, label: str, total: int) -> None:
         self._label = label
         self._total = total
         self._done = 0
-        self._began = self._drawn = time.monotonic()
+        self._started = self._drawn = time.monotonic()
 
     def advance(self, count: int) -> None:
-        """Count bytes as done."""
+        """Add `count` bytes to what is done."""
         self._done += count
         if self._done >= self._total or time.monotonic() - self._drawn >= REDRAW_SECONDS:
             self._draw(last=False)
 
     def __enter__(self) -> Self:
-        if not live() and not wants_json():
+        if not bars_wanted() and not json_wanted():
             click.echo(f"{self._label}: {size_text(self._total)}", err=True)
         self._draw(last=False)
         return self
@@ -104,8 +143,8 @@ class Progress:
 
     def _draw(self, *, last: bool) -> None:
         self._drawn = now = time.monotonic()
-        if live():
+        if bars_wanted():
             percent = min(100, 100 * self._done // self._total) if self._total else 100
-            rate = self._done / max(now - self._began, 1e-3)
+            rate = self._done / max(now - self._started, 1e-3)
             eta = (self._total - self._done) / rate if 0 < self._done < self._total else None
-            draw(progress_text(percent, self._label, rate, eta), last=last)
+            draw_bar(bar_text(percent, self._label, rate, eta), last=last)

@@ -1,4 +1,4 @@
-"""Loads and uploads through a running loader, streamed: nothing of a model is held in memory."""
+"""Loads and uploads through a running loader. Both are streamed: no model is held in memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from loader.cli.client import DeviceClient, json_body
+from loader.cli.client import LoaderClient, json_body
 from loader.errors import AnswerCut, BodyTruncated
 from loader.files import storage
 
-PIECE_SIZE = 1 << 18
+READ_SIZE = 1 << 18
+_FILE_FIELD = b'"file"; filename="file"\r\n\r\n'
 
 
 class OpenLoad:
-    """A load that has begun: an iterator over pieces of the plaintext, `size` bytes in all. Raises AnswerCut."""
+    """A load that has started: an iterator over pieces of the plaintext, `size` bytes in all. Raises AnswerCut."""
 
     def __init__(self, response: http.client.HTTPResponse, size: int) -> None:
         self.size = size
@@ -28,7 +29,7 @@ class OpenLoad:
         arrived = 0
         while arrived < self.size:
             try:
-                piece = self._response.read1(PIECE_SIZE)
+                piece = self._response.read1(READ_SIZE)
             except TimeoutError as exc:
                 raise AnswerCut(f"The loader fell silent after {arrived} of {self.size} bytes.") from exc
             except (OSError, http.client.HTTPException):
@@ -40,39 +41,39 @@ class OpenLoad:
 
 
 @contextmanager
-def open_load(client: DeviceClient, folder: str, filename: str) -> Iterator[OpenLoad]:
-    """The plaintext of a resource, which begins as late as the loader has to fetch and prove it first.
+def open_load(client: LoaderClient, folder: str, filename: str) -> Iterator[OpenLoad]:
+    """Start to load a resource. Waits until the loader has fetched and verified the first bytes.
 
     Raises LoaderUnreachable and LoaderProblem.
     """
     body, headers = json_body({"filename": filename, "folder": folder})
-    with client.answer("POST", f"/load/{_quoted(filename)}", body, headers, patient=True) as response:
+    with client.request("POST", f"/load/{_quoted(filename)}", body, headers, patient=True) as response:
         size = response.length
         if size is None or response.headers.get("Content-Type") != "application/octet-stream":
-            raise client.stranger()
+            raise client.not_a_loader()
         yield OpenLoad(response, size)
 
 
-def send_file(client: DeviceClient, path: Path, folder: str, progress: Callable[[int], None]) -> None:
-    """Upload a regular file under its own name. `progress` gets bytes as they go.
+def send_file(client: LoaderClient, path: Path, folder: str, on_sent: Callable[[int], None]) -> None:
+    """Upload a regular file under its own name. `on_sent` is called with the number of bytes of each piece sent.
 
-    After the last one the loader takes as long as its own upload does. Raises StorageError, BodyTruncated for a file
-    that changes meanwhile, LoaderUnreachable and LoaderProblem.
+    Returns when the loader has uploaded the file to the resource API, which may be long after the last piece. Raises
+    StorageError, BodyTruncated if the file changes meanwhile, LoaderUnreachable and LoaderProblem.
     """
-    form = _Form(path, folder, progress)
-    with client.answer("POST", f"/upload/{_quoted(path.name)}", form, form.headers, patient=True) as response:
+    form = _Form(path, folder, on_sent)
+    with client.request("POST", f"/upload/{_quoted(path.name)}", form, form.headers, patient=True) as response:
         client.document(response)
 
 
 class _Form:
-    """The multipart form of an upload, the folder first: the loader then encrypts in one pass."""
+    """The multipart form of an upload. The folder comes first, because the loader then encrypts in one pass."""
 
-    def __init__(self, path: Path, folder: str, progress: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, folder: str, on_sent: Callable[[int], None]) -> None:
         self._path = path
-        self._progress = progress
+        self._on_sent = on_sent
         boundary = secrets.token_hex(16)
         part = f"--{boundary}\r\nContent-Disposition: form-data; name=".encode()
-        self._head = b"".join((part, b'"folder"\r\n\r\n', os.fsencode(folder), b"\r\n", part, _FILE))
+        self._head = b"".join((part, b'"folder"\r\n\r\n', os.fsencode(folder), b"\r\n", part, _FILE_FIELD))
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         with storage(path, 0):
             self._status = path.stat()
@@ -88,19 +89,16 @@ class _Form:
         yield self._tail
 
     def _content(self) -> Iterator[bytes]:
-        """Raises before the form ends if this is not what was there at the begin: the loader then stores nothing."""
+        """Yield the file. A changed file raises before the form ends, because the loader then stores nothing."""
         size, sent = self._status.st_size, 0
         with storage(self._path, 0), self._path.open("rb", buffering=0) as file:
-            while piece := file.read(min(PIECE_SIZE, size - sent)):
+            while piece := file.read(min(READ_SIZE, size - sent)):
                 sent += len(piece)
-                self._progress(len(piece))
+                self._on_sent(len(piece))
                 yield piece
             now = os.fstat(file.fileno())
         if sent < size or (now.st_size, now.st_mtime_ns) != (size, self._status.st_mtime_ns):
             raise BodyTruncated(f"{self._path} was changed while it was read, {sent} of {size} bytes were sent.")
-
-
-_FILE = b'"file"; filename="file"\r\n\r\n'
 
 
 def _quoted(filename: str) -> str:

@@ -1,4 +1,4 @@
-"""`python -m loader unlock`: the unlock of the running loader, watched from a terminal or a script."""
+"""`azaion-loader unlock`: starts the unlock of the running loader, and shows it in a terminal or to a script."""
 
 from __future__ import annotations
 
@@ -8,53 +8,63 @@ from typing import Any
 
 import click
 
-from loader.cli.client import DeviceClient
-from loader.cli.options import json_option, loader_option, read_password
-from loader.cli.output import draw, live, progress_text, show, size_text, wants_json
+from loader.cli.client import LoaderClient
+from loader.cli.output import (
+    bar_text,
+    bars_wanted,
+    draw_bar,
+    json_option,
+    json_wanted,
+    loader_option,
+    print_result,
+    read_password,
+    size_text,
+)
 from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25
 
 
 @click.command()
-@click.option("--email", help="Who logs in to the resource API.")
-@click.option("--plan", is_flag=True, help="Only show what would be done; needs no login.")
+@click.option("--email", help="E-mail address of a user of the resource API.")
+@click.option("--plan", is_flag=True, help="Only show what an unlock would do; needs no login.")
 @loader_option
 @json_option
-def unlock(email: str | None, plan: bool, loader: DeviceClient) -> None:
+def unlock(email: str | None, plan: bool, loader: LoaderClient) -> None:
     """Unlock the images of this device.
 
-    Asks for the password on a terminal, else reads it as one line from standard input; it is never an argument. Shows
-    the steps as they go. Ends with 0 when the device is ready, else prints code, sentence and hint.
+    Prompts for the password on a terminal, and reads it as one line of standard input elsewhere; it is never an
+    argument. Shows each step. The exit code is 0 when the device is ready; an error is printed with its code and a
+    hint.
     """
     if plan:
         document = loader.get("/unlock/plan")
-        show(document, "\n".join(_plan_lines(document)))
+        print_result(document, "\n".join(_plan_lines(document)))
         return
     if email is None:
         raise click.UsageError("--email is needed, or --plan.")
     loader.post("/unlock", {"email": email, "password": read_password()})
     status = _watch(loader)
     if status["state"] != "ready":
-        detail = status["error"] or "The loader was started anew in the middle of the unlock."
+        detail = status["error"] or "The loader was restarted during the unlock."
         code, retryable = status["code"] or Interrupted.code, status["retryable"] is not False
         raise LoaderProblem(code, detail, status["hint"], retryable=retryable)
-    show(status, "ready")
+    print_result(status, "ready")
 
 
-def _watch(loader: DeviceClient) -> dict[str, Any]:
-    """Show the run until it rests; its last status."""
+def _watch(loader: LoaderClient) -> dict[str, Any]:
+    """Show the unlock until it ends, and return its last status."""
     shown = None
     while True:
         status = loader.get("/unlock/status")
         step = status["step"]
-        at_rest = status["state"] in ("ready", "error", "idle")
-        if step and live():
+        ended = status["state"] in ("ready", "error", "idle")
+        if step and bars_wanted():
             label = f"{step['number']}/{step['of']} {step['name']}"
-            draw(progress_text(status["percent"], label, status["rate"], status["eta_seconds"]), last=at_rest)
-        elif step and step["name"] != shown and not wants_json():
+            draw_bar(bar_text(status["percent"], label, status["rate"], status["eta_seconds"]), last=ended)
+        elif step and step["name"] != shown and not json_wanted():
             click.echo(f"step {step['number']} of {step['of']}: {step['name']}", err=True)
-        if at_rest:
+        if ended:
             return status
         shown = step["name"] if step else None
         time.sleep(POLL_SECONDS)
@@ -73,6 +83,6 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         paths = " and ".join(place["paths"])
         yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {verdict}"
     if not plan["engine_answers"]:
-        yield "  the Docker engine does not answer: its share is not known"
+        yield "  the Docker engine does not respond: its disk space is not checked"
     if plan["done"]:
-        yield "everything is there already: nothing would be written"
+        yield "all images are present: an unlock would write nothing"

@@ -1,4 +1,4 @@
-"""`python -m loader cache` against a real loader."""
+"""`azaion-loader cache` against a real loader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_re
 
 @pytest.fixture(scope="module")
 def resource(tmp_path_factory: pytest.TempPathFactory) -> StoredResource:
-    """More than all socket buffers on the way hold."""
+    """A resource larger than all socket buffers between the API and a client."""
     return store_resource(tmp_path_factory.mktemp("stored"), "medium", 16 * MIB)
 
 
@@ -49,7 +49,7 @@ def run(site: RangeSite, *arguments: str) -> Result:
     return invoke(site.url, "cache", *arguments)
 
 
-def test_the_parts_are_listed(site: RangeSite) -> None:
+def test_list_prints_each_part_and_the_total(site: RangeSite) -> None:
     (part,) = site.models.glob("*.big")
     done = run(site, "list")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -60,7 +60,7 @@ def test_the_parts_are_listed(site: RangeSite) -> None:
     assert json.loads(listed.stdout) == call(site.url, "GET", "/cache").json()
 
 
-def test_damage_is_found_and_removed(site: RangeSite) -> None:
+def test_verify_finds_and_removes_a_damaged_part(site: RangeSite) -> None:
     (part,) = site.models.glob("*.big")
     done = run(site, "verify")
     assert (done.exit_code, done.stdout) == (0, "1 part read, 983 kB, 0 damaged\n")
@@ -73,12 +73,14 @@ def test_damage_is_found_and_removed(site: RangeSite) -> None:
     assert json.loads(done.stdout) == {"checked": 0, "bytes": 0, "damaged": []}
 
 
-def test_the_cache_is_cleared(site: RangeSite) -> None:
+def test_clear_removes_the_parts(site: RangeSite) -> None:
     assert run(site, "clear").stdout == "1 part removed, 983 kB; 0 in use\n"
     assert json.loads(run(site, "clear", "--json").stdout) == {"removed": 0, "bytes": 0, "kept": 0}
 
 
-def test_a_loader_that_is_busy_is_told(site: RangeSite, resource: StoredResource, tmp_path: Path) -> None:
+def test_a_busy_loader_is_reported_with_exit_code_and_hint(
+    site: RangeSite, resource: StoredResource, tmp_path: Path
+) -> None:
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
         listed = run(site, "list")
@@ -106,7 +108,7 @@ def test_the_status_shows_downloads(site: RangeSite, resource: StoredResource) -
 
 
 @pytest.mark.parametrize("command", ["list", "verify", "clear"])
-def test_a_loader_that_is_not_there_is_told(command: str) -> None:
+def test_an_unreachable_loader_is_reported(command: str) -> None:
     done = invoke("unix:/nonexistent/loader.sock", "cache", command, "--json")
     assert done.exit_code == 3
     assert json.loads(done.stdout)["code"] == "LOADER_UNREACHABLE"

@@ -1,4 +1,4 @@
-"""A caller of the loader: what it makes of loaders, of other servers, and of nobody."""
+"""The HTTP client of the commands: with a loader, with another server, and without a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.cli.client import DeviceClient
+from loader.cli.client import LoaderClient
 from loader.errors import ArchiveNotFound, LoaderProblem, LoaderUnreachable
 from tests.conftest import NOBODY_LISTENS, StartLoader
 from tests.support.faulty_api import Fault, FaultyApi
@@ -16,7 +16,7 @@ CREDENTIALS = {"email": "a", "password": "b"}
 
 def test_it_reaches_a_loader_over_tcp_and_over_a_unix_socket(start_loader: StartLoader, tmp_path: Path) -> None:
     for url in (start_loader().url, start_loader(LOADER_BIND=f"unix:{tmp_path}/loader.sock").url):
-        client = DeviceClient(url)
+        client = LoaderClient(url)
         assert client.get("/health") == {"status": "healthy"}
         with pytest.raises(LoaderProblem, match="There is no archive") as raised:
             client.post("/unlock", CREDENTIALS)
@@ -24,29 +24,29 @@ def test_it_reaches_a_loader_over_tcp_and_over_a_unix_socket(start_loader: Start
 
 
 @pytest.mark.parametrize("url", [NOBODY_LISTENS, "unix:/nonexistent/loader.sock"])
-def test_where_nobody_listens_no_loader_is_reached(url: str) -> None:
-    with pytest.raises(LoaderUnreachable, match=f"No loader answers at {url}"):
-        DeviceClient(url).get("/health")
+def test_a_refused_connection_raises_loader_unreachable(url: str) -> None:
+    with pytest.raises(LoaderUnreachable, match=f"No loader responds at {url}"):
+        LoaderClient(url).get("/health")
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "https://localhost", "http://", "http://x:y", "http://[::1"])
-def test_what_is_no_address_is_told_so(url: str) -> None:
+def test_a_bad_address_raises_loader_unreachable(url: str) -> None:
     with pytest.raises(LoaderUnreachable, match="neither http://host:port nor unix:/path"):
-        DeviceClient(url).get("/health")
+        LoaderClient(url).get("/health")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"7", b"null", b"\xff", b"[" * 100_000], ids=len)
 @pytest.mark.parametrize("status", [200, 404, 502])
-def test_what_answers_otherwise_is_no_loader(status: int, body: bytes) -> None:
+def test_a_response_that_no_loader_sends_raises_loader_unreachable(status: int, body: bytes) -> None:
     with FaultyApi() as other:
         other.answer("GET", "/health", Fault(status, body=body))
         with pytest.raises(LoaderUnreachable):
-            DeviceClient(other.url).get("/health")
+            LoaderClient(other.url).get("/health")
 
 
-def test_a_problem_without_code_and_detail_is_a_problem() -> None:
+def test_an_error_without_code_and_detail_raises_loader_problem() -> None:
     with FaultyApi() as other:
         other.answer("GET", "/health", Fault(404, body=b"{}"))
         with pytest.raises(LoaderProblem, match="The loader refused") as raised:
-            DeviceClient(other.url).get("/health")
+            LoaderClient(other.url).get("/health")
         assert raised.value.code == "INTERNAL"

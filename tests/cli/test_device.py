@@ -1,4 +1,4 @@
-"""`python -m loader status`, `login`, `load` and `upload` against a real loader and a real resource API."""
+"""`azaion-loader status`, `login`, `lock`, `load` and `upload` against a real loader and a real resource API."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from click.testing import Result
 
 from loader import errors
-from loader.cli.client import DeviceClient
-from loader.cli.output import draw, progress_text
+from loader.cli.client import LoaderClient
+from loader.cli.output import bar_text, draw_bar
 from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
 from tests.support.cli_runs import invoke, terminal
@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
-    """A loader on a unix socket, to which no API answers and where nobody has logged in."""
+    """A loader on a unix socket, without an API and without a login."""
     directory = tmp_path_factory.mktemp("lonely")
     with bare_site(directory, LOADER_BIND=f"unix:{directory}/loader.sock", MAX_TRANSFERS="1") as running:
         yield running
@@ -48,7 +48,7 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where a model is to appear, in a directory that holds nothing else."""
+    """The path for a loaded model, in an empty directory."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out" / "model.bin"
 
@@ -61,7 +61,7 @@ def load(site: BareSite, output: Path, *arguments: str, name: str = "day/model.b
     return run(site, "load", name, "-o", str(output), *arguments)
 
 
-def test_a_model_is_loaded_for_its_owner_only(site: Site, output: Path) -> None:
+def test_only_the_owner_can_read_a_loaded_model(site: Site, output: Path) -> None:
     done = load(site, output)
     assert (done.exit_code, done.stderr) == (0, "loading day/model.bin: 3 MB\n")
     assert re.fullmatch(rf"{output}: 3 MB in \d+\.\d s\n", done.stdout)
@@ -70,7 +70,7 @@ def test_a_model_is_loaded_for_its_owner_only(site: Site, output: Path) -> None:
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_a_model_goes_up_and_comes_back(site: Site, tmp_path: Path, output: Path) -> None:
+def test_an_uploaded_model_can_be_loaded(site: Site, tmp_path: Path, output: Path) -> None:
     for name, content in (("empty", b""), ("small", b"x" * 1000), ("big", os.urandom(2 * MIB + 1))):
         (tmp_path / name).write_bytes(content)
         done = run(site, "upload", str(tmp_path / name), "deep/er")
@@ -87,7 +87,7 @@ def test_the_folder_may_be_empty(site: Site, tmp_path: Path, output: Path) -> No
     assert output.read_bytes() == b"alone"
 
 
-def test_a_link_is_kept_and_what_it_leads_to_is_replaced(site: Site, output: Path) -> None:
+def test_a_symbolic_link_stays_and_its_target_is_replaced(site: Site, output: Path) -> None:
     output.write_bytes(b"old")
     link = output.with_name("link")
     link.symlink_to(output)
@@ -96,15 +96,15 @@ def test_a_link_is_kept_and_what_it_leads_to_is_replaced(site: Site, output: Pat
     assert output.read_bytes() == CONTENT
 
 
-def test_what_is_no_regular_file_is_neither_replaced_nor_uploaded(site: Site, output: Path) -> None:
+def test_only_regular_files_are_replaced_and_uploaded(site: Site, output: Path) -> None:
     os.mkfifo(output)
     for done in (load(site, output), run(site, "upload", str(output), "day")):
         assert done.exit_code == 2
-        assert "is no regular file" in done.stderr
+        assert "is not a regular file" in done.stderr
     assert stat.S_ISFIFO(output.stat().st_mode)
 
 
-def test_standard_output_takes_the_plaintext_and_nothing_else(site: Site, tmp_path: Path) -> None:
+def test_only_the_plaintext_is_written_to_standard_output(site: Site, tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"python -m loader load day/model.bin -o - --url {site.url} | sha256sum"],
         env={"PATH": f"{Path('.venv/bin').absolute()}:{os.environ['PATH']}", "HOME": str(tmp_path)},
@@ -118,7 +118,7 @@ def test_standard_output_takes_the_plaintext_and_nothing_else(site: Site, tmp_pa
     assert run(site, "load", "day/model.bin", "-o", "-", "--json").exit_code == 2
 
 
-def test_json_is_one_document(site: Site, output: Path) -> None:
+def test_json_output_is_one_document(site: Site, output: Path) -> None:
     done = load(site, output, "--json")
     assert (done.exit_code, done.stderr) == (0, "")
     document = json.loads(done.stdout)
@@ -130,7 +130,7 @@ def test_json_is_one_document(site: Site, output: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
-def test_a_failure_names_code_and_hint_and_touches_nothing(site: Site, output: Path, as_json: bool) -> None:
+def test_a_failure_prints_code_and_hint_and_changes_no_file(site: Site, output: Path, as_json: bool) -> None:
     output.write_bytes(b"old")
     done = load(site, output, *["--json"] * as_json, name="day/nothing")
     assert done.exit_code == 4
@@ -158,17 +158,17 @@ def test_a_bad_name_is_refused_with_the_reason(site: Site, output: Path, name: s
     assert "1 to 128 letters" in done.stderr
 
 
-def test_a_name_must_be_there(site: Site, output: Path) -> None:
+def test_an_empty_name_is_wrong_usage(site: Site, output: Path) -> None:
     assert load(site, output, name="day/").exit_code == 2
 
 
-def test_a_target_that_cannot_be_written_is_told(site: Site, output: Path) -> None:
+def test_a_target_that_cannot_be_written_is_reported(site: Site, output: Path) -> None:
     done = load(site, output.parent / "absent" / "model.bin")
     assert done.exit_code == 8
     assert "(STORAGE_ERROR)" in done.stderr
 
 
-def test_a_full_disk_is_told(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(site: Site, tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"python -m loader load day/model.bin -o - --url {site.url} > /dev/full"],
         env={"PATH": f"{Path('.venv/bin').absolute()}:{os.environ['PATH']}", "HOME": str(tmp_path)},
@@ -191,21 +191,21 @@ def test_a_login_reads_the_password_from_standard_input(site: Site) -> None:
     assert run(site, "login", "--email", EMAIL, "--password", PASSWORD).exit_code == 2
 
 
-def test_where_nobody_has_logged_in_nothing_is_loaded(lonely: BareSite, output: Path) -> None:
+def test_load_fails_without_a_login(lonely: BareSite, output: Path) -> None:
     done = load(lonely, output)
     assert done.exit_code == 5
     assert "(NOT_LOGGED_IN)" in done.stderr
     assert run(lonely, "login", "--email", EMAIL, stdin="any\n").exit_code == 6
 
 
-def test_an_upload_that_is_refused_ends_although_its_body_was_not_wanted(lonely: BareSite, tmp_path: Path) -> None:
+def test_a_refused_upload_ends_before_its_body_is_sent(lonely: BareSite, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(bytes(32 * MIB))
     done = run(lonely, "upload", str(tmp_path / "model"), "day")
     assert done.exit_code == 5
     assert "(NOT_LOGGED_IN)" in done.stderr
 
 
-def test_the_status_is_a_summary(site: Site, lonely: BareSite) -> None:
+def test_status_prints_a_summary(site: Site, lonely: BareSite) -> None:
     done = run(lonely, "status")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -220,7 +220,7 @@ def test_the_status_is_a_summary(site: Site, lonely: BareSite) -> None:
     assert (document["authenticated"], document["unlock"]["state"]) == (True, "idle")
 
 
-def test_an_operator_sees_bars_and_is_asked_for_the_password(site: Site, output: Path) -> None:
+def test_a_terminal_shows_bars_and_a_password_prompt(site: Site, output: Path) -> None:
     with terminal(output.parent, "login", "--email", EMAIL, "--url", site.url) as screen:
         screen.wait_for("Password: ")
         screen.type(f"{PASSWORD}\n")
@@ -250,7 +250,7 @@ def test_an_operator_sees_bars_and_is_asked_for_the_password(site: Site, output:
     ],
     ids=["shrinks", "grows", "is written anew"],
 )
-def test_a_file_that_changes_while_it_is_read_is_not_stored(
+def test_a_file_that_changes_during_its_upload_is_not_stored(
     site: Site, tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     model = tmp_path / "model"
@@ -263,14 +263,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_stored(
 
     before = len(site.audit_lines("upload"))
     with pytest.raises(BodyTruncated, match=f"{model} was changed while it was read"):
-        send_file(DeviceClient(site.url), model, "day", once)
+        send_file(LoaderClient(site.url), model, "day", once)
     assert site.next_audit_line("upload", before)["code"] == "BODY_TRUNCATED"
     assert not site.stored("day/model.small").exists()
 
 
 def test_a_bar_fits_into_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    draw(progress_text(50, "a long label", 1e6, 1), last=True)
+    draw_bar(bar_text(50, "a long label", 1e6, 1), last=True)
     assert capsys.readouterr().err == "\r[############------------]  5\n"
 
 

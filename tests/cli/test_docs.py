@@ -1,4 +1,4 @@
-"""docs/cli.md against the program: help texts, exit codes and the completion, as they stand there."""
+"""docs/cli.md against the program: help texts, exit codes and shell completion."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from loader.cli.exit_codes import exit_code
-from loader.cli.main import main
+from loader.cli.main import exit_code, main
 from loader.web.replies import STATUS_BY_CODE
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 
 DOCUMENT = (REPOSITORY / "docs" / "cli.md").read_text()
-PROGRAM = "python -m loader"
+PROGRAM = "azaion-loader"
 CODES_OF_THE_COMMAND_LINE = {"LOADER_UNREACHABLE", "ANSWER_CUT", "IMAGE_NOT_FOUND"}
 
 
 def commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
     yield path
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from commands(child, *path, name)
 
 
@@ -40,12 +42,12 @@ COMMANDS = list(commands(main))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_the_help_in_the_document_is_that_of_the_program(path: tuple[str, ...]) -> None:
+def test_the_document_has_the_help_of_each_command(path: tuple[str, ...]) -> None:
     line = " ".join(("$", PROGRAM, *path, "--help"))
     assert f"```\n{line}\n{help_text(path)}```\n" in DOCUMENT
 
 
-def test_the_document_has_no_command_that_the_program_has_not() -> None:
+def test_the_document_has_only_commands_that_exist() -> None:
     documented = re.findall(rf"^\$ {PROGRAM}(.*) --help$", DOCUMENT, re.MULTILINE)
     assert documented == [" ".join(("", *path)) for path in COMMANDS]
 
@@ -55,34 +57,31 @@ def documented_exit_codes() -> dict[str, int]:
     return {code: int(number) for number, codes in rows for code in codes.split(", ")}
 
 
-def test_every_code_has_the_exit_code_of_the_document() -> None:
+def test_each_error_code_has_the_exit_code_in_the_document() -> None:
     documented = documented_exit_codes()
     assert documented.keys() == STATUS_BY_CODE.keys() | CODES_OF_THE_COMMAND_LINE
     assert {code: exit_code(code) for code in documented} == documented
 
 
-def test_a_code_that_is_none_of_ours_is_some_other_failure() -> None:
+def test_an_unknown_error_code_has_exit_code_1() -> None:
     assert exit_code("TEAPOT") == exit_code("NOT_FOUND") == 1
 
 
 @pytest.fixture
-def wrapper(tmp_path: Path) -> Path:
-    """The command of the document, with the paths of this installation."""
-    found = re.search(r"<<'END'\n(.*?)END\n", DOCUMENT, re.DOTALL)
-    assert found is not None
-    text = found[1].replace("/srv/azaion-loader/.venv/bin/python", sys.executable)
+def installed(tmp_path: Path) -> Path:
+    """A script like the one that `pip install` writes."""
     path = tmp_path / "azaion-loader"
-    path.write_text(text.replace("/srv/azaion-loader", str(REPOSITORY)))
+    path.write_text(f"#!{sys.executable}\nfrom loader.cli.main import run\nrun()\n")
     path.chmod(0o755)
     return path
 
 
-def bash(wrapper: Path, script: str) -> str:
-    path = f"{wrapper.parent}:{clean_env(wrapper.parent)['PATH']}"
-    environment = {**clean_env(wrapper.parent), "PATH": path}
+def bash(installed: Path, script: str) -> str:
+    path = f"{installed.parent}:{clean_env(installed.parent)['PATH']}"
+    environment = {**clean_env(installed.parent), "PATH": path, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         ["bash", "--norc", "-c", script],
-        cwd=wrapper.parent,
+        cwd=installed.parent,
         env=environment,
         capture_output=True,
         text=True,
@@ -94,9 +93,12 @@ def bash(wrapper: Path, script: str) -> str:
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("", {"status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}), ("cache v", {"verify"})],
+    [
+        ("", {"serve", "status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}),
+        ("cache v", {"verify"}),
+    ],
 )
-def test_bash_completes(wrapper: Path, words: str, completed: set[str]) -> None:
+def test_bash_completes(installed: Path, words: str, completed: set[str]) -> None:
     (setup,) = re.findall(r"^eval .*bash_source.*$", DOCUMENT, re.MULTILINE)
     typed = words.split(" ")
     script = f"""
@@ -107,15 +109,9 @@ def test_bash_completes(wrapper: Path, words: str, completed: set[str]) -> None:
         _azaion_loader_completion azaion-loader
         echo "${{COMPREPLY[@]}}"
     """
-    assert set(bash(wrapper, script).split()) == completed
+    assert set(bash(installed, script).split()) == completed
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_there_is_a_script_for_the_other_shells(wrapper: Path, shell: str) -> None:
-    assert "azaion-loader" in bash(wrapper, f"_AZAION_LOADER_COMPLETE={shell}_source azaion-loader")
-
-
-def test_the_wrapper_runs_the_program_wherever_it_is_called(wrapper: Path) -> None:
-    (wrapper.parent / "loader").mkdir()
-    (wrapper.parent / "loader" / "__init__.py").write_text("raise AssertionError")
-    assert bash(wrapper, "azaion-loader cache --help") == help_text(("cache",))
+def test_zsh_and_fish_have_a_completion_script(installed: Path, shell: str) -> None:
+    assert "azaion-loader" in bash(installed, f"_AZAION_LOADER_COMPLETE={shell}_source azaion-loader")

@@ -1,4 +1,4 @@
-"""`load` and `upload` when things go wrong on the way. The loader is a fake here, for faults only."""
+"""`load` and `upload` with a faulty loader or network. The loader is a fake, because a real one has no such faults."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CONTENT = bytes(range(256)) * 4096 * 2
 
 @pytest.fixture
 def fake() -> Iterator[FaultyApi]:
-    """Answers as a loader whose loads go wrong."""
+    """A fake loader whose loads fail."""
     with FaultyApi() as running:
         yield running
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """A file that is there already, alone in its directory."""
+    """An existing file, alone in its directory."""
     (tmp_path / "out").mkdir()
     path = tmp_path / "out" / "model"
     path.write_bytes(b"old")
@@ -51,7 +51,7 @@ def assert_untouched(output: Path) -> None:
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_what_arrives_whole_takes_the_place(fake: FaultyApi, output: Path) -> None:
+def test_a_complete_load_replaces_the_file(fake: FaultyApi, output: Path) -> None:
     fake.answer("POST", "/load/model", Fault(body=CONTENT))
     assert load(fake.url, output).exit_code == 0
     assert output.read_bytes() == CONTENT
@@ -76,7 +76,7 @@ UNREACHABLE = "LOADER_UNREACHABLE"
     ],
     ids=["cut at once", "cut", "a byte short", "no length", "chunked", "another type", "redirect", "no problem"],
 )
-def test_what_does_not_arrive_whole_changes_nothing(fake: FaultyApi, output: Path, fault: Fault, code: str) -> None:
+def test_an_incomplete_load_changes_nothing(fake: FaultyApi, output: Path, fault: Fault, code: str) -> None:
     fake.answer("POST", "/load/model", fault)
     result = load(fake.url, output)
     assert (result.exit_code, result.stdout) == (3, "")
@@ -85,7 +85,7 @@ def test_what_does_not_arrive_whole_changes_nothing(fake: FaultyApi, output: Pat
 
 
 @pytest.mark.parametrize("at", [0, MIB])
-def test_a_loader_that_falls_silent_is_given_up(
+def test_a_load_fails_when_the_loader_falls_silent(
     fake: FaultyApi, output: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.3)
@@ -97,10 +97,10 @@ def test_a_loader_that_falls_silent_is_given_up(
 
 
 @pytest.mark.parametrize("path", ["/load/model", "/upload/model", "/cache/verify", "/login"])
-def test_a_loader_that_takes_its_time_is_waited_for(
+def test_patient_requests_wait_for_a_slow_loader(
     fake: FaultyApi, output: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """Other calls end where this one goes on."""
+    """Other requests time out after the same silence."""
     monkeypatch.setattr(device_client, "TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.4)
     body = b'{"status": "ok", "checked": 0, "bytes": 0, "damaged": []}'
@@ -126,14 +126,14 @@ def test_a_loader_that_takes_its_time_is_waited_for(
     [Fault(body=b"<html>"), Fault(201, body=b"{}"), Fault(302, body=b"{}")],
     ids=lambda fault: str(fault.status),
 )
-def test_an_upload_that_no_loader_has_taken_is_no_success(fake: FaultyApi, output: Path, fault: Fault) -> None:
+def test_an_upload_fails_when_the_response_is_not_that_of_a_loader(fake: FaultyApi, output: Path, fault: Fault) -> None:
     fake.answer("POST", "/upload/model", fault)
     result = CliRunner().invoke(main, ["upload", str(output), "day", "--url", fake.url])
     assert result.exit_code in (1, 3), result.output
     assert result.stdout == ""
 
 
-def test_where_nobody_listens_nothing_is_touched(output: Path) -> None:
+def test_an_unreachable_loader_changes_no_file(output: Path) -> None:
     result = load(NOBODY_LISTENS, output)
     assert result.exit_code == 3
     assert_untouched(output)
@@ -157,7 +157,7 @@ def test_an_interrupted_load_leaves_nothing(
     assert "Traceback" not in process.stderr()
 
 
-def test_what_nohup_protects_goes_on(fake: FaultyApi, output: Path, tmp_path: Path) -> None:
+def test_nohup_protects_a_load_from_sighup(fake: FaultyApi, output: Path, tmp_path: Path) -> None:
     fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=MIB))
     command = ["nohup", *COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
     with ManagedProcess("load", command, tmp_path, env=clean_env(tmp_path), cwd=REPOSITORY) as process:

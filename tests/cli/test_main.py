@@ -1,4 +1,4 @@
-"""The command line, as its users see it."""
+"""The command group, and the commands of the machine that ships images."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def invoke(*arguments: str | Path, engine: str = NO_ENGINE) -> Result:
 
 
 def assert_refused(result: Result, code: str, exit_code: int) -> None:
-    """One line that says what is wrong, and the exit code for it."""
+    """The command has printed one line with the error, and has ended with its exit code."""
     assert result.exit_code == exit_code
     assert result.stderr.startswith("Error: ")
     assert result.stderr.endswith(f" ({code})\n")
     assert result.stderr.count("\n") == 1
 
 
-def test_it_tells_its_version() -> None:
+def test_the_version_is_printed() -> None:
     assert invoke("--version").output == f"azaion-loader, version {VERSION}\n"
 
 
@@ -56,7 +56,7 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where an archive is to appear, in a directory that holds nothing else."""
+    """The path for a packed archive, in an empty directory."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out" / "images.enc"
 
@@ -75,13 +75,13 @@ def output(tmp_path: Path) -> Path:
     ids=" ".join,
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_tells_every_command(arguments: list[str], words: list[str], option: str) -> None:
+def test_help_describes_every_command(arguments: list[str], words: list[str], option: str) -> None:
     result = invoke(*arguments, option)
     assert result.exit_code == 0
     assert [word for word in words if word not in " ".join(result.output.split())] == []
 
 
-def test_the_module_runs_under_its_own_name(tmp_path: Path) -> None:
+def test_the_module_uses_its_own_name_in_its_usage(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: python -m loader ")
@@ -90,7 +90,7 @@ def test_the_module_runs_under_its_own_name(tmp_path: Path) -> None:
     assert "No such command 'nonsense'" in done.stderr
 
 
-def test_a_new_key_is_for_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_new_key_and_it_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "fragment.key"
     done = run_cli(tmp_path, "key", "new", "-o", str(path))
     assert done.returncode == 0
@@ -140,13 +140,13 @@ def test_a_missing_image_is_named(docker: Engine, key: Path, output: Path) -> No
 
 @pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-def test_an_engine_that_is_down_is_told(key: Path, output: Path) -> None:
+def test_an_engine_that_is_down_is_reported(key: Path, output: Path) -> None:
     assert_refused(invoke("images", "pack", APP, "--key", key, "-o", output), "ENGINE_UNAVAILABLE", 8)
     assert list(output.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [31, 4097])
-def test_a_file_that_is_no_key_is_refused(packed: Packed, tmp_path: Path, size: int) -> None:
+def test_a_key_file_of_a_wrong_size_is_refused(packed: Packed, tmp_path: Path, size: int) -> None:
     path = tmp_path / "key"
     path.write_bytes(bytes(size))
     for arguments in (
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_key_is_refused(packed: Packed, tmp_path: Path, size: 
     assert not (tmp_path / "images.enc").exists()
 
 
-def test_another_key_is_told_from_damage(packed: Packed, key: Path, tmp_path: Path) -> None:
+def test_a_wrong_key_and_damage_are_different_errors(packed: Packed, key: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.key"
     other.write_bytes(b"x" * 32)
     result = invoke("images", "verify", packed.path, "--key", other)
@@ -177,7 +177,7 @@ def test_another_key_is_told_from_damage(packed: Packed, key: Path, tmp_path: Pa
     assert invoke("images", "show", damaged).exit_code == 0
 
 
-def test_what_is_no_archive_is_not_shown(key: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(key: Path) -> None:
     assert_refused(invoke("images", "show", key), "ARCHIVE_CORRUPT", 7)
 
 
@@ -194,7 +194,7 @@ def test_what_is_no_archive_is_not_shown(key: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_command_that_lacks_something_says_how_it_is_used(arguments: tuple[str, ...], key: Path) -> None:
+def test_a_missing_argument_prints_the_usage(arguments: tuple[str, ...], key: Path) -> None:
     result = invoke(*(argument.format(key=key) for argument in arguments))
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
@@ -212,7 +212,7 @@ def start_pack(wire: FaultyWire, key: Path, output: Path, home: Path) -> Managed
 
 
 def interrupt_pack(docker: Engine, key: Path, output: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """Pack an image, and send the signal in the middle."""
+    """Pack an image, and send the signal while the engine sends the tar."""
     import_image(docker, APP, random_mib=3)
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
         wire.hold_response(after=2 * MIB)
@@ -231,7 +231,7 @@ def test_an_interrupted_pack_leaves_nothing(
     assert list(output.parent.iterdir()) == []
 
 
-def test_what_a_killed_pack_left_goes_with_the_next(docker: Engine, key: Path, output: Path, tmp_path: Path) -> None:
+def test_the_next_pack_removes_what_a_killed_pack_left(docker: Engine, key: Path, output: Path, tmp_path: Path) -> None:
     interrupt_pack(docker, key, output, tmp_path, signal.SIGKILL)
     assert output not in output.parent.iterdir()
     assert len(list(output.parent.iterdir())) == 1
@@ -239,7 +239,7 @@ def test_what_a_killed_pack_left_goes_with_the_next(docker: Engine, key: Path, o
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_an_interrupted_pack_leaves_the_archive_of_before(
+def test_an_interrupted_pack_keeps_the_previous_archive(
     docker: Engine, packed: Packed, key: Path, output: Path, tmp_path: Path
 ) -> None:
     output.write_bytes(packed.path.read_bytes())
@@ -255,7 +255,7 @@ def test_an_interrupted_pack_leaves_the_archive_of_before(
 
 
 def files_of(pid: int, directory: Path) -> list[bytes]:
-    """What lies in `directory`, and what `pid` has open there without a name. Nothing of it may vanish meanwhile."""
+    """Read all files in `directory`, also unnamed ones that `pid` has open. No file may vanish meanwhile."""
     named = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
     numbers = [number for number, target in open_descriptors(pid).items() if target.startswith(str(directory))]
     return named + [Path(f"/proc/{pid}/fd/{number}").read_bytes() for number in numbers]
@@ -281,7 +281,7 @@ def test_no_plaintext_touches_the_disk_while_packing(docker: Engine, key: Path, 
     assert invoke("images", "verify", output, "--key", key).exit_code == 0
 
 
-def test_the_progress_goes_to_standard_error(packed: Packed, key: Path, tmp_path: Path) -> None:
+def test_progress_is_printed_to_standard_error(packed: Packed, key: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "loader", "images", "verify", str(packed.path), "--key", str(key)],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""`python -m loader unlock`, as an operator at a terminal and as a script sees it."""
+"""`azaion-loader unlock`, in a terminal and in a script."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed,
     assert screen.shown.count("\n") < 6  # one line is written over
 
 
-def test_a_failure_is_told_with_its_hint(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+def test_a_failed_unlock_prints_code_and_hint(rig: Rig, packed: Packed, tmp_path: Path) -> None:
     rig.device.put(packed.path)
     done = run(tmp_path, "--email", EMAIL, stdin="a wrong password\n", LOADER_URL=url(rig))
     assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr.splitlines()[-2:] == [
-        "Error: The resource API refused the e-mail or the password. (LOGIN_REJECTED)",
+        "Error: The resource API rejected the e-mail or the password. (LOGIN_REJECTED)",
         f"What to do: {errors.LoginRejected.hint}",
     ]
     assert "a wrong password" not in done.stderr
     shown = invoke(url(rig), "status").stdout
-    assert "unlock: error: The resource API refused the e-mail or the password. (LOGIN_REJECTED)\n" in shown
+    assert "unlock: error: The resource API rejected the e-mail or the password. (LOGIN_REJECTED)\n" in shown
 
 
 def test_the_status_shows_a_running_unlock(rig: Rig, packed: Packed) -> None:
@@ -87,7 +87,7 @@ def test_the_status_shows_a_running_unlock(rig: Rig, packed: Packed) -> None:
     assert "unlock: ready\n" in invoke(url(rig), "status").stdout
 
 
-def test_a_refusal_is_told_with_its_hint(rig: Rig, tmp_path: Path) -> None:
+def test_a_refused_unlock_prints_code_and_hint(rig: Rig, tmp_path: Path) -> None:
     done = run(tmp_path, "--email", EMAIL, "--url", url(rig), stdin="any\n")
     assert (done.returncode, done.stdout) == (4, "")
     assert "(ARCHIVE_NOT_FOUND)" in done.stderr
@@ -95,16 +95,16 @@ def test_a_refusal_is_told_with_its_hint(rig: Rig, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--email", EMAIL), ("--plan",)], ids=lambda arguments: arguments[0])
-def test_a_loader_that_is_not_there_is_told(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_an_unreachable_loader_is_reported(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(tmp_path, *arguments, "--url", "http://127.0.0.1:9", stdin="any\n")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines() == [
-        "Error: No loader answers at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
+        "Error: No loader responds at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
         "What to do: Start the loader, or say with --url or LOADER_URL where it is.",
     ]
 
 
-def test_wrong_usage_is_told(tmp_path: Path) -> None:
+def test_wrong_usage_is_reported(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 2
     assert "--email is needed, or --plan" in done.stderr
@@ -144,22 +144,22 @@ def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_pat
     assert (rig.device.api.requests(), rig.loads) == ([], [])
 
 
-def test_the_plan_knows_what_is_there_already(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+def test_the_plan_shows_images_that_are_present(rig: Rig, packed: Packed, tmp_path: Path) -> None:
     rig.engine.client.images.load(packed.plain_tar.read_bytes())
     rig.device.put(packed.path)
     done = run(tmp_path, "--plan", "--url", url(rig))
     assert f"  {APP}: present, 3 MB, created " in done.stdout
     assert f"  {DATABASE}: present, " in done.stdout
-    assert done.stdout.endswith("everything is there already: nothing would be written\n")
+    assert done.stdout.endswith("all images are present: an unlock would write nothing\n")
 
 
-def test_the_plan_can_do_without_an_engine(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
+def test_the_plan_works_without_an_engine(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
     unlock_device.put(packed.path)
     operator = unlock_device.start(NO_ENGINE, UNLOCK_MODE="stream")
     done = run(tmp_path, "--plan", "--url", operator.loader.url)
     assert done.returncode == 0
     assert f"  {APP}: unknown, created " in done.stdout
-    assert "the Docker engine does not answer: its share is not known" in done.stdout
+    assert "the Docker engine does not respond: its disk space is not checked" in done.stdout
     assert "needs" not in done.stdout
 
 
@@ -169,7 +169,7 @@ def test_there_is_no_plan_without_an_archive(rig: Rig, tmp_path: Path) -> None:
     assert "(ARCHIVE_NOT_FOUND)" in done.stderr
 
 
-def test_a_script_may_have_json(rig: Rig, packed: Packed) -> None:
+def test_json_output_is_one_document(rig: Rig, packed: Packed) -> None:
     rig.device.put(packed.path)
     plan = invoke(url(rig), "unlock", "--plan", "--json")
     assert (plan.exit_code, plan.stderr) == (0, "")
@@ -181,7 +181,7 @@ def test_a_script_may_have_json(rig: Rig, packed: Packed) -> None:
     assert (wrong.exit_code, wrong.stderr) == (5, "")
     assert json.loads(wrong.stdout) == {
         "code": "LOGIN_REJECTED",
-        "detail": "The resource API refused the e-mail or the password.",
+        "detail": "The resource API rejected the e-mail or the password.",
         "hint": errors.LoginRejected.hint,
         "retryable": False,
     }

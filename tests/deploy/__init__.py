@@ -1,1 +1,1 @@
-"""What is shipped to run the loader with: a container, a proxy, units, against real counterparts."""
+"""Tests of the files in deploy/ and of the container image, against real programs."""

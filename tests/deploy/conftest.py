@@ -1,4 +1,4 @@
-"""Loaders on a unix socket, each with nginx in front."""
+"""Loaders on a unix socket, each behind nginx."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fronted(BareSite):
 
     @property
     def url(self) -> str:
-        """Where nginx answers."""
+        """The address of nginx."""
         return self.nginx.url
 
     @property
@@ -38,14 +38,14 @@ class Fronted(BareSite):
 
 @dataclass(frozen=True)
 class FrontedRange(Fronted):
-    """One whose loader is logged in at a fake `api` over large files."""
+    """A `Fronted` device whose loader is logged in to a fake `api` with large files."""
 
     api: RangeUpstream
 
 
 @contextmanager
 def fronted(directory: Path, **env: str) -> Iterator[Fronted]:
-    """A loader and nginx, nobody logged in; no API answers unless `env` names one."""
+    """Start a loader without a login, and nginx; there is no API unless `env` names one."""
     directory.mkdir(exist_ok=True)
     bind = f"unix:{directory}/loader.sock"
     with (
@@ -57,7 +57,7 @@ def fronted(directory: Path, **env: str) -> Iterator[Fronted]:
 
 @contextmanager
 def fronted_site(directory: Path) -> Iterator[Fronted]:
-    """A loader that is logged in at a reference API, and nginx."""
+    """Start a loader that is logged in to a reference API, and nginx."""
     (directory / "api").mkdir(parents=True)
     with ResourceApiServer(directory / "api") as api:
         api.add_user(EMAIL, PASSWORD)
@@ -68,7 +68,7 @@ def fronted_site(directory: Path) -> Iterator[Fronted]:
 
 @contextmanager
 def fronted_range(directory: Path, **env: str) -> Iterator[FrontedRange]:
-    """A loader with one transfer slot and nginx, at a fake API that is healthy at first; somebody has logged in."""
+    """Start a logged-in loader with one transfer slot and a fake API that works at first, and nginx."""
     (directory / "upstream").mkdir(parents=True)
     bind = {"LOADER_BIND": f"unix:{directory}/loader.sock", "MAX_TRANSFERS": "1", **env}
     with (
@@ -82,20 +82,20 @@ def fronted_range(directory: Path, **env: str) -> Iterator[FrontedRange]:
 
 @pytest.fixture(scope="session")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
-    """A loader to which no API answers, and where nobody has logged in."""
+    """A loader without an API and without a login."""
     with fronted(tmp_path_factory.mktemp("lonely") / "site") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
-    """A loader that is logged in at a reference API."""
+    """A loader that is logged in to a reference API."""
     with fronted_site(tmp_path_factory.mktemp("fronted") / "site") as running:
         yield running
 
 
 def receive_all(connection: socket.socket) -> bytes:
-    """What comes until the other side ends the connection, be it by a reset, as nginx does with silent clients."""
+    """Read until the other side closes or resets the connection; nginx resets connections of silent clients."""
     arrived = b""
     with suppress(ConnectionResetError):
         while piece := connection.recv(1 << 16):

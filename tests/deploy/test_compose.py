@@ -1,4 +1,4 @@
-"""deploy/compose.yaml as a text: it is valid, and gives away no more than it must."""
+"""deploy/compose.yaml as a text: it is valid, and grants no privilege that is not needed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loader.server import gunicorn_conf
 from loader.settings import VARIABLES
 from tests.support.composed import COMPOSE_FILE, compose
 from tests.support.loader_server import REPOSITORY
@@ -23,7 +24,7 @@ def test_compose_accepts_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_compose_says_what_it_must_be_told(tmp_path: Path, name: str) -> None:
+def test_compose_names_a_variable_that_is_missing(tmp_path: Path, name: str) -> None:
     others = {other: value for other, value in NEEDED.items() if other != name}
     done = compose(tmp_path, [COMPOSE_FILE], "config", "--quiet", **others)
     assert done.returncode != 0
@@ -31,7 +32,7 @@ def test_compose_says_what_it_must_be_told(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_service_has_rights(service: str) -> None:
+def test_no_service_has_privileges(service: str) -> None:
     described = SERVICES[service]
     assert described["read_only"] is True
     assert described["cap_drop"] == ["ALL"]
@@ -39,13 +40,13 @@ def test_no_service_has_rights(service: str) -> None:
     assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & set(described)
 
 
-def test_the_loader_is_reached_through_nginx_only_and_that_from_this_device_only() -> None:
+def test_only_nginx_has_a_port_and_only_on_loopback() -> None:
     assert not {"ports", "expose"} & set(SERVICES["loader"])
     assert SERVICES["loader"]["environment"]["LOADER_BIND"].startswith("unix:/run/azaion-loader/")
     assert [port.split(":")[0] for port in SERVICES["nginx"]["ports"]] == ["127.0.0.1"]
 
 
-def test_the_loader_is_told_nothing_that_it_does_not_read() -> None:
+def test_the_loader_reads_every_variable_that_it_gets() -> None:
     # LOADER_URL is for the commands that are run in its container.
     assert set(SERVICES["loader"]["environment"]) <= {variable.name for variable in VARIABLES} | {"LOADER_URL"}
 
@@ -56,5 +57,4 @@ def test_the_loader_trusts_the_names_that_nginx_answers_to() -> None:
 
 
 def test_the_engine_waits_for_longer_than_gunicorn_does() -> None:
-    (graceful,) = re.findall(r"^graceful_timeout = (\d+)$", (REPOSITORY / "gunicorn.conf.py").read_text(), re.MULTILINE)
-    assert int(SERVICES["loader"]["stop_grace_period"].removesuffix("s")) > int(graceful)
+    assert int(SERVICES["loader"]["stop_grace_period"].removesuffix("s")) > gunicorn_conf.graceful_timeout

@@ -29,12 +29,13 @@ GRACE_SECONDS = 40
 WRITABLE = {"opt/azaion", "opt/azaion/models", "run/azaion-loader"}
 
 
-def test_the_image_says_what_it_is_and_how_it_is_run(image: dict[str, Any]) -> None:
+def test_the_image_has_its_labels_user_health_check_and_command(image: dict[str, Any]) -> None:
     config = image["Config"]
     assert config["Labels"]["org.opencontainers.image.version"] == VERSION
     assert config["User"] == f"{USER}:{USER}"
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "healthcheck.py"]
+    assert config["Cmd"] == ["azaion-loader", "serve"]
 
 
 def test_the_image_is_small(engine: Engine, image: dict[str, Any]) -> None:
@@ -57,15 +58,18 @@ def layers(engine: Engine, image: dict[str, Any]) -> list[tarfile.TarFile]:
     return [tarfile.open(fileobj=io.BytesIO(member(name))) for name in manifest["Layers"][base:]]
 
 
-def test_the_layers_hold_the_loader_and_nothing_that_lay_about(layers: list[tarfile.TarFile]) -> None:
+def test_the_layers_have_the_loader_and_no_stray_file_of_the_checkout(layers: list[tarfile.TarFile]) -> None:
     files = {entry.name: entry for layer in layers for entry in layer}
     parts = {part for name in files for part in Path(name).parts}
     assert parts.isdisjoint({".git", ".env", ".cache", "pip", "tests", "SelfTest", "resource_api", "fragment.key"})
     contents = [file.read() for layer in layers for entry in layer if (file := layer.extractfile(entry))]
     assert not [content for content in contents if PLANTED in content]
     # The search finds what is there.
-    assert [content for content in contents if (REPOSITORY / "wsgi.py").read_bytes() == content]
-    assert {"srv/azaion-loader/packages/flask", "srv/azaion-loader/loader/unlock.py"} <= set(files)
+    assert [content for content in contents if (REPOSITORY / "loader/server/wsgi.py").read_bytes() == content]
+    packages = "srv/azaion-loader/packages"
+    assert {f"{packages}/flask", f"{packages}/loader/unlock/run.py", f"{packages}/loader/web/openapi.json"} <= set(
+        files
+    )
 
 
 def test_the_user_owns_the_data_only_and_may_read_the_rest(layers: list[tarfile.TarFile]) -> None:
@@ -82,12 +86,12 @@ def test_every_module_has_its_bytecode(layers: list[tarfile.TarFile]) -> None:
 
 
 def execute(running: Composed, code: str, **env: str) -> tuple[int, str]:
-    """Runs Python in the loader's container: exit code and output."""
+    """Run Python code in the container of the loader, and return exit code and output."""
     done = running.loader.exec_run(["python", "-c", code], environment=env)
     return done.exit_code, done.output.decode()
 
 
-def test_it_runs_without_rights(running: Composed) -> None:
+def test_it_runs_without_privileges(running: Composed) -> None:
     _, status = execute(running, "print(open('/proc/1/status').read())")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert set(fields["Uid"].split()) == set(fields["Gid"].split()) == {str(USER)}
@@ -99,14 +103,19 @@ def test_it_runs_without_rights(running: Composed) -> None:
     ("path", "writable"),
     [("/x", False), ("/srv/azaion-loader/x", False), ("/tmp/x", True), ("/opt/azaion/x", True)],
 )
-def test_it_writes_to_its_data_only(running: Composed, path: str, writable: bool) -> None:
+def test_it_can_write_to_its_data_only(running: Composed, path: str, writable: bool) -> None:
     code, output = execute(running, f"import os; open({path!r}, 'w'); os.remove({path!r})")
     assert (code == 0) is writable, output
     assert writable or "Read-only file system" in output
 
 
+def test_the_command_runs_in_the_container(running: Composed) -> None:
+    done = running.loader.exec_run(["azaion-loader", "status"])
+    assert (done.exit_code, done.output.splitlines()[:2]) == (0, [b"login: nobody has logged in", b"unlock: idle"])
+
+
 @pytest.mark.parametrize("bind", ["127.0.0.1:9", "0.0.0.0:9", "[::]:9", "unix:/run/azaion-loader/no.sock"])
-def test_the_health_check_fails_where_nobody_answers(running: Composed, bind: str) -> None:
+def test_the_health_check_fails_without_a_loader(running: Composed, bind: str) -> None:
     done = running.loader.exec_run(["python", "healthcheck.py"], environment={"LOADER_BIND": bind})
     assert (done.exit_code, done.output) == (1, b"")
 
@@ -129,7 +138,7 @@ def test_an_unlock_reaches_the_engine_through_the_mounted_socket(
     remove_all_images(engine)
 
 
-def test_it_ends_in_order_when_it_is_told_to(running: Composed) -> None:
+def test_it_stops_gracefully(running: Composed) -> None:
     begin = time.monotonic()
     assert running.stop() == 0  # 137, if it had been killed at the end of its time
     assert time.monotonic() - begin < GRACE_SECONDS

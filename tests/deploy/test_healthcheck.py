@@ -18,7 +18,7 @@ CHECK_SECONDS = 10
 
 
 def check(bind: str) -> int:
-    """The exit code; the check never prints."""
+    """Run the health check, which never prints, and return its exit code."""
     command = [sys.executable, str(CHECK)]
     done = subprocess.run(command, env={"LOADER_BIND": bind}, capture_output=True, timeout=CHECK_SECONDS, check=False)
     assert done.stdout + done.stderr == b""
@@ -34,13 +34,13 @@ def test_a_loader_is_healthy_wherever_it_listens(start_loader: StartLoader, tmp_
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:9", "0.0.0.0:9", "[::]:9", "[::1]:9", "unix:/nonexistent/loader.sock"])
-def test_where_nobody_listens_nothing_is_healthy(bind: str) -> None:
+def test_an_unreachable_loader_is_not_healthy(bind: str) -> None:
     assert check(bind) == 1
 
 
 @pytest.mark.parametrize("answer", [b"", b"\r\n\r\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b"\x00" * 100])
-def test_a_server_that_answers_otherwise_is_not_healthy(answer: bytes) -> None:
-    """A fake, because no loader answers so."""
+def test_a_server_with_another_response_is_not_healthy(answer: bytes) -> None:
+    """The server is a fake, because no loader sends such responses."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

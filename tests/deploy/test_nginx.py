@@ -1,4 +1,4 @@
-"""deploy/nginx.conf: whom it lets through, what it hands on, and what it says itself."""
+"""deploy/nginx.conf: which requests it passes, with which headers, and its own errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPOOFED = {
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Iterator[tuple[RawUpstream, NginxServer]]:
-    """A fake behind nginx, which shows what arrives."""
+    """A fake server behind nginx, which records what arrives."""
     with RawUpstream(tmp_path / "raw.sock") as upstream, nginx(tmp_path / "nginx", tmp_path / "raw.sock") as front:
         upstream.answers = {b"HTTP/1.1": OK}
         upstream.heads.clear()
@@ -44,30 +44,30 @@ def raw(tmp_path: Path) -> Iterator[tuple[RawUpstream, NginxServer]]:
 
 
 def exchange(url: str, request: bytes) -> bytes:
-    """All that comes back. The sending side stays open: nginx takes a client that ends it for one that has gone."""
+    """Read the whole response. The sending side stays open, because nginx takes a half-closed client for a lost one."""
     with open_socket(url) as connection:
         connection.sendall(request)
         return receive_all(connection)
 
 
-def test_nginx_finds_nothing_to_complain_about(tmp_path: Path) -> None:
+def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     done = checked(tmp_path, CONFIGURATION.read_text())
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
 
 
-def test_nginx_finds_what_is_wrong(tmp_path: Path) -> None:
+def test_nginx_rejects_an_error_in_the_configuration(tmp_path: Path) -> None:
     assert checked(tmp_path, CONFIGURATION.read_text() + "proxy_pass http://nowhere;").returncode == 1
 
 
-def test_a_changed_setting_that_is_not_there_is_noticed() -> None:
+def test_a_change_of_a_missing_setting_is_noticed() -> None:
     with pytest.raises(AssertionError, match="not in the configuration"):
         adapted(CONFIGURATION.read_text(), {"proxy_buffering on;": ""})
 
 
 @pytest.mark.parametrize("path", ["/status", "/", "/health/x", "/unlock/plan", "/status/../x"])
 @pytest.mark.parametrize("host", ["Host: other.example", "Host: 127.0.0.1", "Host: localhost.example.com"])
-def test_unknown_hosts_get_nothing(lonely: Fronted, path: str, host: str) -> None:
+def test_unknown_hosts_get_no_response(lonely: Fronted, path: str, host: str) -> None:
     assert exchange(lonely.url, f"GET {path} HTTP/1.1\r\n{host}\r\n\r\n".encode()) == b""
     assert exchange(lonely.url, f"GET {path} HTTP/1.0\r\n\r\n".encode()) == b""
 
@@ -81,14 +81,14 @@ def test_probes_may_send_any_host(lonely: Fronted, host: str) -> None:
     assert b"X-Request-ID" in ready.partition(b"\r\n\r\n")[0]
 
 
-def test_nothing_but_the_probes_is_reached_under_another_name(raw: tuple[RawUpstream, NginxServer]) -> None:
+def test_only_the_probes_can_be_reached_under_another_name(raw: tuple[RawUpstream, NginxServer]) -> None:
     upstream, front = raw
     for path in ("/health?x=1", "//health", "/status/../health", "/unlock%2f..%2fhealth"):
         exchange(front.url, f"GET {path} HTTP/1.0\r\n\r\n".encode())
     assert {head.split()[1].partition(b"?")[0] for head in upstream.heads} == {b"/health"}
 
 
-def test_what_a_client_says_about_itself_is_overwritten(raw: tuple[RawUpstream, NginxServer]) -> None:
+def test_forwarding_headers_of_a_client_are_replaced(raw: tuple[RawUpstream, NginxServer]) -> None:
     upstream, front = raw
     headers = {**SPOOFED, "X-Harmless": "passes", "X-Request-ID": "id-of-the-test", "Host": "LocalHost:8443"}
     assert call(front.url, "GET", "/status", headers=headers).status == 200
@@ -113,7 +113,7 @@ def test_only_pages_of_its_own_name_may_post(lonely: Fronted, origin: str) -> No
         post_json(lonely.url, "/login", {}, {"Origin": foreign}).problem(403, "CROSS_ORIGIN")
 
 
-def test_a_loader_that_does_not_run_is_a_problem_in_json(tmp_path: Path) -> None:
+def test_a_stopped_loader_gives_a_problem_in_json(tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", tmp_path / "nobody.sock") as front:
         for reply in (call(front.url, "GET", "/status"), login(front.url), login(front.url, ["x" * 60_000])):
             assert reply.problem(502, "LOADER_UNREACHABLE")["retryable"] is True
@@ -122,14 +122,14 @@ def test_a_loader_that_does_not_run_is_a_problem_in_json(tmp_path: Path) -> None
         assert named.headers["X-Request-ID"] == "id-of-the-test"
 
 
-def test_a_loader_that_goes_away_before_its_answer_is_a_problem_in_json(raw: tuple[RawUpstream, NginxServer]) -> None:
+def test_a_loader_that_disconnects_gives_a_problem_in_json(raw: tuple[RawUpstream, NginxServer]) -> None:
     upstream, front = raw
     upstream.answers = {b"HTTP/1.1": b""}
     call(front.url, "GET", "/status").problem(502, "LOADER_UNREACHABLE")
     assert len(upstream.heads) == 1  # nothing is sent twice
 
 
-def test_a_loader_that_hangs_is_a_problem_in_json(tmp_path: Path) -> None:
+def test_a_loader_that_hangs_gives_a_problem_in_json(tmp_path: Path) -> None:
     impatient = {"proxy_read_timeout 6h;": "proxy_read_timeout 100ms;"}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "hangs.sock"))

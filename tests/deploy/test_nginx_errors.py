@@ -1,4 +1,4 @@
-"""Through nginx every error of the loader arrives as itself, never as a 502 of nginx's own."""
+"""Every error of the loader passes through nginx unchanged, and never becomes a 502 of nginx."""
 
 from __future__ import annotations
 
@@ -70,11 +70,13 @@ def foreign_upload(url: str, file: bytes = LARGE) -> Reply:
         (lambda url: login(url, {"email": "nobody@example.org", "password": "x"}), 401, "LOGIN_REJECTED"),
     ],
 )
-def test_an_error_arrives_as_itself(site: Fronted, request_of: Callable[[str], Reply], status: int, code: str) -> None:
+def test_an_error_of_the_loader_passes_unchanged(
+    site: Fronted, request_of: Callable[[str], Reply], status: int, code: str
+) -> None:
     request_of(site.url).problem(status, code)
 
 
-def test_nginx_says_of_too_large_bodies_what_the_loader_says(site: Fronted, tmp_path: Path) -> None:
+def test_nginx_refuses_too_large_bodies_with_the_loaders_error(site: Fronted, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", site.upstream, {"client_max_body_size 64k": "client_max_body_size 1m"}) as generous:
         by_nginx, by_loader = (
             call(url, "POST", "/login", LARGE[: JSON_LIMIT + 1], JSON) for url in (site.url, generous.url)
@@ -83,7 +85,7 @@ def test_nginx_says_of_too_large_bodies_what_the_loader_says(site: Fronted, tmp_
     assert by_nginx.problem(413, "PAYLOAD_TOO_LARGE") == by_loader.problem(413, "PAYLOAD_TOO_LARGE")
 
 
-def test_large_uploads_before_a_login_are_told_so(lonely: Fronted) -> None:
+def test_large_uploads_without_a_login_get_the_loaders_error(lonely: Fronted) -> None:
     for _ in range(TIMES):
         upload(lonely.url, "m", "x", LARGE).problem(401, "NOT_LOGGED_IN")
 
@@ -105,7 +107,7 @@ def _is_told(url: str) -> bool:
         return False
 
 
-def test_large_uploads_without_a_slot_are_told_so(slot: FrontedRange) -> None:
+def test_large_uploads_without_a_slot_get_the_loaders_error(slot: FrontedRange) -> None:
     with OpenLoad(slot.url, "large", receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
         for _ in range(TIMES):
@@ -125,7 +127,7 @@ def test_a_load_that_meets_damage_is_cut(slot: FrontedRange) -> None:
     load(slot.url, FOLDER, "large").problem(502, "RESOURCE_CORRUPT")
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4 * MIB) as disk:
         (tmp_path / "site").mkdir()
         with fronted_range(tmp_path / "site", MODEL_CACHE_DIR=str(disk)) as running:

@@ -1,4 +1,4 @@
-"""deploy/nginx.conf after its own command for TLS."""
+"""deploy/nginx.conf after the command in its head that turns TLS on."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 @dataclass(frozen=True)
 class Encrypted:
-    """nginx with TLS, and what trusts its certificate."""
+    """nginx with TLS, and a context that trusts its certificate."""
 
     front: NginxServer
     context: ssl.SSLContext
 
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        """Status and body of a request."""
+        """Send a request, and return status and body."""
         address = HOST_NAME, self.front.port
         connection = http.client.HTTPSConnection(*address, timeout=ANSWER_SECONDS, context=self.context)
         try:
@@ -45,7 +45,7 @@ class Encrypted:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Made by openssl for HOST_NAME: the changes that put it into the configuration."""
+    """A certificate for HOST_NAME, as changes of the configuration."""
     directory = tmp_path_factory.mktemp("tls")
     key, chain = directory / "key.pem", directory / "fullchain.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST_NAME}"]
@@ -61,19 +61,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def encrypted(
     tmp_path_factory: pytest.TempPathFactory, site: Fronted, certificate: dict[str, str]
 ) -> Iterator[Encrypted]:
-    """In front of a loader that is logged in."""
+    """nginx with TLS in front of a loader that is logged in."""
     text = tls_variant(CONFIGURATION.read_text())
     with nginx(tmp_path_factory.mktemp("encrypted") / "nginx", site.upstream, certificate, text) as front:
         yield Encrypted(front, ssl.create_default_context(cafile=certificate[CHAIN]))
 
 
-def test_nginx_finds_nothing_to_complain_about(tmp_path: Path, certificate: dict[str, str]) -> None:
+def test_nginx_accepts_the_configuration(tmp_path: Path, certificate: dict[str, str]) -> None:
     done = checked(tmp_path, adapted(tls_variant(CONFIGURATION.read_text()), certificate))
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
 
 
-def test_a_model_goes_up_and_down(encrypted: Encrypted) -> None:
+def test_a_model_is_uploaded_and_loaded(encrypted: Encrypted) -> None:
     body = form(part("folder", b"tls"), part("file", CONTENT, filename="x"))
     assert encrypted.call("POST", "/upload/x", body, **FORM)[0] == 200
     wanted = json.dumps({"filename": "x", "folder": "tls"}).encode()
@@ -85,7 +85,7 @@ def test_pages_of_its_own_name_may_post(encrypted: Encrypted) -> None:
     assert encrypted.call("POST", "/login", b"{}", **JSON, Origin="https://other.example")[0] == 403
 
 
-def test_other_names_get_nothing_but_the_probe(encrypted: Encrypted) -> None:
+def test_other_names_get_the_probe_only(encrypted: Encrypted) -> None:
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         encrypted.call("GET", "/status", Host="other.example")
     assert encrypted.call("GET", "/health", Host="192.0.2.7")[0] == 200

@@ -1,4 +1,4 @@
-"""Models through nginx: in no file on the way, cut as cut, and not held up by silent clients."""
+"""Models through nginx: no plaintext in files, cuts stay visible, and silent clients hold nobody up."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def begin_upload(url: str, count: int) -> socket.socket:
 
 
 def watched(site: Fronted, front: NginxServer) -> PlaintextWatch:
-    """Looks at all that nginx and the loader could write."""
+    """Watch all files that nginx and the loader could write."""
     return PlaintextWatch(
         lambda: [*front.pids, site.loader.master_pid, site.loader.worker_pid], [front.directory, site.models.parents[1]]
     )
 
 
-def test_plaintext_is_in_no_file_on_the_way_up_and_down(site: Fronted) -> None:
+def test_uploads_and_loads_leave_plaintext_in_no_file(site: Fronted) -> None:
     with watched(site, site.nginx) as watch:
         assert upload_of(site.url, "large", LARGE_MIB).status == 200
         with OpenLoad(site.url, "large") as opened:
@@ -84,19 +84,19 @@ def test_plaintext_that_nginx_buffers_would_be_found(site: Fronted, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory, site: Fronted) -> Iterator[NginxServer]:
-    """nginx that cuts silent clients after one second, not sixty; the loader still waits for sixty."""
+    """nginx that disconnects silent clients after 1 second instead of 60; the loader still waits for 60."""
     assert upload_of(site.url, "larger", 48).status == 200
     with nginx(tmp_path_factory.mktemp("impatient") / "nginx", site.upstream, IMPATIENT) as front:
         yield front
 
 
-def test_a_client_that_does_not_end_its_headers_is_cut(impatient: NginxServer) -> None:
+def test_a_client_that_does_not_end_its_headers_is_disconnected(impatient: NginxServer) -> None:
     with open_socket(impatient.url) as connection:
         connection.sendall(b"GET /status HTTP/1.1\r\nHost: localh")
         assert receive_all(connection) == b""
 
 
-def test_a_client_that_stops_sending_is_cut(impatient: NginxServer, site: Fronted) -> None:
+def test_a_client_that_stops_sending_is_disconnected(impatient: NginxServer, site: Fronted) -> None:
     before = len(site.audit_lines("upload"))
     with begin_upload(impatient.url, 4) as connection:
         line = site.next_audit_line("upload", before)
@@ -104,7 +104,7 @@ def test_a_client_that_stops_sending_is_cut(impatient: NginxServer, site: Fronte
         assert receive_all(connection) == b""
 
 
-def test_a_client_that_stops_taking_is_cut(impatient: NginxServer, site: Fronted) -> None:
+def test_a_client_that_stops_reading_is_disconnected(impatient: NginxServer, site: Fronted) -> None:
     before = len(site.audit_lines("load"))
     with OpenLoad(impatient.url, "larger", receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
@@ -113,7 +113,7 @@ def test_a_client_that_stops_taking_is_cut(impatient: NginxServer, site: Fronted
         assert opened.finish().cut
 
 
-def test_a_client_that_leaves_frees_the_loader(site: Fronted, impatient: NginxServer) -> None:
+def test_a_client_that_disconnects_frees_the_loader(site: Fronted, impatient: NginxServer) -> None:
     for url in (site.url, impatient.url):
         before = len(site.audit_lines("load"))
         with OpenLoad(url, "larger", receive_buffer=1 << 16) as opened:
@@ -122,8 +122,8 @@ def test_a_client_that_leaves_frees_the_loader(site: Fronted, impatient: NginxSe
 
 
 @pytest.mark.parametrize(("version", "cut"), [("1.1", True), ("1.0", False)], ids=["as it is", "twin"])
-def test_a_cut_answer_without_a_length_looks_cut(tmp_path: Path, version: str, *, cut: bool) -> None:
-    """nginx asks in HTTP/1.1, and sees that the last chunk is missing; in HTTP/1.0, its default, it could not."""
+def test_a_cut_response_without_a_length_looks_cut(tmp_path: Path, version: str, *, cut: bool) -> None:
+    """nginx uses HTTP/1.1, so it sees that the last chunk is missing; with HTTP/1.0, its default, it could not."""
     changes = {"proxy_http_version 1.1": f"proxy_http_version {version}"}
     with (
         RawUpstream(tmp_path / "raw.sock") as upstream,
@@ -140,7 +140,7 @@ def test_a_cut_answer_without_a_length_looks_cut(tmp_path: Path, version: str, *
             assert call(up.url, "GET", "/status").body == b"part"
 
 
-def test_a_worker_that_is_killed_cuts_what_it_did(tmp_path: Path) -> None:
+def test_a_killed_worker_cuts_its_transfers(tmp_path: Path) -> None:
     resource = store_resource(tmp_path, "larger", 48 * MIB)
     with fronted_range(tmp_path / "killed") as site:
         resource.publish(site.api)
@@ -157,7 +157,7 @@ def test_a_worker_that_is_killed_cuts_what_it_did(tmp_path: Path) -> None:
 
 
 def kill_worker(site: Fronted) -> None:
-    """End it without a chance to say anything, and wait for the next one."""
+    """Kill the worker, and wait for the next one."""
     killed = site.loader.worker_pid
     os.kill(killed, signal.SIGKILL)
     poll(lambda: children(site.loader.master_pid) not in ([], [killed]), SECONDS, "a new worker")

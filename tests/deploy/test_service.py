@@ -1,4 +1,4 @@
-"""deploy/azaion-loader.service: systemd understands it, it locks the loader in, and it fits what it runs."""
+"""deploy/azaion-loader.service: systemd accepts it, it confines the loader, and it matches the loader's settings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.missing import missing
 from tests.support.nginx_server import CONFIGURATION
 
 UNIT = REPOSITORY / "deploy" / "azaion-loader.service"
-PROGRAM = "/srv/azaion-loader/.venv/bin/gunicorn"
+PROGRAM = "/srv/azaion-loader/.venv/bin/azaion-loader"
 # In tenths, as --threshold counts: from 0 for a service that can do nothing to 100.
 MOST_EXPOSED = 20
 NOTIFY_SECONDS = 30.0
 
 
 def settings() -> dict[str, list[str]]:
-    """The values of every setting of the unit, in order."""
+    """Return the values of each setting of the unit, in order."""
     found: dict[str, list[str]] = {}
     for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", UNIT.read_text(), re.MULTILINE):
         found.setdefault(name, []).append(value)
@@ -31,13 +31,13 @@ def settings() -> dict[str, list[str]]:
 
 
 def setting(name: str) -> str:
-    """The value of a setting that stands there once."""
+    """Return the value of a setting that the unit has once."""
     (value,) = settings()[name]
     return value
 
 
 def analyze(directory: Path, text: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """What systemd-analyze says of `text`, whose program is replaced by one that is there."""
+    """Run systemd-analyze on the unit `text`, with its program replaced by one that exists."""
     if shutil.which("systemd-analyze") is None:
         missing("systemd-analyze", "the program is not installed")
     assert PROGRAM in text
@@ -46,22 +46,22 @@ def analyze(directory: Path, text: str, *command: str) -> subprocess.CompletedPr
     return subprocess.run(["systemd-analyze", *command, str(unit)], capture_output=True, text=True, check=False)
 
 
-def test_systemd_understands_it(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     done = analyze(tmp_path, UNIT.read_text(), "verify")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_systemd_would_tell_what_it_does_not_understand(tmp_path: Path) -> None:
+def test_systemd_reports_an_unknown_setting(tmp_path: Path) -> None:
     done = analyze(tmp_path, UNIT.read_text().replace("ProtectClock=", "ProtectClocks="), "verify")
     assert "ProtectClocks" in done.stderr
 
 
 def exposed(directory: Path, text: str) -> int:
-    """0 if the service is exposed no more than it may be."""
+    """Return 0 if the exposure of the service is at most MOST_EXPOSED."""
     return analyze(directory, text, "security", "--offline=true", f"--threshold={MOST_EXPOSED}").returncode
 
 
-def test_it_locks_the_loader_in(tmp_path: Path) -> None:
+def test_the_unit_confines_the_loader(tmp_path: Path) -> None:
     assert exposed(tmp_path, UNIT.read_text()) == 0
     assert exposed(tmp_path, UNIT.read_text().replace("CapabilityBoundingSet=\n", "")) != 0
     assert exposed(tmp_path, re.sub("SystemCallFilter=.*\n", "", UNIT.read_text())) != 0
@@ -72,7 +72,7 @@ def test_it_waits_longer_than_gunicorn_needs_to_stop() -> None:
     assert int(setting("TimeoutStopSec")) > gunicorn["graceful_timeout"]
 
 
-def test_it_lets_the_loader_write_where_it_writes_by_default() -> None:
+def test_the_loader_can_write_to_its_default_paths() -> None:
     writable = Path(setting("ReadWritePaths"))
     defaults = {variable.name: Path(variable.default) for variable in VARIABLES if variable.name.endswith("_DIR")}
     defaults |= {variable.name: Path(variable.default) for variable in VARIABLES if variable.name == "IMAGES_PATH"}
@@ -89,7 +89,7 @@ def test_nginx_finds_its_socket_and_may_use_it() -> None:
     assert setting("RuntimeDirectoryMode") == "0750"
 
 
-def test_the_loader_says_when_it_listens(start_loader: StartLoader, tmp_path: Path) -> None:
+def test_the_loader_notifies_systemd_when_it_listens(start_loader: StartLoader, tmp_path: Path) -> None:
     assert setting("Type") == "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify.sock"))

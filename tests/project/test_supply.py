@@ -1,4 +1,4 @@
-"""What the loader is made of: pinned, hashed, tested as shipped, and asked after by name."""
+"""The packages of the loader: pinned with hashes, tested as shipped, and checked for known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PINS = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
 UNREACHABLE = "http://127.0.0.1:9"
 
 
-def asked_for() -> list[Requirement]:
+def required() -> list[Requirement]:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
 def unsatisfied(pins: dict[str, str]) -> list[str]:
-    """What is asked for, here or by a pinned package in turn, and no pin satisfies."""
-    needed = asked_for()
+    """Return the requirements, of the loader or of a pinned package, that no pin satisfies."""
+    needed = required()
     for name in pins:
         found = map(Requirement, importlib.metadata.requires(name) or [])
         needed += [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
@@ -49,15 +49,16 @@ def test_a_pin_out_of_range_is_found(name: str, version: str) -> None:
     assert unsatisfied({other: pin for other, pin in PINS.items() if other != name})
 
 
-def test_every_pin_has_hashes_and_is_what_the_tests_run() -> None:
+def test_every_pin_has_hashes_and_is_the_version_that_the_tests_run() -> None:
     assert len(re.findall(r"==\S+ \\\n +--hash=sha256:[0-9a-f]{64}", LOCK)) == len(PINS)
     installed = {name: Version(importlib.metadata.version(name)) for name in PINS}
     assert installed == {name: Version(pin) for name, pin in PINS.items()}
 
 
-def test_packaging_takes_the_version_from_its_one_place() -> None:
+def test_the_package_takes_version_and_dependencies_each_from_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["dynamic"] == ["version"]
+    assert project["project"]["dynamic"] == ["version", "dependencies"]
+    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": "requirements.txt"}
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "loader.version.VERSION"}
     assert str(Version(VERSION)) == VERSION
 
@@ -73,12 +74,12 @@ def test_an_audit_fails_for_a_known_vulnerability(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == ""
 
 
-def test_an_audit_says_what_it_could_not_look_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_audit_reports_packages_that_the_database_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
     assert audit.report(json.loads('[{"name": "unknown", "skip_reason": "not found"}]')) == 0
     assert "NOT DONE" in capsys.readouterr().out
 
 
-def test_an_audit_without_the_database_is_a_note(
+def test_an_audit_without_the_database_prints_a_note_and_succeeds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if importlib.util.find_spec("pip_audit") is None:

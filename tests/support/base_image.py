@@ -50,7 +50,8 @@ def python_image(wheels: Path) -> bytes:
     root.programs(*SHELL)
     root.libraries_of(executable, *standard_library.joinpath("lib-dynload").glob("*.so"))
     root.copy(standard_library, standard_library)
-    root.copy(Path(pip.__file__).parent, _site_packages(executable) / "pip")
+    for path in _tools():
+        root.copy(path, _site_packages(executable) / path.name)
     root.copy(wheels, WHEELS)
     root.write(Path("/etc/pip.conf"), PIP_CONF)
     root.directory(Path("/tmp"), 0o1777)  # of the image
@@ -66,6 +67,12 @@ def nginx_image() -> bytes:
     root.link(Path("/var/log/nginx/access.log"), Path("/dev/stdout"))
     root.link(Path("/var/log/nginx/error.log"), Path("/dev/stderr"))
     return root.tar()
+
+
+def _tools() -> list[Path]:
+    """pip and setuptools, which the official image has. setuptools finds its commands through its metadata."""
+    installed = Path(pip.__file__).parents[1]
+    return [installed / "pip", installed / "setuptools", installed / "_distutils_hack", *installed.glob("setuptools-*")]
 
 
 def _site_packages(executable: Path) -> Path:

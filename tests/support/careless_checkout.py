@@ -1,4 +1,4 @@
-"""The sources of the image, with what nobody should leave in a checkout, and some do."""
+"""A checkout to build the image from, with files that nobody should leave in a checkout."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from pathlib import Path
 
 from tests.support.loader_server import REPOSITORY
 
-PLANTED = b"nothing that lies about in a checkout may enter the image"
+PLANTED = b"no stray file of a checkout may enter the image"
 LEFT_BEHIND = (".git/config", ".env", "fragment.key", "tests/test_x.py", "deploy/.env", "loader/__pycache__/x.pyc")
-FILES = ("Dockerfile", ".dockerignore", "Makefile", "requirements.lock", "wsgi.py", "gunicorn.conf.py")
+FILES = (
+    "Dockerfile",
+    ".dockerignore",
+    "Makefile",
+    "LICENSE",
+    "pyproject.toml",
+    "requirements.lock",
+    "requirements.txt",
+)
 FOLDERS = ("loader", "deploy")
 
 
 def careless_checkout(directory: Path) -> Path:
-    """Fills the new `directory`, of which nobody but its owner may read anything, and returns it."""
+    """Fill the new `directory`, which only its owner can read, and return it."""
     for name in FILES:
         shutil.copy(REPOSITORY / name, directory)
     for name in FOLDERS:

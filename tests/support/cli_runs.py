@@ -1,4 +1,4 @@
-"""`python -m loader` as a script and as an operator at a terminal run it."""
+"""Runs of the command line, without and with a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "loader")
 
 
 def run_loader(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a script does: no terminal anywhere."""
+    """Run the command in a process of its own, without a terminal."""
     return subprocess.run(
         [*COMMAND, *arguments],
         input=stdin,
@@ -37,12 +37,12 @@ def run_loader(home: Path, *arguments: str, stdin: str = "", **env: str) -> subp
 
 
 def invoke(url: str, *arguments: str, stdin: str = "") -> Result:
-    """Runs the command in this process, against the loader at `url`; no terminal anywhere."""
+    """Run the command in this process, without a terminal, against the loader at `url`."""
     return CliRunner().invoke(main, arguments, input=stdin, env={"LOADER_URL": url})
 
 
 class Terminal:
-    """The command on a terminal of its own. `shown` is all that has appeared there."""
+    """The command in a terminal of its own. `shown` is everything that the terminal has shown."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.shown = ""
@@ -62,7 +62,7 @@ class Terminal:
             assert self._read(), self.shown
 
     def end(self) -> int:
-        """Everything that is still to come, then the exit code."""
+        """Read the rest of the output, and return the exit code."""
         while self._read():
             pass
         _, status = os.waitpid(self.pid, 0)

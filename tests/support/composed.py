@@ -1,4 +1,4 @@
-"""deploy/compose.yaml, brought up in an engine without networks."""
+"""deploy/compose.yaml, started in an engine without networks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CALL_SECONDS = 120
 
 
 def compose_command() -> list[str]:
-    """Compose as a plugin of docker, or as the program that it was before; `missing` without both."""
+    """Return the command of compose: the plugin of docker, or the older program; `missing` without both."""
     programs = [command for command in (["docker", "compose"], ["docker-compose"]) if shutil.which(command[0])]
     for command in programs:
         if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
@@ -36,7 +36,7 @@ def compose_command() -> list[str]:
 
 
 def compose(home: Path, files: list[Path], *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs compose on `files` with exactly `env`, as a project of the tests."""
+    """Run compose on `files` with exactly `env`, as a project of the tests."""
     named = [argument for file in files for argument in ("--file", str(file))]
     return subprocess.run(
         [*compose_command(), "--project-name", PROJECT, *named, *arguments],
@@ -49,7 +49,7 @@ def compose(home: Path, files: list[Path], *arguments: str, **env: str) -> subpr
 
 
 class Composed:
-    """The two services, up and healthy. `url` is the loader's socket, as this machine sees it."""
+    """The two services, started and healthy. `url` is the loader's socket, as this machine sees it."""
 
     def __init__(self, engine: Engine, home: Path, files: list[Path], env: dict[str, str]) -> None:
         self._engine = engine
@@ -71,20 +71,20 @@ class Composed:
         return self._container("nginx")
 
     def health(self) -> str:
-        """What the engine says of the loader: `starting`, `healthy` or `unhealthy`."""
+        """Return the health of the loader's container: `starting`, `healthy` or `unhealthy`."""
         return str(self.loader.attrs["State"]["Health"]["Status"])
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The lines of the loader's log."""
+        """Return the lines of the loader's log."""
         return [json.loads(line) for line in self.loader.logs().decode().splitlines()]
 
     def stop(self) -> int:
-        """Ends the loader as `docker compose stop` does, and returns the exit code."""
+        """Stop the loader by `docker compose stop`, and return its exit code."""
         self.run("stop", "loader")
         return int(self.loader.attrs["State"]["ExitCode"])
 
     def run(self, *arguments: str) -> None:
-        """Runs compose, which must succeed."""
+        """Run compose, which must succeed."""
         done = compose(self._home, self._files, *arguments, **self._env)
         assert done.returncode == 0, done.stderr
 
@@ -96,10 +96,10 @@ class Composed:
 
 @contextmanager
 def composed(engine: Engine, home: Path, device: Path, resource_api_url: str) -> Iterator[Composed]:
-    """The services on the disk `device`, gone with their volumes afterwards. `home` is a new directory.
+    """Start the services on the disk `device`, and remove them with their volumes. `home` is a new directory.
 
-    They differ from what runs on a device in their disk, their engine, how often their health is asked for, and in
-    their networks: the loader has the host's, where the API of the tests listens on loopback, and nginx has none.
+    They differ from a device in their disk, their engine, the interval of the health check, and their networks: the
+    loader has the network of the host, where the API of the tests listens on loopback, and nginx has none.
     """
     home.mkdir()
     differences = {
@@ -108,7 +108,7 @@ def composed(engine: Engine, home: Path, device: Path, resource_api_url: str) ->
             "volumes": [f"{device}:/opt/azaion", f"{engine.socket}:/var/run/docker.sock"],
             "healthcheck": {"interval": "1s"},
         },
-        # Where Debian's nginx has what lies below /var/cache/nginx in the official image.
+        # Debian's nginx uses /var/lib/nginx where the official image uses /var/cache/nginx.
         "nginx": {"network_mode": "none", "tmpfs": ["/var/lib/nginx:mode=0700,uid=101,size=1m"]},
     }
     override = home / "override.json"

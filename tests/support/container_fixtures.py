@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the container: the image, and the services. A plugin, named in `pytest_plugins`."""
+"""Fixtures for the tests of the container: the image and the services. A plugin, named in `pytest_plugins`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BUILD_SECONDS = 120
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the image is built of."""
+    """The checkout that the image is built from."""
     return careless_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
 def engine(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine that has the base images, under the names that the registry gives them."""
+    """An engine that has the base images under the names of the public registry."""
     if docker_engine.process is None or shutil.which("docker") is None:
         missing("docker command with an engine of the tests' own", "names of public images are given anew there")
     wheels = download_wheels(tmp_path_factory.mktemp("wheels"))
@@ -47,8 +47,8 @@ def engine(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def image(engine: Engine, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What the engine says of the image."""
-    # The newer builder wants a plugin where the docker command is new; the image is the same.
+    """The engine's description of the image."""
+    # The classic builder, because the newer one needs a plugin; the image is the same.
     env = clean_env(tmp_path_factory.mktemp("home"), DOCKER_HOST=engine.host, DOCKER_BUILDKIT="0")
     command = ["make", "image"]
     done = subprocess.run(
@@ -62,7 +62,7 @@ def image(engine: Engine, checkout: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def device_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk of a device that belongs to the container's user."""
+    """The disk of a device, owned by the container's user."""
     directory = tmp_path_factory.mktemp("device")
     os.chown(directory, USER, USER)
     return directory
@@ -85,7 +85,7 @@ def running(
     device_api: ResourceApiServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Composed]:
-    """The services of deploy/compose.yaml; that they come up healthy is half of what is tested here."""
+    """The services of deploy/compose.yaml. The fixture also tests that they become healthy."""
     assert image["Id"] == image_id(engine, "azaion-loader:latest")
     with composed(engine, tmp_path_factory.mktemp("compose") / "home", device_disk, device_api.url) as services:
         yield services

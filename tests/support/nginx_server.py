@@ -1,4 +1,4 @@
-"""nginx as an operator runs it: from `deploy/nginx.conf`, of which only names, paths, ports and times are changed."""
+"""nginx with `deploy/nginx.conf`, of which only names, paths, ports and times are changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NginxServer:
 
     @property
     def url(self) -> str:
-        """Where it listens for plain HTTP."""
+        """Its address for plain HTTP."""
         return f"http://{HOST_NAME}:{self.port}"
 
     @property
@@ -45,12 +45,12 @@ class NginxServer:
         return [self.process.pid, *children(self.process.pid)]
 
     def access_log(self) -> str:
-        """What its access log holds."""
+        """Return the content of the access log."""
         return (self.directory / "access.log").read_text()
 
 
 def adapted(text: str, changes: Mapping[str, str]) -> str:
-    """`text` with each key of `changes` replaced; each must be there."""
+    """Return `text` with each key of `changes` replaced; `text` must have each key."""
     for old, new in changes.items():
         assert old in text, f"{old!r} is not in the configuration"
         text = text.replace(old, new)
@@ -58,13 +58,13 @@ def adapted(text: str, changes: Mapping[str, str]) -> str:
 
 
 def tls_variant(text: str) -> str:
-    """What the file's own command makes of `text`."""
+    """Return `text` after the command in its head that turns TLS on."""
     assert f"sed '{TO_TLS}'" in text
     return subprocess.run(["sed", TO_TLS], input=text, capture_output=True, text=True, check=True).stdout
 
 
 def configuration(text: str, directory: Path, upstream: Path, port: int) -> str:
-    """`text` for files below `directory`, the loader's socket `upstream`, and `port` of the loopback addresses."""
+    """Return `text` with files below `directory`, the loader's socket `upstream`, and `port` on loopback."""
     changes = {
         "user www-data azaion-loader;": "user root;",  # pytest's directories let nobody else in
         "pid /run/nginx.pid;": f"pid {directory}/nginx.pid;",
@@ -93,7 +93,7 @@ def _has_ipv6() -> bool:
 
 
 def require_nginx() -> None:
-    """`missing` unless the program is there."""
+    """End the test by `missing` if nginx is not installed."""
     if shutil.which("nginx") is None:
         missing("nginx", "the program is not installed")
 
@@ -102,7 +102,7 @@ def require_nginx() -> None:
 def nginx(
     directory: Path, upstream: Path, changes: Mapping[str, str] | None = None, text: str | None = None
 ) -> Iterator[NginxServer]:
-    """nginx in front of the loader at the socket `upstream`, from `text` or `deploy/nginx.conf`, with `changes`."""
+    """Start nginx for the loader at the socket `upstream`, with `text` or `deploy/nginx.conf`, and `changes`."""
     require_nginx()
     directory.mkdir()
     port = free_port()
@@ -112,13 +112,13 @@ def nginx(
     command = ["nginx", "-p", str(directory), "-c", str(file), "-e", str(directory / "start.log"), "-g", "daemon off;"]
     with ManagedProcess("nginx", command, directory, env=clean_env(directory)) as process:
         server = NginxServer(process, directory, port)
-        # Without a loader it answers 502, and with TLS 400 to plain HTTP.
+        # Without a loader nginx responds with 502, and with TLS it responds to plain HTTP with 400.
         process.wait_until(lambda: http_status(server.url, "/health") is not None, READY_SECONDS, "nginx answers")
         yield server
 
 
 def checked(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """What `nginx -t` says of `text`, adapted as `nginx` does."""
+    """Run `nginx -t` on `text`, adapted as `nginx` does."""
     require_nginx()
     file = directory / "nginx.conf"
     file.write_text(configuration(text, directory, directory / "loader.sock", free_port()))

@@ -3,7 +3,7 @@
 const MINUTE = 60;
 const HOUR = 3600;
 
-/** 1234567 -> "1 MB": in powers of 1000, as `python -m loader` writes them. */
+/** 1234567 -> "1 MB": in powers of 1000, as `azaion-loader` writes them. */
 export function bytes(count) {
   let size = count;
   for (const unit of ["B", "kB", "MB"]) {
