@@ -11,7 +11,7 @@ from typing import Any
 
 from loader import logs
 from loader.server.health_lane import close_after_health, keep_a_lane_for_health
-from loader.server.silent_clients import spare_threads
+from loader.server.worker import spare_threads
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import stop
 

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-from loader.server.silent_clients import reading_limited
+from loader.server.worker import reading_limited
 
 JSON_MAX_SIZE = 64 * 1024
 # For the whole of it: only loads and uploads, whose number is limited, may take as long as they take.

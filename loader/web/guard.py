@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, request
 
 from loader.errors import CrossOrigin, UntrustedHost
-from loader.server.silent_clients import end_deadline
+from loader.server.worker import end_deadline
 
 CLIENT_SILENCE_SECONDS = 60.0
 # Probes of load balancers and of Kubernetes send an address, or no Host at all. Neither path tells a secret.
