@@ -1,4 +1,4 @@
-"""The version, in its one place: packaging, the interface and the command line read it here."""
+"""The version; packaging, the HTTP interface and the command line read it here."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ OWNERS = {
     # The Docker SDK is built on it. The loader itself does without.
     "requests": set(),
     "docker": {"loader.docker_engine"},
+    "gunicorn": {"loader.server.worker"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from loader.web.description import DOCUMENT_PATH
+from loader.web.page import OPENAPI_PATH
 
 from .document import document_text
 
 
 def main() -> None:
     """Write the file."""
-    DOCUMENT_PATH.write_text(document_text())
-    print(f"{DOCUMENT_PATH} is written")
+    OPENAPI_PATH.write_text(document_text())
+    print(f"{OPENAPI_PATH} is written")
 
 
 if __name__ == "__main__":

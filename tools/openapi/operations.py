@@ -21,8 +21,10 @@ from loader.web.schemas import (
     Problem,
     ReadyResponse,
     StatusResponse,
+    UnlockPlanResponse,
+    UnlockResponse,
+    UnlockStatusResponse,
 )
-from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
 
 from . import examples
 
@@ -75,7 +77,7 @@ ENGINE = ("ENGINE_UNAVAILABLE", "ENGINE_REJECTED")
 
 # By endpoint, as Flask names it.
 OPERATIONS = {
-    "description.openapi": Operation(
+    "page.openapi": Operation(
         reply={"application/json": {"schema": {"type": "object"}}},
         headers={"ETag": {"description": "Changes when the description does.", "schema": {"type": "string"}}},
         parameters=({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},),
@@ -89,7 +91,7 @@ OPERATIONS = {
         codes=("LOGIN_REJECTED", "LOGIN_THROTTLED", "NOT_LOGGED_IN", *UPSTREAM),
     ),
     "auth.lock": Operation(reply=json_of(LockResponse, {"status": "locked"})),
-    "ready.ready": Operation(
+    "health.ready": Operation(
         reply=json_of(ReadyResponse, {"ready": True}),
         other_replies={503: {"application/problem+json": {"schema": Problem, "example": examples.NOT_READY}}},
     ),
