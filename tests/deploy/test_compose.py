@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from loader.settings import VARIABLES
+from loader.settings import variables
 from tests.support.composed import COMPOSE_FILE, compose
 from tests.support.loader_server import REPOSITORY
 
@@ -47,7 +47,9 @@ def test_the_loader_is_reached_through_nginx_only_and_that_from_this_device_only
 
 def test_the_loader_is_told_nothing_that_it_does_not_read() -> None:
     # LOADER_URL is for the commands that are run in its container.
-    assert set(SERVICES["loader"]["environment"]) <= {variable.name for variable in VARIABLES} | {"LOADER_URL"}
+    assert set(SERVICES["loader"]["environment"]) <= {variable.name for variable in variables().values()} | {
+        "LOADER_URL"
+    }
 
 
 def test_the_loader_trusts_the_names_that_nginx_answers_to() -> None:
