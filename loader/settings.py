@@ -154,7 +154,8 @@ class Settings:
             "UNLOCK_MODE",
             "tar",
             _unlock_mode,
-            "`tar`: decrypt to a file, then load it; `stream`: verify, then decrypt into the engine, no plaintext on disk",
+            "`tar`: decrypt to a file, then load it; "
+            "`stream`: verify, then decrypt into the engine, no plaintext on disk",
         )
     )
     bind: str = field(
