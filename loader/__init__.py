@@ -1,4 +1,4 @@
-"""Azaion Loader: turns what lies encrypted on an edge device into running containers and usable models."""
+"""Azaion Loader: turns encrypted images and models on an edge device into running containers and usable models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings) -> Flask:
-    """The service, put together by `loader.app`. Imported here only: a command starts in a fifth of the time."""
+    """Return the service. Import `loader.app` only here, because commands start five times as fast without Flask."""
     from loader import app
 
     return app.create_app(settings)

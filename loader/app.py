@@ -1,4 +1,4 @@
-"""The composition root: puts the service together. Nothing imports it but `loader.create_app`."""
+"""The composition root: makes every part of the service. Only `loader.create_app` imports this module."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from loader.model_cache.cache import ModelCache
 from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unlock.run import remove_leftover
-from loader.web import auth, description, health, page, ready, resources, unlock
+from loader.web import auth, health, page, resources, unlock
 from loader.web import cache as cache_routes
-from loader.web.guard import register_guard
+from loader.web.guard import RequestIds, TransferSlots, register_guard
 from loader.web.replies import register_error_handlers
-from loader.web.request_ids import RequestIds
-from loader.web.transfers import TransferSlots
 
 
 def create_app(settings: Settings) -> Flask:
-    """The composition root: every part is made here and handed to those that use it."""
+    """Make every part of the service and pass it to the parts that use it. Return the application."""
     remove_leftover(settings)
     api_client.configure(settings)
     engine = DockerEngine(settings.engine_timeout)
@@ -32,14 +30,12 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
-    app.register_blueprint(description.blueprint())
-    app.register_blueprint(health.blueprint(settings, cache))
-    app.register_blueprint(ready.blueprint(engine, cache))
+    app.register_blueprint(health.blueprint(settings, engine, cache))
     app.register_blueprint(auth.blueprint(throttle))
     slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
     app.register_blueprint(unlock.blueprint(settings, engine, throttle))
     app.register_blueprint(page.blueprint())
-    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented place for middleware
+    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
     return app

@@ -1,66 +1,33 @@
-"""The errors of the loader, by whose fault they are.
+"""The errors of the loader, in families by whose fault they are: CallerError, ApiFault, ArchiveFault, DeviceFault.
 
-    LoaderError
-    ├── CallerError                 the request is at fault; repeating it unchanged will not help
-    │   ├── ValidationFailed        a field, a name or a part is missing or malformed
-    │   ├── BodyTruncated           fewer bytes arrived than were announced
-    │   ├── NotJson                 the body cannot be parsed
-    │   ├── UnsupportedMediaType    the body is of another content type
-    │   ├── LengthRequired          an upload without Content-Length
-    │   ├── PayloadTooLarge         a body beyond its limit
-    │   ├── CrossOrigin             a browser page of another origin
-    │   ├── UntrustedHost           a Host header that is not ours
-    │   ├── NotLoggedIn             nobody has logged in since the start, or since the loader was locked
-    │   ├── LoginThrottled          too many logins were refused; the next has to wait
-    │   ├── ResourceNotFound        the resource API has no such resource
-    │   ├── ArchiveNotFound         there is nothing to unlock
-    │   └── ImageNotFound           the Docker engine has no image of that name
-    ├── ApiFault                    the resource API, or the way to it
-    │   ├── LoginRejected           it refused the credentials
-    │   ├── ApiUnreachable          no connection, or it fell silent
-    │   ├── ApiError                it answered with an error status
-    │   ├── ApiProtocol             it answered something that is not its contract
-    │   └── ResourceCorrupt         what it stores does not authenticate
-    ├── ArchiveFault                images.enc
-    │   ├── ArchiveCorrupt          damaged, cut or not an archive
-    │   ├── KeyMismatch             intact as far as known, but made for another key fragment
-    │   └── VersionMismatch         it holds no image of the expected version
-    ├── DeviceFault                 this device
-    │   ├── Busy                    all transfer slots are taken
-    │   ├── EngineUnavailable       no Docker engine answers
-    │   ├── EngineRejected          the engine refused the images
-    │   ├── EngineStalled           the engine fell silent in the middle of a load
-    │   ├── ImageMismatch           the engine's images are not those of the manifest
-    │   ├── DiskSpace               a disk is full
-    │   ├── StorageError            a directory is missing, read-only or failing
-    │   └── Interrupted             the loader was told to stop, or was locked
-    └── CommandFault                the command line cannot use the loader
-        ├── LoaderUnreachable       no loader answers at the address
-        ├── LoaderProblem           the loader answered with an error
-        └── AnswerCut               the loader ended in the middle of an answer
+The first paragraph of an error's docstring is its meaning, `code` its stable name in the HTTP interface, `hint` what a
+person should do. `python -m tools.openapi` makes the tables in docs/http-api.md and docs/operations.md from these.
+The HTTP status of each code stands in `loader.web.replies` and nowhere else.
 
-`code` is stable and part of the HTTP interface. The HTTP status of each code is in `loader.web.replies`, nowhere else.
-`CorruptCiphertext` stands beside the tree: it is raised where bytes are opened, and the layer that knows what the bytes
-were meant to be turns it into `ArchiveCorrupt` or `ResourceCorrupt`.
+No HTTP response has an error of the family CommandFault or ImageNotFound, because only commands raise them.
+`CorruptCiphertext` is no LoaderError: the cipher raises it, and the layer that knows what the bytes should be turns it
+into ArchiveCorrupt or ResourceCorrupt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 # A function that returns while the work may go on, and raises a LoaderError when it must stop.
 Checkpoint = Callable[[], None]
 
 
 class LoaderError(Exception):
-    """Any failure that the loader explains to its caller. `str()` is one sentence for a person, without secrets.
+    """The loader itself failed; its log says why.
 
-    `hint` says what to do about it; `retryable` whether the same request may succeed later without anything being done.
+    This is also the base of every failure that the loader explains to its caller. `str()` is one sentence for a person,
+    without secrets. `hint` says what to do. `retryable` says whether the same request may succeed later although nobody
+    has changed anything.
     """
 
     code = "INTERNAL"
     retryable = False
-    hint = "Look into the log of the loader, and report what it says."
+    hint = "Read the log of the loader, and report what it says."
 
 
 class CallerError(LoaderError):
@@ -70,7 +37,10 @@ class CallerError(LoaderError):
 
 
 class ValidationFailed(CallerError):
-    """`errors` maps a field's name to its list of complaints."""
+    """A field, a name or a part of the request is missing or malformed.
+
+    `errors` maps a field's name to its list of complaints.
+    """
 
     code = "VALIDATION_FAILED"
 
@@ -80,45 +50,66 @@ class ValidationFailed(CallerError):
 
 
 class BodyTruncated(CallerError):
+    """The body ended early."""
+
     code = "BODY_TRUNCATED"
     retryable = True
 
 
 class NotJson(CallerError):
+    """The body cannot be parsed as JSON."""
+
     code = "NOT_JSON"
 
 
 class UnsupportedMediaType(CallerError):
+    """The body has another content type than the path accepts."""
+
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class LengthRequired(CallerError):
+    """An upload has no `Content-Length`."""
+
     code = "LENGTH_REQUIRED"
 
 
 class PayloadTooLarge(CallerError):
+    """A JSON body has more than 64 KiB."""
+
     code = "PAYLOAD_TOO_LARGE"
 
 
 class CrossOrigin(CallerError):
+    """A browser sent the request from a page of another origin."""
+
     code = "CROSS_ORIGIN"
 
 
 class UntrustedHost(CallerError):
+    """The Host header is not in TRUSTED_HOSTS."""
+
     code = "UNTRUSTED_HOST"
 
 
 class NotLoggedIn(CallerError):
+    """Nobody has logged in since the start or the last lock."""
+
     code = "NOT_LOGGED_IN"
     hint = "Log in, and try again."
 
 
 class LoginThrottled(CallerError):
-    """`retry_after` is in seconds."""
+    """Too many logins were refused; no login and no unlock starts before the seconds in `Retry-After` are over.
+
+    `retry_after` is in seconds.
+    """
 
     code = "LOGIN_THROTTLED"
     retryable = True
-    hint = "Wait as long as it says; make sure of the e-mail and the password, since each further attempt waits longer."
+    hint = (
+        "Wait as long as the error says; check the e-mail and the password, because each further attempt waits longer."
+    )
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
@@ -126,16 +117,22 @@ class LoginThrottled(CallerError):
 
 
 class ResourceNotFound(CallerError):
+    """The API has no such resource."""
+
     code = "RESOURCE_NOT_FOUND"
     hint = "Check the folder and the name, and try again."
 
 
 class ArchiveNotFound(CallerError):
+    """There is no archive, and its images are not in the engine."""
+
     code = "ARCHIVE_NOT_FOUND"
     hint = "Copy images.enc to IMAGES_PATH, and try again."
 
 
 class ImageNotFound(CallerError):
+    """The Docker engine has no image of that name."""
+
     code = "IMAGE_NOT_FOUND"
     hint = "Check the name and the tag, and try again."
 
@@ -145,28 +142,38 @@ class ApiFault(LoaderError):
 
 
 class LoginRejected(ApiFault):
+    """The API refused the e-mail or the password."""
+
     code = "LOGIN_REJECTED"
     hint = "Check the e-mail and the password, and try again."
 
 
 class ApiUnreachable(ApiFault):
+    """The API cannot be reached, its certificate is not trusted, or it stopped responding."""
+
     code = "API_UNREACHABLE"
     retryable = True
     hint = "Check the network and RESOURCE_API_URL, and try again."
 
 
 class ApiError(ApiFault):
+    """The API responded with an error, such as having no key fragment."""
+
     code = "API_ERROR"
     retryable = True
-    hint = "Try again later; if it stays, tell those who run the resource API."
+    hint = "Try again later; if the error stays, tell the operators of the resource API."
 
 
 class ApiProtocol(ApiFault):
+    """The response is not one of a resource API: it breaks the contract, is too long or redirects out of TLS."""
+
     code = "API_PROTOCOL"
     hint = "Check that RESOURCE_API_URL is the address of a resource API."
 
 
 class ResourceCorrupt(ApiFault):
+    """A resource does not authenticate, even after a second download."""
+
     code = "RESOURCE_CORRUPT"
     hint = "Upload the resource again."
 
@@ -176,18 +183,26 @@ class ArchiveFault(LoaderError):
 
 
 class ArchiveCorrupt(ArchiveFault):
+    """The archive is damaged, cut short, or changed while it was read."""
+
     code = "ARCHIVE_CORRUPT"
     hint = "Copy images.enc to the device again."
 
 
 class KeyMismatch(ArchiveFault):
+    """The archive was made for another key fragment."""
+
     code = "KEY_MISMATCH"
-    hint = "Bring the archive that belongs to the API's present key fragment, or give the API the fragment of this one."
+    hint = (
+        "Copy the archive that belongs to the API's current key fragment, or give the API the fragment of this archive."
+    )
 
 
 class VersionMismatch(ArchiveFault):
+    """No image of the archive carries the tag API_VERSION."""
+
     code = "VERSION_MISMATCH"
-    hint = "Set API_VERSION to a version that the archive holds, or bring the right archive."
+    hint = "Set API_VERSION to a version that the archive holds, or copy the right archive."
 
 
 class DeviceFault(LoaderError):
@@ -200,11 +215,14 @@ class DeviceFault(LoaderError):
 
 
 class Busy(DeviceFault):
-    """`retry_after` is in seconds."""
+    """Loads, uploads and verifications hold all transfer slots; `Retry-After` says when to retry.
+
+    `retry_after` is in seconds.
+    """
 
     code = "BUSY"
     retryable = True
-    hint = "Try again when one of the loads and uploads has ended, or raise MAX_TRANSFERS."
+    hint = "Try again when a load or an upload has ended, or raise MAX_TRANSFERS."
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
@@ -212,40 +230,54 @@ class Busy(DeviceFault):
 
 
 class EngineUnavailable(DeviceFault):
+    """No Docker engine responds, or it went away."""
+
     code = "ENGINE_UNAVAILABLE"
     retryable = True
     hint = "Start the Docker engine, check DOCKER_HOST and the rights on its socket, and try again."
 
 
 class EngineRejected(DeviceFault):
+    """The Docker engine refused a request or the images; the detail names its reason."""
+
     code = "ENGINE_REJECTED"
-    hint = "Look into the log of the Docker engine; if it is well, pack the archive anew."
+    hint = "Read the log of the Docker engine; if it shows no fault, pack the archive again."
 
 
 class EngineStalled(DeviceFault):
+    """The Docker engine gave no sign for ENGINE_TIMEOUT seconds."""
+
     code = "ENGINE_STALLED"
     retryable = True
-    hint = "Look whether the Docker engine still works, restart it if not, and try again."
+    hint = "Check whether the Docker engine still works, restart it if not, and try again."
 
 
 class ImageMismatch(DeviceFault):
+    """The Docker engine loaded other images than the manifest names."""
+
     code = "IMAGE_MISMATCH"
-    hint = "Pack the archive anew: its images are not those that its manifest names."
+    hint = "Pack the archive again, because its images are not those that its manifest names."
 
 
 class DiskSpace(DeviceFault):
+    """A disk is too small or full; the detail names path, needed and free bytes."""
+
     code = "DISK_SPACE"
     retryable = True
     hint = "Make room on that disk, and try again."
 
 
 class StorageError(DeviceFault):
+    """A directory is missing, read-only or failing."""
+
     code = "STORAGE_ERROR"
     retryable = True
     hint = "Make that directory exist and writable for the loader, and try again."
 
 
 class Interrupted(DeviceFault):
+    """The loader was told to stop, or was locked."""
+
     code = "INTERRUPTED"
     retryable = True
     hint = "Start the unlock again."
@@ -256,16 +288,18 @@ class CommandFault(LoaderError):
 
 
 class LoaderUnreachable(CommandFault):
+    """No loader responds at the address."""
+
     code = "LOADER_UNREACHABLE"
     retryable = True
     hint = "Start the loader, or say with --url or LOADER_URL where it is."
 
 
 class LoaderProblem(CommandFault):
-    """The loader answered with an error: `code`, `hint` and `retryable` are those of the answer."""
+    """The loader responded with an error, whose `code`, `hint` and `retryable` this error carries."""
 
     def __init__(self, code: str, detail: str, hint: str | None = None, *, retryable: bool = False) -> None:
-        """Without a `hint` the one that belongs to `code` is taken."""
+        """Use the hint that belongs to `code` if `hint` is None."""
         super().__init__(detail)
         self.code = code
         self.hint = hint if hint is not None else hint_of(code)
@@ -273,15 +307,17 @@ class LoaderProblem(CommandFault):
 
 
 class AnswerCut(CommandFault):
+    """The loader ended its response early."""
+
     code = "ANSWER_CUT"
     retryable = True
     hint = "Try again; the log of the loader says why it ended the load."
 
 
 class CorruptCiphertext(Exception):
-    """Bytes that are not what was sealed: a wrong key, wrong associated data, a changed, cut, moved or added byte.
+    """Bytes are not what was sealed: wrong key, wrong associated data, or a changed, cut, moved or added byte.
 
-    `segment` is the number of the one that does not authenticate, None if the damage is not to one segment's bytes.
+    `segment` is the number of the segment that does not authenticate; None if no single segment is damaged.
     """
 
     def __init__(self, detail: str, segment: int | None = None) -> None:
@@ -289,18 +325,21 @@ class CorruptCiphertext(Exception):
         self.segment = segment
 
 
+def kind_of(code: str) -> type[LoaderError] | None:
+    """Return the error with this code; None for a code that is not in BY_CODE."""
+    return BY_CODE.get(code)
+
+
 def hint_of(code: str) -> str:
-    """What to do about the error with this code; empty for a code that is none of ours."""
-    kind = kind_of(code)
+    """Return what to do about the error with this code; empty for a code that is not in BY_CODE."""
+    kind = BY_CODE.get(code)
     return kind.hint if kind is not None else ""
 
 
-def kind_of(code: str) -> type[LoaderError] | None:
-    """The error with this code; None for a code that is none of ours."""
-
-    def family(kind: type[LoaderError]) -> Iterator[type[LoaderError]]:
-        yield kind
-        for child in kind.__subclasses__():
-            yield from family(child)
-
-    return next((kind for kind in family(LoaderError) if kind.code == code), None)
+# Every error of this module that has a code of its own, in the order of the module. Classes of other modules are left
+# out, because the result must not depend on what was imported.
+BY_CODE: dict[str, type[LoaderError]] = {
+    kind.code: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, LoaderError) and "code" in vars(kind)
+}

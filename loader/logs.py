@@ -1,22 +1,26 @@
-"""Logging: one JSON object a line on stderr, with the id of the request it belongs to.
+"""Logging: one JSON object per line on stderr, with the id of the request that the line belongs to.
 
-Every line has `timestamp, level, logger, message, request_id`; an audit line also `event, outcome, code, file, bytes,
-seconds`. Secrets are never handed to a logger; as a second lock, what looks like one in a foreign text (an exception
-that quotes a URL or a header) is cut out of the finished line.
+Every line has `timestamp, level, logger, message, request_id`; an audit line also has `event, outcome, code, file,
+bytes, seconds`. The loader passes no secret to a logger. As a second protection the formatter cuts text that looks like
+a secret out of the finished line, because an exception of a library may quote a URL or a header.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
+
+from loader.errors import LoaderError
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -26,23 +30,23 @@ _audit = logging.getLogger("loader.audit")
 
 
 def sane_request_id(proposed: str | None) -> str:
-    """`proposed` if it is harmless in a header and a log line, else a new id."""
+    """Return `proposed` if it is harmless in a header and in a log line, otherwise a new id."""
     return proposed if proposed and _SANE_ID.fullmatch(proposed) else uuid.uuid4().hex
 
 
 def current_request_id() -> str | None:
-    """The id of the request that this thread works for."""
+    """Return the id of the request that this thread works for."""
     return _request_id.get()
 
 
 def set_request_id(value: str | None) -> None:
-    """Let this thread's log lines and calls to the API carry `value` from now on."""
+    """Set the id that this thread's log lines and requests to the API carry from now on."""
     _request_id.set(value)
 
 
 @contextmanager
 def request_id(value: str | None) -> Iterator[None]:
-    """`set_request_id` for the length of a block."""
+    """Set the id as `set_request_id` does, for the length of a `with` block."""
     token = _request_id.set(value)
     try:
         yield
@@ -51,7 +55,7 @@ def request_id(value: str | None) -> Iterator[None]:
 
 
 def audit(event: str, outcome: str, *, code: str | None, file: str | None, size: int | None, seconds: float) -> None:
-    """The one line that says how a login, load, upload or unlock ended. `size` is in bytes."""
+    """Write the one line that says how a login, lock, load, upload or unlock ended. `size` is in bytes."""
     fields = {
         "event": event,
         "outcome": outcome,
@@ -63,8 +67,40 @@ def audit(event: str, outcome: str, *, code: str | None, file: str | None, size:
     _audit.info("%s %s", event, outcome, extra=fields)
 
 
+@dataclass
+class Audit:
+    """The facts of one audit line, collected while a request runs.
+
+    `size` is the number of plaintext bytes sent or received so far.
+    """
+
+    event: str
+    file: str | None = None
+    size: int | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def write(self, outcome: str, code: str | None = None) -> None:
+        """Write the line."""
+        seconds = time.monotonic() - self.started
+        audit(self.event, outcome, code=code, file=self.file, size=self.size, seconds=seconds)
+
+
+@contextmanager
+def failures_audited(event: str, file: str | None = None) -> Iterator[Audit]:
+    """Write the audit line if the `with` block raises; after a success the caller writes it."""
+    record = Audit(event, file)
+    try:
+        yield record
+    except LoaderError as exc:
+        record.write("failed", exc.code)
+        raise
+    except Exception:
+        record.write("failed", LoaderError.code)
+        raise
+
+
 def config(level: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`, and for gunicorn, whose own and access lines take the same form."""
+    """Return the configuration for `logging.config.dictConfig` and for gunicorn, whose lines then look the same."""
     to_stderr = {"handlers": ["stderr"], "level": level, "propagate": False}
     return {
         "version": 1,
@@ -75,7 +111,7 @@ def config(level: str) -> dict[str, Any]:
         "loggers": {
             "gunicorn.error": to_stderr,
             "gunicorn.access": to_stderr,
-            # At DEBUG these quote request lines with their queries.
+            # These libraries stay at INFO, because at DEBUG they log request lines with their queries.
             "urllib3": {"level": "INFO"},
             "docker": {"level": "INFO"},
         },
@@ -83,10 +119,10 @@ def config(level: str) -> dict[str, Any]:
 
 
 class JsonLines(JsonFormatter):
-    """The formatter of `config`."""
+    """The formatter that `config` names."""
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Put the fixed fields first, then those given as `extra`."""
+        """Add the fixed fields first, then the fields of `extra`."""
         log_data["timestamp"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         log_data["level"] = record.levelname
         log_data["logger"] = record.name
@@ -97,12 +133,12 @@ class JsonLines(JsonFormatter):
             log_data |= _access_fields(record.args)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with what looks like a secret cut out."""
+        """Return the line without text that looks like a secret."""
         return _SECRETS.sub(_redacted, super().format(record))
 
 
 def _access_fields(atoms: Mapping[str, Any]) -> dict[str, Any]:
-    # %(U)s is the path alone: the request line would bring the query along.
+    """Return the fields of an access line. %(U)s is the path; the request line would include the query."""
     return {
         "message": f"{atoms['m']} {atoms['U']} {atoms['s']}",
         "method": atoms["m"],

@@ -1,6 +1,7 @@
-"""The configuration: environment variables in, one frozen `Settings` out.
+"""The configuration: reads environment variables into one frozen `Settings`.
 
-`VARIABLES` is the one table of it. `Settings.from_env` reads it and the README's table is compared with it by a test.
+Each field of `Settings` says in its metadata which variable it comes from. A test compares the README's table with the
+fields, which `variables()` lists.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +86,7 @@ def _level(value: str) -> str:
 
 
 def _ca_bundle(value: str) -> str | None:
-    """A path to PEM certificates; empty means those that the system's OpenSSL trusts, which is None."""
+    """Return the path of a file of PEM certificates; None for empty, which means those that the system trusts."""
     if not value:
         return None
     try:
@@ -96,113 +98,118 @@ def _ca_bundle(value: str) -> str | None:
 
 @dataclass(frozen=True)
 class Variable:
-    """One row of the configuration table: `field` is the attribute of `Settings` that it fills."""
+    """An environment variable: `parse` turns its text into the value of a field of `Settings`.
+
+    `default` is the text that counts if the variable is not set. `meaning` stands in the README.
+    """
 
     name: str
-    field: str
     default: str
     parse: Callable[[str], Any]
     meaning: str
 
 
-VARIABLES = (
-    Variable("RESOURCE_API_URL", "resource_api_url", "https://api.azaion.com", _http_url, "base URL of the API"),
-    Variable("IMAGES_PATH", "images_path", "/opt/azaion/images.enc", _path, "the encrypted archive of images"),
-    Variable("API_VERSION", "api_version", "latest", _tag, "the image tag that the archive must hold"),
-    Variable(
-        "MODEL_CACHE_DIR",
-        "model_cache_dir",
-        "/opt/azaion/models",
-        _path,
-        "where encrypted parts of models and the remembered manifest lie",
-    ),
-    Variable(
-        "MODEL_CACHE_MAX_BYTES",
-        "model_cache_max_bytes",
-        "0",
-        _byte_count,
-        "limit of the encrypted parts there, in bytes; 0 means none. Least recently used ones go first",
-    ),
-    Variable(
-        "EXPECTED_IMAGES",
-        "expected_images",
-        "",
-        _names,
-        "images expected when there is no archive, separated by commas; without a tag, `:API_VERSION` is meant",
-    ),
-    Variable(
-        "UNLOCK_MODE",
-        "unlock_mode",
-        "tar",
-        _unlock_mode,
-        "`tar`: decrypt to a file, then load it; `stream`: verify, then decrypt into the engine, no plaintext on disk",
-    ),
-    Variable("LOADER_BIND", "bind", "127.0.0.1:8080", _bind, "address, or `unix:` and a path, to listen on"),
-    Variable("LOADER_THREADS", "threads", "32", _positive_int, "threads that answer requests"),
-    Variable(
-        "MAX_TRANSFERS",
-        "max_transfers",
-        "8",
-        _positive_int,
-        "loads, uploads and verifications at a time; more get BUSY",
-    ),
-    Variable(
-        "TRUSTED_HOSTS",
-        "trusted_hosts",
-        "localhost,127.0.0.1,[::1]",
-        _names,
-        "Host headers that are answered, separated by commas",
-    ),
-    Variable(
-        "RESOURCE_API_CA_BUNDLE",
-        "resource_api_ca_bundle",
-        "",
-        _ca_bundle,
-        "PEM file of the authorities that vouch for the API; empty: the system's",
-    ),
-    Variable("API_CONNECT_TIMEOUT", "api_connect_timeout", "5", _positive_int, "seconds to connect to the API"),
-    Variable("API_READ_TIMEOUT", "api_read_timeout", "60", _positive_int, "seconds that the API may be silent"),
-    Variable("ENGINE_TIMEOUT", "engine_timeout", "1800", _positive_int, "seconds that the Docker engine may be silent"),
-    Variable("LOG_LEVEL", "log_level", "INFO", _level, "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
-)
+def _from(name: str, default: str, parse: Callable[[str], Any], meaning: str) -> dict[str, Variable]:
+    """Return the metadata of a field that comes from this variable."""
+    return {"variable": Variable(name, default, parse, meaning)}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The configuration of one loader. Times are seconds."""
+    """The configuration of one loader. Times are in seconds."""
 
-    resource_api_url: str
-    images_path: Path
-    api_version: str
-    model_cache_dir: Path
-    model_cache_max_bytes: int
-    expected_images: tuple[str, ...]
-    unlock_mode: str
-    bind: str
-    threads: int
-    max_transfers: int
-    trusted_hosts: tuple[str, ...]
-    resource_api_ca_bundle: str | None
-    api_connect_timeout: int
-    api_read_timeout: int
-    engine_timeout: int
-    log_level: str
+    resource_api_url: str = field(
+        metadata=_from("RESOURCE_API_URL", "https://api.azaion.com", _http_url, "base URL of the API")
+    )
+    images_path: Path = field(
+        metadata=_from("IMAGES_PATH", "/opt/azaion/images.enc", _path, "the encrypted archive of images")
+    )
+    api_version: str = field(metadata=_from("API_VERSION", "latest", _tag, "the image tag that the archive must hold"))
+    model_cache_dir: Path = field(
+        metadata=_from(
+            "MODEL_CACHE_DIR",
+            "/opt/azaion/models",
+            _path,
+            "where encrypted parts of models and the remembered manifest lie",
+        )
+    )
+    model_cache_max_bytes: int = field(
+        metadata=_from(
+            "MODEL_CACHE_MAX_BYTES",
+            "0",
+            _byte_count,
+            "limit of the encrypted parts there, in bytes; 0 means none. Least recently used ones go first",
+        )
+    )
+    expected_images: tuple[str, ...] = field(
+        metadata=_from(
+            "EXPECTED_IMAGES",
+            "",
+            _names,
+            "images expected when there is no archive, separated by commas; without a tag, `:API_VERSION` is meant",
+        )
+    )
+    unlock_mode: str = field(
+        metadata=_from(
+            "UNLOCK_MODE",
+            "tar",
+            _unlock_mode,
+            "`tar`: decrypt to a file, then load it; "
+            "`stream`: verify, then decrypt into the engine, no plaintext on disk",
+        )
+    )
+    bind: str = field(
+        metadata=_from("LOADER_BIND", "127.0.0.1:8080", _bind, "address, or `unix:` and a path, to listen on")
+    )
+    threads: int = field(metadata=_from("LOADER_THREADS", "32", _positive_int, "threads that serve requests"))
+    max_transfers: int = field(
+        metadata=_from("MAX_TRANSFERS", "8", _positive_int, "loads, uploads and verifications at a time; more get BUSY")
+    )
+    trusted_hosts: tuple[str, ...] = field(
+        metadata=_from(
+            "TRUSTED_HOSTS",
+            "localhost,127.0.0.1,[::1]",
+            _names,
+            "Host headers that the loader accepts, separated by commas",
+        )
+    )
+    resource_api_ca_bundle: str | None = field(
+        metadata=_from(
+            "RESOURCE_API_CA_BUNDLE",
+            "",
+            _ca_bundle,
+            "PEM file of the authorities that vouch for the API; empty: the system's",
+        )
+    )
+    api_connect_timeout: int = field(
+        metadata=_from("API_CONNECT_TIMEOUT", "5", _positive_int, "seconds to connect to the API")
+    )
+    api_read_timeout: int = field(
+        metadata=_from("API_READ_TIMEOUT", "60", _positive_int, "seconds that the API may be silent")
+    )
+    engine_timeout: int = field(
+        metadata=_from("ENGINE_TIMEOUT", "1800", _positive_int, "seconds that the Docker engine may be silent")
+    )
+    log_level: str = field(metadata=_from("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING, ERROR or CRITICAL"))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Settings from `env`. An unset variable takes its default; raises `BadSettings` with all problems at once."""
+        """Return the settings in `env`; a variable that is not set has its default.
+
+        Raises BadSettings with all problems at once.
+        """
         values: dict[str, Any] = {}
         problems: list[str] = []
-        for variable in VARIABLES:
+        for name, variable in variables().items():
             try:
-                values[variable.field] = variable.parse(env.get(variable.name, variable.default))
+                values[name] = variable.parse(env.get(variable.name, variable.default))
             except ValueError as exc:
                 problems.append(f"{variable.name} {exc}")
         if problems:
             raise BadSettings("bad configuration: " + "; ".join(problems))
         return cls(**values)
 
-    @property
+    @cached_property
     def expected_references(self) -> tuple[str, ...]:
         """EXPECTED_IMAGES as full references: a name without a tag or digest gets `:API_VERSION`."""
         return tuple(self._with_tag(name) for name in self.expected_images)
@@ -210,3 +217,8 @@ class Settings:
     def _with_tag(self, name: str) -> str:
         has_tag = ":" in name.rpartition("/")[2] or "@" in name
         return name if has_tag else f"{name}:{self.api_version}"
+
+
+def variables() -> dict[str, Variable]:
+    """Return the variables by the field of `Settings` that each fills."""
+    return {each.name: each.metadata["variable"] for each in fields(Settings)}

@@ -1,16 +1,22 @@
-"""The exception tree, its drawing, and the one table of statuses."""
+"""The errors: their families, their codes, and the places where each code must stand."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 from loader import errors
-from loader.errors import LoaderError, LoaderProblem
+from loader.errors import BY_CODE, CommandFault, ImageNotFound, LoaderError, LoaderProblem, hint_of, kind_of
 from loader.web.replies import STATUS_BY_CODE
+from tools.openapi import tables
+from tools.openapi.document import application, codes_of
+from tools.openapi.operations import UNLOCK_CODES
+from tools.openapi.problems import meaning_of
 
 FAMILIES = {"CallerError", "ApiFault", "ArchiveFault", "DeviceFault", "CommandFault"}
-# What no request is answered with.
-OF_COMMANDS = {"ImageNotFound", "LoaderUnreachable", "LoaderProblem", "AnswerCut"}
+CLI_MANUAL = Path(__file__).parents[1] / "docs" / "cli.md"
 
 
 def subclasses(kind: type[LoaderError]) -> set[type[LoaderError]]:
@@ -19,12 +25,50 @@ def subclasses(kind: type[LoaderError]) -> set[type[LoaderError]]:
 
 
 LEAVES = {cls for cls in subclasses(LoaderError) if cls.__name__ not in FAMILIES}
+HTTP_CODES = {
+    code for code, kind in BY_CODE.items() if not issubclass(kind, CommandFault) and not issubclass(kind, ImageNotFound)
+}
+
+
+def places() -> dict[str, set[str]]:
+    """The codes that each file has, by the file. Every code of an HTTP response must stand in all of them."""
+    exit_codes = re.findall(r"^\| \d \|[^|]*\| ([A-Z_, ]*) \|$", CLI_MANUAL.read_text(), re.MULTILINE)
+    manuals = tables.HTTP_API.read_text() + tables.OPERATIONS_MANUAL.read_text()
+    return {
+        "loader/web/replies.py (STATUS_BY_CODE)": set(STATUS_BY_CODE),
+        "tools/openapi/operations.py": codes_of(application()) | set(UNLOCK_CODES),
+        "docs/http-api.md or docs/operations.md": set(re.findall(r"^\| ([A-Z_]+) \|", manuals, re.MULTILINE)),
+        "docs/cli.md (exit codes)": {code for row in exit_codes for code in row.split(", ")},
+    }
+
+
+def test_every_code_stands_in_every_place() -> None:
+    missing = [f"{file} lacks {code}" for file, codes in places().items() for code in sorted(HTTP_CODES - codes)]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("path", list(tables.tables()), ids=lambda path: path.name)
+def test_the_table_of_the_document_is_the_one_that_the_code_makes(path: Path) -> None:
+    text = path.read_text()
+    assert text == tables.with_table(text, tables.tables()[path]), "run python -m tools.openapi"
+
+
+def test_a_document_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="markers"):
+        tables.with_table("no table here", "| a |")
+
+
+def test_every_error_has_a_meaning_and_a_hint() -> None:
+    for code, kind in BY_CODE.items():
+        assert re.fullmatch(r"[A-Z].*\.", meaning_of(code)), code
+        assert kind.hint.endswith("."), code
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
     codes = [cls.code for cls in LEAVES - {LoaderProblem}]
     assert len(set(codes)) == len(codes)
     assert LoaderError.code not in codes
+    assert set(codes) | {LoaderError.code} == set(BY_CODE)
 
 
 def test_a_code_is_the_name_of_its_class() -> None:
@@ -33,14 +77,20 @@ def test_a_code_is_the_name_of_its_class() -> None:
 
 
 def test_every_code_has_a_status_and_every_status_a_code() -> None:
-    assert STATUS_BY_CODE.keys() == {cls.code for cls in LEAVES if cls.__name__ not in OF_COMMANDS} | {LoaderError.code}
+    assert STATUS_BY_CODE.keys() == HTTP_CODES
 
 
-def test_the_drawing_shows_the_tree() -> None:
-    drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
-    assert set(drawn) == {cls.__name__ for cls in subclasses(LoaderError)}
+def test_a_code_finds_its_error_whatever_was_imported() -> None:
+    class Foreign(LoaderError):
+        code = "FOREIGN"
+
+    assert kind_of(Foreign.code) is None
+    assert hint_of(Foreign.code) == ""
+    for code, kind in BY_CODE.items():
+        assert kind_of(code) is kind
+        assert hint_of(code) == kind.hint
 
 
 def test_each_error_stands_under_one_family() -> None:
     for cls in LEAVES:
-        assert {base.__name__ for base in cls.__mro__} & FAMILIES, cls
+        assert len({base.__name__ for base in cls.__mro__} & FAMILIES) == 1, cls

@@ -1,1 +1,1 @@
-"""What the loader needs of its server, gunicorn, beside WSGI."""
+"""What the loader adds to gunicorn, its WSGI server, and to the memory allocator of the process."""

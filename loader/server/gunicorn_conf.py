@@ -1,4 +1,4 @@
-"""gunicorn's configuration. The unlock's state and the login live in memory, hence one worker process with threads."""
+"""gunicorn's configuration: one worker with threads, because the unlock's state and the login live in memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from types import FrameType
 from typing import Any
 
 from loader import logs
-from loader.server.health_lane import close_after_health, keep_a_lane_for_health
-from loader.server.silent_clients import spare_threads
+from loader.server.worker import close_after_health
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import stop
 
@@ -22,55 +21,52 @@ except BadSettings as exc:
 
 bind = _settings.bind
 workers = 1
-worker_class = "gthread"
+worker_class = "loader.server.worker.Worker"
 threads = _settings.threads
 logconfig_dict = logs.config(_settings.log_level)
 
-# Beats of a worker that lives; a request may take as long as it takes.
+# Seconds without a heartbeat of the worker; a request may take longer than that.
 timeout = 60
-# One segment and the engine's commit of a layer must fit in; a running unlock ends at its next segment.
+# Leaves time for one segment and for the engine to commit a layer; a running unlock stops at its next segment.
 graceful_timeout = 30
 keepalive = 5
-# A recycled worker would forget the login and the state of the unlock.
+# Never restart the worker after a number of requests, because a new worker has no login and no state of the unlock.
 max_requests = 0
-# Heartbeat files on a disk can stall the worker when that disk does.
+# Keep the heartbeat file in memory, because a stalled disk would stall the worker with it.
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # nosec B108  # gunicorn makes an unlinked file there, not a predictable one
-# The control socket can add workers.
+# Disable the control socket, because it can add workers.
 control_socket_disable = True
-# Else any program on this machine may say by SCRIPT_NAME which part of a path counts, and a wrong one is a 500.
+# Trust no header of a proxy, because any program on this machine could send SCRIPT_NAME and change how a path is read.
 forwarder_headers = ""
 pre_request = close_after_health
-# 32 silent connections must not keep the callers with something to say waiting for long.
+# Allow many connections, because 32 silent ones must not delay the clients that send requests.
 worker_connections = 512
 
 
 def on_starting(server: Any) -> None:
-    """Refuse a command line or an environment that asks for more than one process."""
+    """Exit if the command line or the environment asks for several processes or for another worker class."""
     if server.cfg.workers != 1:
         sys.exit(
             "azaion-loader: exactly one worker process is required, because the login and the unlock live in memory"
         )
-    if server.cfg.worker_class_str != "gthread":
-        sys.exit("azaion-loader: the worker class must be gthread")
+    if server.cfg.worker_class_str != worker_class:
+        sys.exit(f"azaion-loader: the worker class must be {worker_class}")
 
 
 def nworkers_changed(server: Any, new_value: int, _old_value: int | None) -> None:
-    """Refuse SIGTTIN."""
+    """Refuse a further worker, which SIGTTIN asks for."""
     if new_value > 1:
         server.log.error("refusing %d workers: the login and the unlock live in memory", new_value)
         server.num_workers = 1
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Let a crash leave no image of the memory, where keys and plaintext are."""
+    """Disable core dumps, because the memory holds keys and plaintext."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let SIGTERM reach a running unlock, beside stopping the worker; keep what asks for liveness from waiting
-    for its threads, and slow clients from using them up."""
-    spare_threads(worker)
-    keep_a_lane_for_health(worker)
+    """Let SIGTERM interrupt a running unlock as well as stop the worker."""
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:
         stop()
@@ -80,5 +76,8 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
-    """Let every other end reach a running unlock: SIGINT, SIGQUIT, a master that was killed. Python waits for it."""
+    """Interrupt a running unlock on every other end of the worker: SIGINT, SIGQUIT or a killed master.
+
+    Python waits for the thread of the unlock before the process ends.
+    """
     stop()

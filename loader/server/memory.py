@@ -1,10 +1,10 @@
-"""The C library's allocator, set for transfers."""
+"""The settings of the C library's memory allocator that suit transfers."""
 
 from __future__ import annotations
 
 import ctypes
 
-# <malloc.h> of glibc.
+# From <malloc.h> of glibc.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
@@ -14,12 +14,12 @@ LARGE_SIZE = 4 << 20
 
 
 def keep_freed_memory() -> None:
-    """Let up to 8 MiB of freed memory stay with this process, and blocks below 4 MiB come out of it.
+    """Keep up to 8 MiB of freed memory in this process and serve blocks below 4 MiB from it.
 
-    Else each piece of a transfer, a megabyte long, is given back to the kernel when it is freed, and the next one is
-    faulted in page by page, which takes longer than to encrypt it. One arena for all threads, so that what is kept is
-    kept once; Python's own lock lets them in one by one anyway. To be called before they start. For mallopt(3) see the
-    manual of glibc; other C libraries have no such thing, and nothing happens.
+    By default glibc returns each freed megabyte of a transfer to the kernel, and the kernel then faults the next one in
+    page by page, which takes longer than encrypting it. All threads share one arena, so that the memory is kept only
+    once; the GIL lets only one thread allocate at a time anyway. Call this before any thread starts. The parameters are
+    those of mallopt(3) in glibc. Other C libraries have no mallopt, and then this function does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

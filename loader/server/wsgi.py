@@ -14,11 +14,11 @@ try:
     _settings = Settings.from_env(os.environ)
 except BadSettings as exc:
     print(exc, file=sys.stderr)
-    # gunicorn gives up at 3; at any other code it would start the worker again and again.
+    # Exit with 3, because gunicorn restarts a worker that ends with any other code again and again.
     sys.exit(3)
 
 keep_freed_memory()
 logging.config.dictConfig(logs.config(_settings.log_level))
 app = create_app(_settings)
-# The name that mod_wsgi and uWSGI look for.
+# mod_wsgi and uWSGI look for this name.
 application = app

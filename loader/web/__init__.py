@@ -1,1 +1,1 @@
-"""HTTP: requests into calls, results and errors into replies."""
+"""The HTTP interface: turns requests into calls, and results and errors into responses."""

@@ -6,10 +6,10 @@ from flask import Blueprint
 
 from loader.api_client import forget_login, get_api_client
 from loader.login_throttle import LoginThrottle
+from loader.logs import failures_audited
 from loader.unlock.run import interrupt
-from loader.web.audited import failures_audited
 from loader.web.bodies import json_body
-from loader.web.client_address import client_address
+from loader.web.guard import client_address
 from loader.web.schemas import LockResponse, LoginRequest, OkResponse
 
 

@@ -1,8 +1,9 @@
-"""Request bodies: read within limits, checked against their announced length, parsed by a schema."""
+"""Request bodies: reading them within limits, checking their announced length, parsing them by a schema."""
 
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from flask import request
@@ -10,22 +11,24 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-from loader.server.silent_clients import reading_limited
+from loader.server.worker import read_deadline
 
 JSON_MAX_SIZE = 64 * 1024
-# For the whole of it: only loads and uploads, whose number is limited, may take as long as they take.
+# Limits the whole body, because only loads and uploads, whose number the slots limit, may take longer.
 JSON_SECONDS = 30.0
 
 
 def json_body(schema: Schema) -> dict[str, Any]:
-    """The validated JSON body of the present request.
+    """Return the JSON body of the current request, validated by `schema`.
 
-    Raises UnsupportedMediaType, PayloadTooLarge, BodyTruncated, NotJson or ValidationFailed.
+    Flask's `max_content_length` is not used, because its stream then refuses to read on, and an error handler must
+    still drain the body. Raises UnsupportedMediaType, PayloadTooLarge, BodyTruncated, NotJson or
+    ValidationFailed.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be of type application/json.")
     length = request.content_length
-    with reading_limited(request.environ.get("gunicorn.socket"), JSON_SECONDS):
+    with _deadline():
         body = read_body(JSON_MAX_SIZE + 1) if (length or 0) <= JSON_MAX_SIZE else b""
     if (length or len(body)) > JSON_MAX_SIZE:
         raise PayloadTooLarge(f"The body may have at most {JSON_MAX_SIZE} bytes.")
@@ -35,22 +38,49 @@ def json_body(schema: Schema) -> dict[str, Any]:
         document = json.loads(body)
     except (ValueError, RecursionError):
         raise NotJson("The body cannot be parsed as JSON.") from None
+    errors = _not_unicode(document)
     try:
-        # What the schema returns is a dict, whatever the document was.
-        return dict(schema.load(document))
+        fields: dict[str, Any] = schema.load(document)
     except ValidationError as exc:
-        # Its `data` holds the password: nothing but the messages may travel on.
-        raise invalid(_by_field(exc.messages)) from None
+        # Only the messages may leave this function, because `exc.data` holds the password.
+        errors = {**errors, **_merged(_by_field(exc.messages), errors)}
+    if errors:
+        raise invalid(errors)
+    return fields
+
+
+def _deadline() -> AbstractContextManager[None]:
+    """Return the deadline for reading from the client; gunicorn alone shows the socket that needs it."""
+    connection = request.environ.get("gunicorn.socket")
+    return read_deadline(connection, JSON_SECONDS) if connection is not None else nullcontext()
+
+
+def _not_unicode(document: object) -> dict[str, list[str]]:
+    """Return a complaint for each text field with lone surrogates, which JSON can hold and UTF-8 cannot."""
+    if not isinstance(document, dict):
+        return {}
+    return {field: ["Must be Unicode text."] for field, value in document.items() if not _encodable(value)}
+
+
+def _encodable(value: object) -> bool:
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _by_field(messages: list[str] | list[Any] | dict[str, Any]) -> dict[str, list[str]]:
-    """A document that is no object at all has complaints without a field."""
+    """Return the complaints by field; complaints about a document that is no object belong to `body`."""
     by_field = messages if isinstance(messages, dict) else {SCHEMA: messages}
     return {"body" if field == SCHEMA else field: complaints for field, complaints in by_field.items()}
 
 
+def _merged(complaints: dict[str, list[str]], further: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {field: [*found, *further.get(field, ())] for field, found in complaints.items()}
+
+
 def read_body(size: int) -> bytes:
-    """Up to `size` bytes of the present request's body, fewer only at its end; raises BodyTruncated."""
+    """Return up to `size` bytes of the current request's body, fewer only at its end. Raises BodyTruncated."""
     pieces = bytearray()
     while len(pieces) < size and (piece := read_piece(size - len(pieces))):
         pieces += piece
@@ -58,14 +88,14 @@ def read_body(size: int) -> bytes:
 
 
 def read_piece(size: int) -> bytes:
-    """At most `size` bytes of the present request's body, nothing at its end; raises BodyTruncated."""
+    """Return at most `size` bytes of the current request's body, b"" at its end. Raises BodyTruncated."""
     try:
         return request.stream.read(size)
     except Exception as exc:
-        # Each server has its own way to say that the client went away or sent broken chunks.
+        # Catch every exception, because each server raises its own when the client left or sent broken chunks.
         raise BodyTruncated("The body ended early, or its chunks are broken.") from exc
 
 
 def invalid(errors: dict[str, list[str]]) -> ValidationFailed:
-    """The error for these complaints by field."""
+    """Return the error for these complaints by field."""
     return ValidationFailed(f"Not valid: {', '.join(sorted(errors))}.", errors)

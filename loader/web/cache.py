@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from flask import Blueprint
 
 from loader.model_cache.upkeep import CacheUpkeep, PartListing
+from loader.web.guard import TransferSlots
 from loader.web.schemas import CacheClearResponse, CacheListResponse, CacheVerifyResponse
-from loader.web.transfers import TransferSlots
 
 
 def blueprint(upkeep: CacheUpkeep, slots: TransferSlots) -> Blueprint:
-    """The routes."""
+    """Return the routes."""
     routes = Blueprint("cache", __name__)
 
     @routes.get("/cache")
     def listing() -> dict[str, object]:
-        """The encrypted parts that lie on this device."""
+        """The encrypted parts on this device."""
         parts = upkeep.listing()
         fields = {
             "entries": [_entry(part) for part in parts],
@@ -30,9 +29,8 @@ def blueprint(upkeep: CacheUpkeep, slots: TransferSlots) -> Blueprint:
 
     @routes.post("/cache/verify")
     def verify() -> dict[str, object]:
-        """Compare every whole part with its digest; takes a slot, since it keeps the disk as busy as a load."""
-        with ExitStack() as afterwards:
-            afterwards.callback(slots.take())
+        """Compare every whole part with its digest. Takes a slot, because it uses the disk as much as a load."""
+        with slots.take():
             return dict(CacheVerifyResponse().dump(upkeep.verify()))
 
     @routes.post("/cache/clear")

@@ -1,44 +1,133 @@
-"""Who may talk to the loader: requests to a host name of ours, and no browser page of another origin."""
+"""What a request passes before its view: its id, the checks of host name and origin, the client address, the slots."""
 
 from __future__ import annotations
 
+import secrets
+import threading
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from flask import Flask, request
+from werkzeug.wsgi import ClosingIterator
 
-from loader.errors import CrossOrigin, UntrustedHost
-from loader.server.silent_clients import end_deadline
+from loader.errors import Busy, CrossOrigin, UntrustedHost
+from loader.logs import sane_request_id, set_request_id
+from loader.server.worker import end_deadline
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+REQUEST_ID_HEADER = "X-Request-ID"
 CLIENT_SILENCE_SECONDS = 60.0
-# Probes of load balancers and of Kubernetes send an address, or no Host at all. Neither path tells a secret.
+# Load balancers and Kubernetes send an IP address or no Host header at all. Neither path reveals a secret.
 PROBED_PATHS = ("/health", "/ready")
+# The delay is random, because clients that were refused together would otherwise retry together.
+RETRY_AFTER_SECONDS = range(1, 4)
+
+
+class RequestIds:
+    """WSGI middleware that gives each request an id: the client's own or a new one.
+
+    The id stands in the log lines, in the requests to the resource API and in the response. It is valid until the
+    response is closed, because a body is streamed after the view has returned.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request_id = sane_request_id(environ.get("HTTP_X_REQUEST_ID"))
+        set_request_id(request_id)
+
+        def start_with_id(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, (REQUEST_ID_HEADER, request_id)], exc_info)
+
+        return ClosingIterator(self._app(environ, start_with_id), lambda: set_request_id(None))
 
 
 def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
-    """Refuse what `app` must not answer, before anything of it runs."""
+    """Make `app` refuse requests to other host names and from pages of other origins before any view runs.
+
+    The refusals are UntrustedHost and CrossOrigin.
+    """
     trusted = frozenset(host.lower() for host in trusted_hosts)
 
     @app.before_request
     def _guard() -> None:
         _limit_silence()
         if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
-            raise UntrustedHost("This host name is not one that the loader answers to.")
+            raise UntrustedHost("The loader does not serve this host name.")
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             _refuse_other_origins()
 
 
+def client_address() -> str:
+    """Return the client's IP address; empty for a program on this machine that uses the unix socket itself.
+
+    On a unix socket the last element of X-Forwarded-For counts, because only a program with the right to open the
+    socket, such as a proxy, can have written it. Over TCP anybody could send that header, so the address of the
+    connection counts.
+    """
+    if request.remote_addr:
+        return request.remote_addr
+    claimed = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    try:
+        return str(ip_address(claimed))
+    except ValueError:
+        return ""
+
+
+class TransferSlots:
+    """The slots that limit how many loads, uploads and cache verifications run at a time.
+
+    Taking a slot never waits, because a waiting request would occupy a thread that other requests need.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
+
+    def take(self) -> Slot:
+        """Take a slot, which the caller must close. Raises Busy if all slots are taken."""
+        if not self._free.acquire(blocking=False):
+            raise Busy("All transfer slots are taken.", secrets.choice(RETRY_AFTER_SECONDS))
+        return Slot(self._free)
+
+
+class Slot:
+    """A slot that a request holds until `close()` or the end of its `with` block."""
+
+    def __init__(self, free: threading.BoundedSemaphore) -> None:
+        self._free = free
+        self._held = threading.Lock()
+
+    def close(self) -> None:
+        """Give the slot back; further calls do nothing."""
+        if self._held.acquire(blocking=False):
+            self._free.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def _limit_silence() -> None:
-    """Cut a client that neither sends nor takes for a while. Of the servers only gunicorn shows its socket."""
-    client = request.environ.get("gunicorn.socket")
-    if client is not None:
-        client.settimeout(CLIENT_SILENCE_SECONDS)
-        end_deadline(client)
+    """Cut a client that neither sends nor receives for CLIENT_SILENCE_SECONDS. Only gunicorn shows its socket."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(CLIENT_SILENCE_SECONDS)
+        end_deadline(connection)
 
 
 def _refuse_other_origins() -> None:
-    """Browsers send Sec-Fetch-Site, older ones and plain-HTTP pages Origin; programs send neither and may pass.
+    """Raise CrossOrigin if a browser says that a page of another origin sends the request.
 
-    Only host names are compared: behind a proxy that ends TLS the scheme and port that the browser saw are not known.
+    Browsers send Sec-Fetch-Site; older browsers and pages over plain HTTP send Origin. Programs send neither and pass.
+    Only host names are compared, because behind a proxy that ends TLS the loader does not know which scheme and port
+    the browser used.
     """
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
@@ -53,7 +142,7 @@ def _refuse_other_origins() -> None:
 
 
 def _origin_host_name(origin: str) -> str | None:
-    """The host name in an Origin header; None if it cannot be parsed."""
+    """Return the host name in an Origin header; None if it cannot be parsed."""
     try:
         return _host_name(urlsplit(origin).netloc)
     except ValueError:
@@ -61,6 +150,6 @@ def _origin_host_name(origin: str) -> str | None:
 
 
 def _host_name(host: str) -> str:
-    """`host` in lower case without its port; an IPv6 address keeps its brackets."""
+    """Return `host` in lower case without its port; an IPv6 address keeps its brackets."""
     name = host.lower()
     return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]

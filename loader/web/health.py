@@ -1,28 +1,48 @@
-"""GET /health and GET /status."""
+"""GET /health, GET /ready and GET /status."""
 
 from __future__ import annotations
 
-from flask import Blueprint
+from collections.abc import Iterator
+
+from flask import Blueprint, Response
 
 from loader import api_client
+from loader.docker_engine import DockerEngine
+from loader.errors import ApiUnreachable, LoaderError, NotLoggedIn
 from loader.model_cache.cache import ModelCache
 from loader.settings import Settings
 from loader.version import VERSION
-from loader.web.schemas import HealthResponse, StatusResponse
+from loader.web.replies import problem
+from loader.web.schemas import HealthResponse, ReadyResponse, StatusResponse
 
 
-def blueprint(settings: Settings, cache: ModelCache) -> Blueprint:
-    """The routes."""
+def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Blueprint:
+    """Return the routes."""
     routes = Blueprint("health", __name__)
 
     @routes.get("/health")
     def health() -> dict[str, object]:
-        """Liveness: says that this process answers, and asks nobody else."""
+        """Liveness: this process responds. Asks no other service."""
         return dict(HealthResponse().dump({"status": "healthy"}))
+
+    @routes.get("/ready")
+    def ready() -> Response | dict[str, object]:
+        """Whether loads can be served, and if not, why. Asks the engine and the disk, never the resource API."""
+        reasons = list(_reasons(engine, cache))
+        if not reasons:
+            return dict(ReadyResponse().dump({"ready": True}))
+        # The status is always 503 and not that of the code, because a probe understands only 503 as "not ready".
+        return problem(
+            reasons[0].code,
+            503,
+            " ".join(map(str, reasons)),
+            retryable=all(reason.retryable for reason in reasons),
+            reasons=[reason.code for reason in reasons],
+        )
 
     @routes.get("/status")
     def status() -> dict[str, object]:
-        """The version, whether somebody has logged in, and what the cache holds and fetches."""
+        """The version, whether somebody has logged in, and what the cache holds and downloads."""
         fields = {
             "status": "healthy",
             "version": VERSION,
@@ -33,3 +53,16 @@ def blueprint(settings: Settings, cache: ModelCache) -> Blueprint:
         return dict(StatusResponse().dump(fields))
 
     return routes
+
+
+def _reasons(engine: DockerEngine, cache: ModelCache) -> Iterator[LoaderError]:
+    """Yield an error for each reason why loads cannot be served."""
+    if not api_client.authenticated():
+        yield NotLoggedIn("Nobody has logged in since the loader was started or locked.")
+    if not api_client.reachable():
+        yield ApiUnreachable("The resource API did not respond to the last request.")
+    for check in (cache.require_writable, engine.ping):
+        try:
+            check()
+        except LoaderError as reason:
+            yield reason

@@ -1,4 +1,4 @@
-"""Replies: problem details (RFC 9457) for every failure. Holds the only table of codes and HTTP statuses."""
+"""Responses to failures: problem details (RFC 9457). Holds the only table of codes and HTTP statuses."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ STATUS_BY_CODE = {
     "INTERNAL": 500,
 }
 
-# An unread body makes a proxy report its own 502 instead of our answer, so that it is read, within these bounds.
+# A proxy replaces a response by its own 502 while the request body is unread, so the body is read within these limits.
 DRAIN_SECONDS = 10.0
 DRAIN_IDLE_SECONDS = 2.0
-DRAIN_PIECE_SIZE = 1 << 18
+DRAIN_READ_SIZE = 1 << 18
 
 
 def problem(code: str, status: int, detail: str, *, retryable: bool = False, **fields: Any) -> Response:
-    """A problem details reply."""
+    """Return a response with problem details; `fields` are further members of the document."""
     document = {
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -73,8 +73,8 @@ def problem(code: str, status: int, detail: str, *, retryable: bool = False, **f
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Let every failure of `app` leave as problem details."""
-    # Else `//` in a path is answered with a redirect, in HTML, at which many clients drop their body.
+    """Make `app` respond with problem details to every failure."""
+    # Flask would respond to `//` in a path with a redirect in HTML, and many clients drop their body on a redirect.
     app.url_map.merge_slashes = False
     app.register_error_handler(LoaderError, _loader_problem)
     app.register_error_handler(HTTPException, _http_problem)
@@ -91,7 +91,7 @@ def _loader_problem(error: LoaderError) -> Response:
 
 
 def _http_problem(error: HTTPException) -> Response:
-    """What Flask itself refuses: unknown paths and methods. The code is the name of the status."""
+    """Respond to what Flask itself refuses: unknown paths and methods. The code is the name of the status."""
     _drain()
     status = HTTPStatus(error.code or 500)
     reply = problem(status.name, status, f"{request.method} {request.path} is not served here.")
@@ -102,20 +102,21 @@ def _http_problem(error: HTTPException) -> Response:
 
 
 def _unforeseen_problem(error: Exception) -> Response:
-    log.error("a request failed for a reason that nobody foresaw", exc_info=error)
+    log.error("a request failed with an unexpected exception", exc_info=error)
     _drain()
     return problem("INTERNAL", 500, "The loader itself failed; its log says why.")
 
 
 def _drain() -> None:
+    """Read the rest of the request body and discard it; see DRAIN_SECONDS."""
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
-        # gunicorn sets none itself, and sets it back before the next request.
+        # Set it only here, because gunicorn sets no timeout itself and resets this one before the next request.
         connection.settimeout(DRAIN_IDLE_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
     try:
-        while time.monotonic() < deadline and read_piece(DRAIN_PIECE_SIZE):
+        while time.monotonic() < deadline and read_piece(DRAIN_READ_SIZE):
             pass
     except BodyTruncated:
-        # The client is gone or has lied about its length: there is nothing left to read.
+        # The client has gone or announced a wrong length, so there is nothing left to read.
         return

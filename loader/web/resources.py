@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 from flask import Blueprint, Response
@@ -11,38 +11,37 @@ from marshmallow import ValidationError
 
 from loader.crypto.model_parts import ResourceName
 from loader.errors import LoaderError
+from loader.logs import Audit, failures_audited
 from loader.resources import Plaintext, ResourceStore
-from loader.web.audited import Audit, failures_audited
 from loader.web.bodies import invalid, json_body
+from loader.web.guard import Slot, TransferSlots
 from loader.web.schemas import LoadRequest, OkResponse, check_name
-from loader.web.transfers import TransferSlots
 from loader.web.upload_form import StreamedForm
 
 log = logging.getLogger(__name__)
 
 
 def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
-    """The routes."""
+    """Return the routes."""
     routes = Blueprint("resources", __name__)
 
     @routes.post("/load/<filename>")
     def load(filename: str) -> Response:
         """The plaintext of a resource, streamed."""
         with failures_audited("load", filename) as audit, ExitStack() as on_failure:
-            on_failure.callback(give_back := slots.take())
+            slot = on_failure.enter_context(slots.take())
             _check_path(filename)
             body = json_body(LoadRequest(filename))
             name = ResourceName(body["folder"], filename)
             audit.file = name.path
-            response = _streamed(_PlaintextBody(store.load(name), audit, give_back))
+            response = _streamed(_PlaintextBody(store.load(name), audit, slot))
             on_failure.pop_all()
         return response
 
     @routes.post("/upload/<filename>")
     def upload(filename: str) -> dict[str, object]:
-        """Take a resource, encrypted as it comes in."""
-        with failures_audited("upload", filename) as audit, ExitStack() as afterwards:
-            afterwards.callback(slots.take())
+        """Store a resource, which is encrypted while it arrives."""
+        with failures_audited("upload", filename) as audit, slots.take():
             _check_path(filename)
             name, audit.size = store.store(filename, StreamedForm())
             audit.file = name.path
@@ -53,6 +52,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
 
 
 def _check_path(filename: str) -> None:
+    """Raise ValidationFailed unless the filename in the path is valid."""
     try:
         check_name(filename)
     except ValidationError as exc:
@@ -62,23 +62,23 @@ def _check_path(filename: str) -> None:
 def _streamed(body: _PlaintextBody) -> Response:
     response = Response(body, mimetype="application/octet-stream")
     response.content_length = body.size
-    # Plaintext must not be kept on the way: by a proxy's buffer file, or by a cache.
+    # Forbid proxies to buffer or cache the response, because plaintext must not reach their disks.
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 class _PlaintextBody:
-    """A response body that gives back its resource and its slot and writes its audit line, however the transfer ends.
+    """The body of a load's response. At its end it closes the resource and the slot and writes the audit line.
 
-    A failure leaves as an exception: the server then cuts the connection, and no client takes the part for the whole.
+    A failure raises an exception. The server then cuts the connection, so that no client mistakes a part for the whole.
     """
 
-    def __init__(self, plaintext: Plaintext, audit: Audit, give_back: Callable[[], None]) -> None:
+    def __init__(self, plaintext: Plaintext, audit: Audit, slot: Slot) -> None:
         self.size = plaintext.size
         self._plaintext = plaintext
         self._audit = audit
-        self._give_back = give_back
+        self._slot = slot
         self._failure: str | None = None
         self._closed = False
 
@@ -96,12 +96,12 @@ class _PlaintextBody:
             raise
 
     def close(self) -> None:
-        """Called by the server in every case, also when the client has gone."""
+        """Release everything; the server calls this in every case, also after the client has gone."""
         if self._closed:
             return
         self._closed = True
         self._plaintext.close()
-        self._give_back()
+        self._slot.close()
         self._audit.size = self._plaintext.sent
         if self._failure is not None:
             self._audit.write("cut", self._failure)

@@ -1,4 +1,4 @@
-"""The shapes of requests and replies."""
+"""The shapes of requests and responses. Sizes are bytes, `rate` is bytes per second, times are RFC 3339."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from loader.unlock_state import STEPS, UnlockState
+
 MAX_EMAIL_LENGTH = 254
 MAX_PASSWORD_LENGTH = 1024
-# The resource API takes names of 1,024 characters, and the longest object is `/`, 128 characters and `.<sha256>.big`.
+# The resource API accepts names of 1,024 characters. After the folder follow `/`, 128 characters and `.<sha256>.big`.
 MAX_FOLDER_LENGTH = 826
 
+_TIME = {"format": "date-time"}
 _COMPONENT = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-# As JSON Schema writes patterns, so that they can be described as they are.
+# These patterns are written as JSON Schema needs them, because openapi.json shows them unchanged.
 NAME_PATTERN = rf"^(?!.*\.\.){_COMPONENT}$"
 FOLDER_PATTERN = rf"^(?!.*\.\.)({_COMPONENT}(/{_COMPONENT})*)?$"
 
 
 def check_name(value: str) -> None:
-    """Raises ValidationError unless `value` is a filename or one component of a folder."""
+    """Raise ValidationError unless `value` is a filename or one component of a folder."""
     if not re.fullmatch(NAME_PATTERN, value):
         raise ValidationError(
             "Must be 1 to 128 letters, digits, '.', '_' or '-', begin with a letter or digit, no '..'."
@@ -27,7 +30,7 @@ def check_name(value: str) -> None:
 
 
 def check_folder(value: str) -> None:
-    """Raises ValidationError unless `value` is empty or names separated by '/', of 826 characters at most."""
+    """Raise ValidationError unless `value` is empty or names separated by '/', of at most MAX_FOLDER_LENGTH."""
     if len(value) > MAX_FOLDER_LENGTH or not re.fullmatch(FOLDER_PATTERN, value):
         raise ValidationError(
             "Must be empty or names separated by '/', each of 1 to 128 letters, digits, '.', '_' or '-' and beginning "
@@ -35,23 +38,15 @@ def check_folder(value: str) -> None:
         )
 
 
-def check_encodable(value: str) -> None:
-    """Raises ValidationError for lone surrogates, which JSON can hold and UTF-8 cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValidationError("Must be Unicode text.") from None
-
-
 class LoginRequest(Schema):
-    """Whether the e-mail is an address is the API's to judge."""
+    """The credentials. The resource API decides whether the e-mail is an address."""
 
-    email = fields.String(required=True, validate=[validate.Length(1, MAX_EMAIL_LENGTH), check_encodable])
-    password = fields.String(required=True, validate=[validate.Length(1, MAX_PASSWORD_LENGTH), check_encodable])
+    email = fields.String(required=True, validate=validate.Length(1, MAX_EMAIL_LENGTH))
+    password = fields.String(required=True, validate=validate.Length(1, MAX_PASSWORD_LENGTH))
 
 
 class LoadRequest(Schema):
-    """`filename` is that of the path once more."""
+    """The resource to load. `filename` repeats the filename of the path."""
 
     filename = fields.String(required=True, validate=check_name, metadata={"pattern": NAME_PATTERN})
     folder = fields.String(
@@ -69,9 +64,9 @@ class LoadRequest(Schema):
 
 
 class Problem(Schema):
-    """A failure, after RFC 9457.
+    """A failure, as RFC 9457 defines problem details.
 
-    `errors` holds the complaints by field of a VALIDATION_FAILED, `reasons` all codes of a device that is not ready.
+    `errors` holds the complaints of VALIDATION_FAILED by field, `reasons` all codes of a device that is not ready.
     """
 
     title = fields.String(required=True)
@@ -84,7 +79,7 @@ class Problem(Schema):
 
 
 class OkResponse(Schema):
-    """It is done."""
+    """The request has succeeded."""
 
     status = fields.String(required=True, validate=validate.Equal("ok"))
 
@@ -102,13 +97,13 @@ class ReadyResponse(Schema):
 
 
 class HealthResponse(Schema):
-    """Liveness."""
+    """The process is alive."""
 
     status = fields.String(required=True, validate=validate.Equal("healthy"))
 
 
 class DownloadStatus(Schema):
-    """One big part on its way here: bytes, and bytes a second."""
+    """The download of one big part: sizes in bytes, `rate` in bytes per second."""
 
     filename = fields.String(required=True)
     bytes_done = fields.Integer(required=True)
@@ -117,7 +112,7 @@ class DownloadStatus(Schema):
 
 
 class CacheStatus(Schema):
-    """Whole big parts on the disk, their bytes together, and those on their way."""
+    """The number of whole big parts on the disk, their size in bytes, and the running downloads."""
 
     entries = fields.Integer(required=True)
     bytes = fields.Integer(required=True)
@@ -125,7 +120,7 @@ class CacheStatus(Schema):
 
 
 class StatusResponse(Schema):
-    """The version, whether somebody has logged in, where parts of models lie, and what the cache holds and fetches."""
+    """The version, whether somebody has logged in, the cache's directory, and what the cache holds and downloads."""
 
     status = fields.String(required=True, validate=validate.Equal("healthy"))
     version = fields.String(required=True)
@@ -145,7 +140,7 @@ class CacheEntry(Schema):
 
 
 class CacheListResponse(Schema):
-    """All parts, their bytes together, and the limit, 0 for none."""
+    """All parts, their size in bytes, and the limit of that size; 0 means no limit."""
 
     entries = fields.List(fields.Nested(CacheEntry), required=True)
     bytes = fields.Integer(required=True)
@@ -153,7 +148,7 @@ class CacheListResponse(Schema):
 
 
 class CacheVerifyResponse(Schema):
-    """Whole parts that were read, their bytes together, and those that were damaged and removed."""
+    """The number of whole parts that were read, their size in bytes, and the damaged ones, which were removed."""
 
     checked = fields.Integer(required=True)
     bytes = fields.Integer(required=True)
@@ -161,8 +156,74 @@ class CacheVerifyResponse(Schema):
 
 
 class CacheClearResponse(Schema):
-    """Parts that were removed, their bytes together, and parts that stayed because they are in use."""
+    """The number of removed parts, their size in bytes, and the number of parts that stayed because they are in use."""
 
     removed = fields.Integer(required=True)
     bytes = fields.Integer(required=True)
     kept = fields.Integer(required=True)
+
+
+class UnlockResponse(Schema):
+    """The state of the unlock after the request."""
+
+    state = fields.Enum(UnlockState, by_value=fields.String, required=True)
+
+
+class UnlockStep(Schema):
+    """Step `number` of `of`."""
+
+    number = fields.Integer(required=True)
+    of = fields.Integer(required=True)
+    name = fields.String(required=True, validate=validate.OneOf(STEPS))
+
+
+class UnlockStatusResponse(UnlockResponse):
+    """The state of the unlock. A value is null if it is not known or does not apply."""
+
+    error = fields.String(required=True, allow_none=True)
+    code = fields.String(required=True, allow_none=True)
+    retryable = fields.Boolean(required=True, allow_none=True)
+    hint = fields.String(required=True, allow_none=True)
+    step = fields.Nested(UnlockStep, required=True, allow_none=True)
+    bytes_done = fields.Integer(required=True, allow_none=True)
+    bytes_total = fields.Integer(required=True, allow_none=True)
+    percent = fields.Integer(required=True, allow_none=True, validate=validate.Range(0, 100))
+    rate = fields.Integer(required=True, allow_none=True)
+    eta_seconds = fields.Float(required=True, allow_none=True)
+    started_at = fields.String(required=True, allow_none=True, metadata=_TIME)
+    updated_at = fields.String(required=True, allow_none=True, metadata=_TIME)
+    duration_seconds = fields.Dict(keys=fields.String(), values=fields.Float(), required=True, allow_none=True)
+
+
+class UnlockPlanImage(Schema):
+    """An image of the archive. `present` is null if no engine responded; `size` is null unless the image is present."""
+
+    reference = fields.String(required=True)
+    id = fields.String(required=True)
+    created = fields.String(required=True)
+    present = fields.Boolean(required=True, allow_none=True)
+    size = fields.Integer(required=True, allow_none=True)
+
+
+class UnlockPlanPlace(Schema):
+    """A disk that an unlock would write to, and the directories on it."""
+
+    paths = fields.List(fields.String(), required=True)
+    needed = fields.Integer(required=True)
+    free = fields.Integer(required=True)
+    writable = fields.Boolean(required=True)
+    fits = fields.Boolean(required=True)
+
+
+class UnlockPlanResponse(Schema):
+    """What an unlock would do now."""
+
+    archive = fields.String(required=True)
+    created = fields.String(required=True, metadata=_TIME)
+    tar_size = fields.Integer(required=True)
+    mode = fields.String(required=True, validate=validate.OneOf(("tar", "stream")))
+    images = fields.List(fields.Nested(UnlockPlanImage), required=True)
+    places = fields.List(fields.Nested(UnlockPlanPlace), required=True)
+    engine_answers = fields.Boolean(required=True)
+    done = fields.Boolean(required=True)
+    fits = fields.Boolean(required=True)

@@ -8,15 +8,14 @@ from flask import Blueprint
 
 from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
+from loader.logs import failures_audited
 from loader.settings import Settings
 from loader.unlock.plan import plan_unlock
 from loader.unlock.run import Credentials, start_unlock, unlock_status
 from loader.unlock_state import ProgressReport
-from loader.web.audited import failures_audited
 from loader.web.bodies import json_body
-from loader.web.client_address import client_address
-from loader.web.schemas import LoginRequest
-from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
+from loader.web.guard import client_address
+from loader.web.schemas import LoginRequest, UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
 
 # The fields of a progress report before the first run.
 _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}

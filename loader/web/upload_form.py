@@ -1,4 +1,4 @@
-"""The form of an upload, parsed as it streams by. The only importer of multipart."""
+"""The form of an upload, parsed while it arrives. Only this module imports multipart."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from loader.web.schemas import MAX_FOLDER_LENGTH, check_folder
 
 READ_SIZE = 1 << 20
 
-# A part begins, a piece of its content, its end.
+# The head of a form part, a piece of its content, or None at its end.
 Event: TypeAlias = MultipartSegment | bytes | None
 
 
 class StreamedForm:
-    """The present request's `file` and `folder`, in either order, each once. See `loader.resources.UploadForm`.
+    """The `file` and the `folder` of the current request, in either order, each once.
 
-    Every method raises BodyTruncated for a body that ends early and ValidationFailed for one that is no such form.
+    Implements `loader.resources.UploadForm`. Every method raises BodyTruncated if the body ends early, and
+    ValidationFailed if it is not such a form.
     """
 
     def __init__(self) -> None:
-        """Raises UnsupportedMediaType and LengthRequired; nothing is read yet."""
+        """Check the headers without reading the body. Raises UnsupportedMediaType or LengthRequired."""
         boundary = request.mimetype_params.get("boundary")
         if request.mimetype != "multipart/form-data" or not boundary:
             raise UnsupportedMediaType("The body must be of type multipart/form-data, with a boundary.")
@@ -35,24 +36,24 @@ class StreamedForm:
         self.length = request.content_length
         self._events = self._parse(boundary)
         self._folder: str | None = None
-        self._file_begun = False
+        self._file_started = False
 
     def folder_if_first(self) -> str | None:
-        """Read up to the content of the file; the folder if it came before that."""
+        """Read up to the content of the file. Return the folder if it came before the file, otherwise None."""
         for event in self._events:
             if isinstance(event, MultipartSegment) and self._enter(event):
                 return self._folder
         raise invalid({"file": ["Missing part."]})
 
     def file_pieces(self) -> Iterator[bytes]:
-        """The content of the file, whose part `folder_if_first` has found."""
+        """Yield the content of the file; call `folder_if_first` before this."""
         for event in self._events:
             if event is None:
                 return
             yield event
 
     def folder_at_end(self) -> str:
-        """Read what follows the file, to the very end; the folder."""
+        """Read to the end of the form and return the folder."""
         for event in self._events:
             if isinstance(event, MultipartSegment):
                 self._enter(event)
@@ -61,9 +62,9 @@ class StreamedForm:
         return self._folder
 
     def _enter(self, part: MultipartSegment) -> bool:
-        """Whether `part` is the file; a folder is read."""
-        if part.name == "file" and not self._file_begun:
-            self._file_begun = True
+        """Return whether `part` is the file; read `part` if it is the folder."""
+        if part.name == "file" and not self._file_started:
+            self._file_started = True
             return True
         if part.name != "folder" or self._folder is not None:
             raise invalid({part.name or "form": ["Unexpected part."]})
@@ -71,6 +72,7 @@ class StreamedForm:
         return False
 
     def _read_folder(self) -> str:
+        """Return the content of the current part as a valid folder."""
         value = bytearray()
         for event in self._events:
             if event is None:
@@ -87,10 +89,10 @@ class StreamedForm:
         return folder
 
     def _parse(self, boundary: str) -> Iterator[Event]:
-        """The parser's events for the whole body. Its errors are translated around its own calls only."""
+        """Yield the parser's events for the whole body. Only exceptions of the parser itself are translated."""
         received = 0
         try:
-            # Not strict: that refuses the line break behind the last boundary if a read happens to end between them.
+            # Not `strict`, because a strict parser refuses the line break after the last boundary if a read ends there.
             parser = PushMultipartParser(boundary, content_length=self.length, max_segment_count=3)
             while piece := read_piece(READ_SIZE):
                 received += len(piece)

@@ -111,7 +111,7 @@ def test_a_login_that_nobody_answers_is_told(site: Site, open_page: Open) -> Non
     page = open_page(site.url)
     page.page.route("**/login", lambda route: route.abort())
     page.enter(PASSWORD, "Log in only", email=EMAIL)
-    page.wait_for_text("refusal", "The loader does not answer.")
+    page.wait_for_text("refusal", "The loader does not respond.")
     expect(page.at("password")).to_have_value("")
 
 

@@ -90,7 +90,7 @@ def test_an_engine_that_is_down_is_told_before_and_after(
 ) -> None:
     unlock_device.put(packed.path)
     page = open_page(unlock_device.start(NO_ENGINE).loader.url)
-    page.wait_for_text("plan-note", "The Docker engine does not answer")
+    page.wait_for_text("plan-note", "The Docker engine does not respond")
     assert rows(page, "images") == [f"{APP}: unknown", f"{DATABASE}: unknown"]
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("failed")
@@ -140,13 +140,13 @@ def test_a_loader_that_is_started_anew_in_the_middle(
     wire.wait_until_held()
     loader.process.kill_tree()
     page.wait_for_badge("no answer")
-    page.wait_for_text("unreachable", "The loader does not answer.")
+    page.wait_for_text("unreachable", "The loader does not respond.")
     wire.heal()
 
     unlock_device.start(wire.host, LOADER_BIND=bind)
     page.wait_for_badge("failed")
     expect(page.at("unreachable")).to_be_hidden()
-    page.wait_for_text("failure", "The loader was started anew in the middle of the unlock.")
+    page.wait_for_text("failure", "The loader was restarted during the unlock.")
     expect(page.at("password")).to_have_value("")
     assert PASSWORD not in page.kept()
     page.enter(PASSWORD, email=EMAIL)

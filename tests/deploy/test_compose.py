@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from loader.server import gunicorn_conf
-from loader.settings import VARIABLES
+from loader.settings import variables
 from tests.support.composed import COMPOSE_FILE, compose
 from tests.support.loader_server import REPOSITORY
 
@@ -48,7 +48,9 @@ def test_only_nginx_has_a_port_and_only_on_loopback() -> None:
 
 def test_the_loader_reads_every_variable_that_it_gets() -> None:
     # LOADER_URL is for the commands that are run in its container.
-    assert set(SERVICES["loader"]["environment"]) <= {variable.name for variable in VARIABLES} | {"LOADER_URL"}
+    assert set(SERVICES["loader"]["environment"]) <= {variable.name for variable in variables().values()} | {
+        "LOADER_URL"
+    }
 
 
 def test_the_loader_trusts_the_names_that_nginx_answers_to() -> None:

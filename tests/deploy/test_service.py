@@ -9,7 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from loader.settings import VARIABLES
+from loader.settings import variables
 from tests.conftest import StartLoader
 from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
@@ -74,8 +74,12 @@ def test_it_waits_longer_than_gunicorn_needs_to_stop() -> None:
 
 def test_the_loader_can_write_to_its_default_paths() -> None:
     writable = Path(setting("ReadWritePaths"))
-    defaults = {variable.name: Path(variable.default) for variable in VARIABLES if variable.name.endswith("_DIR")}
-    defaults |= {variable.name: Path(variable.default) for variable in VARIABLES if variable.name == "IMAGES_PATH"}
+    defaults = {
+        variable.name: Path(variable.default) for variable in variables().values() if variable.name.endswith("_DIR")
+    }
+    defaults |= {
+        variable.name: Path(variable.default) for variable in variables().values() if variable.name == "IMAGES_PATH"
+    }
     assert set(defaults) == {"MODEL_CACHE_DIR", "IMAGES_PATH"}
     assert all(path.is_relative_to(writable) for path in defaults.values())
 

@@ -26,7 +26,7 @@ LAYERS = (
 OWNERS = {
     "requests": {"loader.api_client.transport"},
     "docker": {"loader.docker_engine"},
-    "gunicorn": {"loader.cli.serve"},
+    "gunicorn": {"loader.cli.serve", "loader.server.worker"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
         (["--workers=2"], {}, "exactly one worker"),
         ([], {"GUNICORN_CMD_ARGS": "--workers=3"}, "exactly one worker"),
         (["-w", "0"], {}, "exactly one worker"),
-        (["-k", "sync", "--threads", "1"], {}, "must be gthread"),
+        (["-k", "sync", "--threads", "1"], {}, "must be loader.server.worker.Worker"),
+        (["-k", "gthread"], {}, "must be loader.server.worker.Worker"),
     ],
 )
 def test_more_than_one_process_is_refused_at_start(

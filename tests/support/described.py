@@ -7,10 +7,10 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from loader.web.description import DOCUMENT_PATH
+from loader.web.page import OPENAPI_PATH
 from tests.support.http_calls import Reply
 
-DOCUMENT: dict[str, Any] = json.loads(DOCUMENT_PATH.read_text())
+DOCUMENT: dict[str, Any] = json.loads(OPENAPI_PATH.read_text())
 
 
 def operations() -> list[tuple[str, str]]:

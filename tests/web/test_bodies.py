@@ -100,3 +100,12 @@ def test_client_that_closes_in_the_middle_leaves_an_audit_line(lonely: BareSite)
         )
     line = lonely.next_audit_line("login", before)
     assert (line["outcome"], line["code"]) == ("failed", "BODY_TRUNCATED")
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_text_with_lone_surrogates_is_refused_by_field_beside_other_complaints(lonely: BareSite, escaped: bool) -> None:
+    body = json.dumps({"email": "\ud800", "password": ""}, ensure_ascii=escaped).encode(errors="surrogatepass")
+    for path in ("/login", "/unlock"):
+        problem = call(lonely.url, "POST", path, body, JSON).problem(422, "VALIDATION_FAILED")
+        assert problem["errors"]["email"] == ["Must be Unicode text."]
+        assert set(problem["errors"]) == {"email", "password"}

@@ -25,13 +25,13 @@ from . import problems
 from .examples import FILENAME, REQUEST_ID
 from .operations import OPERATIONS, Operation
 
-# The page for people, and what it is made of.
+# The page for people, and its files.
 PAGE_PATHS = ("/", "/static/")
 ANSWERED_EVERYWHERE = ("NOT_FOUND", "METHOD_NOT_ALLOWED")
 JSON_BODY = ("UNSUPPORTED_MEDIA_TYPE", "PAYLOAD_TOO_LARGE", "BODY_TRUNCATED", "NOT_JSON", "VALIDATION_FAILED")
 FORM_BODY = ("UNSUPPORTED_MEDIA_TYPE", "LENGTH_REQUIRED", "BODY_TRUNCATED", "VALIDATION_FAILED")
 REQUEST_ID_HEADER = {
-    "description": "The id of the request: in the log, at the resource API, and in the answer.",
+    "description": "The id of the request in the log, at the resource API and in the response.",
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
     "example": REQUEST_ID,
@@ -46,30 +46,30 @@ FILENAME_PARAMETER = {
 REQUEST_ID_PARAMETER = {
     "name": "X-Request-ID",
     "in": "header",
-    "description": "Kept if it is 1 to 128 letters, digits, `.`, `_` or `-`; else the loader makes one.",
+    "description": "Kept if it is 1 to 128 letters, digits, `.`, `_` or `-`; otherwise the loader makes an id.",
     "schema": {"type": "string"},
 }
 ABOUT = (
     "Unlocks encrypted Docker images and serves encrypted AI models on an edge device. Failures are problem details "
-    "(RFC 9457) with a stable `code`. Every path answers other methods with 405 METHOD_NOT_ALLOWED, and other paths "
-    "are answered with 404 NOT_FOUND. HEAD is answered wherever GET is."
+    "(RFC 9457) with a stable `code`. The response to another method is 405 METHOD_NOT_ALLOWED, the response to an "
+    "unknown path 404 NOT_FOUND. HEAD is supported wherever GET is."
 )
 
 
 def document_text() -> str:
-    """The document as it lies in the package."""
+    """Return the text of openapi.json."""
     return json.dumps(document(application()), indent=1, sort_keys=True) + "\n"
 
 
 def application() -> Flask:
-    """The loader's application, which is asked for its routes only."""
+    """Return the loader's application, of which only the routes are used."""
     with tempfile.TemporaryDirectory() as directory:
         places = {"IMAGES_PATH": f"{directory}/images.enc", "MODEL_CACHE_DIR": f"{directory}/models"}
         return create_app(Settings.from_env(places))
 
 
 def document(app: Flask) -> dict[str, Any]:
-    """The description of `app`; raises KeyError for a route or a code that nothing is known of."""
+    """Return the description of `app`. Raises KeyError for a route or a code that is not described."""
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec("Azaion Loader", VERSION, "3.1.0", [plugin], info={"description": ABOUT})
     spec.components.header("RequestId", REQUEST_ID_HEADER)
@@ -85,19 +85,19 @@ def document(app: Flask) -> dict[str, Any]:
 
 
 def described(app: Flask) -> Iterator[Rule]:
-    """The routes that are described, which are all but those of the page."""
+    """Return the routes that are described: all except those of the page."""
     page, static = PAGE_PATHS
     rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
     return (rule for rule in rules if rule.rule != page and not rule.rule.startswith(static))
 
 
 def codes_of(app: Flask) -> set[str]:
-    """Every code that a request may be answered with."""
+    """Return every code that a response may have."""
     return {code for rule in described(app) for code in codes(rule)}.union(ANSWERED_EVERYWHERE)
 
 
 def codes(rule: Rule) -> set[str]:
-    """The codes of one operation: those that it names, and those that its method, its path and its body bring."""
+    """Return the codes of one operation: its own, and those that follow from its method, path and body."""
     operation = OPERATIONS[rule.endpoint]
     found = {"INTERNAL", *operation.codes}
     if rule.rule not in PROBED_PATHS:
@@ -112,7 +112,7 @@ def codes(rule: Rule) -> set[str]:
 
 
 def method_of(rule: Rule) -> str:
-    """Its one method beside those that Flask adds."""
+    """Return the one method of `rule` that Flask has not added itself."""
     (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
     return method
 
@@ -154,7 +154,7 @@ def _schema_name(schema: type[Schema] | Schema) -> str:
 
 
 def _finish(schemas: dict[str, Any], all_codes: list[str]) -> None:
-    """Add what marshmallow does not know of its schemas."""
+    """Add the descriptions and the codes, which marshmallow does not know."""
     for name, schema in schemas.items():
         schema["description"] = class_registry.get_class(name).__doc__
     schemas["Problem"]["properties"]["code"]["enum"] = all_codes

@@ -1,4 +1,4 @@
-"""What the routes cannot tell: the bodies of each operation, and the codes that its problems may have."""
+"""What the routes do not say: the bodies of each operation, and the codes that its problems may have."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from loader.web.schemas import (
     Problem,
     ReadyResponse,
     StatusResponse,
+    UnlockPlanResponse,
+    UnlockResponse,
+    UnlockStatusResponse,
 )
-from loader.web.unlock_schemas import UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
 
 from . import examples
 
@@ -32,10 +34,10 @@ Content = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Operation:
-    """`reply` is the content of a 200, `other_replies` that of other answers that are no problems, by status.
+    """One operation. `reply` is the content of a 200; `other_replies` are further responses without a code, by status.
 
-    `codes` are those of its problems, beside the ones that `document` adds by method, path and body. `headers` are
-    those of what is no problem, beside the ones of every answer; `parameters` are beside those of the path.
+    `codes` are the codes of its problems; `document` adds those that follow from method, path and body. `headers` are
+    the headers of successful responses; every response has X-Request-ID as well. `parameters` are added to the path's.
     """
 
     reply: Content
@@ -73,9 +75,16 @@ DISK = ("DISK_SPACE", "STORAGE_ERROR")
 TRANSFER = ("BUSY", "NOT_LOGGED_IN", "LOGIN_REJECTED", *UPSTREAM, *DISK)
 ENGINE = ("ENGINE_UNAVAILABLE", "ENGINE_REJECTED")
 
+# The codes with which an unlock can end; GET /unlock/status reports them in its body.
+UNLOCK_CODES = (
+    *("LOGIN_REJECTED", "LOGIN_THROTTLED", *UPSTREAM),
+    *("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "KEY_MISMATCH", "VERSION_MISMATCH"),
+    *(*DISK, *ENGINE, "ENGINE_STALLED", "IMAGE_MISMATCH", "INTERRUPTED", "INTERNAL"),
+)
+
 # By endpoint, as Flask names it.
 OPERATIONS = {
-    "description.openapi": Operation(
+    "page.openapi": Operation(
         reply={"application/json": {"schema": {"type": "object"}}},
         headers={"ETag": {"description": "Changes when the description does.", "schema": {"type": "string"}}},
         parameters=({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},),
@@ -89,7 +98,7 @@ OPERATIONS = {
         codes=("LOGIN_REJECTED", "LOGIN_THROTTLED", "NOT_LOGGED_IN", *UPSTREAM),
     ),
     "auth.lock": Operation(reply=json_of(LockResponse, {"status": "locked"})),
-    "ready.ready": Operation(
+    "health.ready": Operation(
         reply=json_of(ReadyResponse, {"ready": True}),
         other_replies={503: {"application/problem+json": {"schema": Problem, "example": examples.NOT_READY}}},
     ),
@@ -98,7 +107,7 @@ OPERATIONS = {
         reply=PLAINTEXT,
         headers={
             "Content-Length": {
-                "description": "A connection that ends before so many bytes tells of a failure.",
+                "description": "A connection that ends before so many bytes means a failure.",
                 "required": True,
                 "schema": {"type": "integer", "minimum": 0},
             }

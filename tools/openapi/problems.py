@@ -1,33 +1,38 @@
-"""Problems: which code has which status, what it means, and what its answer looks like."""
+"""Problems: the status of each code, its meaning, and an example of its response."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
-from loader.errors import LoaderError
+from loader.errors import BY_CODE, LoaderError
 from loader.web.replies import STATUS_BY_CODE
 from loader.web.schemas import Problem
 
-MANUAL = Path(__file__).parents[2] / "docs" / "http-api.md"
 WITH_RETRY_AFTER = frozenset({"BUSY", "LOGIN_THROTTLED"})
+
+# What Flask itself refuses has the name of its HTTP status as its code.
+FLASK_MEANINGS = {
+    "NOT_FOUND": "There is no such path.",
+    "METHOD_NOT_ALLOWED": "The path does not support this method.",
+}
 
 _WITH_ERRORS = "VALIDATION_FAILED"
 
 
 def status_of(code: str) -> int:
-    """The status of its answers; raises KeyError for a code that does not exist.
-
-    What Flask itself refuses has the name of its status as its code.
-    """
+    """Return the HTTP status of `code`. Raises KeyError for a code that does not exist."""
     return STATUS_BY_CODE[code] if code in STATUS_BY_CODE else HTTPStatus[code].value
 
 
+def meaning_of(code: str) -> str:
+    """Return the meaning of `code`, which is the first paragraph of its error's docstring."""
+    return FLASK_MEANINGS[code] if code in FLASK_MEANINGS else _first_paragraph(BY_CODE[code])
+
+
 def responses(codes: Iterable[str]) -> dict[str, Any]:
-    """The answers that have these codes, by status."""
+    """Return the responses that have these codes, by status."""
     by_status: dict[int, list[str]] = {}
     for code in sorted(set(codes)):
         by_status.setdefault(status_of(code), []).append(code)
@@ -35,15 +40,15 @@ def responses(codes: Iterable[str]) -> dict[str, Any]:
 
 
 def example(code: str) -> dict[str, Any]:
-    """An answer with this code."""
-    meaning = _MEANINGS[code]
+    """Return a response with this code."""
+    meaning = meaning_of(code)
     status = status_of(code)
     document = {
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": f"{meaning[0].upper()}{meaning[1:]}.",
+        "detail": meaning,
         "code": code,
-        "retryable": code in _RETRYABLE,
+        "retryable": code in BY_CODE and BY_CODE[code].retryable,
     }
     if code == _WITH_ERRORS:
         document["errors"] = {"filename": ["Missing data for required field."]}
@@ -55,7 +60,7 @@ def _response(codes: list[str]) -> dict[str, Any]:
     if codes == [_WITH_ERRORS]:
         narrowed["required"] = ["errors"]
     response: dict[str, Any] = {
-        "description": "; ".join(f"`{code}`: {_MEANINGS[code]}" for code in codes) + ".",
+        "description": " ".join(f"`{code}`: {meaning_of(code)}" for code in codes),
         "content": {
             "application/problem+json": {
                 "schema": {"allOf": [Problem, narrowed]},
@@ -74,12 +79,5 @@ def _response(codes: list[str]) -> dict[str, Any]:
     return response
 
 
-def _kinds(kind: type[LoaderError]) -> Iterator[type[LoaderError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _kinds(child)
-
-
-_RETRYABLE = {kind.code for kind in _kinds(LoaderError) if kind.retryable}
-# The manual's table of errors.
-_MEANINGS = dict(re.findall(r"^\| ([A-Z_]+) \| \d{3} \| (.+) \|$", MANUAL.read_text(), re.MULTILINE))
+def _first_paragraph(kind: type[LoaderError]) -> str:
+    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())

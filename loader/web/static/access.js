@@ -1,15 +1,15 @@
-// The form: e-mail and password go to the loader once, and the password stays nowhere.
+// The form. It sends e-mail and password to the loader once, and nothing keeps the password.
 
 import { post, Problem } from "./api.js";
 import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
 
-const NO_ANSWER = "The loader does not answer.";
+const NO_ANSWER = "The loader does not respond.";
 const PATHS = { unlock: "unlock", login: "login" };
 
 let sending = false;
 let needed = null;
 
-/** Let the form work. `accepted(action)` is called when the loader has taken an "unlock" or a "login". */
+/** Connect the form. Calls `accepted(action)` after the loader has accepted an "unlock" or a "login". */
 export function setUpAccess(accepted) {
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -22,13 +22,13 @@ export function setUpAccess(accepted) {
       }
     });
   }
-  // A page that is kept for the way back must not keep what was typed.
+  // Clear the form, because the browser may keep the page for its back button, and the typed text with it.
   window.addEventListener("pagehide", () => {
     byId("password").value = "";
   });
 }
 
-/** `shown`: no run lives. `isNeeded`: open, else behind a line to open it. `main`: what Enter does. */
+/** `shown`: no unlock runs. `isNeeded`: the form is open; otherwise a line opens it. `main`: what Enter does. */
 export function showAccess({ shown, isNeeded, main }) {
   setShown(byId("access"), shown);
   byId("access").dataset.needed = String(isNeeded);
@@ -43,7 +43,7 @@ export function showAccess({ shown, isNeeded, main }) {
   setText(byId("login"), main === "login" ? "Log in" : "Log in only");
 }
 
-/** Whether the form can be used now. */
+/** Return whether the form can be used now. */
 export function isFormSeen() {
   return !byId("access").hidden && byId("access").open;
 }

@@ -1,13 +1,13 @@
-// The loader's HTTP interface. Addresses are relative, so that the page works below a path prefix of a proxy, too.
+// The loader's HTTP interface. Addresses are relative, so that the page also works under a path prefix of a proxy.
 
 const GET_PATIENCE_MS = 15_000;
-// The loader itself waits for the resource API for up to a minute.
+// The timeout is this long, because the loader itself waits up to a minute for the resource API.
 const POST_PATIENCE_MS = 90_000;
 
-/** No loader answered: none runs, the way to it is broken, or a proxy answered in its place. */
+/** No loader responded: none runs, the network is broken, or a proxy responded instead. */
 export class Unreachable extends Error {}
 
-/** The loader refused: problem details (RFC 9457). */
+/** The loader responded with problem details (RFC 9457). */
 export class Problem extends Error {
   constructor(document) {
     super(document.detail);
@@ -15,12 +15,12 @@ export class Problem extends Error {
   }
 }
 
-/** The JSON that GET `path` answers; throws Unreachable and Problem. */
+/** Return the JSON response to GET `path`. Throws Unreachable or Problem. */
 export function get(path) {
   return ask(path, GET_PATIENCE_MS, {});
 }
 
-/** `{answer, problem}` of GET `path`, one of them null; throws Unreachable. */
+/** Return `{answer, problem}` of GET `path`, one of them null. Throws Unreachable. */
 export async function getOrProblem(path) {
   try {
     return { answer: await get(path), problem: null };
@@ -32,7 +32,7 @@ export async function getOrProblem(path) {
   }
 }
 
-/** The JSON that POST `path` answers to `document`; throws Unreachable and Problem. */
+/** Send `document` by POST to `path` and return the JSON response. Throws Unreachable or Problem. */
 export function post(path, document) {
   return ask(path, POST_PATIENCE_MS, {
     method: "POST",

@@ -1,11 +1,11 @@
-// Changing the document only where something has changed, so that readers, selections and animations are left in peace.
+// Changes the document only where a value has changed, so that screen readers, selections and animations go on.
 
-/** The element with this id, which the page has. */
+/** Return the element with this id, which must exist. */
 export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Make `text` the content of `element`; as text, whatever it holds. */
+/** Set the content of `element` to `text`, always as text and never as markup. */
 export function setText(element, text) {
   if (element.textContent !== text) {
     element.textContent = text;
@@ -19,7 +19,7 @@ export function setShown(element, shown) {
   }
 }
 
-/** `fill` one row of the list for each item. Rows are made from the template with this id, and used again. */
+/** Call `fill` with a row of the list for each item. Rows come from the template with this id and are reused. */
 export function showRows(list, templateId, items, fill) {
   while (list.children.length > items.length) {
     list.lastElementChild.remove();
@@ -48,7 +48,7 @@ export function showTrouble(box, what = "", hint = "", code = "") {
   setShown(box, what !== "");
 }
 
-/** Say `text` through a screen reader, once; nothing is seen. */
+/** Let a screen reader say `text` once; nothing is visible. */
 export function announce(text) {
   setText(byId("announcer"), text);
 }

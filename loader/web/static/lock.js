@@ -1,9 +1,9 @@
-// The lock: one button, seen while somebody is logged in and no run lives, which it would end.
+// The lock button. It is visible while somebody is logged in and no unlock runs, because a lock would end the unlock.
 
 import { post, Problem } from "./api.js";
 import { announce, byId, setShown, showTrouble } from "./dom.js";
 
-/** Let the button work. `locked()` is called when the loader has forgotten the login. */
+/** Connect the button. Calls `locked()` after the loader has forgotten the login. */
 export function setUpLock(locked) {
   byId("lock").addEventListener("click", async () => {
     try {
@@ -18,14 +18,14 @@ export function setUpLock(locked) {
   });
 }
 
-/** Show or hide it. */
+/** Show or hide the button. */
 export function showLock(shown) {
   setShown(byId("locking"), shown);
 }
 
 function refuse(error) {
   const known = error instanceof Problem;
-  const what = known ? error.message : "The loader does not answer.";
+  const what = known ? error.message : "The loader does not respond.";
   showTrouble(byId("lock-refusal"), what, "The loader is not locked.", known ? error.code : "");
   announce(`${what} The loader is not locked.`);
 }

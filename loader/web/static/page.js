@@ -1,4 +1,4 @@
-// Brings the parts together: asks the loader, and shows what it says.
+// Connects the parts: polls the loader and shows its responses.
 
 import { isFormSeen, setUpAccess, showAccess } from "./access.js";
 import { get, getOrProblem, Problem, Unreachable } from "./api.js";
@@ -9,7 +9,7 @@ import { showCache } from "./view_cache.js";
 import { showPlan } from "./view_plan.js";
 import { hasWork, isRunning, showBadge, showUnlock } from "./view_unlock.js";
 
-// To make a plan the loader opens the archive and asks the engine: not at every turn.
+// Ask for the plan less often, because the loader opens the archive and asks the engine for it.
 const PLAN_LASTS_MS = 30_000;
 
 let plan = { answer: null, problem: null, madeAt: -Infinity, madeFor: null };
@@ -68,7 +68,7 @@ function showUnreachable(is) {
   }
   setShown(byId("unreachable"), is);
   byId("content").classList.toggle("stale", is);
-  announce(is ? "The loader does not answer." : "The loader answers again.");
+  announce(is ? "The loader does not respond." : "The loader responds again.");
   if (is) {
     showBadge("no answer", "bad");
     document.title = "no answer – Azaion Loader";

@@ -1,4 +1,4 @@
-// When to ask: often while something moves, seldom at rest, more seldom when nobody looks, ever less when nobody answers.
+// The polling: often while work runs, rarely otherwise, more rarely while the page is hidden or the loader is silent.
 
 const MOVING_MS = 1_000;
 const RESTING_MS = 5_000;
@@ -8,8 +8,8 @@ const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 15_000;
 
 /**
- * Calls `ask` for ever, one call at a time. It returns "moving", "resting" or "unreachable".
- * Returns a function that asks at once.
+ * Call `ask` forever, one call at a time; `ask` returns "moving", "resting" or "unreachable".
+ * Return a function that calls it at once.
  */
 export function keepAsking(ask) {
   let timer;

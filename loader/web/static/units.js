@@ -1,4 +1,4 @@
-// Amounts and times as people read them.
+// Formats sizes and times for people.
 
 const MINUTE = 60;
 const HOUR = 3600;
@@ -15,7 +15,7 @@ export function bytes(count) {
   return `${size.toFixed(1)} GB`;
 }
 
-/** Bytes a second; a dash while nothing moves. */
+/** Bytes per second; a dash while nothing moves. */
 export function rate(bytesPerSecond) {
   return bytesPerSecond ? `${bytes(bytesPerSecond)}/s` : "–";
 }
@@ -41,7 +41,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / HOUR)} h ${Math.floor((whole % HOUR) / MINUTE)} min`;
 }
 
-/** Like `duration`, for what nobody knows to the tenth of a second. */
+/** Like `duration`, for estimates, which have no tenths of a second. */
 export function guess(seconds) {
   return seconds !== null && seconds < 10 ? "a few seconds" : duration(seconds);
 }

@@ -1,9 +1,9 @@
-// Models: who may load them, what the cache holds, what is on its way.
+// The card of the models: whether they can be loaded, what the cache holds, which downloads run.
 
 import { byId, fillRow, setShown, setText, showRows } from "./dom.js";
 import { bytes, guess, rate } from "./units.js";
 
-/** Show the answer of GET /status, or the problem that came in its place. */
+/** Show the response to GET /status, or its problem. */
 export function showCache(status, problem) {
   setShown(byId("cache"), status !== null);
   setText(byId("cache-note"), status === null ? problem.message : login(status.authenticated));

@@ -1,11 +1,11 @@
-// What lies on this device: the archive, its images and the room that they need.
+// The card of the images: the archive, its images and the disk space that they need.
 
 import { byId, fillRow, setShown, setText, showRows } from "./dom.js";
 import { bytes, moment } from "./units.js";
 
-const ENGINE_SILENT = "The Docker engine does not answer, so nobody knows which images are there already.";
+const ENGINE_SILENT = "The Docker engine does not respond, so it is not known which images it already has.";
 
-/** Show a plan, or the problem that came in its place. */
+/** Show a plan, or the problem of the response. */
 export function showPlan(plan, problem) {
   setShown(byId("plan"), plan !== null);
   setShown(byId("plan-note"), plan === null || !plan.engine_answers);

@@ -1,4 +1,4 @@
-// Where the unlock stands: badge, headline, steps, bar, figures, failure.
+// The state of the unlock: badge, headline, steps, bar, figures, failure.
 
 import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
 import { duration, guess, moment, rate } from "./units.js";
@@ -7,28 +7,28 @@ const LOADING = "loading_images";
 const FIRST = "Log in with your account of the resource API.";
 const MISSING = "The archive holds images that the engine does not have. Unlock again to load them.";
 const LOST = {
-  error: "The loader was started anew in the middle of the unlock.",
+  error: "The loader was restarted during the unlock.",
   hint: "Start the unlock again.",
   code: "INTERRUPTED",
 };
 
-// What is shown now, and whether a run was lost because the loader forgot it.
+// The state that is shown, and whether the loader restarted during a run and lost it.
 let shown = null;
 let lost = false;
 
-/** Whether a run lives. */
+/** Return whether an unlock runs. */
 export function isRunning(run) {
   return !["idle", "ready", "error"].includes(run.state);
 }
 
-/** Whether an unlock would do something, as far as is known. */
+/** Return whether an unlock would change something, as far as the page knows. */
 export function hasWork(plan) {
   return plan !== null && plan.engine_answers && !plan.done;
 }
 
 /**
- * Show the answer of GET /unlock/status, beside the plan (null if there is none) and whether somebody is logged in.
- * Returns whether the state is a new one.
+ * Show the response to GET /unlock/status, with the plan (null if there is none) and whether somebody is logged in.
+ * Return whether the state is new.
  */
 export function showUnlock(run, plan, authenticated) {
   lost = run.state === "idle" && (lost || (shown !== null && (isRunning(shown) || shown.code === LOST.code)));
@@ -47,7 +47,7 @@ export function showUnlock(run, plan, authenticated) {
   return isNew;
 }
 
-/** The word beside the name of the page. `tone`: good, bad, busy or quiet. */
+/** Set the word beside the name of the page. `tone`: good, bad, busy or quiet. */
 export function showBadge(text, tone) {
   setText(byId("badge"), text);
   byId("badge").dataset.tone = tone;
@@ -55,7 +55,7 @@ export function showBadge(text, tone) {
 
 function describe(run, plan, authenticated) {
   if (isRunning(run)) {
-    return { badge: "unlocking", tone: "busy", title: "Unlocking", lead: "It goes on even if this page is closed." };
+    return { badge: "unlocking", tone: "busy", title: "Unlocking", lead: "It continues even if this page is closed." };
   }
   if (run.state === "error" || lost) {
     return { badge: "failed", tone: "bad", title: "The unlock failed", lead: "" };
@@ -93,7 +93,7 @@ function showRun(run) {
 }
 
 function showSteps(run) {
-  // A run that found everything in place has a first step only, which tells nobody anything.
+  // Hide the steps of a run that found everything in place, because its only step says nothing.
   const told = isRunning(run) || run.state === "error" || LOADING in (run.duration_seconds ?? {});
   setShown(byId("steps"), told && run.step !== null);
   if (run.step === null) {
@@ -128,7 +128,7 @@ function showFailure(run) {
   }
 }
 
-/** Spoken at a new state or step only: the bar can be asked at any time. */
+/** Announce only a new state or step, because a screen reader can read the bar at any time. */
 function tell(run, title) {
   if (isRunning(run)) {
     const { number, of } = run.step;

@@ -13,7 +13,7 @@ from flask import Flask
 from jsonschema import ValidationError
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from loader.web.description import DOCUMENT_PATH
+from loader.web.page import OPENAPI_PATH
 from loader.web.replies import STATUS_BY_CODE
 from tests.support.described import DOCUMENT, require_valid
 from tests.support.http_calls import call
@@ -45,7 +45,7 @@ def all_codes() -> set[tuple[int, str]]:
 
 
 def test_the_file_is_what_the_code_says() -> None:
-    assert DOCUMENT_PATH.read_text() == described.document_text(), "run python -m tools.openapi"
+    assert OPENAPI_PATH.read_text() == described.document_text(), "run python -m tools.openapi"
 
 
 def test_the_document_is_openapi() -> None:
@@ -131,7 +131,7 @@ def test_a_field_that_is_not_described_is_noticed() -> None:
 
 def test_the_loader_serves_the_file(lonely: BareSite) -> None:
     reply = call(lonely.url, "GET", "/openapi.json")
-    assert reply.body == DOCUMENT_PATH.read_bytes()
+    assert reply.body == OPENAPI_PATH.read_bytes()
     assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
     assert reply.headers["Cache-Control"] == "no-cache"
     head = call(lonely.url, "HEAD", "/openapi.json")

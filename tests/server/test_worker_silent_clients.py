@@ -29,7 +29,7 @@ HALF_A_HEAD = b"GET /health HTTP/1.1\r\nHost: local"
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
     """A loader with the threads that it has by default and little patience."""
     haste = {
-        "loader.server.silent_clients.HEADERS_SECONDS": HEADERS_SECONDS,
+        "loader.server.worker.HEADERS_SECONDS": HEADERS_SECONDS,
         "loader.web.bodies.JSON_SECONDS": JSON_SECONDS,
     }
     with hasty_device(tmp_path_factory.mktemp("silent"), NOBODY_LISTENS, haste, LOADER_THREADS=str(THREADS)) as bare:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from loader.web.description import DOCUMENT_PATH
+from loader.web.page import OPENAPI_PATH
 from tests.conftest import TOLD, StartLoader
 from tests.support.archives import seal
 from tests.support.contract import run_contract
@@ -61,7 +61,7 @@ def test_a_furnished_device_answers_as_described(
 
 
 def test_a_bare_device_answers_as_described(lonely: BareSite, tmp_path: Path, record_property: RecordProperty) -> None:
-    run = run_contract(DOCUMENT_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
+    run = run_contract(OPENAPI_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
     record_property(TOLD, f"schemathesis, a bare device: {run.summary()}")
     assert run.passed, run.output
     refused = {"POST /login": 503, "POST /unlock": 404, "GET /unlock/plan": 404, "GET /ready": 503}

@@ -14,7 +14,7 @@ import pytest
 from loader.crypto.archive import Manifest, ManifestImage, seal_archive
 from loader.crypto.segments import key_check
 from loader.errors import Busy
-from loader.web.transfers import TransferSlots
+from loader.web.guard import TransferSlots
 from tests.support import http_calls
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.http_calls import BOUNDARY, call, form, open_socket, part, post_form, post_json, upload
@@ -76,13 +76,13 @@ def test_slot_can_be_given_back_twice_and_is_one() -> None:
     first, second = slots.take(), slots.take()
     with pytest.raises(Busy):
         slots.take()
-    first()
-    first()
+    first.close()
+    first.close()
     third = slots.take()
     with pytest.raises(Busy):
         slots.take()
-    second()
-    third()
+    second.close()
+    third.close()
 
 
 def test_second_transfer_is_told_to_come_again(site: RangeSite, resource: StoredResource) -> None:
