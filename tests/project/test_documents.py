@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.test_architecture import LAYERS
 from tests.support.documents import anchors, broken_links, links, python_files
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,17 @@ def test_every_make_command_that_a_document_names_exists(document: Path) -> None
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)(?:[A-Z_]+=\S+ )*make ([a-z-]+)", document.read_text(), re.MULTILINE))
     assert named - targets == set()
+
+
+def test_the_layers_in_the_document_are_those_of_the_architecture() -> None:
+    rows = re.findall(r"^\| (\d) \| (`.*`) \|$", (ROOT / "docs" / "developing.md").read_text(), re.MULTILINE)
+    documented = {int(number): {module_of(path) for path in re.findall(r"`(.+?)`", cell)} for number, cell in rows}
+    assert documented == dict(enumerate(LAYERS, start=1))
+
+
+def module_of(path: str) -> str:
+    """Return the name that a layer has for `web/`, `server/wsgi.py` or `__init__.py`."""
+    return path.rstrip("/").removesuffix(".py").removesuffix("__init__").replace("/", ".")
 
 
 @pytest.mark.parametrize(
