@@ -1,4 +1,4 @@
-"""The examples of README and manuals, run as they stand there but for the address."""
+"""The examples of the README and the manuals, run as written except for the address."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFERENCE = "readme.example/app:1.4"
 
 
 def curl_lines() -> list[str]:
-    """The commands of all blocks of shell examples, the README's first."""
+    """Return the curl commands of all code blocks, those of the README first."""
     manuals = sorted((ROOT / "docs").glob("*.md"))
     blocks = re.findall(
         r"^```\w*\n(.*?)^```", "".join([README, *(path.read_text() for path in manuals)]), re.DOTALL | re.M
@@ -33,7 +33,7 @@ def curl_lines() -> list[str]:
 
 
 def run(line: str, directory: Path) -> str:
-    """What a command prints; it must succeed, and curl must see no error status."""
+    """Run a command and return its output; it must succeed, and curl must see no error status."""
     command = line.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
     done = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (line, done.stdout, done.stderr)
@@ -49,7 +49,7 @@ def test_there_is_an_example_for_every_endpoint() -> None:
 
 @pytest.fixture
 def packed_image(docker_engine: Engine, device_dir: Path, resource_api: ResourceApiServer) -> str:
-    """An image in an archive on the device, and not in the engine any more; returns its ID."""
+    """Pack an image into an archive on the device, remove it from the engine, and return its ID."""
     fragment = device_dir.parent / "fragment.key"
     import_image(docker_engine, REFERENCE)
     image = image_id(docker_engine, REFERENCE)
@@ -69,7 +69,7 @@ def packed_image(docker_engine: Engine, device_dir: Path, resource_api: Resource
     return image
 
 
-def test_the_examples_work_as_they_stand(
+def test_the_examples_work_as_written(
     resource_api: ResourceApiServer,
     docker_engine: Engine,
     packed_image: str,
