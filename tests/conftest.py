@@ -39,10 +39,10 @@ HEAVY_PLACES = (
     "resource_api/test_server.py",
     "server",
     "web/test_hostile.py",
-    "web/test_openapi_live.py",
-    "web/test_slots.py",
-    "web/test_transfer_cuts.py",
-    "web/test_transfer_streaming.py",
+    "web/test_page_openapi_live.py",
+    "web/test_guard_slots.py",
+    "web/test_resources_cuts.py",
+    "web/test_resources_streaming.py",
 )
 TESTS = Path(__file__).parent
 
