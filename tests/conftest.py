@@ -18,7 +18,7 @@ from tests.support.resource_api_server import ResourceApiServer
 
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refused at once
 NO_ENGINE = "unix:///nonexistent/docker.sock"
-# A property of a test with this name is a line that the summary of the run shows.
+# The summary of the run shows the value of every test property with this name.
 TOLD = "told"
 # `make test-fast` leaves out the tests with one of these fixtures or parameters, or in one of these places.
 HEAVY_FIXTURES = {"docker_engine", "podman_engine"}
@@ -51,33 +51,36 @@ class StartLoader(Protocol):
     """The type of the fixture `start_loader`."""
 
     def __call__(self, *gunicorn_args: str, **env: str) -> LoaderServer:
-        """Starts one more loader of this test."""
+        """Start one more loader for this test, with `env` on top of the defaults."""
 
 
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[Engine]:
-    """A Docker engine for the whole session; tests remove the images that they make."""
+    """Yield a Docker engine that lasts for the session. Each test removes the images that it makes."""
     with engines.docker_engine() as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def podman_engine() -> Iterator[Engine]:
-    """A podman service for the whole session; tests remove the images that they make."""
+    """Yield a podman service that lasts for the session. Each test removes the images that it makes."""
     with engines.podman_engine() as engine:
         yield engine
 
 
 @pytest.fixture
 def recorded_docker(docker_engine: Engine, tmp_path: Path) -> Iterator[RecordingProxy]:
-    """A proxy in front of `docker_engine`: give the loader its `host` as DOCKER_HOST, ask it what was `sent`."""
+    """Yield a proxy in front of `docker_engine`.
+
+    The loader gets the proxy's `host` as DOCKER_HOST, and the proxy's `sent` returns the requests of the loader.
+    """
     with RecordingProxy(tmp_path / "docker.sock", docker_engine.socket) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def resource_api(tmp_path: Path) -> Iterator[ResourceApiServer]:
-    """A reference API with a fresh data directory, without users, key fragment or resources."""
+    """Yield a reference API whose data directory has no users, no key fragment and no resources."""
     directory = tmp_path / "resource-api"
     directory.mkdir()
     with ResourceApiServer(directory) as server:
@@ -86,7 +89,7 @@ def resource_api(tmp_path: Path) -> Iterator[ResourceApiServer]:
 
 @pytest.fixture
 def device_dir(tmp_path: Path) -> Path:
-    """The disk of a device: `images.enc` belongs there, and the empty cache directory `models` is there already."""
+    """Return the directory of a device: the empty cache `models` exists, and a test may add `images.enc`."""
     directory = tmp_path / "device"
     (directory / "models").mkdir(parents=True)
     return directory
@@ -94,9 +97,9 @@ def device_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
-    """Starts loaders on `device_dir`, to which neither an API nor an engine answers unless `env` names them.
+    """Yield a function that starts loaders on `device_dir`; they reach an API or an engine only if `env` names it.
 
-    A second loader of one test finds what the first has left on the disk. All are stopped after the test.
+    A second loader of one test finds the files of the first. All loaders are stopped after the test.
     """
     with ExitStack() as running:
         count = 0
@@ -133,7 +136,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
-    """Prints, after everything else, what tests have to tell, and what was not run for lack of a counterpart."""
+    """Print, after everything else, the lines that tests reported and the tests that lacked a counterpart."""
     yield
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     for line in sorted({value for report in reports for name, value in report.user_properties if name == TOLD}):

@@ -88,7 +88,7 @@ def test_renewal_that_fails_fails_for_all_that_wait_for_it(api: FaultyApi, clien
     results = all_at_once(client.key_fragment)
     assert {type(result) for result in results} == {ApiError}
     assert client.authenticated
-    api.answer("POST", "/login", api.healthy_answer(api.requests("POST", "/login")[0]))
+    api.answer("POST", "/login", api.healthy_response(api.requests("POST", "/login")[0]))
     assert client.key_fragment() == api.fragment
 
 

@@ -1,1 +1,1 @@
-"""Real counterparts for the tests: processes, engines, images, servers and a proxy that takes notes."""
+"""Helpers for the tests: processes, engines, images, real servers, and servers that misbehave on purpose."""

@@ -1,4 +1,4 @@
-"""Public images without a registry: programs of this machine, with what they are linked to."""
+"""Builds substitutes for public base images from the programs of this machine, so that tests need no registry."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from tests.support.missing import missing
 PYTHON, NGINX = "python:3.11-slim", "nginx:1.28"
 LOCK = REPOSITORY / "requirements.lock"
 WHEELS = Path("/opt/wheels")
-# What a company would put into a base image of its own, so that pip asks its mirror.
+# A company puts such a file into its own base image, because pip must then use the company's mirror.
 PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 SHELL = ("sh", "install", "chmod", "rm")
 UNUSED = {"test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages"}
-# Parts of the C library that compiled wheels are linked to.
+# Compiled wheels are linked to these parts of the C library.
 FOR_WHEELS = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1")
 NGINX_USER = "root:x:0:0::/:/bin/sh\nnginx:x:101:101::/:/bin/sh\n"
 DOWNLOAD_SECONDS = 120
 
 
 def download_wheels(directory: Path) -> Path:
-    """Put the wheels of the lock into `directory`, and return it; `missing` if no package index answers."""
+    """Download the wheels of the lock file into `directory` and return it.
+
+    Calls `missing` if pip cannot download them, usually because no package index responds.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK), "--dest", str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
@@ -41,8 +44,8 @@ def download_wheels(directory: Path) -> Path:
 
 
 def python_image(wheels: Path) -> bytes:
-    """A root file system with the running Python, as a tar. Its pip finds `wheels`, and nothing else."""
-    executable = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # not the link in a venv
+    """Return the tar of a root file system with the running Python, whose pip finds only `wheels`."""
+    executable = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # sys.executable is only a link in a venv
     standard_library = Path(sysconfig.get_path("stdlib"))
     root = _RootFileSystem()
     root.copy(executable, executable)
@@ -54,12 +57,12 @@ def python_image(wheels: Path) -> bytes:
         root.copy(path, _site_packages(executable) / path.name)
     root.copy(wheels, WHEELS)
     root.write(Path("/etc/pip.conf"), PIP_CONF)
-    root.directory(Path("/tmp"), 0o1777)  # of the image
+    root.directory(Path("/tmp"), 0o1777)  # inside the image
     return root.tar()
 
 
 def nginx_image() -> bytes:
-    """A root file system with nginx and the user that its official image has, as a tar."""
+    """Return the tar of a root file system with nginx and the user of the official nginx image."""
     root = _RootFileSystem()
     root.programs("nginx")
     root.write(Path("/etc/passwd"), NGINX_USER)
@@ -81,7 +84,7 @@ def _site_packages(executable: Path) -> Path:
 
 
 class _RootFileSystem:
-    """A tar in which everything belongs to root and is readable by all. Nothing stands in it twice."""
+    """Writes a tar in which root owns every entry, everybody may read it, and no name occurs twice."""
 
     def __init__(self) -> None:
         self._target = io.BytesIO()
@@ -89,19 +92,19 @@ class _RootFileSystem:
         self._names = {Path("/")}
 
     def tar(self) -> bytes:
-        """All of it; nothing can be added any more."""
+        """Finish the tar and return its bytes; nothing can be added afterwards."""
         self._archive.close()
         return self._target.getvalue()
 
     def programs(self, *names: str) -> None:
-        """Programs of this machine's PATH, into /bin; `missing` if it has one not."""
+        """Add programs of this machine's PATH to /bin. Calls `missing` if one is not in PATH."""
         found = [Path(shutil.which(name) or missing(name, "not in PATH")).resolve() for name in names]
         for name, path in zip(names, found, strict=True):
             self.copy(path, Path("/bin") / name)
         self.libraries_of(*found)
 
     def libraries_of(self, *files: Path) -> None:
-        """The shared libraries that `files`, and wheels, are linked to, the loader of programs included."""
+        """Add the shared libraries that `files` and wheels are linked to, and the dynamic linker."""
         done = subprocess.run(["ldd", *map(str, files)], capture_output=True, text=True, check=True)
         found = {Path(path) for path in re.findall(r"(/\S+) \(0x", done.stdout)}
         (c_library,) = (path for path in found if path.name == "libc.so.6")
@@ -109,7 +112,7 @@ class _RootFileSystem:
             self.copy(path.resolve(), path)
 
     def copy(self, source: Path, name: Path) -> None:
-        """`source` with all below it, but for what is `UNUSED`, as `name`."""
+        """Add `source` and everything below it under `name`, except directories that are `UNUSED`."""
 
         def adapted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
             inner = Path("/", entry.name).relative_to(name).parts
@@ -121,21 +124,21 @@ class _RootFileSystem:
         self._archive.add(source, arcname=str(name), filter=adapted)
 
     def write(self, name: Path, text: str) -> None:
-        """A file."""
+        """Add a text file."""
         self._parents(name)
         entry = _of_root(tarfile.TarInfo(str(name)), 0o644)
         entry.size = len(text)
         self._archive.addfile(entry, io.BytesIO(text.encode()))
 
     def link(self, name: Path, target: Path) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         self._parents(name)
         entry = _of_root(tarfile.TarInfo(str(name)), 0o777)
         entry.type, entry.linkname = tarfile.SYMTYPE, str(target)
         self._archive.addfile(entry)
 
     def directory(self, name: Path, mode: int = 0o755) -> None:
-        """An empty directory."""
+        """Add an empty directory."""
         entry = _of_root(tarfile.TarInfo(str(name)), mode)
         entry.type = tarfile.DIRTYPE
         self._archive.addfile(entry)

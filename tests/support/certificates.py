@@ -1,4 +1,4 @@
-"""A private authority and certificates of it, made by openssl."""
+"""A private certificate authority, and certificates that it signs with the program openssl."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Certificate:
     key: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """For a server."""
+        """Return a TLS context for a server that presents this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
         return context
 
 
 class Authority:
-    """Its certificate lies at `path`."""
+    """A certificate authority. Clients trust it by its own certificate, the file `path`."""
 
     def __init__(self, directory: Path) -> None:
-        """Makes it in `directory`, which must be there."""
+        """Create the key and the certificate in `directory`, which must exist."""
         self._directory = directory
         self.path = directory / "ca.pem"
         subject = ["-subj", "/CN=authority of the tests", "-days", "2"]
         self._openssl("req", "-x509", *NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", *subject)
 
     def sign(self, name: str, *, host: str = "localhost", days: int = 2) -> Certificate:
-        """A certificate for `host`; with negative `days` it has expired. `name` names its files."""
+        """Return a certificate for `host` whose files are called `name`. With negative `days` it has expired."""
         made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         (self._directory / "san").write_text(f"subjectAltName=DNS:{host}\n")
         self._openssl("req", *NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
@@ -46,7 +46,7 @@ class Authority:
         return made
 
     def self_signed(self, name: str) -> Certificate:
-        """A certificate for `localhost` that nobody vouches for."""
+        """Return a certificate for `localhost` that no authority has signed; its files are called `name`."""
         made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
         self._openssl("req", "-x509", *NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject)

@@ -28,8 +28,8 @@ SYSTEM_DOCKER_SOCKET = "unix:///var/run/docker.sock"
 class Engine:
     """A running engine that speaks Docker's API on a unix socket.
 
-    `client` is shared by all tests (its calls may come from several threads). `process` is None for an engine that
-    was there before the tests and stays after them: it may hold images of others.
+    All tests share `client`, and several threads may call it. `process` is None if the tests did not start the
+    engine: it runs before and after them, and may contain images that do not belong to them.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Engine:
 
     @property
     def socket(self) -> Path:
-        """The path of its socket."""
+        """The path of the engine's socket."""
         return Path(socket_path(self.host))
 
 
@@ -49,7 +49,10 @@ class EngineUnavailable(Exception):
 
 @contextmanager
 def docker_engine() -> Iterator[Engine]:
-    """A private dockerd; where that cannot run, the one of DOCKER_HOST or of the system; else `missing`."""
+    """Yield a private dockerd; if it cannot run, the engine of DOCKER_HOST or of the system.
+
+    Calls `missing` if there is no engine at all.
+    """
     with ExitStack() as running:
         try:
             engine = running.enter_context(_private_engine("docker", _dockerd_command))
@@ -60,7 +63,7 @@ def docker_engine() -> Iterator[Engine]:
 
 @contextmanager
 def docker_engine_at(data_root: Path) -> Iterator[Engine]:
-    """A private dockerd that keeps its images at `data_root`, or `missing`."""
+    """Yield a private dockerd that keeps its images at `data_root`. Calls `missing` if it cannot run."""
     with ExitStack() as running:
         try:
             command = partial(_dockerd_command, data_root=data_root)
@@ -72,7 +75,7 @@ def docker_engine_at(data_root: Path) -> Iterator[Engine]:
 
 @contextmanager
 def podman_engine() -> Iterator[Engine]:
-    """A private podman service, or `missing`."""
+    """Yield a private podman service. Calls `missing` if it cannot run."""
     with ExitStack() as running:
         try:
             engine = running.enter_context(_private_engine("podman", _podman_command))
@@ -83,7 +86,8 @@ def podman_engine() -> Iterator[Engine]:
 
 @contextmanager
 def _private_engine(name: str, command: Callable[[Path, str], list[str]]) -> Iterator[Engine]:
-    # Directly below TMPDIR and short: the engines put unix sockets deep inside, whose paths may have 107 characters.
+    # Use a short path directly below TMPDIR, because the engines create unix sockets deep inside it, and the path of
+    # a unix socket may have at most 107 characters.
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     try:
         host = f"unix://{directory}/{name}.sock"
@@ -100,7 +104,7 @@ def _started(name: str, command: list[str], directory: Path, host: str) -> Itera
         raise EngineUnavailable(f"{command[0]} is not installed")
     if os.geteuid() != 0:
         raise EngineUnavailable(f"a private {command[0]} needs root")
-    env = clean_env(directory, TMPDIR=str(directory))  # podman spools there, and leaves behind, what it is sent
+    env = clean_env(directory, TMPDIR=str(directory))  # podman writes uploads there and does not remove them
     with ManagedProcess(name, command, directory, env=env) as process:
         try:
             process.wait_until(lambda: http_status(host, "/_ping") == HTTPStatus.OK, READY_SECONDS, f"{name} answers")
@@ -119,7 +123,7 @@ def _system_docker(why_not_private: str) -> Iterator[Engine]:
 
 
 def _dockerd_command(directory: Path, host: str, data_root: Path | None = None) -> list[str]:
-    # No bridge and no firewall rules: the tests load images, they run no container, and the host's network stays as is.
+    # Do without a bridge and firewall rules, because the tests run no container and must not change the host's network.
     return [
         *("dockerd", "--host", host, "--bridge=none", "--iptables=false"),
         *(
@@ -134,7 +138,7 @@ def _dockerd_command(directory: Path, host: str, data_root: Path | None = None) 
 
 
 def _podman_command(directory: Path, host: str) -> list[str]:
-    # The driver vfs mounts nothing and works on every file system, inside containers too.
+    # Use the driver vfs, because it mounts nothing and works on every file system, also inside a container.
     return [
         *("podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp"),
         *("--storage-driver", "vfs", "system", "service", "--time=0", host),
@@ -151,9 +155,9 @@ def _client(host: str) -> Iterator[docker.DockerClient]:
 
 
 def _unmount_below(directory: Path) -> None:
-    """Unmounts what an engine that was killed has left below `directory`, the innermost first.
+    """Unmount what a killed engine left mounted below `directory`, innermost mounts first.
 
-    Raises if something stays mounted: the directory must not be deleted through a mount.
+    Raises CalledProcessError if something stays mounted, because deleting `directory` would delete the mounted files.
     """
     mount_points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount_point in reversed(mount_points):

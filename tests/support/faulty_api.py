@@ -1,6 +1,7 @@
-"""An HTTP server that speaks the resource API and misbehaves on demand. It is a fake, for faults only.
+"""A fake of the resource API that misbehaves on demand.
 
-What a healthy API does is tested with the real one (`resource_api_server`), which cannot cut, stall, lie or redirect.
+Use it for faults only: the tests of a healthy API use the real one (`resource_api_server`), which cannot cut, stall,
+lie or redirect.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-PIECE_SIZE = 1 << 16
+READ_SIZE = 1 << 16
 KEPT_BODY_BYTES = 16 << 20
 POLL_SECONDS = 0.02
 ANY_PATH = "*"
@@ -27,11 +28,13 @@ MIME = "application/octet-stream"
 
 @dataclass(frozen=True)
 class Fault:
-    """One answer. Every position counts bytes of the body.
+    """One response of the API. Positions are byte offsets in its body.
 
-    `announced` is the Content-Length that it claims; None tells the truth, -1 leaves the header out. At `cut_after` the
-    connection ends; at `stall_after` nothing more comes until `FaultyApi.resume` or until the client gives up. `silent`
-    is a stall before the status line. `unread` answers before the request's body was read.
+    announced: the value of Content-Length; None is the true length, -1 omits the header.
+    cut_after: the server closes the connection at this position.
+    stall_after: the server sends nothing after this position until `FaultyApi.resume` or until the client closes.
+    silent: the same stall, but before the status line.
+    unread: the server responds without reading the body of the request.
     """
 
     status: int = 200
@@ -46,7 +49,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class SeenRequest:
-    """A request as it arrived. `body` is kept up to 16 MiB; names of headers are in lower case."""
+    """A request as it arrived.
+
+    `headers` has names in lower case. `body` has at most 16 MiB, `body_bytes` and `body_sha256` cover the whole body.
+    """
 
     method: str
     path: str
@@ -58,9 +64,10 @@ class SeenRequest:
 
 
 class FaultyApi:
-    """A running server on 127.0.0.1. It issues `token-1`, `token-2` ... and accepts each, or only `valid_token`.
+    """A running server on 127.0.0.1. It issues `token-1`, `token-2` and so on.
 
-    It closes each connection after its answer, so that `open_connections` counts transfers and nothing else.
+    It accepts every token while `valid_token` is None, and only `valid_token` otherwise; a login then renews
+    `valid_token`. It closes each connection after one response, so that `open_connections` counts only open requests.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
@@ -79,41 +86,44 @@ class FaultyApi:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which the server listens."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The base URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def open_connections(self) -> int:
-        """Connections that neither side has ended."""
+        """The number of connections that neither side has closed."""
         with self.lock:
             return self._open
 
     def answer(self, method: str, path: str, *faults: Fault) -> None:
-        """Answer the first such request with the first fault and so on; the last one holds for all that follow."""
+        """Respond to the first request of `method` and `path` with the first fault, to the second with the second.
+
+        The last fault applies to all further requests.
+        """
         with self.lock:
             self._faults[method, path] = list(faults)
 
     def answer_all(self, method: str, fault: Fault) -> None:
-        """Answer every request with this method so, unless `answer` names its path."""
+        """Respond to every request of `method` with `fault`, except to the paths that were given to `answer`."""
         with self.lock:
             self._faults[method, ANY_PATH] = [fault]
 
     def requests(self, method: str | None = None, path: str | None = None) -> list[SeenRequest]:
-        """The requests so far with this method and this exact path, in order."""
+        """Return the requests so far in order, only those of `method` and of exactly `path` if these are given."""
         with self.lock:
             return [seen for seen in self._seen if method in (None, seen.method) and path in (None, seen.path)]
 
     def resume(self) -> None:
-        """End all stalls, those to come included."""
+        """End all stalls; later responses do not stall either."""
         self._resumed.set()
 
     def reset(self) -> None:
-        """Forget objects, faults, requests and tokens."""
+        """Forget objects, faults, requests and the valid token, and let responses stall again."""
         with self.lock:
             self.objects.clear()
             self._faults.clear()
@@ -131,30 +141,30 @@ class FaultyApi:
         self._server.server_close()
 
     def note(self, seen: SeenRequest) -> None:
-        """Called by the handler with each request."""
+        """Record a request. The handler calls this."""
         with self.lock:
             self._seen.append(seen)
 
     def count_connection(self, change: int) -> None:
-        """Called by the handler as connections come and go."""
+        """Add `change` to the number of open connections. The handler calls this when it starts and ends."""
         with self.lock:
             self._open += change
 
     def stall(self, connection: socket.socket) -> None:
-        """Wait for `resume`, or for the client to close its side."""
+        """Wait for `resume`. Raises ConnectionAbortedError if the client closes the connection first."""
         while not self._resumed.is_set():
             readable, _, _ = select.select([connection], [], [], POLL_SECONDS)
             if readable:
                 raise ConnectionAbortedError("the client gave up")
 
     def next_fault(self, method: str, path: str) -> Fault | None:
-        """The fault for a request that is about to be answered."""
+        """Return the fault for the next request of `method` and `path`, or None for a healthy response."""
         with self.lock:
             faults = self._faults.get((method, path)) or self._faults.get((method, ANY_PATH), [])
             return faults.pop(0) if len(faults) > 1 else (faults[0] if faults else None)
 
-    def healthy_answer(self, seen: SeenRequest) -> Fault:
-        """What the resource API would say."""
+    def healthy_response(self, seen: SeenRequest) -> Fault:
+        """Return the response of a healthy resource API."""
         if (seen.method, seen.path) == ("POST", "/login"):
             return Fault(body=json.dumps({"token": self._new_token()}).encode())
         if self.valid_token is not None and seen.headers.get("authorization") != f"Bearer {self.valid_token}":
@@ -187,7 +197,7 @@ class _Server(ThreadingHTTPServer):
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away, and handshakes that they refuse, are what this server is for."""
+        """Print nothing, because the tests make clients leave and refuse handshakes on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -204,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.api.count_connection(-1)
 
     def do_GET(self) -> None:
-        """Answer as told, or as the resource API would."""
+        """Send the next fault, or the response of a healthy resource API."""
         self.close_connection = True
         url = urlsplit(self.path)
         fault = self.server.api.next_fault(self.command, url.path)
@@ -212,18 +222,18 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = SeenRequest(self.command, url.path, url.query, headers, body, size, digest)
         self.server.api.note(seen)
-        self._send(fault if fault is not None else self.server.api.healthy_answer(seen))
+        self._send(fault if fault is not None else self.server.api.healthy_response(seen))
 
-    do_POST = do_GET  # noqa: N815  # the names that the standard library looks for
+    do_POST = do_GET  # noqa: N815  # http.server calls methods of these names
     do_PUT = do_GET  # noqa: N815
     do_HEAD = do_GET  # noqa: N815
     do_CONNECT = do_GET  # noqa: N815
 
     def _read_body(self) -> tuple[bytes, int, str]:
         kept, size, digest = bytearray(), 0, hashlib.sha256()
-        left = int(self.headers.get("Content-Length") or 0)
-        while left and (piece := self.rfile.read(min(left, PIECE_SIZE))):
-            left -= len(piece)
+        missing = int(self.headers.get("Content-Length") or 0)
+        while missing and (piece := self.rfile.read(min(missing, READ_SIZE))):
+            missing -= len(piece)
             size += len(piece)
             digest.update(piece)
             if size <= KEPT_BODY_BYTES:
@@ -252,4 +262,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(rest[: fault.cut_after])
 
     def log_message(self, *_: object) -> None:
-        """Requests are noted, not printed."""
+        """Print nothing, because `FaultyApi.requests` returns all requests."""

@@ -1,6 +1,7 @@
-"""The real configuration of gunicorn, and a worker that loses its patience sooner: `HASTE` maps constants to seconds.
+"""The loader's configuration of gunicorn, with shorter timeouts in the worker.
 
-Example: `{"loader.web.guard.CLIENT_SILENCE_SECONDS": 1.0}`.
+The environment variable HASTE is a JSON object from the path of a constant to its new value in seconds. Example:
+`{"loader.web.guard.CLIENT_SILENCE_SECONDS": 1.0}`.
 """
 
 import importlib
@@ -14,7 +15,7 @@ globals().update({name: value for name, value in REAL.items() if not name.starts
 
 
 def post_worker_init(worker: Any) -> None:
-    """Called by gunicorn in the worker once the application is there."""
+    """Change the constants. gunicorn calls this hook in the worker when it has loaded the application."""
     REAL["post_worker_init"](worker)
     for path, seconds in json.loads(os.environ["HASTE"]).items():
         module, _, constant = path.rpartition(".")

@@ -1,4 +1,4 @@
-"""The loader as it runs on a device: under a real gunicorn, in a process of its own."""
+"""The loader as on a device: a process of its own under a real gunicorn."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ READY_SECONDS = 30.0
 
 
 class LoaderServer:
-    """A running loader. It is ready (`GET /health` answered 200) when the constructor returns; stops on leaving.
+    """A running loader, which is ready (`GET /health` returned 200) when the constructor returns.
 
-    `env` is its whole configuration. Without LOADER_BIND it listens on a free port of 127.0.0.1.
-    `gunicorn_args` come after the command's own arguments. Its output lies in `directory`. When it stops, all that it
-    has written, output and disk, is searched for planted secrets.
+    `env` is its whole environment. Without LOADER_BIND it listens on a free port of 127.0.0.1. `gunicorn_args` are
+    added to the command. Files in `directory` collect its output. The end of the `with` block stops it.
     """
 
     def __init__(self, directory: Path, env: Mapping[str, str], *gunicorn_args: str) -> None:
@@ -46,22 +45,25 @@ class LoaderServer:
 
     @property
     def master_pid(self) -> int:
-        """The pid of gunicorn's master, which signals are sent to."""
+        """The pid of gunicorn's master. Tests send signals to it."""
         return self.process.pid
 
     @property
     def worker_pid(self) -> int:
-        """The pid of the one worker, which holds the state and does the work."""
+        """The pid of the only worker, which holds the state and handles the requests."""
         (worker,) = children(self.master_pid)
         return worker
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The complete lines of standard error so far, each parsed; raises ValueError for a line that is not JSON."""
+        """Return the complete lines of standard error so far, parsed. Raises ValueError if a line is not JSON."""
         complete, _, _ = self.process.stderr().rpartition("\n")
         return [json.loads(line) for line in complete.splitlines()]
 
     def stop(self) -> int:
-        """Ends it by SIGTERM and returns the exit code; harmless if it has ended."""
+        """Stop the loader by SIGTERM and return its exit code; if it has ended already, only return the code.
+
+        Raises AssertionError if its output or its files contain a planted secret (see `tests.support.planted`).
+        """
         code = self.process.stop()
         found = list(leaks(self.process.stdout_path, self.process.stderr_path, *self._places))
         assert not found, found

@@ -1,4 +1,4 @@
-"""Loads as clients make them: streamed, counted and hashed, whole or cut, patient or not."""
+"""Clients that load models: they stream, count and hash the body, and notice when it is cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came of a load. `code` is that of a problem; `sha256` and `arrived` are of the body's bytes."""
+    """The result of a load.
+
+    announced: the Content-Length of the response.
+    arrived, sha256: the number of bytes that arrived, and their hash; 0 and "" for a problem.
+    code: the error code of a problem, or None.
+    """
 
     status: int
     code: str | None
@@ -30,15 +35,15 @@ class Loaded:
 
     @property
     def cut(self) -> bool:
-        """Whether the client can see that the body is not whole."""
+        """Whether fewer bytes arrived than the response announced, which a client can see."""
         return self.status == 200 and self.arrived < self.announced
 
 
 class OpenLoad:
-    """A load whose answer has begun. Leaving it closes the connection, wherever it is."""
+    """A load whose response has started. The end of the `with` block closes the connection, even in mid-transfer."""
 
     def __init__(self, url: str, filename: str, *, receive_buffer: int | None = None) -> None:
-        """`receive_buffer` bounds what the kernel takes on behalf of a client that does not read."""
+        """Send the request. `receive_buffer` limits what the kernel accepts while the client does not read."""
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_SECONDS)
         if receive_buffer is not None:
             address = urlsplit(url)
@@ -52,20 +57,20 @@ class OpenLoad:
         self.arrived = 0
 
     def read(self, size: int) -> int:
-        """Take up to `size` bytes and count them; fewer only at the end or at a cut."""
+        """Read up to `size` bytes and return how many arrived: fewer only at the end of the body or at a cut."""
         buffer = memoryview(bytearray(min(size, MIB)))
-        begin = self.arrived
+        before = self.arrived
         with suppress(ConnectionResetError):
-            while self.arrived < begin + size:
-                count = self.response.readinto(buffer[: begin + size - self.arrived])
+            while self.arrived < before + size:
+                count = self.response.readinto(buffer[: before + size - self.arrived])
                 if not count:
                     break
                 self._digest.update(buffer[:count])
                 self.arrived += count
-        return self.arrived - begin
+        return self.arrived - before
 
     def finish(self) -> Loaded:
-        """Read to the end, wherever that is."""
+        """Read to the end of the body or to a cut, and return the result."""
         announced = int(self.response.headers["Content-Length"])
         if self.response.status != 200:
             return Loaded(self.response.status, json.loads(self.response.read())["code"], announced, 0, "")
@@ -81,13 +86,13 @@ class OpenLoad:
 
 
 def load_hashed(url: str, filename: str) -> Loaded:
-    """One load, to its end."""
+    """Load a model, and return the result."""
     with OpenLoad(url, filename) as opened:
         return opened.finish()
 
 
 def load_patiently(url: str, filename: str) -> Loaded:
-    """A load that is repeated while the loader is busy, as Retry-After says."""
+    """Load a model; while the loader responds with BUSY, retry after the time in Retry-After."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         with OpenLoad(url, filename) as opened:
@@ -98,7 +103,7 @@ def load_patiently(url: str, filename: str) -> Loaded:
 
 
 def get_status(url: str) -> dict[str, Any]:
-    """GET /status."""
+    """Return the document of GET /status."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/status")

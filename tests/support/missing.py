@@ -1,4 +1,4 @@
-"""A counterpart that this machine does not have: a loud skip for a developer, a failure in CI."""
+"""Handles a counterpart that this machine lacks: the test is skipped visibly for a developer, and fails in CI."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MARK = "MISSING "
 
 
 def everything_is_required() -> bool:
-    """True in CI (`CI=true`) or with `REQUIRE_ALL=1`, where a skipped counterpart is a failure."""
+    """Return whether a missing counterpart is a failure: in CI (`CI=true`) or with `REQUIRE_ALL=1`."""
     return os.environ.get("CI") == "true" or os.environ.get("REQUIRE_ALL") == "1"
 
 
 def missing(what: str, why: str) -> NoReturn:
-    """Ends the test because `what` is not there: fails where everything is required, else skips with `MARK`."""
+    """End the test because `what` is missing: fail it if everything is required, otherwise skip it with `MARK`."""
     message = f"{MARK}{what}: {why}"
     if everything_is_required():
         pytest.fail(message, pytrace=False)
@@ -25,7 +25,7 @@ def missing(what: str, why: str) -> NoReturn:
 
 
 def not_run(skipped: list[pytest.TestReport]) -> Counter[str]:
-    """The messages of `missing` among the skipped tests, each with the number of tests that it kept from running."""
+    """Return the messages of `missing` among the skipped tests, each with the number of tests that it skipped."""
     messages: Counter[str] = Counter()
     for report in skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""

@@ -1,7 +1,7 @@
-"""gunicorn settings for a server under test: each request becomes a line of JSON in the file REQUEST_NOTES.
+"""gunicorn configuration that writes each request as one line of JSON to the file that REQUEST_NOTES names.
 
-The line is written before the application sees the request, so whoever got an answer finds it there; an access log
-comes after the answer and may be late.
+It writes the line before the application handles the request, so that a test finds the line when it has the response.
+An access log would be written after the response, and could be late.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def pre_request(_worker: Any, request: Any) -> None:
-    """gunicorn's hook, called with each request whose head has been read."""
+    """Write the line. gunicorn calls this hook when it has read the head of a request."""
     note = {
         "method": request.method,
         "path": request.path,

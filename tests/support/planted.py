@@ -1,4 +1,4 @@
-"""Secrets that tests hand to a loader, and the search for them in everything that it has written."""
+"""The secrets that tests give to a loader, and the search for them in everything that the loader has written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Shorter ones would be found by chance.
+# Shorter secrets are not searched for, because the same bytes could occur by chance.
 MIN_SIZE = 8
-# Ciphertext is large and random: what leaks, leaks at the begin.
+# The search reads only the start of a file, because the rest of a large file is random ciphertext.
 SEARCHED_BYTES = 8 << 20
-
-# The tests themselves put archives there; no loader writes one. To search them all costs a minute.
+# The search skips archives: only the tests write them, never a loader, and to search them all takes a minute.
 ARCHIVE_MAGIC = b"AZIMAGE1"
 
 _secrets: set[bytes] = set()
@@ -19,19 +18,19 @@ _sources: list[Callable[[], set[str]]] = []
 
 
 def plant(secret: str | bytes) -> None:
-    """From now on no loader may write `secret`, nor its usual encodings."""
+    """Register `secret`: from now on no loader may write it, neither plain nor in hex or base64."""
     raw = secret.encode() if isinstance(secret, str) else secret
     if len(raw) >= MIN_SIZE:
         _secrets.update({raw, raw.hex().encode(), base64.b64encode(raw), base64.urlsafe_b64encode(raw)})
 
 
 def plant_from(source: Callable[[], set[str]]) -> None:
-    """Like `plant`, for secrets that are known later, such as tokens."""
+    """Register a function that returns secrets. `leaks` calls it, because tokens are known only by then."""
     _sources.append(source)
 
 
 def leaks(*places: Path) -> Iterator[str]:
-    """Which files at or below `places` hold a planted secret."""
+    """Yield a sentence for each file at or below `places` and each registered secret that it contains."""
     for source in _sources:
         for secret in source():
             plant(secret)

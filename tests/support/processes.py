@@ -1,4 +1,4 @@
-"""Processes under test: start, wait until ready by polling, read what they wrote, end by their own pid."""
+"""Processes under test: start them, poll until they are ready, read their output, stop them by their own pid."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LOG_TAIL_CHARACTERS = 2_000
 
 
 class ProcessEnded(AssertionError):
-    """A process ended while it was waited for. The text holds the end of what it wrote."""
+    """A process ended while a test waited for it. The text contains the end of its output."""
 
 
 def poll(predicate: Callable[[], object], deadline_seconds: float, message: str) -> None:
-    """Returns as soon as `predicate()` is true; raises AssertionError with `message` after `deadline_seconds`."""
+    """Return as soon as `predicate()` is true. Raises AssertionError with `message` after `deadline_seconds`."""
     deadline = time.monotonic() + deadline_seconds
     while not predicate():
         if time.monotonic() > deadline:
@@ -33,7 +33,7 @@ def poll(predicate: Callable[[], object], deadline_seconds: float, message: str)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on at the moment."""
+    """Return a TCP port of 127.0.0.1 on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -41,28 +41,28 @@ def free_port() -> int:
 
 
 def clean_env(home: Path, **values: str) -> dict[str, str]:
-    """An environment of PATH, HOME, LANG and `values`: no setting of the developer's shell reaches the process."""
+    """Return an environment with PATH, HOME, LANG and `values`, and without the settings of the developer's shell."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **values}
 
 
 class ManagedProcess:
-    """A child process in a session of its own, so that Ctrl-C reaches it only through `stop`.
+    """A child process in a session of its own, so that Ctrl-C in the terminal does not reach it.
 
-    Its output goes to `<directory>/<name>.stdout` and `.stderr`. As a context manager it is stopped on leaving.
+    Its output goes to `<directory>/<name>.stdout` and `.stderr`. The end of the `with` block stops it.
     """
 
     def __init__(
         self, name: str, command: Sequence[str], directory: Path, *, env: Mapping[str, str], cwd: Path | None = None
     ) -> None:
-        """Starts `command` with exactly `env`; returns without waiting."""
+        """Start `command` with exactly the environment `env`, and return without waiting."""
         self.name = name
         self.stdout_path = directory / f"{name}.stdout"
         self.stderr_path = directory / f"{name}.stderr"
         self._command, self._env, self._cwd = command, dict(env), cwd
         self._popen = self._start()
 
-    def start_again(self) -> None:
-        """Starts the same command once more, after it has ended; its output goes on in the same files."""
+    def restart(self) -> None:
+        """Start the same command once more after it has ended. The output is appended to the same files."""
         self._popen = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -84,19 +84,19 @@ class ManagedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, minus the signal number if a signal ended it, None while it runs."""
+        """The exit code; the negative signal number if a signal ended the process; None while it runs."""
         return self._popen.poll()
 
     def stdout(self) -> str:
-        """All that it has written to standard output so far."""
+        """Return everything that the process has written to standard output so far."""
         return self.stdout_path.read_text(errors="replace")
 
     def stderr(self) -> str:
-        """All that it has written to standard error so far."""
+        """Return everything that the process has written to standard error so far."""
         return self.stderr_path.read_text(errors="replace")
 
     def wait_until(self, predicate: Callable[[], object], deadline_seconds: float, message: str) -> None:
-        """`poll`, which fails at once with `ProcessEnded` if the process ends before `predicate()` is true."""
+        """Wait like `poll`, but raise `ProcessEnded` at once if the process ends before `predicate()` is true."""
 
         def reached() -> object:
             if self.returncode is not None:
@@ -111,15 +111,18 @@ class ManagedProcess:
             raise AssertionError(f"{exc}\n{self._log_tail()}") from exc
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Sends a signal to this one process."""
+        """Send a signal to this process only, not to its children."""
         self._popen.send_signal(number)
 
     def wait(self, deadline_seconds: float) -> int:
-        """The exit code; raises subprocess.TimeoutExpired if the process still runs after `deadline_seconds`."""
+        """Wait for the end and return the exit code. Raises subprocess.TimeoutExpired after `deadline_seconds`."""
         return self._popen.wait(deadline_seconds)
 
     def stop(self, grace_seconds: float = STOP_SECONDS) -> int:
-        """SIGTERM, and after `grace_seconds` `kill_tree`. Returns the exit code; harmless if the process has ended."""
+        """Send SIGTERM, call `kill_tree` after `grace_seconds`, and return the exit code.
+
+        If the process has ended already, only return the exit code.
+        """
         self._popen.terminate()
         try:
             return self.wait(grace_seconds)
@@ -127,11 +130,11 @@ class ManagedProcess:
             return self.kill_tree()
 
     def kill_tree(self) -> int:
-        """SIGKILL to the process and all its descendants, which nobody would end otherwise. Returns the exit code."""
-        # Stopped first, so that it starts and reaps nothing while its descendants are looked up.
+        """Send SIGKILL to the process and all its descendants, and return the exit code."""
+        # Pause the process first, so that it neither starts nor reaps children during the search for descendants.
         self._popen.send_signal(signal.SIGSTOP)
         for pid in descendants(self.pid):
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself in the meantime
+            with contextlib.suppress(ProcessLookupError):  # the descendant has ended meanwhile
                 os.kill(pid, signal.SIGKILL)
         self._popen.kill()
         return self.wait(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""What Linux knows about a process: memory, children, threads and open descriptors, read from /proc."""
+"""Reads from /proc what Linux knows about a process: memory, children, threads and open descriptors."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ RESET_PEAK_RSS = "5"  # proc_pid_clear_refs(5)
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """The most memory that `pid` has held since its start or the last `reset_peak_rss` (VmHWM)."""
+    """Return the peak memory of `pid` since its start or the last `reset_peak_rss` (VmHWM)."""
     return int(_status(pid)["VmHWM"].removesuffix(" kB")) * KIB
 
 
 def rss_bytes(pid: int) -> int:
-    """The memory that `pid` holds at this moment (VmRSS)."""
+    """Return the present memory of `pid` (VmRSS)."""
     return int(_status(pid)["VmRSS"].removesuffix(" kB")) * KIB
 
 
 def pss_bytes(pid: int) -> int:
-    """The memory that `pid` holds at this moment; of a page that others hold too, its share (Pss)."""
+    """Return the present memory of `pid`, with only its share of the pages that several processes use (Pss)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     (pss,) = (line.removeprefix("Pss:") for line in lines if line.startswith("Pss:"))
     return int(pss.removesuffix(" kB")) * KIB
 
 
 def reset_peak_rss(pid: int) -> None:
-    """Lets `peak_rss_bytes` count from the present memory of `pid`."""
+    """Reset the peak of `pid` to its present memory."""
     Path(f"/proc/{pid}/clear_refs").write_text(RESET_PEAK_RSS)
 
 
 def is_running(pid: int) -> bool:
-    """False once `pid` has ended, also while its parent has not yet taken note of that."""
+    """Return whether `pid` runs; False for a zombie, which has ended but which its parent has not reaped yet."""
     try:
         return not _status(pid)["State"].startswith("Z")
     except (FileNotFoundError, ProcessLookupError):
@@ -41,22 +41,22 @@ def is_running(pid: int) -> bool:
 
 
 def thread_count(pid: int) -> int:
-    """The number of threads of `pid`, its main thread included."""
+    """Return the number of threads of `pid`, including the main thread."""
     return int(_status(pid)["Threads"])
 
 
 def open_descriptors(pid: int) -> dict[int, str]:
-    """The open descriptors of `pid`, each with what it names (a path, `socket:[...]`, `/tmp/x (deleted)`)."""
+    """Return the open descriptors of `pid`, each with its target (a path, `socket:[...]`, `/tmp/x (deleted)`)."""
     named: dict[int, str] = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+        with contextlib.suppress(FileNotFoundError):  # closed since the listing
             named[int(entry.name)] = str(entry.readlink())
     return named
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds: bytes of memory, numbers of descriptors and of threads."""
+    """The resources of a process: bytes of memory, and the numbers of its descriptors and threads."""
 
     rss: int
     descriptors: int
@@ -64,23 +64,23 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
-    """Of `pid` at this moment."""
+    """Return the present footprint of `pid`."""
     return Footprint(rss_bytes(pid), len(open_descriptors(pid)), thread_count(pid))
 
 
 def children(pid: int) -> list[int]:
-    """The pids whose parent is `pid`, in ascending order."""
+    """Return the pids of the processes whose parent is `pid`, in ascending order."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended since it was listed
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended since the listing
                 if _parent((entry / "stat").read_text()) == pid:
                     found.append(int(entry.name))
     return sorted(found)
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of `pid`, their children and so on; parents come before their children."""
+    """Return the children of `pid`, their children and so on; parents come before their children."""
     found: list[int] = []
     for child in children(pid):
         found += [child, *descendants(child)]
@@ -93,5 +93,5 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _parent(stat: str) -> int:
-    # The command name, in parentheses, may itself hold spaces and parentheses: fields count from the last one.
+    # Count the fields from the last parenthesis, because the command name may contain spaces and parentheses itself.
     return int(stat.rpartition(")")[2].split()[1])

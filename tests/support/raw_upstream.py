@@ -1,6 +1,6 @@
-"""A server on a unix socket that notes the heads of requests and answers with bytes it was told. It is a fake.
+"""A fake server on a unix socket that records the heads of requests and sends the bytes that a test chose.
 
-It shows what nginx hands on, and cuts answers in ways that the loader, which announces every length, never would.
+It shows what nginx forwards. It can also cut a response without a Content-Length, which the loader always sends.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ POLL_SECONDS = 0.02
 
 
 class RawUpstream:
-    """A running server: `heads` are those of the requests so far, `answers` what it says by the request's version.
+    """A running server that closes each connection after one response.
 
-    It closes each connection after its answer.
+    heads: the heads of the requests so far.
+    answers: the bytes of the response for each HTTP version of a request, such as `b"HTTP/1.1"`.
     """
 
     def __init__(self, path: Path) -> None:

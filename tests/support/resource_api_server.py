@@ -1,4 +1,4 @@
-"""The reference Resource API in a process of its own, with notes of every request that reached it."""
+"""The reference Resource API in a process of its own, with a record of every request that reached it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTE_REQUESTS = REPOSITORY / "tests" / "support" / "note_requests.py"
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request as the API received it. Names of headers are in upper case; `path` is without the query."""
+    """One request as the API received it. Header names are in upper case; `path` does not include the query."""
 
     method: str
     path: str
@@ -31,9 +31,10 @@ class ApiRequest:
 
 
 class ResourceApiServer:
-    """A running reference API; ready when the constructor returns, stops on leaving.
+    """A running reference API, which is ready when the constructor returns. The end of the `with` block stops it.
 
-    `directory` receives its output and, unless `data_dir` names the one of an earlier server, its new data directory.
+    Files in `directory` collect its output. Its data directory is `data_dir`, usually that of an earlier server; by
+    default the constructor creates a new one in `directory`.
     """
 
     def __init__(
@@ -61,19 +62,22 @@ class ResourceApiServer:
         self.process = self._start(directory, bind)
 
     def add_user(self, email: str, password: str) -> None:
-        """Lets `email` log in with `password`, which no loader may write anywhere."""
+        """Let `email` log in with `password`, and register the password as a secret that no loader may write."""
         plant(password)
         self.command("user", "add", str(self.data_dir), email, stdin=password.encode())
 
     def set_fragment(self, fragment: bytes) -> None:
-        """Makes `fragment` the key fragment that the API hands out, and which no loader may write anywhere."""
+        """Set the key fragment, and register it as a secret that no loader may write."""
         plant(fragment)
         path = self.data_dir.parent / "fragment"
         path.write_bytes(fragment)
         self.command("key", "set", str(self.data_dir), str(path))
 
     def requests(self, method: str | None = None, path: str | None = None) -> list[ApiRequest]:
-        """The requests so far with this method and this exact path, in order. A request is noted before its answer."""
+        """Return the requests so far in order, only those of `method` and of exactly `path` if these are given.
+
+        A request is in the list before the client has the response.
+        """
         noted = [ApiRequest(**json.loads(line)) for line in self._notes.read_text().splitlines()]
         return [
             request
@@ -82,17 +86,17 @@ class ResourceApiServer:
         ]
 
     def forget_requests(self) -> None:
-        """Empties `requests`."""
+        """Forget the requests so far."""
         self._notes.write_text("")
 
     def _tokens(self) -> set[str]:
-        if not self._notes.exists():  # the directory of a test that has ended may be gone
+        if not self._notes.exists():  # pytest may have removed the directory of an earlier test
             return set()
         bearers = [request.headers.get("AUTHORIZATION", "") for request in self.requests()]
         return {bearer.removeprefix("Bearer ") for bearer in bearers}
 
     def command(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Runs `python -m resource_api` with `arguments`; returns its output, raises CalledProcessError if it fails."""
+        """Run `python -m resource_api` with `arguments` and return its output. Raises CalledProcessError."""
         done = subprocess.run(
             [sys.executable, "-m", "resource_api", *arguments],
             input=stdin,
@@ -104,7 +108,7 @@ class ResourceApiServer:
         return done.stdout.decode()
 
     def stop(self) -> int:
-        """Ends it by SIGTERM and returns the exit code; harmless if it has ended."""
+        """Stop the API by SIGTERM and return its exit code; if it has ended already, only return the code."""
         return self.process.stop()
 
     def __enter__(self) -> Self:
@@ -129,5 +133,5 @@ class ResourceApiServer:
         except BaseException:
             process.stop()
             raise
-        self.forget_requests()  # the probes
+        self.forget_requests()  # those of `http_status` above
         return process

@@ -1,4 +1,4 @@
-"""An HTTP server that answers without end, or takes a body slowly or not at all. It is a fake, for faults only."""
+"""A fake HTTP server for faults only: it sends an endless response, or reads a body slowly or not at all."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from typing import Any, Self
 
 POLL_SECONDS = 0.02
 TOKEN = json.dumps({"token": "token-1"}).encode()
-# Else the kernel takes all of a small body.
+# The buffer is small, because the kernel would otherwise accept a small body as a whole.
 RECEIVE_BUFFER = 1 << 14
+READ_SIZE = 1 << 15
 
 
 class RudeServer:
-    """A running server on 127.0.0.1. It issues a token at `/login`, unless `login_too`, and treats all else rudely:
-    by `endless`, head and piece of an answer, or by reading a body at `take` bytes a second. With `tls` as localhost.
+    """A server on 127.0.0.1 that runs during its `with` block.
+
+    endless: the head of a response and a piece of its body; the server repeats the piece without end.
+    take: without `endless`, the server reads the body of a request at this many bytes a second; with 0, never.
+    login_too: treat POST /login like this too; otherwise it returns a token.
+    tls: serve HTTPS, with a certificate for localhost.
+    sent, taken: the number of bytes of endless bodies sent, and of request bodies read.
     """
 
     def __init__(
@@ -64,7 +70,7 @@ class _Server(socketserver.ThreadingTCPServer):
         self.server_activate()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The connection; what TLS has to say first is said by the thread that handles it."""
+        """Accept a connection. The thread that handles it does the TLS handshake, which can block."""
         connection, address = super().get_request()
         if (tls := self.rude.tls) is not None:
             connection = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -76,7 +82,7 @@ class _Handler(socketserver.StreamRequestHandler):
     rbufsize = 0
 
     def handle(self) -> None:
-        """One request, and the end of the connection."""
+        """Handle one request and close the connection."""
         rude = self.server.rude
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -85,17 +91,17 @@ class _Handler(socketserver.StreamRequestHandler):
         with suppress(OSError):
             if head.startswith(b"POST /login ") and not rude.login_too:
                 self.rfile.read(length)
-                self._answer(TOKEN)
+                self._respond(TOKEN)
             elif rude.endless is not None:
                 self.rfile.read(length)
-                self._answer_for_ever(*rude.endless)
+                self._respond_without_end(*rude.endless)
             else:
                 self._take(length)
 
-    def _answer(self, body: bytes) -> None:
+    def _respond(self, body: bytes) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    def _answer_for_ever(self, head: bytes, piece: bytes) -> None:
+    def _respond_without_end(self, head: bytes, piece: bytes) -> None:
         self.wfile.write(head)
         while not self.server.rude.over.is_set():
             self.wfile.write(piece)
@@ -107,6 +113,6 @@ class _Handler(socketserver.StreamRequestHandler):
             rude.over.wait()
             return
         while rude.taken < length and not rude.over.is_set():
-            rude.taken += len(self.connection.recv(min(length - rude.taken, 1 << 15)))
-            time.sleep((1 << 15) / rude.take)
-        self._answer(b"")
+            rude.taken += len(self.connection.recv(min(length - rude.taken, READ_SIZE)))
+            time.sleep(READ_SIZE / rude.take)
+        self._respond(b"")

@@ -1,4 +1,4 @@
-"""A loader under gunicorn together with what it talks to, started and stopped as one."""
+"""Starts and stops a loader under gunicorn together with the servers that it talks to."""
 
 from __future__ import annotations
 
@@ -21,48 +21,51 @@ LOG_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class BareSite:
-    """A loader and the disk of its device."""
+    """A loader, and the directory `models` of its cache."""
 
     loader: LoaderServer
     models: Path
 
     @property
     def url(self) -> str:
-        """Where the loader answers."""
+        """The base URL of the loader."""
         return self.loader.url
 
     def audit_lines(self, event: str | None = None) -> list[dict[str, Any]]:
-        """The audit lines so far, in order."""
+        """Return the audit lines so far in order, only those of `event` if it is given."""
         lines = [line for line in self.loader.log_lines() if line["logger"] == "loader.audit"]
         return [line for line in lines if event in (None, line["event"])]
 
     def next_audit_line(self, event: str, count_before: int) -> dict[str, Any]:
-        """The line after the first `count_before`, which may come a moment after the answer."""
+        """Wait for one more audit line of `event` than `count_before`, and return it.
+
+        The loader may write the line a moment after the response.
+        """
         poll(lambda: len(self.audit_lines(event)) > count_before, LOG_SECONDS, f"an audit line of a {event}")
         return self.audit_lines(event)[count_before]
 
 
 @dataclass(frozen=True)
 class Site(BareSite):
-    """A device whose loader is logged in at a reference API."""
+    """A loader that is logged in at a reference API."""
 
     api: ResourceApiServer
 
     def stored(self, path: str) -> Path:
-        """The file in which the API keeps the object at `path`."""
+        """Return the file in which the API stores the object `path`."""
         return self.api.data_dir / "resources" / path
 
 
 @dataclass(frozen=True)
 class FaultySite(BareSite):
-    """A device whose loader is logged in at an API that misbehaves; it waits for one second, not sixty."""
+    """A loader that is logged in at an API that misbehaves on demand. The loader's timeouts are one second."""
 
     api: FaultyApi
 
 
 @contextmanager
 def bare_site(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Iterator[BareSite]:
-    """A loader below the new `directory`; no engine answers it unless `env` names one."""
+    """Yield a loader with its files below the new `directory`; it reaches an engine only if `env` names one."""
     models = directory / "device" / "models"
     models.mkdir(parents=True)
     defaults = {
@@ -77,7 +80,7 @@ def bare_site(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Ite
 
 @contextmanager
 def real_site(directory: Path, **env: str) -> Iterator[Site]:
-    """A reference API and a loader that is logged in there."""
+    """Yield a reference API, and a loader that is logged in there."""
     (directory / "resource-api").mkdir(parents=True)
     with ResourceApiServer(directory / "resource-api") as api:
         api.add_user(EMAIL, PASSWORD)
@@ -88,7 +91,7 @@ def real_site(directory: Path, **env: str) -> Iterator[Site]:
 
 @contextmanager
 def faulty_site(directory: Path, **env: str) -> Iterator[FaultySite]:
-    """A faulty API, healthy at first, and a loader that is logged in there."""
+    """Yield a faulty API, which is healthy at first, and a loader that is logged in there."""
     timeouts = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1"}
     with FaultyApi() as api, bare_site(directory, api.url, **{**timeouts, **env}) as bare:
         assert login(bare.url).status == 200

@@ -189,7 +189,7 @@ def test_running_unlock_is_interrupted_and_the_next_one_is_not(unlocking: tuple[
     assert status()["error"] == "The unlock was interrupted because the loader was locked."
 
     # The login that was left behind succeeds, but the loader stays locked.
-    api.answer("POST", "/login", api.healthy_answer(api.requests("POST", "/login")[0]))
+    api.answer("POST", "/login", api.healthy_response(api.requests("POST", "/login")[0]))
     api.resume()
     poll(lambda: api.open_connections == 0, SECONDS, "the response to the login")
     assert_locked(running)

@@ -54,7 +54,7 @@ class Troubles(threading.Thread):
     def _restart(self, process: ManagedProcess, address: str, path: str) -> None:
         process.stop()
         self._over.wait(self._chance.uniform(0, LONGEST_ABSENCE_SECONDS))
-        process.start_again()
+        process.restart()
         process.wait_until(lambda: http_status(address, path) is not None, READY_SECONDS, f"{process.name} answers")
 
     def _kill_worker(self) -> None:
