@@ -1,1 +1,1 @@
-"""The tests of the reference Resource API, over HTTP against the real server under gunicorn."""
+"""Tests of the reference Resource API, most of them over HTTP against the real server under gunicorn."""

@@ -1,4 +1,4 @@
-"""A running Resource API, and a client for it that sends exactly what it is told to."""
+"""A running Resource API, and a client that sends every request exactly as the test gives it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.support.procfs import children
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 20
-ANSWER_SECONDS = 30
+RESPONSE_SECONDS = 30
 EMAIL = "operator@example.com"
 PASSWORD = "correct horse battery staple"
 FRAGMENT = bytes(range(32))
 
 
 class Reply(NamedTuple):
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: http.client.HTTPMessage
     body: bytes
 
     def problem(self) -> dict[str, object]:
-        """Return the problem that the body is, after checking its form."""
+        """Check that the body is a problem document, and return it."""
         assert self.headers["Content-Type"] == "application/problem+json"
         problem = json.loads(self.body)
         assert isinstance(problem, dict)
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 
 
 class Api:
-    """A server process on the data directory `data`; it ends with the `with` block."""
+    """A server process on the data directory `data`. The end of the `with` block stops it."""
 
     def __init__(self, data: DataDirectory, **environment: str) -> None:
         self.data = data
@@ -73,8 +73,8 @@ class Api:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Reply:
-        """Send one request on a connection of its own; the path goes out as it is."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        """Send one request on a connection of its own, with an unchanged `path`, and return the response."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=RESPONSE_SECONDS)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -83,8 +83,8 @@ class Api:
             connection.close()
 
     def send_and_close(self, request: bytes) -> bytes:
-        """Send raw bytes, end the sending side, and return what comes back."""
-        with socket.create_connection(("127.0.0.1", self.port), ANSWER_SECONDS) as connection:
+        """Send raw bytes, close the sending side, and return the bytes of the response."""
+        with socket.create_connection(("127.0.0.1", self.port), RESPONSE_SECONDS) as connection:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -95,19 +95,19 @@ class Api:
         return self.call("POST", "/login", {"Content-Type": "application/json"}, body)
 
     def bearer(self) -> dict[str, str]:
-        """Log in and return the header for further calls."""
+        """Log in, and return the Authorization header for further calls."""
         return {"Authorization": f"Bearer {json.loads(self.login().body)['token']}"}
 
     def worker(self) -> int:
-        """Return the pid of the process that answers."""
+        """Return the pid of the worker process."""
         (pid,) = children(self.process.pid)
         return pid
 
     def stored(self) -> dict[str, bytes]:
-        """Return everything below resources/ and tmp/, by path; folders end in a slash."""
+        """Return the content of every file below resources/ and tmp/ by path; a folder's path ends in a slash."""
         root, found = self.data.root, {}
         for path in [path for top in (self.data.resources, self.data.temporary) for path in top.rglob("*")]:
-            with suppress(FileNotFoundError):  # gone since it was listed
+            with suppress(FileNotFoundError):  # removed since the listing
                 name = str(path.relative_to(root))
                 found.update({f"{name}/": b""} if path.is_dir() else {name: path.read_bytes()})
         return found
@@ -127,13 +127,13 @@ class Api:
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataDirectory:
-    """A fresh data directory with one user."""
+    """Return a new data directory with one user."""
     return new_data(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server with one user and a key fragment, shared by the tests of a module."""
+    """Yield a server with one user and a key fragment, which the tests of a module share."""
     data = new_data(tmp_path_factory.mktemp("shared"))
     data.set_key_fragment(FRAGMENT)
     with Api(data) as running:
@@ -142,7 +142,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def bearer(api: Api) -> dict[str, str]:
-    """The header of a login at `api`."""
+    """Return the Authorization header of a login at `api`."""
     return api.bearer()
 
 

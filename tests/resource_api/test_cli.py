@@ -1,4 +1,4 @@
-"""The command line and the files that it makes."""
+"""The command line, and the files that it creates."""
 
 import stat
 from pathlib import Path
@@ -14,7 +14,7 @@ EMAIL = "operator@example.com"
 
 
 def run(*arguments: str | Path, stdin: str | bytes = "") -> Result:
-    """Run a command in this process."""
+    """Run a command in this process, and return its exit code and output."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
@@ -24,13 +24,13 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A data directory made by `init`."""
+    """Return a data directory that `init` created."""
     root = tmp_path / "some" / "data"
     assert run("init", root).exit_code == 0
     return root
 
 
-def test_init_makes_private_files_and_keeps_what_exists(root: Path) -> None:
+def test_init_creates_private_files_and_keeps_existing_files(root: Path) -> None:
     assert {path.name for path in root.iterdir()} == {"users.json", "token-secret", "resources", "tmp"}
     assert {mode(root / name) for name in ("users.json", "token-secret")} == {0o600}
     assert {mode(root), mode(root / "resources"), mode(root / "tmp")} == {0o700}
@@ -40,7 +40,7 @@ def test_init_makes_private_files_and_keeps_what_exists(root: Path) -> None:
     assert [(root / name).read_bytes() for name in ("users.json", "token-secret")] == before
 
 
-def test_init_takes_no_directory_of_another_purpose(tmp_path: Path) -> None:
+def test_init_refuses_a_directory_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("x")
     result = run("init", tmp_path)
     assert result.exit_code == 1
@@ -49,7 +49,7 @@ def test_init_takes_no_directory_of_another_purpose(tmp_path: Path) -> None:
     assert run("init", tmp_path / "letter.txt").exit_code == 1
 
 
-def test_users_come_and_go(root: Path) -> None:
+def test_users_can_be_added_listed_changed_and_removed(root: Path) -> None:
     assert run("user", "add", root, "Operator@Example.com", stdin="first\n").output == "Operator@Example.com: added\n"
     assert run("user", "add", root, "second@example.com", stdin="second").exit_code == 0
     assert run("user", "list", root).output == "operator@example.com\nsecond@example.com\n"
@@ -77,13 +77,13 @@ def test_an_empty_password_is_refused(root: Path, stdin: str) -> None:
 
 
 @pytest.mark.parametrize("email", ["", "operator", "a b@example.com", "a@b\n", "a" * 250 + "@b.de"])
-def test_what_is_no_address_is_refused(root: Path, email: str) -> None:
+def test_an_invalid_email_address_is_refused(root: Path, email: str) -> None:
     assert run("user", "add", root, email, stdin="password\n").exit_code == 2
     assert run("user", "list", root).output == ""
 
 
 @pytest.mark.parametrize("size", [32, 4096])
-def test_key_set_takes_a_file_and_standard_input(root: Path, tmp_path: Path, size: int) -> None:
+def test_key_set_reads_a_file_or_standard_input(root: Path, tmp_path: Path, size: int) -> None:
     file = tmp_path / "fragment"
     file.write_bytes(b"\n" * size)
     assert run("key", "set", root, file).output == "key fragment set\n"
@@ -103,7 +103,7 @@ def test_key_set_refuses_other_sizes(root: Path, tmp_path: Path, size: int) -> N
     assert not (root / "key-fragment").exists()
 
 
-def test_key_new_makes_one_and_does_not_replace_it(root: Path, tmp_path: Path) -> None:
+def test_key_new_creates_a_fragment_but_does_not_replace_one(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run("key", "new", root, "--out", out).exit_code == 0
     assert out.read_bytes() == (root / "key-fragment").read_bytes()
@@ -115,7 +115,7 @@ def test_key_new_makes_one_and_does_not_replace_it(root: Path, tmp_path: Path) -
     assert out.read_bytes() == (root / "key-fragment").read_bytes()
 
 
-def test_key_new_overwrites_no_file(root: Path, tmp_path: Path) -> None:
+def test_key_new_does_not_overwrite_a_file(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.write_text("precious")
     assert run("key", "new", root, "--out", out).output == f"Error: {out}: File exists\n"
@@ -124,13 +124,13 @@ def test_key_new_overwrites_no_file(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["user", "list"], ["key", "new"], ["serve"]])
-def test_a_directory_that_init_did_not_make_is_one_line(tmp_path: Path, command: list[str]) -> None:
+def test_a_directory_that_init_did_not_create_is_reported_in_one_line(tmp_path: Path, command: list[str]) -> None:
     result = run(*command, tmp_path)
     assert result.exit_code == 1
     assert result.output == (f"Error: not a usable data directory: {tmp_path}/users.json: No such file or directory\n")
 
 
-def test_damaged_files_are_one_line(root: Path) -> None:
+def test_a_damaged_file_is_reported_in_one_line(root: Path) -> None:
     (root / "users.json").write_text("{")
     result = run("user", "list", root)
     assert result.exit_code == 1
@@ -139,12 +139,12 @@ def test_damaged_files_are_one_line(root: Path) -> None:
     assert run("user", "list", root).output == f"Error: {root}/token-secret holds fewer than 32 bytes\n"
 
 
-def test_passwords_are_no_arguments(root: Path) -> None:
+def test_a_password_is_not_accepted_as_an_argument(root: Path) -> None:
     assert run("user", "add", root, EMAIL, "password").exit_code == 2
 
 
 @pytest.mark.parametrize("command", [[], ["init"], ["user", "add"], ["key", "set"], ["key", "new"], ["serve"]])
-def test_every_command_has_a_help(command: list[str]) -> None:
+def test_every_command_has_a_help_text(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output

@@ -1,4 +1,4 @@
-"""GET and HEAD of objects: ranges, conditions, lengths."""
+"""GET and HEAD of objects: ranges, conditions and lengths."""
 
 import socket
 import time
@@ -17,12 +17,12 @@ PATH = "/resources/models/day/net.bin.small"
 
 @pytest.fixture(scope="module", autouse=True)
 def stored(api: Api, bearer: dict[str, str]) -> None:
-    """Put the object of these tests in place."""
+    """Upload the objects of these tests."""
     assert api.call("PUT", PATH, bearer, CONTENT).status == 201
     assert api.call("PUT", "/resources/empty", bearer, b"").status == 201
 
 
-def test_get_gives_the_object_with_its_length(api: Api, bearer: dict[str, str]) -> None:
+def test_get_returns_the_object_with_its_length(api: Api, bearer: dict[str, str]) -> None:
     reply = api.call("GET", PATH, bearer)
     assert (reply.status, reply.body) == (200, CONTENT)
     assert reply.headers["Content-Length"] == str(SIZE)
@@ -33,7 +33,7 @@ def test_get_gives_the_object_with_its_length(api: Api, bearer: dict[str, str]) 
     assert reply.headers["ETag"].startswith('"')
 
 
-def test_head_gives_the_same_headers_and_nothing_else(api: Api, bearer: dict[str, str]) -> None:
+def test_head_returns_the_headers_of_get_without_a_body(api: Api, bearer: dict[str, str]) -> None:
     head, get = api.call("HEAD", PATH, bearer), api.call("GET", PATH, bearer)
     assert (head.status, head.body) == (200, b"")
     assert head.headers["Content-Length"] == str(SIZE)
@@ -42,7 +42,7 @@ def test_head_gives_the_same_headers_and_nothing_else(api: Api, bearer: dict[str
 
 @pytest.mark.parametrize("path", ["/resources/none", "/resources/models", "/resources/models/day/net.bin.small/x"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_is_no_object_is_404(api: Api, bearer: dict[str, str], method: str, path: str) -> None:
+def test_a_path_that_is_not_an_object_is_404(api: Api, bearer: dict[str, str], method: str, path: str) -> None:
     reply = api.call(method, path, bearer)
     assert reply.status == 404
     if method == "GET":
@@ -63,7 +63,9 @@ def test_what_is_no_object_is_404(api: Api, bearer: dict[str, str], method: str,
         (f"bytes=10-{SIZE * 9}", 10, SIZE),
     ],
 )
-def test_a_range_gives_206(api: Api, bearer: dict[str, str], wanted: str, first: int, end: int) -> None:
+def test_a_range_is_206_with_exactly_its_bytes(
+    api: Api, bearer: dict[str, str], wanted: str, first: int, end: int
+) -> None:
     reply = api.call("GET", PATH, {**bearer, "Range": wanted})
     assert reply.status == 206
     assert reply.body == CONTENT[first:end]
@@ -73,7 +75,9 @@ def test_a_range_gives_206(api: Api, bearer: dict[str, str], wanted: str, first:
 
 
 @pytest.mark.parametrize("wanted", [f"bytes={SIZE}-", f"bytes={SIZE * 2}-{SIZE * 3}"])
-def test_a_range_beyond_the_end_gives_416_with_the_length(api: Api, bearer: dict[str, str], wanted: str) -> None:
+def test_a_range_beyond_the_end_is_416_with_the_length_of_the_object(
+    api: Api, bearer: dict[str, str], wanted: str
+) -> None:
     reply = api.call("GET", PATH, {**bearer, "Range": wanted})
     assert reply.status == 416
     assert reply.headers["Content-Range"] == f"bytes */{SIZE}"
@@ -87,13 +91,13 @@ def test_a_range_that_is_not_one_byte_range_is_ignored(api: Api, bearer: dict[st
     assert (reply.status, reply.body) == (200, CONTENT)
 
 
-def test_an_empty_object_is_served_whole(api: Api, bearer: dict[str, str]) -> None:
+def test_an_empty_object_is_200_even_with_a_range(api: Api, bearer: dict[str, str]) -> None:
     for headers in (bearer, {**bearer, "Range": "bytes=0-"}):
         reply = api.call("GET", "/resources/empty", headers)
         assert (reply.status, reply.body, reply.headers["Content-Length"]) == (200, b"", "0")
 
 
-def test_if_range_gives_the_range_only_of_the_same_object(api: Api, bearer: dict[str, str]) -> None:
+def test_if_range_returns_the_range_only_of_the_same_object(api: Api, bearer: dict[str, str]) -> None:
     etag = api.call("HEAD", PATH, bearer).headers["ETag"]
     resume = {**bearer, "Range": "bytes=100-"}
     assert api.call("GET", PATH, {**resume, "If-Range": etag}).status == 206
@@ -102,7 +106,7 @@ def test_if_range_gives_the_range_only_of_the_same_object(api: Api, bearer: dict
         assert (reply.status, reply.body) == (200, CONTENT)
 
 
-def test_conditions(api: Api, bearer: dict[str, str]) -> None:
+def test_if_none_match_and_if_match_compare_the_etag(api: Api, bearer: dict[str, str]) -> None:
     etag = api.call("HEAD", PATH, bearer).headers["ETag"]
     unchanged = api.call("GET", PATH, {**bearer, "If-None-Match": etag})
     assert (unchanged.status, unchanged.body) == (304, b"")
@@ -114,7 +118,7 @@ def test_conditions(api: Api, bearer: dict[str, str]) -> None:
     mismatch.problem()
 
 
-def test_the_etag_outlives_a_restart_and_changes_with_every_upload(data: DataDirectory) -> None:
+def test_the_etag_survives_a_restart_and_changes_with_every_upload(data: DataDirectory) -> None:
     with Api(data) as api:
         bearer = api.bearer()
         etags = []
@@ -126,35 +130,35 @@ def test_the_etag_outlives_a_restart_and_changes_with_every_upload(data: DataDir
         assert api.call("HEAD", "/resources/a", bearer).headers["ETag"] == etags[-1]
 
 
-def test_the_time_in_an_etag_is_finer_than_the_kernels_tick(data: DataDirectory) -> None:
+def test_the_time_in_an_etag_is_finer_than_the_timer_tick_of_the_kernel(data: DataDirectory) -> None:
     store = ResourceStore(data)
     for _ in range(5):
         before = time.time_ns()
         store.put("a", 1, [b"x"])
-        # The tick that kernels before 6.13 would stamp the file with has begun before.
+        # A kernel before 6.13 would give the file the time of the last tick, which is earlier than `before`.
         assert before < (data.resources / "a").stat().st_mtime_ns < time.time_ns()
 
 
-def test_a_download_stays_whole_while_its_object_is_replaced(api: Api, bearer: dict[str, str]) -> None:
+def test_a_download_returns_the_old_object_when_it_is_replaced_meanwhile(api: Api, bearer: dict[str, str]) -> None:
     old, new = b"o" * 20_000_000, b"n" * 10_000_000
     path = "/resources/replaced"
     api.call("PUT", path, bearer, old)
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {bearer['Authorization']}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", api.port), 30) as connection:
         connection.sendall(request.encode())
-        answer = connection.recv(1000)
+        response = connection.recv(1000)
         assert api.call("PUT", path, bearer, new).status == 204
-        answer += b"".join(iter(lambda: connection.recv(1 << 20), b""))
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.partition(b"\r\n\r\n")[2] == old
+        response += b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    assert response.startswith(b"HTTP/1.1 200")
+    assert response.partition(b"\r\n\r\n")[2] == old
     assert api.call("GET", path, bearer).body == new
 
 
-def test_no_answer_leaves_a_file_open(api: Api, bearer: dict[str, str]) -> None:
+def test_no_response_leaves_a_file_open(api: Api, bearer: dict[str, str]) -> None:
     etag = api.call("HEAD", PATH, bearer).headers["ETag"]
     extras = [{}, {"Range": "bytes=5-9"}, {"Range": f"bytes={SIZE}-"}, {"If-None-Match": etag}, {"If-Match": '"x"'}]
     for extra in extras:
         for method in ("GET", "HEAD"):
             api.call(method, PATH, {**bearer, **extra})
-    api.call("GET", "/")  # whatever came before is closed by now: the next connection has been answered
+    api.call("GET", "/")  # the server has closed the files of earlier requests once it responds to a later one
     assert str(api.data.resources) not in "".join(open_descriptors(api.worker()).values())

@@ -1,4 +1,4 @@
-"""Logins, and what becomes of tokens."""
+"""Logins, and how long their tokens are valid."""
 
 import json
 import time
@@ -15,7 +15,7 @@ JSON = {"Content-Type": "application/json"}
 KEY = "/binary-split/key-fragment"
 
 
-def test_login_gives_a_token_that_opens_the_rest(api: Api) -> None:
+def test_a_login_returns_a_token_that_other_requests_accept(api: Api) -> None:
     reply = api.login()
     assert reply.status == 200
     assert list(json.loads(reply.body)) == ["token"]
@@ -23,7 +23,7 @@ def test_login_gives_a_token_that_opens_the_rest(api: Api) -> None:
     assert api.call("GET", KEY, api.bearer()).body == FRAGMENT
 
 
-def test_the_case_of_an_address_does_not_matter_but_that_of_a_password_does(api: Api) -> None:
+def test_upper_and_lower_case_differ_in_a_password_but_not_in_an_address(api: Api) -> None:
     assert api.login(EMAIL.upper(), PASSWORD).status == 200
     assert api.login(EMAIL, PASSWORD.upper()).status == 401
 
@@ -32,14 +32,14 @@ def test_the_case_of_an_address_does_not_matter_but_that_of_a_password_does(api:
     ("email", "password"),
     [(EMAIL, "wrong"), (EMAIL, ""), (EMAIL, PASSWORD + " "), ("nobody@example.com", PASSWORD), ("", "")],
 )
-def test_wrong_credentials_are_one_and_the_same_401(api: Api, email: str, password: str) -> None:
+def test_all_wrong_credentials_get_the_same_401(api: Api, email: str, password: str) -> None:
     reply = api.login(email, password)
     assert reply.status == 401
     assert reply.headers["WWW-Authenticate"] == "Bearer"
     assert reply.problem()["detail"] == "The e-mail address or the password is wrong."
 
 
-def test_the_time_does_not_tell_whether_an_address_exists(api: Api) -> None:
+def test_the_response_time_does_not_reveal_whether_an_address_exists(api: Api) -> None:
     def fastest(email: str) -> float:
         times = []
         for _ in range(3):
@@ -48,7 +48,7 @@ def test_the_time_does_not_tell_whether_an_address_exists(api: Api) -> None:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    # Without the hash an unknown address would take about a fiftieth of the time.
+    # An unknown address would need about a fiftieth of the time if the server did not hash its password too.
     assert fastest("nobody@example.com") > fastest(EMAIL) / 2
 
 
@@ -69,7 +69,7 @@ def test_the_time_does_not_tell_whether_an_address_exists(api: Api) -> None:
         (b" " * (16 << 10) + b"{}", 413),
     ],
 )
-def test_a_body_that_is_no_login_is_refused(api: Api, body: bytes, status: int) -> None:
+def test_an_invalid_login_body_is_refused(api: Api, body: bytes, status: int) -> None:
     reply = api.call("POST", "/login", JSON, body)
     assert reply.status == status
     reply.problem()
@@ -85,7 +85,9 @@ def test_another_content_type_is_refused(api: Api, headers: dict[str, str]) -> N
 
 @pytest.mark.parametrize(("method", "path"), [("GET", KEY), ("GET", "/resources/a"), ("PUT", "/resources/a")])
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Bearer nonsense", "Basic b3A6cHc=", "x y z"])
-def test_without_a_token_everything_is_401(api: Api, method: str, path: str, authorization: str | None) -> None:
+def test_every_request_without_a_valid_token_is_401(
+    api: Api, method: str, path: str, authorization: str | None
+) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     reply = api.call(method, path, headers, b"body" if method == "PUT" else None)
     assert reply.status == 401
@@ -94,10 +96,10 @@ def test_without_a_token_everything_is_401(api: Api, method: str, path: str, aut
     assert api.stored() == {}
 
 
-def test_no_character_of_a_token_can_be_changed(api: Api, bearer: dict[str, str]) -> None:
+def test_a_token_with_a_changed_character_is_refused(api: Api, bearer: dict[str, str]) -> None:
     token = bearer["Authorization"]
     assert api.call("GET", KEY, {"Authorization": token}).status == 200
-    # The last character holds bits that base64 ignores; a few places in each of the three parts will do.
+    # Skip the last character, because base64 ignores some of its bits; try a few in each of the three parts.
     for place in range(len("Bearer "), len(token) - 1, 9):
         changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
         assert api.call("GET", KEY, {"Authorization": changed}).status == 401, place
@@ -108,7 +110,7 @@ def test_a_token_of_another_server_is_refused(api: Api, data: DataDirectory) -> 
     assert api.call("GET", KEY, {"Authorization": f"Bearer {token}"}).status == 401
 
 
-def test_tokens_end_with_their_time_and_outlive_a_restart(data: DataDirectory) -> None:
+def test_tokens_expire_after_their_time_and_survive_a_restart(data: DataDirectory) -> None:
     data.set_key_fragment(FRAGMENT)
     with Api(data) as long:
         old = long.bearer()
@@ -120,7 +122,7 @@ def test_tokens_end_with_their_time_and_outlive_a_restart(data: DataDirectory) -
         assert long.call("GET", KEY, old).status == 200
 
 
-def test_tokens_end_with_their_user_and_password(api: Api) -> None:
+def test_tokens_expire_when_the_password_changes_or_the_user_is_removed(api: Api) -> None:
     users = Users(api.data)
     email = "second@example.com"
 
@@ -154,7 +156,7 @@ def test_the_fragment_is_404_until_it_is_set(data: DataDirectory) -> None:
 
 
 def test_users_added_at_the_same_time_are_all_kept(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Hashing takes so long that the writes would hardly ever meet.
+    # Replace the hash, because it takes so long that two writes would hardly ever happen at the same time.
     monkeypatch.setattr("resource_api.accounts.generate_password_hash", lambda _: "hash")
     emails = [f"user{number}@example.com" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,4 @@
-"""Which names are names, as a rule and over HTTP."""
+"""Which names are allowed for objects: the rule itself, and requests over HTTP."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ LONGEST_FOLDER = "d" * 128
         f"{LONGEST_FOLDER}/{'o' * 251}",
     ],
 )
-def test_valid_names(name: str) -> None:
+def test_valid_names_are_accepted(name: str) -> None:
     assert "/".join(parts_of(name)) == name
 
 
@@ -37,13 +37,13 @@ INVALID = [
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_invalid_names(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidNameError):
         parts_of(name)
 
 
 @given(st.text(alphabet=st.sampled_from("aZ0.-_/\\\0\n%é"), max_size=12))
-def test_every_accepted_name_stays_below_the_root(name: str) -> None:
+def test_no_accepted_name_leaves_the_root_directory(name: str) -> None:
     try:
         parts = parts_of(name)
     except InvalidNameError:
@@ -59,7 +59,9 @@ def test_every_accepted_name_stays_below_the_root(name: str) -> None:
         *(".hidden", "%252e%252e", "%ff", "a%20b", "a..b/c", "o" * 252, "d" * 129 + "/a", "x/" * 600 + "a"),
     ],
 )
-def test_a_wrong_name_is_refused_and_touches_nothing(api: Api, bearer: dict[str, str], path: str) -> None:
+def test_a_request_with_an_invalid_name_is_refused_and_changes_no_file(
+    api: Api, bearer: dict[str, str], path: str
+) -> None:
     before = sorted(api.data.root.rglob("*"))
     for method, body in (("GET", None), ("PUT", b"evil")):
         reply = api.call(method, f"/resources/{path}", bearer, body)
@@ -68,7 +70,7 @@ def test_a_wrong_name_is_refused_and_touches_nothing(api: Api, bearer: dict[str,
     assert sorted(api.data.root.rglob("*")) == before
 
 
-def test_an_absolute_target_is_only_another_spelling(api: Api, bearer: dict[str, str]) -> None:
+def test_an_absolute_request_target_means_its_path(api: Api, bearer: dict[str, str]) -> None:
     assert api.call("GET", "http://elsewhere/resources/none", bearer).status == 404
     assert api.call("PUT", "http://elsewhere/resources/%2e%2e", bearer, b"evil").status == 400
 
@@ -79,6 +81,6 @@ def test_the_longest_name_can_be_stored(api: Api, bearer: dict[str, str]) -> Non
     assert api.call("GET", path, bearer).body == b"content"
 
 
-def test_an_escaped_name_is_the_name(api: Api, bearer: dict[str, str]) -> None:
+def test_percent_encoding_in_a_name_is_decoded(api: Api, bearer: dict[str, str]) -> None:
     assert api.call("PUT", "/resources/%61%2Fb", bearer, b"content").status == 201
     assert api.call("GET", "/resources/a/b", bearer).body == b"content"

@@ -1,4 +1,4 @@
-"""What holds for the server as a whole: its memory, its errors, its logs, its start."""
+"""The server as a whole: its memory, errors, logs and start."""
 
 import http.client
 import os
@@ -21,7 +21,7 @@ ENDED_SECONDS = 20
 
 
 def drop_download(port: int, headers: dict[str, str]) -> tuple[int, int]:
-    """Download the large object without keeping it; return its announced and its real length."""
+    """Download the large object without keeping it; return its Content-Length and the number of bytes received."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/resources/large", headers=headers)
     with connection.getresponse() as response:
@@ -32,7 +32,7 @@ def drop_download(port: int, headers: dict[str, str]) -> tuple[int, int]:
     return int(response.headers["Content-Length"]), received
 
 
-def test_memory_does_not_grow_with_an_object(data: DataDirectory) -> None:
+def test_memory_does_not_grow_with_the_size_of_an_object(data: DataDirectory) -> None:
     def zeros() -> Iterator[bytes]:
         for _ in range(OBJECT_BYTES // MIB):
             yield bytes(MIB)
@@ -66,7 +66,7 @@ def test_unknown_paths_and_methods_are_problems(api: Api, method: str, path: str
     reply.problem()
 
 
-def test_a_failure_of_the_server_is_a_problem_without_its_reasons(data: DataDirectory) -> None:
+def test_an_internal_error_is_a_problem_that_does_not_reveal_its_cause(data: DataDirectory) -> None:
     with Api(data) as api:
         users = data.users_file.read_bytes()
         data.users_file.write_bytes(b"{ damaged")
@@ -79,7 +79,7 @@ def test_a_failure_of_the_server_is_a_problem_without_its_reasons(data: DataDire
     assert "is not JSON" in api.process.stderr()
 
 
-def test_the_log_has_a_line_a_request_and_no_secrets(data: DataDirectory) -> None:
+def test_the_log_has_one_line_per_request_and_no_secrets(data: DataDirectory) -> None:
     fragment = b"fragment-" * 8
     data.set_key_fragment(fragment)
     with Api(data) as api:
@@ -99,18 +99,18 @@ def test_the_log_has_a_line_a_request_and_no_secrets(data: DataDirectory) -> Non
         assert secret not in log
 
 
-def test_a_silent_connection_does_not_stop_the_others(api: Api, bearer: dict[str, str]) -> None:
+def test_a_silent_connection_does_not_block_other_requests(api: Api, bearer: dict[str, str]) -> None:
     with socket.create_connection(("127.0.0.1", api.port), 10) as silent:
         silent.sendall(f"PUT /resources/a HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer['Authorization']}\r\n".encode())
         silent.sendall(b"Content-Length: 10\r\n\r\n12345")
-        poll(lambda: any(name.startswith("tmp/") for name in api.stored()), 10, "the upload begins")
+        poll(lambda: any(name.startswith("tmp/") for name in api.stored()), 10, "the upload starts")
         assert api.call("GET", "/resources/none", bearer).status == 404
     poll(lambda: api.stored() == {}, 10, "the upload is dropped")
 
 
-def test_it_ends_at_sigterm_and_had_no_control_socket(data: DataDirectory) -> None:
+def test_the_server_stops_at_sigterm_and_has_no_control_socket(data: DataDirectory) -> None:
     with Api(data) as api:
-        assert api.login().status == 200  # a control socket would be there by now
+        assert api.login().status == 200  # a control socket would exist by now
         assert {path.name for path in data.root.parent.iterdir()} == {
             *("data", "resource_api.stdout", "resource_api.stderr")
         }
@@ -130,7 +130,7 @@ def test_it_ends_at_sigterm_and_had_no_control_socket(data: DataDirectory) -> No
         ),
     ],
 )
-def test_a_bad_setting_ends_the_start_with_one_line(
+def test_a_bad_setting_stops_the_start_with_one_line(
     data: DataDirectory, environment: dict[str, str], sentence: str
 ) -> None:
     values = {name: value.replace("DATA", str(data.root)) for name, value in environment.items()}
@@ -149,7 +149,7 @@ def test_a_bad_setting_ends_the_start_with_one_line(
     assert sentence in done.stderr
 
 
-def test_workers_that_cannot_boot_are_not_started_for_ever(data: DataDirectory) -> None:
+def test_gunicorn_does_not_restart_a_worker_that_cannot_start(data: DataDirectory) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "gunicorn", "--no-control-socket", "--config", os.devnull),

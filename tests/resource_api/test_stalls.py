@@ -1,4 +1,4 @@
-"""Clients that neither send nor take anything lose their connection, so that they cannot hold all threads for ever."""
+"""The server closes the connection of a client that neither sends nor reads, so that it does not occupy a thread."""
 
 import socket
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ DEADLINE_SECONDS = 20
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server that waits for one second, not sixty."""
+    """Yield a server whose timeout for stalls is one second instead of sixty."""
     directory = tmp_path_factory.mktemp("impatient")
-    # Python imports this module at its start.
+    # Python imports the module `sitecustomize` when it starts, so that the server process gets the new timeout.
     (directory / "sitecustomize.py").write_text("import resource_api.app\nresource_api.app.STALL_SECONDS = 1\n")
     with Api(new_data(directory), PYTHONPATH=f"{directory}:{REPOSITORY}") as api:
         yield api
 
 
 def head(api: Api, method: str, *headers: str) -> bytes:
-    """The head of a request to be sent by hand."""
+    """Return the head of a request, which the test sends over a socket."""
     lines = [f"{method} /resources/a HTTP/1.1", "Host: x", f"Authorization: {api.bearer()['Authorization']}"]
     return "\r\n".join([*lines, *headers, "", ""]).encode()
 
@@ -32,8 +32,8 @@ def head(api: Api, method: str, *headers: str) -> bytes:
 def test_a_stalled_upload_is_408(impatient: Api) -> None:
     with socket.create_connection(("127.0.0.1", impatient.port), DEADLINE_SECONDS) as connection:
         connection.sendall(head(impatient, "PUT", "Content-Length: 10") + b"12345")
-        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-    assert answer.startswith(b"HTTP/1.1 408")
+        response = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert response.startswith(b"HTTP/1.1 408")
     assert impatient.stored() == {}
 
 
@@ -46,7 +46,7 @@ def test_a_stalled_download_is_cut(impatient: Api, extra: tuple[str, ...]) -> No
 
     with socket.create_connection(("127.0.0.1", impatient.port), DEADLINE_SECONDS) as connection:
         connection.sendall(head(impatient, "GET", *extra))
-        poll(is_being_sent, DEADLINE_SECONDS, "the download begins")
+        poll(is_being_sent, DEADLINE_SECONDS, "the download starts")
         poll(lambda: not is_being_sent(), DEADLINE_SECONDS, "the download is cut")
         received = 0
         while piece := connection.recv(1 << 20):
