@@ -1,4 +1,4 @@
-"""`python -m tools.demo` as its users meet it: what it prints, how it ends, and that it leaves nothing behind."""
+"""`python -m tools.demo`: what it prints, how it ends, and that it leaves no process and no file behind."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class StartDemo(Protocol):
     """The type of the fixture `start_demo`."""
 
     def __call__(self, **env: str) -> ManagedProcess:
-        """Starts the demo with `env` on top of a clean environment."""
+        """Start the demo with `env` on top of a clean environment."""
 
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """The demo's TMPDIR. Short, because the engine's sockets lie deep below it."""
+    """Yield a TMPDIR for the demo. Its path is short, because the engine creates unix sockets deep inside it."""
     directory = Path(tempfile.mkdtemp(prefix="t-"))
     yield directory
     shutil.rmtree(directory)
@@ -57,7 +57,7 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture
 def start_demo(tmp_path: Path, scratch: Path) -> Iterator[StartDemo]:
-    """Starts demos, which end with the test."""
+    """Yield a function that starts demos, which are stopped after the test."""
     with ExitStack() as running:
 
         def start(**env: str) -> ManagedProcess:
@@ -70,14 +70,14 @@ def start_demo(tmp_path: Path, scratch: Path) -> Iterator[StartDemo]:
 
 @pytest.fixture
 def _engine_possible() -> None:
-    """The demo finds an engine or can start one."""
+    """Call `missing` unless the demo can find an engine or start one."""
     can_start = os.geteuid() == 0 and shutil.which("dockerd") is not None
     if not can_start and http_status(SYSTEM_DOCKER, "/_ping") != 200:
         missing("docker engine", f"no root or no dockerd, and {SYSTEM_DOCKER} does not answer")
 
 
 @pytest.mark.usefixtures("_engine_possible")
-def test_once_shows_every_step_and_ends_with_0(start_demo: StartDemo, scratch: Path) -> None:
+def test_with_once_the_demo_shows_every_step_and_exits_with_0(start_demo: StartDemo, scratch: Path) -> None:
     demo = start_demo(ONCE="1")
     assert demo.wait(RUN_SECONDS) == 0, demo.stdout()
     output = demo.stdout()
@@ -91,17 +91,17 @@ def test_once_shows_every_step_and_ends_with_0(start_demo: StartDemo, scratch: P
 
 
 @pytest.mark.usefixtures("_engine_possible")
-def test_it_keeps_serving_until_ctrl_c(start_demo: StartDemo, scratch: Path) -> None:
+def test_the_demo_keeps_serving_until_ctrl_c(start_demo: StartDemo, scratch: Path) -> None:
     demo = start_demo()
     demo.wait_until(lambda: SERVING in demo.stdout(), RUN_SECONDS, SERVING)
     (page,) = re.findall(r"^The device's page, for a browser: (http://127\.0\.0\.1:\d+)/$", demo.stdout(), re.MULTILINE)
     assert "<title>Azaion Loader</title>" in call(page, "GET", "/").body.decode()
     suggestions = _suggested_commands(demo.stdout())
     assert len(suggestions) == 7
-    answers = [_pasted(command) for command in suggestions if not command.startswith("tail")]
-    assert '"authenticated":true' in answers[0]
-    assert "LOGIN_REJECTED" in answers[1]
-    assert '"state":"ready"' in answers[-1]
+    outputs = [_run_in_shell(command) for command in suggestions if not command.startswith("tail")]
+    assert '"authenticated":true' in outputs[0]
+    assert "LOGIN_REJECTED" in outputs[1]
+    assert '"state":"ready"' in outputs[-1]
     demo.send_signal(signal.SIGINT)
     assert demo.wait(END_SECONDS) == 0
     _assert_nothing_left(demo, scratch)
@@ -110,19 +110,19 @@ def test_it_keeps_serving_until_ctrl_c(start_demo: StartDemo, scratch: Path) -> 
 @pytest.mark.usefixtures("_engine_possible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["A Docker engine", "images pack"])
-def test_a_signal_in_the_middle_leaves_nothing(
+def test_a_signal_during_a_step_leaves_no_process_and_no_file(
     moment: str, number: signal.Signals, start_demo: StartDemo, scratch: Path
 ) -> None:
     demo = start_demo()
     demo.wait_until(lambda: moment in demo.stdout(), RUN_SECONDS, moment)
     demo.send_signal(number)
-    # Impatience must not get in the way of cleaning up.
+    # Send the signal twice, because an impatient user presses Ctrl-C again and the demo must still clean up.
     demo.send_signal(number)
     assert demo.wait(END_SECONDS) == 128 + number
     _assert_nothing_left(demo, scratch)
 
 
-def test_an_engine_that_is_named_but_dead_is_not_replaced(start_demo: StartDemo, scratch: Path) -> None:
+def test_the_demo_does_not_replace_a_dead_engine_that_docker_host_names(start_demo: StartDemo, scratch: Path) -> None:
     demo = start_demo(ONCE="1", DOCKER_HOST=DEAD_ENGINE)
     assert demo.wait(RUN_SECONDS) == 1
     output = demo.stdout()
@@ -134,7 +134,7 @@ def test_an_engine_that_is_named_but_dead_is_not_replaced(start_demo: StartDemo,
     _assert_nothing_left(demo, scratch)
 
 
-def test_a_failing_step_says_what_was_expected_and_shows_the_logs(
+def test_a_failed_step_shows_what_was_expected_and_the_logs(
     start_demo: StartDemo, scratch: Path, tmp_path: Path
 ) -> None:
     curl = tmp_path / "bin" / "curl"
@@ -158,13 +158,13 @@ def _assert_nothing_left(demo: ManagedProcess, scratch: Path) -> None:
 
 
 def _processes_with(text: str) -> list[str]:
-    """The command lines of all processes that have `text` in it or in their environment."""
+    """Return the command lines of all processes with `text` in their command line or environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command_line = (process / "cmdline").read_bytes()
             everything = command_line + (process / "environ").read_bytes()
-        except OSError:  # ended, or somebody else's
+        except OSError:  # ended since the listing, or owned by another user
             continue
         if text.encode() in everything:
             found.append(command_line.decode(errors="replace"))
@@ -172,11 +172,11 @@ def _processes_with(text: str) -> list[str]:
 
 
 def _suggested_commands(output: str) -> list[str]:
-    """What is printed after a `$` behind the steps, with its continued lines."""
+    """Return the commands that the demo prints after its steps, each after a `$`, with their continuation lines."""
     suggestions = output.partition("Things to try")[2]
     return re.findall(r"^ +\$ ((?:.*\\\n)*.*)$", suggestions, re.MULTILINE)
 
 
-def _pasted(command: str) -> str:
-    """What a shell in the repository's directory prints for it."""
+def _run_in_shell(command: str) -> str:
+    """Run a command in the repository's directory, and return its output. Raises CalledProcessError if it fails."""
     return subprocess.run(["bash", "-c", command], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout

@@ -1,6 +1,6 @@
-"""No secret is ever written: one run that succeeds and fails in every way, at the most talkative log level.
+"""The loader never writes a secret: these tests make requests succeed and fail in many ways at log level DEBUG.
 
-Beside this, every loader of every test is searched for planted secrets when it stops (see `tests.support.planted`).
+In addition, every `LoaderServer` of every test searches its files for planted secrets when it stops.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WRONG = "planted-wrong-password-91c2"
 FRAGMENT = b"planted-key-fragment-0123456789abcdef"
 
 
-def test_the_search_finds_what_is_written(tmp_path: Path) -> None:
+def test_the_search_finds_a_secret_in_a_file(tmp_path: Path) -> None:
     planted.plant(PASSWORD)
     (tmp_path / "log").write_text(f"login with {PASSWORD}")
     assert any(PASSWORD in leak for leak in planted.leaks(tmp_path))
@@ -38,7 +38,7 @@ def test_the_search_finds_encoded_secrets(tmp_path: Path, encoded: bytes) -> Non
     assert not list(planted.leaks(tmp_path))
 
 
-def test_no_secret_is_written(
+def test_the_loader_writes_no_secret(
     resource_api: ResourceApiServer, start_loader: StartLoader, device_dir: Path, tmp_path: Path
 ) -> None:
     planted.plant(WRONG)
@@ -46,7 +46,7 @@ def test_no_secret_is_written(
     resource_api.set_fragment(FRAGMENT)
     (tmp_path / "tmp").mkdir()
     loader = start_loader(RESOURCE_API_URL=resource_api.url, LOG_LEVEL="DEBUG", TMPDIR=str(tmp_path / "tmp"))
-    answers = [
+    responses = [
         login(loader.url, {"email": EMAIL, "password": WRONG}),
         login(loader.url, {"email": EMAIL, "password": [PASSWORD]}),
         login(loader.url, {"email": EMAIL, "password": PASSWORD}),
@@ -58,16 +58,16 @@ def test_no_secret_is_written(
     ]
     for stored in (resource_api.data_dir / "resources" / "day").iterdir():
         stored.write_bytes(damaged(stored.read_bytes(), 200))
-    answers.append(load(loader.url, "day", "model"))
+    responses.append(load(loader.url, "day", "model"))
     (device_dir / "images.enc").write_bytes(b"AZIMAGE1 and nothing of use")
-    answers.append(post_json(loader.url, "/unlock", {"email": EMAIL, "password": PASSWORD}))
+    responses.append(post_json(loader.url, "/unlock", {"email": EMAIL, "password": PASSWORD}))
     poll(lambda: call(loader.url, "GET", "/unlock/status").json()["state"] == "error", 10, "the unlock fails")
-    answers.append(call(loader.url, "GET", "/unlock/status"))
+    responses.append(call(loader.url, "GET", "/unlock/status"))
 
-    assert [answer.status for answer in answers] == [401, 422, 200, 404, 200, 200, 200, 404, 502, 200, 200]
+    assert [response.status for response in responses] == [401, 422, 200, 404, 200, 200, 200, 404, 502, 200, 200]
     tokens = {request.headers.get("AUTHORIZATION", "").removeprefix("Bearer ") for request in resource_api.requests()}
     for secret in {PASSWORD, WRONG, FRAGMENT.decode(), *tokens} - {""}:
-        assert not [answer for answer in answers if secret.encode() in answer.body]
+        assert not [response for response in responses if secret.encode() in response.body]
     environment = Path(f"/proc/{loader.worker_pid}/environ").read_bytes()
     arguments = Path(f"/proc/{loader.worker_pid}/cmdline").read_bytes()
     assert PASSWORD.encode() not in environment + arguments

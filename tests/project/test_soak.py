@@ -1,4 +1,4 @@
-"""`python -m tools.soak`, for some seconds: it runs, shows its lines, and tells by its exit code what it has seen."""
+"""`python -m tools.soak` for a few seconds: it runs, prints its lines, and its exit code reports violations."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RUN_SECONDS = 120.0
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """The TMPDIR of the run. Short, because the engine's sockets lie deep below it."""
+    """Yield a TMPDIR for the run. Its path is short, because the engine creates unix sockets deep inside it."""
     directory = Path(tempfile.mkdtemp(prefix="t-"))
     yield directory
     shutil.rmtree(directory)
 
 
 def soak(scratch: Path, minutes: str) -> subprocess.CompletedProcess[str]:
-    """A whole run."""
+    """Run the soak for this many minutes, and return the finished process."""
     return subprocess.run(
         [sys.executable, "-m", "tools.soak"],
         env=clean_env(scratch, TMPDIR=str(scratch), SOAK_MINUTES=minutes),
@@ -44,7 +44,7 @@ def soak(scratch: Path, minutes: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_some_seconds_of_it(scratch: Path) -> None:
+def test_a_short_soak_finds_no_violation_and_leaves_no_file(scratch: Path) -> None:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         missing("docker engine", "a private dockerd needs root and dockerd")
     done = soak(scratch, TEN_SECONDS)
@@ -56,7 +56,7 @@ def test_some_seconds_of_it(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-def test_a_length_that_is_none_is_refused(scratch: Path) -> None:
+def test_a_length_that_is_not_a_number_is_refused(scratch: Path) -> None:
     done = soak(scratch, "long")
     assert (done.returncode, done.stderr) == (2, "SOAK_MINUTES must be a number\n")
 
@@ -65,7 +65,7 @@ def _lose_connection() -> None:
     raise ConnectionResetError
 
 
-def test_what_must_not_happen_is_a_violation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_or_lost_connection_is_a_violation(capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally()
     tally.outcome("load", 503, "BUSY")
     assert verdict(tally) == 0
@@ -77,7 +77,7 @@ def test_what_must_not_happen_is_a_violation(capsys: pytest.CaptureFixture[str])
     assert "load 503 BUSY: 1" in tally.line()
 
 
-def test_a_connection_lost_to_a_killed_worker_is_none() -> None:
+def test_a_connection_lost_by_killing_the_worker_is_not_a_violation() -> None:
     tally = Tally()
     started = monotonic()
     tally.killed()

@@ -1,4 +1,4 @@
-"""The server closes the connection of a client that neither sends nor reads, so that it does not occupy a thread."""
+"""The server closes connections that transfer no byte, because silent clients could otherwise occupy all threads."""
 
 import socket
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""Tests of the test harness itself."""
+"""Tests of the test helpers themselves."""

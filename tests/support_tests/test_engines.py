@@ -1,4 +1,4 @@
-"""Both engines import, save and load images, also through the proxy, which sees exactly what was sent."""
+"""Both engines import, save and load images, also through the proxy, which records exactly what a client sends."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SECOND = "azaion/second:1.2.3"
 
 @pytest.fixture(params=["docker", "podman"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn."""
+    """Return one engine after the other."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")
     return found
 
 
-def test_root_file_system_is_the_same_for_the_same_seed() -> None:
+def test_the_same_seed_makes_the_same_root_file_system() -> None:
     assert rootfs_tar(random_mib=1, seed=5) == rootfs_tar(random_mib=1, seed=5)
     assert rootfs_tar(random_mib=1, seed=5) != rootfs_tar(random_mib=1, seed=6)
 
 
-def test_saved_image_comes_back_through_the_proxy(engine: Engine, tmp_path: Path) -> None:
+def test_a_saved_image_can_be_loaded_through_the_proxy(engine: Engine, tmp_path: Path) -> None:
     made = import_image(engine, REFERENCE, random_mib=2, seed=1)
     import_image(engine, SECOND, seed=2)
     archive = save_images(engine, [REFERENCE, SECOND], tmp_path / "saved.tar")
@@ -41,9 +41,9 @@ def test_saved_image_comes_back_through_the_proxy(engine: Engine, tmp_path: Path
         assert not proxy.sent("POST", "/images/load$")
         with archive.open("rb") as tar:
             pieces = iter(lambda: tar.read(100_000), b"")
-            answers = list(client.api.load_image(pieces))
+            messages = list(client.api.load_image(pieces))
         client.close()
-    assert REFERENCE in str(answers)
+    assert REFERENCE in str(messages)
     assert image_id(engine, REFERENCE) == made
     assert has_image(engine, SECOND)
     (load,) = proxy.sent("POST", "/images/load$")
@@ -52,7 +52,7 @@ def test_saved_image_comes_back_through_the_proxy(engine: Engine, tmp_path: Path
     remove_image(engine, SECOND)
 
 
-def test_upload_that_is_given_up_registers_nothing_and_does_not_hang_the_proxy(
+def test_an_aborted_load_registers_no_image_and_does_not_block_the_proxy(
     docker_engine: Engine, recorded_docker: RecordingProxy, tmp_path: Path
 ) -> None:
     import_image(docker_engine, REFERENCE, random_mib=2, seed=2)

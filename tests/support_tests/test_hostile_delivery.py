@@ -1,4 +1,4 @@
-"""The helpers of the hostile tests see what they are there to see."""
+"""The helpers of the hostile tests count responses, faults and failed probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.sites import NOBODY_LISTENS
 SECONDS = 10.0
 
 
-def test_statuses_faults_and_refusals_are_counted() -> None:
+def test_statuses_faults_and_html_bodies_are_counted() -> None:
     outcome = Outcome()
     count = outcome.note(
         b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -25,7 +25,7 @@ def test_statuses_faults_and_refusals_are_counted() -> None:
     assert outcome.note(b"") == 0
 
 
-def test_a_prober_counts_what_is_no_answer() -> None:
+def test_a_prober_counts_a_missing_response_as_none() -> None:
     with HealthProber(NOBODY_LISTENS) as prober:
         poll(lambda: sum(prober.answers.values()) >= 2, SECONDS, "two probes")
     assert set(prober.answers) == {None}

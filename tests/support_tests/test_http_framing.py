@@ -1,4 +1,4 @@
-"""The reader of requests sees the same requests however the bytes of a connection are cut."""
+"""The reader of requests finds the same requests however the bytes of a connection are split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEN = [
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, len(CONVERSATION)])
-def test_requests_are_seen_in_pieces_of_any_size(step: int) -> None:
+def test_requests_are_found_in_pieces_of_any_size(step: int) -> None:
     seen: list[RecordedRequest] = []
     reader = RequestReader(seen.append)
     for start in range(0, len(CONVERSATION), step):
@@ -39,7 +39,7 @@ def test_requests_are_seen_in_pieces_of_any_size(step: int) -> None:
         b"GET /" + b"x" * 70_000,
     ],
 )
-def test_bytes_that_are_no_requests_are_refused(conversation: bytes) -> None:
+def test_bytes_that_are_not_http_requests_are_refused(conversation: bytes) -> None:
     seen: list[RecordedRequest] = []
     with pytest.raises(ValueError, match=r"."):
         RequestReader(seen.append).feed(conversation)

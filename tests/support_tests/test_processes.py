@@ -1,4 +1,4 @@
-"""Processes are waited for by polling, leave their output behind and are ended with all that they started."""
+"""Tests poll until a process is ready, read its output, and stop it together with its children."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_poll_fails_with_the_message_after_the_deadline() -> None:
         poll(lambda: False, 0.05, "pigs fly")
 
 
-def test_http_server_is_ready_when_it_answers(tmp_path: Path) -> None:
+def test_waiting_ends_when_the_server_responds(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
@@ -53,20 +53,22 @@ def test_http_server_is_ready_when_it_answers(tmp_path: Path) -> None:
     assert '"GET /nothing HTTP/1.1" 404' in server.stderr()
 
 
-def test_waiting_for_a_process_that_ends_fails_at_once_and_shows_what_it_wrote(tmp_path: Path) -> None:
+def test_waiting_fails_at_once_with_the_output_if_the_process_ends(tmp_path: Path) -> None:
     process = python(tmp_path, "raise SystemExit('no such luck')")
     with pytest.raises(ProcessEnded, match="python ended with 1 before it answers\nno such luck"):
         process.wait_until(lambda: False, 10, "it answers")
 
 
-def test_environment_of_the_shell_does_not_reach_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_shell_does_not_reach_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///elsewhere")
     with python(tmp_path, "import os; print(os.environ.get('DOCKER_HOST'))") as process:
         process.wait(10)
     assert process.stdout() == "None\n"
 
 
-def test_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
     process = python(tmp_path, STUBBORN_PARENT)
     process.wait_until(lambda: "started" in process.stdout(), 10, "the child runs")
     (child,) = children(process.pid)
@@ -74,12 +76,12 @@ def test_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
     poll(lambda: not is_running(child), 5, "the child ended")
 
 
-def test_procfs_tells_memory_threads_and_descriptors() -> None:
+def test_procfs_returns_memory_threads_and_descriptors() -> None:
     own = os.getpid()
     reset_peak_rss(own)
     before = peak_rss_bytes(own)
     ballast = bytearray(os.urandom(32 * MIB))
-    # The kernel counts pages in batches, by thread.
+    # Allow 1 MiB less, because the kernel counts pages in batches per thread.
     assert peak_rss_bytes(own) - before >= 31 * MIB
     assert 32 * MIB < pss_bytes(own) < before + 64 * MIB
     del ballast
