@@ -1,7 +1,7 @@
 """A small, self-hostable Resource API: logins, one key fragment and the encrypted objects that loaders fetch.
 
-Everything lies in one data directory (see `data_directory`); `azaion-resource-api --help` prepares it and starts
-the server. The HTTP contract is described in docs/resource-api.md.
+One data directory contains everything (see `data_directory`). The command `azaion-resource-api` creates it and starts
+the server. docs/resource-api.md describes the HTTP contract.
 """
 
 from resource_api.app import create_app

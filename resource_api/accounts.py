@@ -1,4 +1,4 @@
-"""The users of the resource API, and the tokens that prove a login."""
+"""The users of the resource API, and the tokens that they get at a login."""
 
 import hashlib
 import json
@@ -62,7 +62,8 @@ class Authenticator:
 
     def __init__(self, data: DataDirectory, token_seconds: int) -> None:
         self._users = Users(data)
-        self._users.emails()  # report a damaged file at the start, because nobody would look for it at the first login
+        # Read the file once, because an operator must see at the start, not at the first login, that it is damaged.
+        self._users.emails()
         self._token_seconds = token_seconds
         self._serializer = URLSafeTimedSerializer(
             data.token_secret(),
@@ -74,7 +75,7 @@ class Authenticator:
     def login(self, email: str, password: str) -> str | None:
         """Return a new token, or None if the credentials are wrong.
 
-        The password of an unknown user is hashed too, because a faster response would reveal which addresses exist.
+        It also hashes the password of an unknown user, because a faster response would reveal which addresses exist.
         """
         password_hash = self._users.password_hash(email)
         matches = check_password_hash(password_hash or self._decoy_hash, password)
@@ -83,7 +84,10 @@ class Authenticator:
         return self._serializer.dumps([_normal(email), _fingerprint(password_hash)])
 
     def user_of(self, token: str) -> str | None:
-        """Return the user of a token, or None if it is forged, expired, or older than the user's password."""
+        """Return the user of a token, or None if the token is not valid.
+
+        A token is not valid if it is forged or expired, or if the user was removed or has a new password.
+        """
         try:
             email, fingerprint = self._serializer.loads(token, max_age=self._token_seconds)
         except BadData:

@@ -1,4 +1,4 @@
-"""Builds the Flask application from its parts, and holds the table of its routes."""
+"""Builds the Flask application: its objects, its routes, and what it does before and after each request."""
 
 import logging
 from pathlib import Path
@@ -12,21 +12,21 @@ from resource_api.store import ResourceStore
 from resource_api.views import Views
 
 DEFAULT_TOKEN_SECONDS = 3600
-# The server closes a connection that transfers no byte for this long, because it would occupy a thread for ever.
+# The server closes a connection that transfers no byte for this long, because it would occupy a thread forever.
 STALL_SECONDS = 60
 
 logger = logging.getLogger(__name__)
 
 
 def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Flask:
-    """Build the WSGI application for a data directory that `azaion-resource-api init` made.
+    """Return the WSGI application for a data directory that `azaion-resource-api init` made.
 
-    Removes what killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
+    Removes the files that killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
     """
     data = DataDirectory.open(data_dir)
     views = Views(data, Authenticator(data, token_seconds), ResourceStore(data))
     app = Flask("resource_api", static_folder=None)
-    app.url_map.merge_slashes = False  # "a//b" is not "a/b", and a client loses its upload on a redirect
+    app.url_map.merge_slashes = False  # a redirect from "a//b" to "a/b" would lose the body of an upload
     app.add_url_rule("/login", view_func=views.login, methods=["POST"])
     app.add_url_rule("/binary-split/key-fragment", view_func=views.key_fragment, methods=["GET"])
     app.add_url_rule("/resources/<path:name>", view_func=views.read_resource, methods=["GET"])
@@ -45,7 +45,7 @@ def _limit_stalls() -> None:
 
 
 def _log_request(response: Response) -> Response:
-    """Log one line for the request; `ascii` escapes a line break in the path, which would start a second line."""
+    """Log one line for the request, with `ascii`, because a line break in the path would start a second line."""
     client, user = request.remote_addr or "-", g.get("user", "-")
     logger.info("%s %s %s %s %d", client, ascii(user), request.method, ascii(request.path), response.status_code)
     return response

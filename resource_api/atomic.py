@@ -15,13 +15,13 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
     """Yield a new file (mode 0600) that replaces `target` when the block ends.
 
     If the block raises, the new file is removed and `target` stays unchanged. Missing parents of `target` are created
-    only at the end, so that a failed block leaves no directories either. `temporary_directory` must be on the file
-    system of `target`. Raises OSError.
+    at the end, so that a failed block leaves no directories either. `temporary_directory` must be on the same file
+    system as `target`. Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(dir=temporary_directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # `remove_left_overs` keeps locked files
+            fcntl.flock(file, fcntl.LOCK_EX)  # `remove_leftovers` keeps locked files
             yield file
             file.flush()
             # Set the exact time, because ETags contain it and kernels before 6.13 round it to a timer tick (4 ms).
@@ -36,7 +36,7 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
     _sync_directory(target.parent)
 
 
-def remove_left_overs(temporary_directory: Path) -> None:
+def remove_leftovers(temporary_directory: Path) -> None:
     """Remove the files that killed processes left in `temporary_directory`; keep files that are being written."""
     for path in temporary_directory.iterdir():
         # Skip a file that another process has finished, removed or locked since the listing.
@@ -46,7 +46,7 @@ def remove_left_overs(temporary_directory: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` survive a power cut."""
+    """Sync `directory`, so that a rename in it survives a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

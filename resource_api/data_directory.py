@@ -1,10 +1,10 @@
-"""The data directory.
+"""The data directory, its layout, and access to its small files.
 
 DIR/users.json     0600  e-mail -> hash of the password
 DIR/token-secret   0600  signs the tokens; replacing it makes all tokens invalid
 DIR/key-fragment   0600  absent until `key new` or `key set`
 DIR/resources/     0700  the objects, in their folders
-DIR/tmp/           0700  unfinished uploads; on the file system of resources/
+DIR/tmp/           0700  unfinished uploads; on the same file system as resources/
 """
 
 import fcntl
@@ -29,7 +29,7 @@ class DataDirectory:
     """The paths in a data directory, and access to its small files."""
 
     def __init__(self, root: Path) -> None:
-        """Use `root` unchecked; call `create` or `open` to get a directory that is checked."""
+        """Use `root` without checks; call `create` or `open` to get a checked directory."""
         self.root = root.absolute()
         self.users_file = self.root / "users.json"
         self.token_secret_file = self.root / "token-secret"
@@ -39,7 +39,7 @@ class DataDirectory:
 
     @classmethod
     def create(cls, root: Path) -> Self:
-        """Create the directory and what it lacks; existing files stay. Raises DataDirectoryError and OSError."""
+        """Create the directory and its missing files; existing files stay. Raises DataDirectoryError and OSError."""
         data = cls(root)
         data.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not data.users_file.exists() and any(data.root.iterdir()):
@@ -54,7 +54,7 @@ class DataDirectory:
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        """Return the directory that `create` made at `root`, or raise DataDirectoryError."""
+        """Return the directory that `create` made at `root`. Raises DataDirectoryError if it cannot be used."""
         data = cls(root)
         try:
             data.users_file.read_bytes()
@@ -94,7 +94,7 @@ class DataDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold a lock that only one process can hold while it reads, changes and writes a small file."""
+        """Lock the directory during the block, so that only one process at a time reads and rewrites a small file."""
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,12 +1,12 @@
-"""The rule for resource names. This module accesses no files."""
+"""The rule for the names of resources. This module does not access files."""
 
 import re
 
-# The name of an object is a file name (at most 128 characters) with a suffix such as ".<sha256>.big"; file systems
-# allow 255 characters.
+# Allow 251 characters: the name of an object is a file name of at most 128 characters with a suffix such as
+# ".<sha256>.big", and file systems allow 255 characters.
 _OBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# Far below the 4096 of a Linux path, with room for the path of the data directory.
+# A path on Linux may have 4096 characters; the limit is lower, because the path of the data directory comes first.
 _NAME_CHARACTERS = 1024
 
 
@@ -14,8 +14,8 @@ class InvalidNameError(ValueError):
     """The name is not allowed for a resource. The text is a sentence for the client."""
 
 
-def parts_of(name: str) -> list[str]:
-    """Split `folder/.../object` into components that are safe as file names, or raise InvalidNameError."""
+def components_of(name: str) -> list[str]:
+    """Split `folder/.../object` into components that are safe as file names. Raises InvalidNameError."""
     if len(name) > _NAME_CHARACTERS:
         raise InvalidNameError(f"A resource name has at most {_NAME_CHARACTERS} characters.")
     *folders, object_name = name.split("/")

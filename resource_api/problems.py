@@ -11,14 +11,15 @@ from werkzeug.exceptions import HTTPException
 from resource_api.names import InvalidNameError
 from resource_api.store import DiskFullError, NameCollisionError, ResourceMissingError
 
-# How long the server reads and discards the rest of a refused upload: in all, and while no byte arrives.
+# The server discards the rest of a refused upload for at most DRAIN_SECONDS, and stops earlier when no byte arrives
+# for DRAIN_IDLE_SECONDS.
 DRAIN_SECONDS = 10
 DRAIN_IDLE_SECONDS = 2
-_PIECE_BYTES = 1 << 20
+_DRAIN_READ_BYTES = 1 << 20
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Make `app` respond to all errors, its own and the framework's, with problems."""
+    """Make `app` respond with a problem to every error, its own errors and those of the framework."""
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(InvalidNameError, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
     app.register_error_handler(
@@ -50,14 +51,14 @@ def _problem(status: HTTPStatus, detail: str) -> Response:
 
 
 def _drain() -> None:
-    """Read and discard what the client is still sending, within limits.
+    """Read and discard what the client is still sending, for a limited time.
 
-    If the connection closed during the upload, the client would see a reset instead of the response.
+    If the server closed the connection during the upload, the client would see a reset instead of the response.
     """
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(DRAIN_IDLE_SECONDS)
     deadline = time.monotonic() + DRAIN_SECONDS
     with suppress(OSError, HTTPException):  # the client is gone, silent or over a limit
-        while time.monotonic() < deadline and request.stream.read(_PIECE_BYTES):
+        while time.monotonic() < deadline and request.stream.read(_DRAIN_READ_BYTES):
             pass

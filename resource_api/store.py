@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from resource_api.atomic import remove_left_overs, replacing
+from resource_api.atomic import remove_leftovers, replacing
 from resource_api.data_directory import DataDirectory
-from resource_api.names import parts_of
+from resource_api.names import components_of
 
 
 class ResourceMissingError(Exception):
-    """There is no object of that name."""
+    """There is no object with this name."""
 
 
 class NameCollisionError(Exception):
@@ -36,13 +36,16 @@ class ResourceStore:
     """The objects of one data directory. Any number of threads and processes may use it at the same time."""
 
     def __init__(self, data: DataDirectory) -> None:
-        """Open the store and remove what killed uploads left behind."""
+        """Open the store and remove the files that killed uploads left behind."""
         self._root = data.resources
         self._temporary = data.temporary
-        remove_left_overs(self._temporary)
+        remove_leftovers(self._temporary)
 
     def open(self, name: str) -> OpenResource:
-        """Open an object; the caller closes its file. Raises InvalidNameError, ResourceMissingError, OSError."""
+        """Open an object; the caller closes its file.
+
+        Raises InvalidNameError, ResourceMissingError, and OSError if the disk fails.
+        """
         try:
             file = self._path(name).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -55,7 +58,7 @@ class ResourceStore:
         """Store `pieces`, which are `size` bytes, under `name`; return whether the name is new.
 
         If iterating `pieces` raises, nothing changes and the exception propagates.
-        Raises InvalidNameError, NameCollisionError, DiskFullError, OSError.
+        Raises InvalidNameError, NameCollisionError, DiskFullError, and OSError if the disk fails.
         """
         path = self._path(name)
         if size > shutil.disk_usage(self._temporary).free:
@@ -76,15 +79,15 @@ class ResourceStore:
             return not path.exists()  # the new file replaces the old one only when the block ends
 
     def _path(self, name: str) -> Path:
-        return self._root.joinpath(*parts_of(name))
+        return self._root.joinpath(*components_of(name))
 
 
 def _etag(status: os.stat_result) -> str:
     """Return a strong ETag: time of the last write in nanoseconds, size and inode.
 
-    Each PUT creates a new inode with the current time, and an operator's change in place changes the time, so both
-    change the ETag. The ETag survives restarts, needs no reading of the file (a hash of several GB would) and always
-    matches the file (a hash stored beside it might not). A file copied to another disk gets a new ETag, which costs
+    Each PUT changes the ETag, because it creates a new inode with the current time. An operator who edits a file in
+    place changes it too, because the time changes. A hash would have to read several GB, and a hash stored beside the
+    file might not match it. The ETag survives a restart. A file copied to another disk gets a new ETag, which costs
     one more download.
     """
     return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"

@@ -1,4 +1,4 @@
-"""The views: login, key fragment, and reading and writing of objects."""
+"""The views: log in, get the key fragment, read and write objects."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,8 +19,8 @@ from resource_api.data_directory import DataDirectory
 from resource_api.store import OpenResource, ResourceStore
 
 LOGIN_BYTES = 16 << 10
-# Pieces of 1 MiB are about three times as fast as 64 KiB, because gunicorn copies its read buffer at every read.
-PIECE_BYTES = 1 << 20
+# Reads of 1 MiB are about three times as fast as reads of 64 KiB, because gunicorn copies its buffer at every read.
+READ_BYTES = 1 << 20
 
 
 class Views:
@@ -32,24 +32,27 @@ class Views:
         self._store = store
 
     def login(self) -> Response:
-        """POST /login."""
+        """Handle POST /login. Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge or Unauthorized."""
         email, password = _credentials()
         token = self._authenticator.login(email, password)
         if token is None:
             raise Unauthorized("The e-mail address or the password is wrong.")
         g.user = email
-        return _unstored(jsonify(token=token))
+        return _without_caching(jsonify(token=token))
 
     def key_fragment(self) -> Response:
-        """GET /binary-split/key-fragment."""
+        """Handle GET /binary-split/key-fragment. Raises Unauthorized or NotFound."""
         self._require_token()
         fragment = self._data.key_fragment()
         if fragment is None:
             raise NotFound("No key fragment has been set on this server.")
-        return _unstored(Response(fragment, content_type="application/octet-stream"))
+        return _without_caching(Response(fragment, content_type="application/octet-stream"))
 
     def read_resource(self, name: str) -> Response:
-        """GET and HEAD /resources/{name}, with ranges and conditions."""
+        """Handle GET and HEAD /resources/{name}, with ranges and conditions.
+
+        Raises Unauthorized, RequestedRangeNotSatisfiable, PreconditionFailed, or an error of `ResourceStore.open`.
+        """
         self._require_token()
         resource = self._store.open(name)
         try:
@@ -59,7 +62,10 @@ class Views:
             raise
 
     def write_resource(self, name: str) -> Response:
-        """PUT /resources/{name}."""
+        """Handle PUT /resources/{name}.
+
+        Raises Unauthorized, LengthRequired, BadRequest, RequestTimeout, or an error of `ResourceStore.put`.
+        """
         self._require_token()
         size = request.content_length
         if size is None:
@@ -70,7 +76,7 @@ class Views:
         return Response(status=201 if is_new else 204)
 
     def _require_token(self) -> None:
-        """Set `g.user`, or raise Unauthorized."""
+        """Set `g.user` to the user of the request's token. Raises Unauthorized."""
         authorization = request.authorization
         if authorization is None or authorization.type != "bearer" or not authorization.token:
             raise Unauthorized("This needs a bearer token from /login.")
@@ -81,7 +87,10 @@ class Views:
 
 
 def _credentials() -> tuple[str, str]:
-    """Return e-mail and password of a login body, or raise BadRequest or UnsupportedMediaType."""
+    """Return the e-mail address and the password of a login body.
+
+    Raises BadRequest, UnsupportedMediaType, or RequestEntityTooLarge if the body exceeds LOGIN_BYTES.
+    """
     request.max_content_length = LOGIN_BYTES
     try:
         body = request.get_json()
@@ -94,7 +103,7 @@ def _credentials() -> tuple[str, str]:
 
 
 def _is_text(value: str) -> bool:
-    """Return whether `value` has a UTF-8 form; JSON can also spell lone surrogates, which have none."""
+    """Return whether UTF-8 can encode `value`; it cannot encode lone surrogates, which JSON can contain."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -103,20 +112,20 @@ def _is_text(value: str) -> bool:
 
 
 def _conditional_response(resource: OpenResource) -> Response:
-    """Return 200, 206 or 304, or raise RequestedRangeNotSatisfiable or PreconditionFailed.
+    """Return the response 200, 206 or 304 (RFC 9110, sections 13 and 14).
 
-    Flask's `send_file` is not used: it looks at a path and opens it afterwards, so that a PUT in between would
-    combine the old length and ETag with the new bytes. There is no Last-Modified, because it cannot tell two PUTs
-    within one second apart.
+    It does not use Flask's `send_file`, which reads the length of a path before it opens the file: a PUT in between
+    would combine the old length and ETag with the new bytes. It sends no Last-Modified, because two PUTs within one
+    second would have the same. Raises RequestedRangeNotSatisfiable or PreconditionFailed.
     """
     environ = request.environ
     if request.range is not None and request.range.units == "bytes" and len(request.range.ranges) == 1:
-        # Use Werkzeug's wrapper, because gunicorn's cannot seek: Werkzeug would read everything before the range.
-        body: Iterable[bytes] = FileWrapper(resource.file, PIECE_BYTES)
+        # Use Werkzeug's wrapper, because gunicorn's cannot seek and Werkzeug would read everything before the range.
+        body: Iterable[bytes] = FileWrapper(resource.file, READ_BYTES)
     else:
         # Hide other ranges from Werkzeug, because it responds with 416 to units that must be ignored (RFC 9110, 14.2).
         environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
-        body = wrap_file(environ, resource.file, PIECE_BYTES)
+        body = wrap_file(environ, resource.file, READ_BYTES)
     response = Response(body, content_type="application/octet-stream", direct_passthrough=True)
     response.content_length = resource.size
     response.cache_control.no_cache = True
@@ -128,14 +137,14 @@ def _conditional_response(resource: OpenResource) -> Response:
 
 
 def _body_pieces(size: int) -> Iterator[bytes]:
-    """Yield the request body in pieces; raises BadRequest or RequestTimeout unless it has exactly `size` bytes.
+    """Yield the request body in pieces. Raises BadRequest if it is shorter than `size`, RequestTimeout if it stalls.
 
-    The bytes are counted, because gunicorn ends a truncated body as if it were complete.
+    The function counts the bytes, because gunicorn ends a truncated body as if it were complete.
     """
     missing = size
     while missing:
         try:
-            piece = request.stream.read(min(missing, PIECE_BYTES))
+            piece = request.stream.read(min(missing, READ_BYTES))
         except TimeoutError as error:
             raise RequestTimeout("The upload stalled.") from error
         except OSError as error:
@@ -146,7 +155,7 @@ def _body_pieces(size: int) -> Iterator[bytes]:
         yield piece
 
 
-def _unstored(response: Response) -> Response:
-    """Forbid every cache to store the response, because it contains a secret."""
+def _without_caching(response: Response) -> Response:
+    """Return `response` with a header that forbids caches to store it, because it contains a secret."""
     response.cache_control.no_store = True
     return response

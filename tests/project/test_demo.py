@@ -73,7 +73,7 @@ def _engine_possible() -> None:
     """Call `missing` unless the demo can find an engine or start one."""
     can_start = os.geteuid() == 0 and shutil.which("dockerd") is not None
     if not can_start and http_status(SYSTEM_DOCKER, "/_ping") != 200:
-        missing("docker engine", f"no root or no dockerd, and {SYSTEM_DOCKER} does not answer")
+        missing("docker engine", f"no root or no dockerd, and {SYSTEM_DOCKER} does not respond")
 
 
 @pytest.mark.usefixtures("_engine_possible")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resource_api.names import InvalidNameError, parts_of
+from resource_api.names import InvalidNameError, components_of
 from tests.resource_api.conftest import Api
 
 LONGEST_OBJECT = "f" * 128 + "." + "0" * 64 + ".big"
@@ -26,7 +26,7 @@ LONGEST_FOLDER = "d" * 128
     ],
 )
 def test_valid_names_are_accepted(name: str) -> None:
-    assert "/".join(parts_of(name)) == name
+    assert "/".join(components_of(name)) == name
 
 
 INVALID = [
@@ -39,16 +39,16 @@ INVALID = [
 @pytest.mark.parametrize("name", INVALID)
 def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidNameError):
-        parts_of(name)
+        components_of(name)
 
 
 @given(st.text(alphabet=st.sampled_from("aZ0.-_/\\\0\n%é"), max_size=12))
 def test_no_accepted_name_leaves_the_root_directory(name: str) -> None:
     try:
-        parts = parts_of(name)
+        components = components_of(name)
     except InvalidNameError:
         return
-    assert all(part[0].isalnum() and not set(part) & set("/\\\0\n%é") for part in parts)
+    assert all(component[0].isalnum() and not set(component) & set("/\\\0\n%é") for component in components)
 
 
 @pytest.mark.parametrize(

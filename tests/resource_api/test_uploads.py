@@ -111,8 +111,8 @@ def test_one_of_several_simultaneous_uploads_is_stored_completely(api: Api, bear
 
 
 def test_a_start_removes_leftover_files_but_not_files_being_written(data: DataDirectory) -> None:
-    left_over, in_use = data.temporary / "left-over", data.temporary / "in-use"
-    left_over.write_bytes(b"x")
+    leftover, in_use = data.temporary / "leftover", data.temporary / "in-use"
+    leftover.write_bytes(b"x")
     with in_use.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # another process that writes a file in the same directory locks it too
         with Api(data) as api:

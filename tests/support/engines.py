@@ -107,7 +107,7 @@ def _started(name: str, command: list[str], directory: Path, host: str) -> Itera
     env = clean_env(directory, TMPDIR=str(directory))  # podman writes uploads there and does not remove them
     with ManagedProcess(name, command, directory, env=env) as process:
         try:
-            process.wait_until(lambda: http_status(host, "/_ping") == HTTPStatus.OK, READY_SECONDS, f"{name} answers")
+            process.wait_until(lambda: http_status(host, "/_ping") == HTTPStatus.OK, READY_SECONDS, f"{name} responds")
         except AssertionError as exc:
             raise EngineUnavailable(f"{name} does not start: {str(exc).splitlines()[-1]}") from exc
         yield process
@@ -117,7 +117,7 @@ def _started(name: str, command: list[str], directory: Path, host: str) -> Itera
 def _system_docker(why_not_private: str) -> Iterator[Engine]:
     host = os.environ.get("DOCKER_HOST") or SYSTEM_DOCKER_SOCKET
     if not host.startswith(UNIX_PREFIX) or http_status(host, "/_ping") != HTTPStatus.OK:
-        missing("docker engine", f"{why_not_private}, and {host} does not answer on a unix socket")
+        missing("docker engine", f"{why_not_private}, and {host} does not respond on a unix socket")
     with _client(host) as client:
         yield Engine("docker", host, client, None)
 

@@ -50,7 +50,7 @@ class LoaderServer:
 
     @property
     def worker_pid(self) -> int:
-        """The pid of the only worker, which holds the state and handles the requests."""
+        """The pid of the only worker, which keeps the state and handles the requests."""
         (worker,) = children(self.master_pid)
         return worker
 

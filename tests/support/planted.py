@@ -40,4 +40,4 @@ def leaks(*places: Path) -> Iterator[str]:
                 content = file.read(SEARCHED_BYTES)
             if content.startswith(ARCHIVE_MAGIC):
                 continue
-            yield from (f"{path} holds {secret!r}" for secret in _secrets if secret in content)
+            yield from (f"{path} contains {secret!r}" for secret in _secrets if secret in content)

@@ -129,7 +129,7 @@ class ResourceApiServer:
             cwd=REPOSITORY,
         )
         try:
-            process.wait_until(lambda: http_status(self.url) is not None, READY_SECONDS, "the resource API answers")
+            process.wait_until(lambda: http_status(self.url) is not None, READY_SECONDS, "the resource API responds")
         except BaseException:
             process.stop()
             raise

@@ -47,7 +47,7 @@ def test_waiting_ends_when_the_server_responds(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
     assert http_status(url) is None
     with ManagedProcess("server", command, tmp_path, env=clean_env(tmp_path), cwd=tmp_path) as server:
-        server.wait_until(lambda: http_status(url) == 200, 10, "it answers")
+        server.wait_until(lambda: http_status(url) == 200, 10, "the server responds")
         assert http_status(url, "/nothing") == 404
     assert server.returncode == -signal.SIGTERM
     assert '"GET /nothing HTTP/1.1" 404' in server.stderr()
@@ -55,8 +55,8 @@ def test_waiting_ends_when_the_server_responds(tmp_path: Path) -> None:
 
 def test_waiting_fails_at_once_with_the_output_if_the_process_ends(tmp_path: Path) -> None:
     process = python(tmp_path, "raise SystemExit('no such luck')")
-    with pytest.raises(ProcessEnded, match="python ended with 1 before it answers\nno such luck"):
-        process.wait_until(lambda: False, 10, "it answers")
+    with pytest.raises(ProcessEnded, match="python ended with 1 before the server responds\nno such luck"):
+        process.wait_until(lambda: False, 10, "the server responds")
 
 
 def test_the_environment_of_the_shell_does_not_reach_the_process(
