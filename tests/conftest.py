@@ -15,9 +15,8 @@ from tests.support.loader_server import LoaderServer
 from tests.support.missing import not_run
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.resource_api_server import ResourceApiServer
+from tests.support.sites import NO_ENGINE, NOBODY_LISTENS
 
-NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refused at once
-NO_ENGINE = "unix:///nonexistent/docker.sock"
 # The summary of the run shows the value of every test property with this name.
 TOLD = "told"
 # `make test-fast` leaves out the tests with one of these fixtures or parameters, or in one of these places.

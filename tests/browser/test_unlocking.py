@@ -7,13 +7,13 @@ import re
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.conftest import NO_ENGINE
 from tests.support.archives import APP, DATABASE, Packed
 from tests.support.browsing import LoaderPage
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.images import remove_image
 from tests.support.processes import free_port
+from tests.support.sites import NO_ENGINE
 from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

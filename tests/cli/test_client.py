@@ -8,8 +8,9 @@ import pytest
 
 from loader.cli.client import LoaderClient
 from loader.errors import ArchiveNotFound, LoaderProblem, LoaderUnreachable
-from tests.conftest import NOBODY_LISTENS, StartLoader
+from tests.conftest import StartLoader
 from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.sites import NOBODY_LISTENS
 
 CREDENTIALS = {"email": "a", "password": "b"}
 

@@ -14,7 +14,8 @@ from tests.support.loader_server import LoaderServer
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
 
-NOBODY_LISTENS = "http://127.0.0.1:9"  # the port of the discard service: refused at once
+# Nothing listens on the port of the discard service, so that a connection is refused at once.
+NOBODY_LISTENS = "http://127.0.0.1:9"
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 LOG_SECONDS = 10.0
 

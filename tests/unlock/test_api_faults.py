@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.conftest import NOBODY_LISTENS
 from tests.support.archives import FRAGMENT, Packed
 from tests.support.engines import Engine
 from tests.support.resource_api_server import ResourceApiServer
+from tests.support.sites import NOBODY_LISTENS
 from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice, assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from tests.conftest import NO_ENGINE
 from tests.support.archives import APP, DATABASE, Packed, seal
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import HandmadeImage
 from tests.support.images import image_id, import_image, remove_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
+from tests.support.sites import NO_ENGINE
 from tests.support.unlocking import READY, Rig, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

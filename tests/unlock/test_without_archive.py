@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import NO_ENGINE
 from tests.support.archives import APP, DATABASE, VERSION, Packed, remove_all_images
 from tests.support.engines import Engine
 from tests.support.images import import_image, remove_image
+from tests.support.sites import NO_ENGINE
 from tests.support.unlocking import READY, Rig, Status, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
