@@ -45,7 +45,7 @@ check-page: $(READY) ## Check the JavaScript of the page
 check-packages: $(READY) ## Ask whether a pinned package has a known vulnerability
 	$(VENV)/bin/python -m tools.audit
 
-openapi: $(READY) ## Write loader/web/openapi.json
+openapi: $(READY) ## Write loader/web/openapi.json and the tables of error codes in docs/
 	$(VENV)/bin/python -m tools.openapi
 
 demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run)

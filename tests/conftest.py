@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,6 +45,10 @@ HEAVY_PLACES = (
     "web/test_resources_streaming.py",
 )
 TESTS = Path(__file__).parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Children inherit what is ignored, and a run in the background ignores SIGINT, which some tests send to children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StartLoader(Protocol):

@@ -158,7 +158,7 @@ def test_the_loader_serves_from_any_directory(
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [("--workers 2", "exactly one worker"), ("--worker-class sync --threads 1", "must be gthread")],
+    [("--workers 2", "exactly one worker"), ("--worker-class sync --threads 1", "must be loader.server.worker.Worker")],
 )
 def test_serve_refuses_what_the_settings_of_gunicorn_refuse(
     installed: Installed, arguments: str, sentence: str
