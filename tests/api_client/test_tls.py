@@ -131,7 +131,7 @@ def test_line_that_spoils_an_answer_has_spoken_tls(authority: Authority) -> None
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
         spoilt = threads.submit(spoil)
         client = ApiClient(
-            f"https://localhost:{listener.getsockname()[1]}", ca_bundle=str(authority.path), timeouts=TIMEOUTS
+            f"https://localhost:{listener.getsockname()[1]}", ca_bundle=str(authority.path), timeouts=(10.0, 10.0)
         )
         with pytest.raises(ApiUnreachable, match="was cut"):
             client.login(EMAIL, PASSWORD)
