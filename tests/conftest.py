@@ -25,24 +25,35 @@ HEAVY_FIXTURES = {"docker_engine", "podman_engine"}
 # Values of parameters that name an engine, because such tests request the fixture by its name.
 HEAVY_PARAMETERS = ("docker", "podman")
 HEAVY_PLACES = (
+    "api_client/test_slow_lines.py",
     "browser",
+    "cli/test_faults.py",
     "crypto/test_fuzz.py",
     "deploy",
     "model_cache/test_disk.py",
     "model_cache/test_faults.py",
     "model_cache/test_no_growth.py",
     "model_cache/test_repair.py",
+    "model_cache/test_resume.py",
     "model_cache/test_sharing.py",
+    "model_cache/test_state_machine.py",
     "model_cache/test_two_processes.py",
     "project/test_demo.py",
+    "project/test_package.py",
     "project/test_soak.py",
-    "resource_api/test_server.py",
+    "resource_api",
     "server",
+    "support_tests",
     "web/test_hostile.py",
     "web/test_page_openapi_live.py",
     "web/test_guard_slots.py",
+    "web/test_health_ready.py",
+    "web/test_lock.py",
+    "web/test_login_throttle.py",
     "web/test_resources_cuts.py",
     "web/test_resources_streaming.py",
+    "web/test_upload_form_plaintext.py",
+    "web/test_wsgi.py",
 )
 TESTS = Path(__file__).parent
 
