@@ -1,4 +1,4 @@
-"""Files: sent in pieces, written whole or not at all, and their failures as errors of ours."""
+"""Files: sent in pieces, written whole or not at all, and their failures as errors of the loader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRITE_SIZE = 1 << 17
 # <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
-# What `tempfile` adds to a prefix, and people hardly do.
+# The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 
 
@@ -42,10 +42,10 @@ class FileIdentity:
 
 
 class FilePieces:
-    """An open file as the body of a request: of known length, and from its begin at each iteration.
+    """An open file as the body of a request. It has a known length, and each iteration starts at the first byte.
 
-    `checkpoint` is called before each piece and may raise to end the sending. A failing disk raises StorageError, so
-    that nobody takes it for a failing connection.
+    `checkpoint` is called before each piece. A failing disk raises StorageError, so that it is not taken for a failing
+    connection.
     """
 
     def __init__(self, file: BinaryIO, path: Path, checkpoint: Checkpoint = lambda: None) -> None:
@@ -57,7 +57,7 @@ class FilePieces:
         return os.fstat(self._file.fileno()).st_size
 
     def __iter__(self) -> Iterator[memoryview]:
-        """Each piece is a view that is valid until the next is asked for."""
+        """Yield pieces of at most 1 MiB, each a view that is valid until the next one is asked for."""
         buffer = memoryview(bytearray(SEND_SIZE))
         offset = 0
         with storage(self._path, 0):
@@ -70,8 +70,8 @@ class FilePieces:
 def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data` to `file`, 128 KiB at a time.
 
-    The page cache keeps a write of a megabyte in a block of memory as large. Where memory has been in use such blocks
-    are rare, and a virtual machine has to get each from its host, which can take ten times as long as the write.
+    The page cache stores a write of a megabyte in one block of memory. On a machine that has run for long such blocks
+    are rare, and a virtual machine must get each from its host, which can take ten times as long as the write.
     """
     rest = memoryview(data)
     while rest:
@@ -80,9 +80,9 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
 
 
 def sync_beside(file: BinaryIO) -> Future[None]:
-    """Put what has been written to `file` on the disk, beside what the caller does; the result comes when it is there.
+    """Sync `file` to the disk in another thread. The future ends when the data is on the disk, or with an OSError.
 
-    `file` may be closed or removed meanwhile. The result may be an OSError: see fsync(2).
+    The caller may close or remove `file` meanwhile. See fsync(2).
     """
     descriptor = os.dup(file.fileno())
 
@@ -100,9 +100,9 @@ def sync_beside(file: BinaryIO) -> Future[None]:
 
 
 def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
-    """Give back the disk room of `size` bytes, which then read as zeros; nothing happens where it cannot be done.
+    """Free the disk space of `size` bytes, which then read as zeros. Do nothing where the system cannot do it.
 
-    Whole blocks of the file system only are given back: see FALLOC_FL_PUNCH_HOLE in fallocate(2).
+    Only whole blocks of the file system are freed: see FALLOC_FL_PUNCH_HOLE in fallocate(2).
     """
     if (fallocate := _fallocate()) is not None:
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
@@ -111,15 +111,15 @@ def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
 
 @functools.cache
 def _fallocate() -> Any:
-    """The C library's function, of 64-bit offsets everywhere; None if it has none."""
+    """Return the function of the C library with 64-bit offsets, or None if it has none."""
     return getattr(ctypes.CDLL(None), "fallocate64", None)
 
 
 @contextmanager
 def storage(path: Path, needed: int) -> Iterator[None]:
-    """Translate an `OSError` of a block that puts `needed` bytes at `path`: DiskSpace when full, else StorageError.
+    """Raise DiskSpace for an OSError of the block that says that the disk is full, and StorageError for any other.
 
-    Only work on files belongs into the block: connection errors are `OSError` too.
+    The block stores `needed` bytes at `path`. Put only file operations into it: connection errors are OSError too.
     """
     try:
         yield
@@ -135,27 +135,30 @@ def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
 
 
 def free_bytes(directory: Path) -> int:
-    """Bytes that may still be written to the disk that holds `directory`."""
+    """Return how many bytes can still be written to the disk of `directory`."""
     usage = os.statvfs(directory)
     return usage.f_bavail * usage.f_frsize
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` and its parents, 0700, if they are missing; raises OSError."""
+    """Create `path` and its parents with mode 0700 if they are missing. Raises OSError."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, 0600: a reader, and a power cut, see the old file or the new one. Raises OSError."""
+    """Write `data` to `path` with mode 0600. Readers, also after a power cut, see the old file or the new one.
+
+    Raises OSError.
+    """
     with replacement(path) as file:
         file.write(data)
 
 
 @contextmanager
 def replacement(path: Path) -> Iterator[BinaryIO]:
-    """A new file, 0600, that takes the place of `path` if the block ends well, and else is removed.
+    """Yield a new file with mode 0600, open for writing and reading, that replaces `path` at the end of the block.
 
-    Open for writing and reading; until the end it lies beside `path`. Raises OSError.
+    The file is beside `path` until then. If the block raises, it is removed. Raises OSError.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
     try:

@@ -1,4 +1,4 @@
-"""Resources: models in big and small parts, opened for a load and sealed for an upload."""
+"""Load and upload of resources, which are models in a small and a big part."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ log = logging.getLogger(__name__)
 
 
 class UploadForm(Protocol):
-    """An upload whose parts are read once, in the order in which they come. `length` is that of all in bytes."""
+    """An upload form, whose parts are read once and in the order in which they come. `length` is its size in bytes."""
 
     @property
     def length(self) -> int: ...
 
     def folder_if_first(self) -> str | None:
-        """Read up to the file; the folder if it came before that."""
+        """Read up to the file. Return the folder if it came before the file, otherwise None."""
 
     def file_pieces(self) -> Iterator[bytes]:
-        """The content of the file."""
+        """Yield the content of the file."""
 
     def folder_at_end(self) -> str:
-        """Read what follows the file, to the very end; the folder."""
+        """Read what follows the file, to the end of the form. Return the folder."""
 
 
 class Plaintext:
-    """A resource being read: an iterator over its plaintext in pieces of at most 1 MiB. `size` is in bytes.
+    """Iterates over the plaintext of a resource in pieces of at most 1 MiB. The caller closes it.
 
-    The first segment has verified when this exists, so that what can go wrong early does so before an answer begins. A
-    segment that does not verify is fetched anew, once. Raises ResourceCorrupt, or what the source raises. `close` gives
-    the source back, finished or not.
+    `size` is that of the whole plaintext in bytes, `sent` that of the pieces so far. The constructor verifies the first
+    segment, because an error can be reported only before the response starts. A segment that does not authenticate is
+    downloaded again, once. Raises ResourceCorrupt, and what the source raises.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Plaintext:
         checkpoint: Checkpoint,
         distrusted: set[str],
     ) -> None:
-        """Call `checkpoint` for each piece; it may raise. Digests of parts that stay damaged go into `distrusted`."""
+        """Call `checkpoint` before each piece. Add the digest of a big part that stays damaged to `distrusted`."""
         self._name = name
         self._checkpoint = checkpoint
         self._distrusted = distrusted
@@ -95,14 +95,14 @@ class Plaintext:
         if damage.segment is None or self._big is None:
             raise damage
         begin, end = self._small.big_range(damage.segment)
-        log.warning("%s: %s, fetching %d bytes anew", self._name.path, damage, end - begin)
+        log.warning("%s: %s; downloading %d bytes again", self._name.path, damage, end - begin)
         self._big.repair(begin, end)
         self._segments = self._small.decrypt(self._name, self._big, damage.segment)
         return bytes(next(self._segments))
 
 
 class ResourceStore:
-    """Loads and stores resources. `work_dir` holds what an upload must put on disk, which is ciphertext only."""
+    """Loads and stores resources. Uploads write ciphertext, and nothing else, to `work_dir`."""
 
     def __init__(self, work_dir: Path, cache: ModelCache) -> None:
         self._work_dir = work_dir
@@ -111,11 +111,10 @@ class ResourceStore:
         self._distrusted: set[str] = set()
 
     def load(self, name: ResourceName) -> Plaintext:
-        """The resource, its first segment verified.
+        """Return the plaintext of the resource, whose first segment is verified.
 
-        What does not authenticate is fetched anew and then read to its end before this returns; so is what has failed
-        in the middle of an earlier load. Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt, DiskSpace, StorageError
-        and the faults of the API.
+        If the resource does not authenticate, or failed during an earlier load, it is downloaded again and verified to
+        its end first. Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt, DiskSpace, StorageError and ApiFault.
         """
         checkpoint = get_api_client().checkpoint()
         try:
@@ -123,19 +122,19 @@ class ResourceStore:
             if small.big is None or small.big.sha256 not in self._distrusted:
                 return self._plaintext(name, small, checkpoint)
         except ResourceCorrupt as exc:
-            log.warning("%s It is fetched once more.", exc)
+            log.warning("%s It is downloaded once more.", exc)
         small = self._small_part(name)
         if small.big is not None:
             self._cache.discard(small.big.sha256)
-            self._prove(name, small, checkpoint)
+            self._verify_to_its_end(name, small, checkpoint)
             self._distrusted.discard(small.big.sha256)
         return self._plaintext(name, small, checkpoint)
 
     def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
-        """Encrypt the file of `form` as it comes, split it and upload both parts; its name and size in bytes.
+        """Encrypt the file of `form` while it arrives, split it and upload both parts. Return its name and its size.
 
-        Nothing is uploaded unless the whole form was read. The big part stays in the cache. Raises NotLoggedIn,
-        DiskSpace, StorageError, what `form` raises and the faults of the API.
+        The upload to the API starts once the whole form has been read. The big part stays in the cache. Raises
+        NotLoggedIn, DiskSpace, StorageError, ApiFault and what `form` raises.
         """
         checkpoint = get_api_client().checkpoint()
         with self._cache.upload(form.length) as big_file:
@@ -168,7 +167,7 @@ class ResourceStore:
 
         return self._cache.open(part, name.path, fetch)
 
-    def _prove(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> None:
+    def _verify_to_its_end(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> None:
         with closing(self._plaintext(name, small, checkpoint)) as plaintext:
             for _ in plaintext:
                 pass
@@ -183,8 +182,8 @@ class ResourceStore:
             small = seal_resource(pieces, name, big_file)
             form.folder_at_end()
             return name, small
-        # The folder is part of what the ciphertext is bound to: until it is known, the file waits in sealed form.
-        # In a file without a name, of which nothing is left behind even after `kill -9`.
+        # Spool the file until its folder is known, because the folder is associated data of the ciphertext. The spool
+        # has no name, because nothing of it must stay after `kill -9`.
         with tempfile.TemporaryFile(dir=self._work_dir) as file:
             spool = SealedSpool(file, pieces)
             name = ResourceName(form.folder_at_end(), filename)
@@ -192,7 +191,7 @@ class ResourceStore:
             return name, seal_resource(spool.read(), name, big_file)
 
     def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
-        """Big first: a small part never names a big one that is not there."""
+        """Upload the big part first, because a small part must never name a big one that is not there."""
         if small.big is not None:
             get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, checkpoint))
         checkpoint()

@@ -1,11 +1,11 @@
-"""The cache of big parts: content-addressed, resumable, shared by all who load the same resource at the same time."""
+"""The cache of big parts: named by their content, resumable, and shared by all loads of a resource at the same time."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,19 +27,32 @@ MAX_ORPHANS = 4
 
 
 @dataclass
-class _Entry:
-    """A part in use. `users` are its readers and its download; at zero it is settled and forgotten."""
+class _PartInUse:
+    """A part that a reader or a download uses. `users` counts them; at zero the part is settled and forgotten."""
 
+    cache: ModelCache
     file: BigFile
     download: Download | None = None
     users: int = 0
     forgotten: bool = False
     settling: threading.Lock = field(default_factory=threading.Lock)
 
+    def leave(self) -> None:
+        """Take one reader off. The last user settles the part."""
+        self.cache.leave(self)
+
+    def is_wanted(self) -> bool:
+        """Return whether the download may continue."""
+        return self.cache.is_wanted(self)
+
+    def evict_one(self) -> bool:
+        """Remove the least recently used part, because the disk is full; False if there is none to remove."""
+        return self.cache.evict_one()
+
 
 @dataclass(frozen=True)
 class DownloadStatus:
-    """A download as `/status` shows it: bytes, and bytes a second."""
+    """A download as `/status` shows it: sizes in bytes, `rate` in bytes per second."""
 
     filename: str
     bytes_done: int
@@ -49,7 +62,7 @@ class DownloadStatus:
 
 @dataclass(frozen=True)
 class CacheStatus:
-    """Whole parts on the disk, their bytes together, and what is on its way."""
+    """The number of whole parts on the disk, their size in bytes, and the running downloads."""
 
     entries: int
     bytes: int
@@ -57,44 +70,47 @@ class CacheStatus:
 
 
 class ModelCache:
-    """Safe to share between threads. One lock guards which parts are in use; no download and no read holds it."""
+    """The cache. Threads may share it.
+
+    One lock guards which parts are in use and what is evicted. No download and no read holds it.
+    """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Nothing is touched yet. `max_bytes` 0 means no limit."""
+        """Touch nothing yet. `max_bytes` limits the parts on the disk; 0 means no limit."""
         self._directory = CacheDirectory(path, max_bytes)
-        self.upkeep = CacheUpkeep(self._directory, self._held)
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}
+        self._in_use: dict[str, _PartInUse] = {}
+        self.upkeep = CacheUpkeep(self._directory, self._lock, self._in_use.keys())
         # Counts running downloads and parts that are being settled; `_idle` is notified whenever one of them ends.
         self._working = 0
         self._idle = threading.Condition(self._lock)
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed process has left. For the start, before anything else."""
+        """Remove what a killed process left. Call this at the start, before anything else."""
         self._directory.remove_leftovers()
 
     def require_writable(self) -> None:
-        """Raises StorageError if the directory is missing and cannot be made, or cannot be written to."""
+        """Raise StorageError if the directory cannot be created or cannot be written to."""
         self._directory.prepare()
         if not os.access(self._directory.path, os.W_OK | os.X_OK):
             raise StorageError(f"{self._directory.path} cannot be written to.")
 
     def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
-        """A reader of the part: from the disk, or behind the one download that brings it here.
+        """Return a reader of the part, from the disk or from the one download of it. The caller closes the reader.
 
-        `label` names the resource for people. Raises StorageError and DiskSpace; the reader raises what `fetch` does.
+        `label` names the resource for people. Raises StorageError and DiskSpace; the reader raises what `fetch` raises.
         """
         with self._lock:
-            entry = self._entries.get(part.sha256)
-            if entry is None or entry.file.failure is not None:
-                entry = self._new_entry(part, label, fetch)
+            use = self._in_use.get(part.sha256)
+            if use is None or use.file.failure is not None:
+                use = self._start_use(part, label, fetch)
             self._directory.touch(part.sha256)
-            entry.users += 1
-        return CacheReader(entry.file, fetch, lambda: self._leave(entry))
+            use.users += 1
+        return CacheReader(use, fetch)
 
     @contextmanager
     def upload(self, size: int) -> Iterator[BinaryIO]:
-        """A file for the big part of an upload, about `size` bytes; gone afterwards unless it was adopted.
+        """Yield a file for the big part of an upload of about `size` bytes. It is removed unless it was adopted.
 
         Raises StorageError.
         """
@@ -110,15 +126,16 @@ class ModelCache:
                 Path(file.name).unlink(missing_ok=True)
 
     def free_disk_space(self, size: int) -> None:
-        """Remove old parts until `size` bytes are free on the disk, if that can be reached. Raises StorageError."""
+        """Evict parts until `size` bytes of the disk are free, or none if that is impossible. Raises StorageError."""
         with self._lock:
-            self._directory.free_disk_space(size, self._entries.keys())
+            self._directory.free_disk_space(size, self._in_use.keys())
 
     @contextmanager
     def adopting(self, upload: BinaryIO, part: BigPart) -> Iterator[None]:
-        """Keep a part that was written and hashed here, if the block, which sends it elsewhere, ends well.
+        """Keep the part of an upload if the block, which sends it to the API, does not raise.
 
-        Meanwhile it goes to the disk, which can take as long. To fail to keep it is no harm: it can be fetched again.
+        The part is synced to the disk during the block, because both can take long. A failure to keep it is ignored,
+        because the part can be downloaded again.
         """
         if not self._directory.fits(part.size):
             yield
@@ -132,21 +149,21 @@ class ModelCache:
 
     def _adopt(self, upload: Path, part: BigPart) -> None:
         with self._lock:
-            if part.sha256 not in self._entries:
-                self._directory.keep_limit(part.size, self._entries.keys())
+            if part.sha256 not in self._in_use:
+                self._directory.keep_limit(part.size, self._in_use.keys())
                 upload.replace(self._directory.big(part.sha256))
 
     def discard(self, sha256: str) -> None:
-        """Remove a part that is not in use, so that it is fetched anew."""
+        """Remove a part unless it is in use, so that the next load downloads it again."""
         with self._lock:
-            if sha256 not in self._entries:
+            if sha256 not in self._in_use:
                 with storage(self._directory.path, 0):
                     self._directory.remove(sha256)
 
     def status(self) -> CacheStatus:
-        """What is here and what is on its way; raises StorageError."""
+        """Return what is on the disk and which downloads run. Raises StorageError."""
         with self._lock:
-            running = [entry.download for entry in self._entries.values() if entry.download is not None]
+            running = [use.download for use in self._in_use.values() if use.download is not None]
         whole = [file for file in self._directory.files() if file.whole]
         downloads = [
             DownloadStatus(download.label, download.file.available, download.file.part.size, round(download.rate))
@@ -163,94 +180,85 @@ class ModelCache:
         with self._idle:
             return self._idle.wait_for(lambda: self._working == 0, timeout)
 
-    @contextmanager
-    def _held(self) -> Iterator[Collection[str]]:
+    def leave(self, use: _PartInUse) -> None:
+        """Take one reader off a part; see `_PartInUse`."""
         with self._lock:
-            yield self._entries.keys()
+            use.users -= 1
+            self._working += 1
+        self._settle_if_unused(use)
 
-    def _new_entry(self, part: BigPart, label: str, fetch: Fetch) -> _Entry:
+    def is_wanted(self, use: _PartInUse) -> bool:
+        """Return whether the download of a part may continue: it has a reader, or is one of the oldest without one."""
+        with self._lock:
+            orphans = [other for other in self._in_use.values() if other.download is not None and other.users == 1]
+            # Only the oldest orphans continue, because a rule that is the same for all would stop all of them at once.
+            return use.users > 1 or any(other is use for other in orphans[:MAX_ORPHANS])
+
+    def evict_one(self) -> bool:
+        """Remove the least recently used part that is not in use; False if there is none."""
+        with self._lock:
+            return self._directory.evict_one(self._in_use.keys())
+
+    def _start_use(self, part: BigPart, label: str, fetch: Fetch) -> _PartInUse:
         self._directory.prepare()
-        entry = _Entry(BigFile(self._directory, part))
+        use = _PartInUse(self, BigFile(self._directory, part))
         try:
-            if not entry.file.verified:
-                self._directory.keep_limit(part.size - entry.file.available, {part.sha256, *self._entries})
-                self._start_download(entry, label, fetch)
+            if not use.file.verified:
+                self._directory.keep_limit(part.size - use.file.available, {part.sha256, *self._in_use})
+                self._start_download(use, label, fetch)
         except BaseException:
-            entry.file.close()
+            use.file.close()
             raise
-        # Publish the entry only once its download runs, because readers of an entry without one would wait forever.
-        self._entries[part.sha256] = entry
-        return entry
+        # Publish the part only once its download runs, because readers of a part without one would wait forever.
+        self._in_use[part.sha256] = use
+        return use
 
-    def _start_download(self, entry: _Entry, label: str, fetch: Fetch) -> None:
-        entry.users += 1
-        entry.download = Download(
-            entry.file,
-            label,
-            fetch,
-            self._directory,
-            evict_one=self._evict_one,
-            wanted=lambda: self._is_wanted(entry),
-        )
-        arguments = (entry, entry.download, logs.current_request_id())
+    def _start_download(self, use: _PartInUse, label: str, fetch: Fetch) -> None:
+        use.users += 1
+        use.download = Download(use, label, fetch, self._directory)
+        arguments = (use, use.download, logs.current_request_id())
         # The thread is a daemon, because a later one resumes the file and a shutdown must not wait for a slow line.
         threading.Thread(target=self._run, args=arguments, name="download", daemon=True).start()
         self._working += 1
 
-    def _run(self, entry: _Entry, download: Download, request_id: str | None) -> None:
+    def _run(self, use: _PartInUse, download: Download, request_id: str | None) -> None:
         with logs.request_id(request_id):
             download.run()
         with self._lock:
-            entry.download = None
-            entry.users -= 1
-        self._settle_if_unused(entry)
+            use.download = None
+            use.users -= 1
+        self._settle_if_unused(use)
 
-    def _is_wanted(self, entry: _Entry) -> bool:
-        with self._lock:
-            orphans = [other for other in self._entries.values() if other.download is not None and other.users == 1]
-            # Only the oldest orphans continue, because a rule that is the same for all would stop all of them at once.
-            return entry.users > 1 or any(other is entry for other in orphans[:MAX_ORPHANS])
-
-    def _evict_one(self) -> bool:
-        with self._lock:
-            return self._directory.evict_one(self._entries.keys())
-
-    def _leave(self, entry: _Entry) -> None:
-        with self._lock:
-            entry.users -= 1
-            self._working += 1
-        self._settle_if_unused(entry)
-
-    def _settle_if_unused(self, entry: _Entry) -> None:
+    def _settle_if_unused(self, use: _PartInUse) -> None:
         """Settle the part if nobody uses it, and end the work that the caller counted in `_working`."""
         try:
-            with entry.settling:
-                if self._is_unused(entry):
-                    self._settle(entry)
+            with use.settling:
+                if self._is_unused(use):
+                    self._settle(use)
         finally:
             with self._idle:
                 self._working -= 1
                 self._idle.notify_all()
 
-    def _is_unused(self, entry: _Entry) -> bool:
+    def _is_unused(self, use: _PartInUse) -> bool:
         with self._lock:
-            return entry.users == 0 and not entry.forgotten
+            return use.users == 0 and not use.forgotten
 
-    def _settle(self, entry: _Entry) -> None:
+    def _settle(self, use: _PartInUse) -> None:
         """Verify the part, and forget it unless a new reader has joined.
 
         Runs without the lock, because hashing a large file takes long and other threads must be able to join meanwhile.
         """
         try:
-            entry.file.settle()
+            use.file.settle()
         except LoaderError as exc:
             log.warning("a part of the cache could not be settled: %s", exc)
         with self._lock:
-            if entry.users:
+            if use.users:
                 return
-            entry.forgotten = True
-            if self._entries.get(entry.file.part.sha256) is entry:
-                del self._entries[entry.file.part.sha256]
-            entry.file.close()
+            use.forgotten = True
+            if self._in_use.get(use.file.part.sha256) is use:
+                del self._in_use[use.file.part.sha256]
+            use.file.close()
             with suppress(LoaderError):
-                self._directory.keep_limit(0, self._entries.keys())
+                self._directory.keep_limit(0, self._in_use.keys())

@@ -1,11 +1,11 @@
-"""The cache's directory: which names there are, what they promise, and how room is made.
+"""The directory of the cache: the names of its files, what each name promises, and which parts are evicted.
 
-    {sha256}.big       a whole big part; the name exists only once its digest was verified
-    {sha256}.partial   the begin of one, to be continued after any interruption
-    {sha256}.etag      the ETag that the partial one was sent with
-    .upload-*          an upload in work, and .{sha256}.etag.* an ETag; those of a killed process are removed at start
+    {sha256}.big       a whole big part; the name exists only once its digest is verified
+    {sha256}.partial   the start of a big part, which a download resumes after any interruption
+    {sha256}.etag      the ETag that came with the partial part
+    .upload-*          a running upload; with .{sha256}.etag.*, an unfinished ETag, removed at the start of the loader
 
-Everything is ciphertext, 0600. The modification time of a whole part is that of its last use.
+All files are ciphertext, mode 0600. The modification time of a whole part is the time of its last use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})\.(?P<kind>big|partial)")
 
 @dataclass(frozen=True)
 class CachedFile:
-    """One file of the cache. `size` is in bytes on the disk, `last_used` in seconds since the epoch."""
+    """One part on the disk. `size` is in bytes, `last_used` in seconds since the epoch."""
 
     sha256: str
     whole: bool
@@ -41,66 +41,66 @@ class CachedFile:
 
 
 class CacheDirectory:
-    """Files only: no locks, no network. `max_bytes` 0 means no limit. Raises StorageError and DiskSpace."""
+    """The files, without locks and without network. `max_bytes` 0 means no limit. Raises StorageError and DiskSpace."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self.max_bytes = max_bytes
 
     def big(self, sha256: str) -> Path:
-        """Where a whole part lies."""
+        """Return the path of a whole part."""
         return self.path / f"{sha256}.big"
 
     def partial(self, sha256: str) -> Path:
-        """Where the begin of one grows."""
+        """Return the path of a partial part."""
         return self.path / f"{sha256}.partial"
 
     def etag(self, sha256: str) -> Path:
-        """Where the ETag of the partial one is kept."""
+        """Return the path of the ETag of a partial part."""
         return self.path / f"{sha256}.etag"
 
     def prepare(self) -> None:
-        """Make the directory if it is missing."""
+        """Create the directory if it is missing."""
         with storage(self.path, 0):
             make_private_directory(self.path)
 
     def remove_leftovers(self) -> None:
-        """Remove what an earlier process, killed in the middle of a write, has left. Never raises."""
+        """Remove what an earlier process left that was killed during a write. Never raises."""
         for pattern in LEFTOVERS:
             for path in self.path.glob(pattern):
                 with suppress(OSError):
                     path.unlink()
 
     def new_upload(self) -> BinaryIO:
-        """A new file for the big part of an upload; the caller removes it or lets it be adopted."""
+        """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
         return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
 
     def open_big(self, sha256: str) -> BufferedReader:
-        """A whole part, to be read; raises OSError."""
+        """Open a whole part for reading. Raises OSError."""
         return os.fdopen(os.open(self.big(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
 
     def promote(self, sha256: str) -> None:
-        """Give a partial part whose digest has been verified its name."""
+        """Give a partial part its final name, once its digest is verified."""
         self.partial(sha256).replace(self.big(sha256))
         self.etag(sha256).unlink(missing_ok=True)
 
     def demote(self, sha256: str) -> None:
-        """Take its name from a part that turned out to be damaged. Open files are not disturbed."""
+        """Make a damaged part a partial one again. Open files are not disturbed."""
         with suppress(FileNotFoundError):
             self.big(sha256).replace(self.partial(sha256))
 
     def remove(self, sha256: str) -> None:
-        """Remove all that there is of a part. Open files are not disturbed."""
+        """Remove all files of a part. Open files are not disturbed."""
         for path in (self.big(sha256), self.partial(sha256), self.etag(sha256)):
             path.unlink(missing_ok=True)
 
     def touch(self, sha256: str) -> None:
-        """Note that a whole part is used now."""
+        """Note the present time as the last use of a whole part."""
         with suppress(OSError):
             os.utime(self.big(sha256))
 
     def files(self) -> list[CachedFile]:
-        """All parts, whole and partial, least recently used first; raises StorageError."""
+        """Return all parts, whole and partial, least recently used first. Raises StorageError."""
         found = []
         with storage(self.path, 0), suppress(FileNotFoundError), os.scandir(self.path) as listing:
             for entry in listing:
@@ -141,7 +141,7 @@ class CacheDirectory:
         return False
 
     def fits(self, size: int) -> bool:
-        """Whether a part of `size` bytes may stay at all."""
+        """Return whether a part of `size` bytes may stay at all."""
         return not self.max_bytes or size <= self.max_bytes
 
     def _evict(self, file: CachedFile) -> None:

@@ -5,62 +5,51 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 
 from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt, StorageError
 from loader.files import write_whole
 from loader.model_cache.directory import CacheDirectory
-from loader.model_cache.part_file import BigFile, Fetch
+from loader.model_cache.part_file import Fetch, PartInUse
 
 log = logging.getLogger(__name__)
 
-# Attempts in a row that bring no byte; one that does starts the count anew.
+# The number of attempts in a row without a new byte after which the download gives up.
 MAX_FRUITLESS_ATTEMPTS = 6
 FIRST_BACKOFF_SECONDS = 0.25
-# How long the process before this one may take to end, say after a reload.
+# How long the previous process may take to end, for example after a reload.
 LOCK_SECONDS = 60.0
 LOCK_POLL_SECONDS = 0.2
 RECEIVE_SIZE = 1 << 18
 
 
 class Download:
-    """`run` is the body of a thread. It never raises: an error becomes the file's failure, which its readers raise."""
+    """One download. `run` never raises: an error becomes the failure of the file, which the readers raise."""
 
-    def __init__(
-        self,
-        file: BigFile,
-        label: str,
-        fetch: Fetch,
-        directory: CacheDirectory,
-        *,
-        evict_one: Callable[[], bool],
-        wanted: Callable[[], bool],
-    ) -> None:
-        """`label` names the resource for people; `wanted` says whether it may go on, asked now and then."""
-        self.file = file
+    def __init__(self, use: PartInUse, label: str, fetch: Fetch, directory: CacheDirectory) -> None:
+        """`label` names the resource for people. The download asks `use` now and then whether it is still wanted."""
+        self.file = use.file
         self.label = label
+        self._use = use
         self._fetch = fetch
         self._directory = directory
-        self._evict_one = evict_one
-        self._wanted = wanted
         self._digest = hashlib.sha256()
-        self._begun_at = file.available
-        self._begun = time.monotonic()
+        self._start_offset = self.file.available
+        self._started = time.monotonic()
 
     @property
     def rate(self) -> float:
-        """Bytes a second since it began."""
-        return max(0, self.file.available - self._begun_at) / max(time.monotonic() - self._begun, 1e-3)
+        """The average rate since the start, in bytes per second."""
+        return max(0, self.file.available - self._start_offset) / max(time.monotonic() - self._started, 1e-3)
 
     def run(self) -> None:
-        """Bring the part here, verify its digest and give it its name."""
+        """Download the part, verify its digest and give the file its final name. The body of a thread."""
         try:
             self._lock()
             self.file.update(self._digest)
-            self._bring()
+            self._append_all()
             if not self.file.prove(self._digest.hexdigest()):
-                log.warning("%s does not have the digest that its small part names", self.label)
+                log.warning("the digest of %s is not the one in its small part", self.label)
         except LoaderError as exc:
             log.warning("the download of %s ended at %d bytes: %s", self.label, self.file.available, exc)
             self._end(exc)
@@ -76,55 +65,65 @@ class Download:
             if time.monotonic() > deadline:
                 raise StorageError(f"Another process holds {self._directory.partial(self.file.part.sha256)}.")
             time.sleep(LOCK_POLL_SECONDS)
-        self._begun_at = self.file.available
+        self._start_offset = self.file.available
 
-    def _bring(self) -> None:
+    def _append_all(self) -> None:
         # Count progress from the furthest offset so far, because a server without ranges sends the same bytes again.
         furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
-        asked_again = False
+        retried_size = False
         while not self.file.whole:
             try:
                 self._attempt()
             except ResourceCorrupt:
-                # The wrong size may be a passing fault on the way; where it stays, to wait is no use.
-                if asked_again:
+                # Retry once, because a wrong size may be a passing fault of a proxy; a second one will stay.
+                if retried_size:
                     raise
-                asked_again = True
+                retried_size = True
             except (ApiUnreachable, ApiError) as exc:
                 if self.file.available > furthest:
                     furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
                 fruitless += 1
-                if fruitless == MAX_FRUITLESS_ATTEMPTS or not self._wanted():
+                if fruitless == MAX_FRUITLESS_ATTEMPTS or not self._use.is_wanted():
                     raise
-                log.info("%s is at %d bytes, going on in %.2f s: %s", self.label, self.file.available, backoff, exc)
+                done = self.file.available
+                log.info("the download of %s stopped at %d bytes, retry in %.2f s: %s", self.label, done, backoff, exc)
                 time.sleep(backoff)
                 backoff *= 2
 
     def _attempt(self) -> None:
         with closing(self._fetch(self.file.available, None, self._known_etag())) as stream:
             if stream.total not in (None, self.file.part.size):
-                raise ResourceCorrupt(f"The big part of {self.label} has not the size that its small part names.")
+                raise ResourceCorrupt(f"The big part of {self.label} does not have the size that its small part names.")
             if stream.begin != self.file.available:
                 self._start_over(stream.begin)
             self._remember_etag(stream.etag)
             buffer = memoryview(bytearray(RECEIVE_SIZE))
-            while not self.file.whole and self._wanted():
+            while not self.file.whole and self._use.is_wanted():
                 count = stream.readinto(buffer[: self.file.part.size - self.file.available])
                 if not count:
-                    raise ApiUnreachable("The transfer ended before the part did.")
-                self.file.append(buffer[:count], self._evict_one)
+                    raise ApiUnreachable("The download ended before the end of the part.")
+                self._append(buffer[:count])
                 self._digest.update(buffer[:count])
         if not self.file.whole:
             raise ApiUnreachable("The download has no reader left, and too many such downloads run.")
 
+    def _append(self, piece: memoryview) -> None:
+        """Append `piece`; on a full disk evict other parts until it fits."""
+        while True:
+            try:
+                return self.file.append(piece)
+            except DiskSpace:
+                if not self._use.evict_one():
+                    raise
+
     def _start_over(self, begin: int) -> None:
         if begin != 0:
-            raise ApiProtocol("The resource API answered with a range that nobody asked for.")
+            raise ApiProtocol("The resource API sent another range than the loader requested.")
         self.file.restart()
         self._digest = hashlib.sha256()
 
     def _known_etag(self) -> str | None:
-        # One that the disk has spoiled is none: no header could hold it, and the digest decides anyway.
+        # Ignore an ETag that the disk has damaged, because no header can hold it and the digest decides anyway.
         with suppress(OSError, UnicodeDecodeError):
             etag = self._directory.etag(self.file.part.sha256).read_text("ascii")
             return etag if etag and etag.isprintable() else None

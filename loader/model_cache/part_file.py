@@ -1,4 +1,4 @@
-"""One big part on this disk, whole or growing: the file that a download writes, and the readers of that file."""
+"""One big part on this disk, whole or growing: the file that its download writes, and the readers of that file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
-from loader.errors import ApiUnreachable, DiskSpace, LoaderError
+from loader.errors import ApiUnreachable, LoaderError
 from loader.files import storage
 from loader.model_cache.directory import CacheDirectory
 
@@ -21,7 +21,10 @@ SKIP_SIZE = 1 << 20
 
 
 class Stream(Protocol):
-    """Bytes of a big part as they come: from offset `begin` on, of the version that `etag` names, `total` in all."""
+    """The bytes of a big part from offset `begin` on, as the API sends them.
+
+    `etag` names the version and `total` is the size of the whole part; each is None if the API does not say.
+    """
 
     begin: int
     total: int | None
@@ -32,20 +35,37 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-# fetch(begin, end, etag): the bytes from `begin` to `end`, None being the last; from 0 on if the version is not `etag`.
+# fetch(begin, end, etag) requests the bytes from `begin` to `end`, None being the end of the part. The stream begins at
+# 0 if the part has another version than `etag` now.
 Fetch = Callable[[int, int | None, str | None], Stream]
 
 
-class BigFile:
-    """Readers may have bytes before the digest of the whole is known, since they authenticate every segment.
+class PartInUse(Protocol):
+    """A part in use, as its readers and its download see it. The cache provides it."""
 
-    `available` counts the bytes from the begin that are there; `verified` says that the file has its name in the
-    directory. A `failure` ends what can become available. `repaired` are the offsets at which damage was replaced, one
-    thread at a time. Raises StorageError and DiskSpace.
+    @property
+    def file(self) -> BigFile: ...
+
+    def leave(self) -> None:
+        """Take one reader off."""
+
+    def is_wanted(self) -> bool:
+        """Return whether the download may continue."""
+
+    def evict_one(self) -> bool:
+        """Remove another part because the disk is full; False if there is none to remove."""
+
+
+class BigFile:
+    """The file of a part. Readers get bytes before the digest is known, because they authenticate every segment.
+
+    `available` is the number of bytes from the start that are here. `verified` says that the digest was right and the
+    file has its final name. After a `failure` no more bytes come. `repaired` holds the offsets where damage was
+    replaced; `repairing` lets one thread repair at a time. Methods raise StorageError and DiskSpace.
     """
 
     def __init__(self, directory: CacheDirectory, part: BigPart) -> None:
-        """Open the file, or make it. One that cannot be this part is removed first."""
+        """Open the file, or create it. Remove a file of the wrong size first, because it cannot be this part."""
         self.part = part
         self.failure: LoaderError | None = None
         self._directory = directory
@@ -67,11 +87,14 @@ class BigFile:
 
     @property
     def whole(self) -> bool:
-        """Whether every byte is there, proven or not."""
+        """Whether every byte is here, verified or not."""
         return self.available == self.part.size
 
     def read_at(self, offset: int, buffer: memoryview) -> int:
-        """Fill the begin of `buffer` with what is there from `offset` on; waits for at least a byte. 0 at the end."""
+        """Fill the start of `buffer` from `offset` on and return how many bytes that are; 0 at the end of the part.
+
+        Waits until at least one byte is here. Raises what ended the download early.
+        """
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self.available > offset or self.whole or self.failure is not None)
@@ -86,24 +109,24 @@ class BigFile:
             if count or restarts == self._restarts:
                 return count
 
-    def append(self, piece: memoryview, evict_one: Callable[[], bool]) -> None:
-        """Add `piece` at the end. On a full disk, call `evict_one` until the bytes fit or it returns False."""
-        self._write(self.available, piece, evict_one)
+    def append(self, piece: memoryview) -> None:
+        """Add `piece` at the end. After DiskSpace nothing was added, and the call can be repeated."""
+        self._write(self.available, piece)
         with self._changed:
             self.available += len(piece)
             self._changed.notify_all()
 
     def restart(self) -> None:
-        """Begin anew, because the bytes so far are not those of the version that is there now."""
+        """Drop all bytes, because the API has another version now than the one they belong to."""
         with self._changed, storage(self._directory.path, self.part.size):
             os.ftruncate(self._descriptor, 0)
             self.available = 0
             self._restarts += 1
 
     def patch(self, offset: int, piece: memoryview) -> bool:
-        """Replace bytes that turned out to be damaged. The file loses its name until its digest is verified again.
+        """Replace damaged bytes. The file loses its final name until its digest is verified again.
 
-        False, and nothing is done, if those bytes are not there any more: it has begun anew, and they will come again.
+        Do nothing and return False if the bytes are gone after a restart, because the download brings them again.
         """
         with self._changed:
             if offset + len(piece) > self.available:
@@ -112,17 +135,17 @@ class BigFile:
                 if self.verified:
                     self._directory.demote(self.part.sha256)
                     self.verified = False
-            self._write(offset, piece, lambda: False)
+            self._write(offset, piece)
         return True
 
     def fail(self, failure: LoaderError) -> None:
-        """Let readers that wait for more raise `failure`."""
+        """Make the readers that wait for more bytes raise `failure`."""
         with self._changed:
             self.failure = failure
             self._changed.notify_all()
 
     def update(self, digest: hashlib._Hash) -> None:
-        """Feed all available bytes to `digest`."""
+        """Hash all available bytes into `digest`."""
         buffer, offset = memoryview(bytearray(HASH_SIZE)), 0
         with storage(self._directory.path, 0):
             while count := os.preadv(self._descriptor, [buffer[: self.available - offset]], offset):
@@ -130,14 +153,17 @@ class BigFile:
                 offset += count
 
     def prove(self, hex_digest: str) -> bool:
-        """Give the whole file its name if `hex_digest`, taken over its bytes, is the right one."""
+        """Give the file its final name if `hex_digest`, the digest of its bytes, is right. Return whether it is.
+
+        A repaired file is refused, because its bytes were replaced while they were hashed.
+        """
         if self.repaired or hex_digest != self.part.sha256:
             return False
         self._promote()
         return True
 
     def settle(self) -> None:
-        """After the last reader: a file that is whole but unproven is proven now, or removed."""
+        """Verify a whole file that has no final name yet, and remove it if its digest is wrong."""
         if self.whole and not self.verified:
             digest = hashlib.sha256()
             self.update(digest)
@@ -147,12 +173,15 @@ class BigFile:
                 self.remove()
 
     def remove(self) -> None:
-        """Take it from the disk; readers that are open keep what is there."""
+        """Remove the file. Open readers keep what is here."""
         with storage(self._directory.path, 0):
             self._directory.remove(self.part.sha256)
 
     def try_lock(self) -> bool:
-        """Become the one process that appends; False while another is. What that has appended counts."""
+        """Become the one process that appends to the file; False while another process does.
+
+        The bytes that the other process has appended count as available.
+        """
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -163,63 +192,61 @@ class BigFile:
         return True
 
     def unlock(self) -> None:
-        """Let another process append."""
+        """Let another process append to the file."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def _promote(self) -> None:
         with storage(self._directory.path, 0):
             os.fsync(self._descriptor)
-            # Another process may have given it the name already, or have removed it and begun another.
+            # Compare the files, because another process may have renamed this one, or removed it and started another.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).stat()):
                     self._directory.promote(self.part.sha256)
         self.verified = True
 
-    def _write(self, offset: int, piece: memoryview, evict_one: Callable[[], bool]) -> None:
+    def _write(self, offset: int, piece: memoryview) -> None:
         while piece:
-            try:
-                with storage(self._directory.path, self.part.size - offset):
-                    written = os.pwrite(self._descriptor, piece, offset)
-            except DiskSpace:
-                if not evict_one():
-                    raise
-                continue
+            with storage(self._directory.path, self.part.size - offset):
+                written = os.pwrite(self._descriptor, piece, offset)
             offset, piece = offset + written, piece[written:]
 
 
 class CacheReader:
-    """A source over the part's bytes. Reading waits for bytes that are on their way. Close it: it counts."""
+    """Reads the bytes of a part, and waits for those that are still to come. The caller closes it."""
 
-    def __init__(self, file: BigFile, fetch: Fetch, leave: Callable[[], None]) -> None:
-        """`leave` is called once, at close."""
-        self._file = file
+    def __init__(self, use: PartInUse, fetch: Fetch) -> None:
+        """Leave `use` at `close`. `fetch` is for repairs."""
+        self._use = use
+        self._file = use.file
         self._fetch = fetch
-        self._leave = leave
         self._position = 0
         self._closed = False
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Raises what ended the download early, and StorageError."""
+        """Fill the start of `buffer`; see `BigFile.read_at`."""
         count = self._file.read_at(self._position, buffer)
         self._position += count
         return count
 
     def seek(self, offset: int, /) -> int:
-        """Go to an offset from the begin."""
+        """Go to an offset from the start."""
         self._position = offset
         return offset
 
     def repair(self, begin: int, end: int) -> None:
-        """Fetch the bytes from `begin` to `end` anew, unless another reader has done so. Raises what `fetch` does."""
+        """Download the bytes from `begin` to `end` again, unless another reader has done so.
+
+        Raises what `fetch` raises.
+        """
         with self._file.repairing:
             if begin in self._file.repaired:
                 return
             with closing(self._fetch(begin, end, None)) as stream:
-                # From 0 on, where ranges are ignored.
+                # Skip what comes before `begin`, because a server without ranges sends the part from its start.
                 for offset in range(stream.begin, begin, SKIP_SIZE):
                     _read(stream, min(SKIP_SIZE, begin - offset))
                 piece = _read(stream, end - begin)
@@ -227,10 +254,10 @@ class CacheReader:
                 self._file.repaired.add(begin)
 
     def close(self) -> None:
-        """Leave the part; harmless if done before."""
+        """Leave the part. Further calls do nothing."""
         if not self._closed:
             self._closed = True
-            self._leave()
+            self._use.leave()
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -246,6 +273,6 @@ def _read(stream: Stream, size: int) -> memoryview:
     while rest:
         count = stream.readinto(rest)
         if not count:
-            raise ApiUnreachable("The transfer ended before the part did.")
+            raise ApiUnreachable("The download ended before the end of the part.")
         rest = rest[count:]
     return piece

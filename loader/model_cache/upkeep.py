@@ -1,12 +1,12 @@
-"""The cache as its operator sees it: what lies there, whether it is sound, and how it is emptied."""
+"""What an operator does with the cache: list its parts, verify them, and clear it."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from io import BufferedReader
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PartListing:
-    """One part, `bytes` of it on the disk; `last_used` is in seconds since the epoch."""
+    """One part. `bytes` is its size on the disk; `last_used` is in seconds since the epoch."""
 
     sha256: str
     bytes: int
@@ -29,7 +29,7 @@ class PartListing:
 
 @dataclass(frozen=True)
 class Verification:
-    """`checked` whole parts with `bytes` in all; `damaged` names those that were not what their name says."""
+    """The result of `verify`: the number of whole parts and their size, and the digests of the damaged ones."""
 
     checked: int
     bytes: int
@@ -38,7 +38,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Clearance:
-    """`removed` parts with `bytes` in all; `kept` were in use."""
+    """The result of `clear`: the number of removed parts, their size, and the number of parts kept for being in use."""
 
     removed: int
     bytes: int
@@ -46,37 +46,38 @@ class Clearance:
 
 
 class CacheUpkeep:
-    """Every method raises StorageError."""
+    """Lists, verifies and clears the cache. Every method raises StorageError."""
 
-    def __init__(self, directory: CacheDirectory, held: Callable[[], AbstractContextManager[Collection[str]]]) -> None:
-        """`held` gives the parts in use; while its block lasts, none begins to be used."""
+    def __init__(self, directory: CacheDirectory, lock: threading.Lock, in_use: Collection[str]) -> None:
+        """`in_use` is a view of the digests of the parts in use, which change only while `lock` is held."""
         self._directory = directory
-        self._held = held
+        self._lock = lock
+        self._in_use = in_use
 
     @property
     def max_bytes(self) -> int:
-        """The limit; 0 means none."""
+        """The limit for the parts on the disk, in bytes; 0 means no limit."""
         return self._directory.max_bytes
 
     def listing(self) -> list[PartListing]:
-        """All parts, least recently used first."""
-        with self._held() as in_use:
+        """Return all parts, least recently used first."""
+        with self._lock:
             return [
-                PartListing(file.sha256, file.size, file.whole, file.sha256 in in_use, file.last_used)
+                PartListing(file.sha256, file.size, file.whole, file.sha256 in self._in_use, file.last_used)
                 for file in self._directory.files()
             ]
 
     def verify(self) -> Verification:
-        """Read every whole part; one whose digest is not its name is removed, so that it is fetched anew.
+        """Read every whole part and remove those with a wrong digest, so that the next load downloads them again.
 
-        Whoever reads such a part goes on, and repairs what does not authenticate. Takes as long as the disk does.
+        Open readers of such a part continue and repair what does not authenticate. Takes as long as the disk does.
         """
         checked, size, damaged = 0, 0, []
         for sha256 in [file.sha256 for file in self._directory.files() if file.whole]:
             with storage(self._directory.path, 0):
                 try:
                     file = self._directory.open_big(sha256)
-                except FileNotFoundError:  # removed meanwhile, or being repaired
+                except FileNotFoundError:  # the part was removed meanwhile, or is being repaired
                     continue
                 with file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -87,22 +88,22 @@ class CacheUpkeep:
 
     def clear(self) -> Clearance:
         """Remove every part that is not in use, whole or not."""
-        with self._held() as in_use, storage(self._directory.path, 0):
+        with self._lock, storage(self._directory.path, 0):
             files = self._directory.files()
-            idle = [file for file in files if file.sha256 not in in_use]
+            idle = [file for file in files if file.sha256 not in self._in_use]
             for file in idle:
                 self._directory.remove(file.sha256)
         log.info("cleared the cache of %d parts", len(idle))
         return Clearance(len(idle), sum(file.size for file in idle), len(files) - len(idle))
 
     def _removed(self, sha256: str, file: BufferedReader) -> bool:
-        """False if the name belongs to another file by now: that one was not read."""
-        with self._held():
+        """Remove a damaged part. Return False if another file has the name now, because that one was not read."""
+        with self._lock:
             try:
                 if not os.path.samestat(self._directory.big(sha256).stat(), os.fstat(file.fileno())):
                     return False
             except FileNotFoundError:
                 return False
             self._directory.remove(sha256)
-        log.warning("removed a part from the cache that is not what its name says: %s", sha256)
+        log.warning("removed a damaged part from the cache: %s", sha256)
         return True

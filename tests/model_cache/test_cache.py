@@ -108,7 +108,7 @@ def test_waiting_reader_wakes_when_another_process_has_brought_the_rest(
     loading = threading.Thread(target=lambda: arrived.append(part.load(cache)), daemon=True)
     loading.start()
     poll(lambda: cache.status().downloads, SECONDS, "the second one waits")
-    other.append(memoryview(part.data), lambda: False)
+    other.append(memoryview(part.data))
     assert other.prove(hashlib.sha256(part.data).hexdigest())
     other.unlock()
     other.close()
@@ -123,10 +123,10 @@ def test_name_is_not_given_to_the_partial_file_of_another(tmp_path: Path, part: 
     """One process has removed the file of the other to make room, and has begun it again."""
     directory = CacheDirectory(tmp_path, 0)
     first = BigFile(directory, part.big)
-    first.append(memoryview(part.data), lambda: False)
+    first.append(memoryview(part.data))
     directory.remove(part.big.sha256)
     second = BigFile(directory, part.big)
-    second.append(memoryview(part.data)[:MIB], lambda: False)
+    second.append(memoryview(part.data)[:MIB])
     assert first.prove(hashlib.sha256(part.data).hexdigest())
     assert not directory.big(part.big.sha256).exists()
     assert directory.partial(part.big.sha256).read_bytes() == part.data[:MIB]
@@ -136,11 +136,11 @@ def test_name_is_not_given_to_the_partial_file_of_another(tmp_path: Path, part: 
 
 def test_repair_of_what_has_begun_anew_leaves_no_hole(tmp_path: Path, part: MemoryPart) -> None:
     file = BigFile(CacheDirectory(tmp_path, 0), part.big)
-    file.append(memoryview(part.data)[: 2 * MIB], lambda: False)
+    file.append(memoryview(part.data)[: 2 * MIB])
     assert file.patch(MIB, memoryview(part.data)[MIB : MIB + 100])
     file.restart()
     assert not file.patch(MIB, memoryview(part.data)[MIB : MIB + 100])
-    file.append(memoryview(part.data)[:1000], lambda: False)
+    file.append(memoryview(part.data)[:1000])
     assert next(tmp_path.iterdir()).read_bytes() == part.data[:1000]
     file.close()
 
@@ -149,14 +149,14 @@ def test_reader_goes_on_when_the_file_begins_anew_under_its_hands(
     tmp_path: Path, part: MemoryPart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = BigFile(CacheDirectory(tmp_path, 0), part.big)
-    file.append(memoryview(part.data)[:MIB], lambda: False)
+    file.append(memoryview(part.data)[:MIB])
     preadv = os.preadv
 
     def late_preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
         monkeypatch.undo()
         file.restart()
         count = preadv(descriptor, buffers, offset)
-        file.append(memoryview(part.data)[:MIB], lambda: False)
+        file.append(memoryview(part.data)[:MIB])
         return count
 
     monkeypatch.setattr(os, "preadv", late_preadv)
