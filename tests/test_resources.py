@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,3 +221,20 @@ def test_lock_while_a_part_goes_up_cuts_it(store: ResourceStore) -> None:
         with pytest.raises(NotLoggedIn):
             storing.result(10)
         assert server.taken < 3 * len(CONTENT)
+
+
+def test_an_upload_never_publishes_its_small_part_under_a_later_login(
+    logged_in: FaultyApi, store: ResourceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = api_client.get_api_client()
+    put_object = client.put_object
+
+    def put_then_change_the_login(path: str, body: Any) -> None:
+        put_object(path, body)
+        client.forget()
+        client.login(EMAIL, PASSWORD)
+
+    monkeypatch.setattr(client, "put_object", put_then_change_the_login)
+    with pytest.raises(NotLoggedIn):
+        store.store("x", Form("m", [CONTENT]))
+    assert [Path(request.path).suffix for request in logged_in.requests("PUT")] == [".big"]

@@ -198,3 +198,19 @@ def test_many_readers_of_a_growing_file_that_begins_anew_again_and_again(cache: 
         reader.join(SECONDS)
     assert arrived == [CONTENT] * 4
     assert waits
+
+
+def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: Path, part: MemoryPart) -> None:
+    """A restart in between must not find damaged bytes under the name that promises a verified digest."""
+    directory = CacheDirectory(tmp_path, 0)
+    file = BigFile(directory, part.big)
+    file.append(memoryview(part.data))
+    assert file.prove(part.big.sha256)
+    assert file.patch(5, memoryview(b"other bytes"))
+    assert not file.verified
+    assert not directory.big(part.big.sha256).exists()
+    assert directory.partial(part.big.sha256).exists()
+    file.patch(5, memoryview(part.data)[5:16])
+    file.settle()
+    assert directory.big(part.big.sha256).read_bytes() == part.data
+    file.close()
