@@ -30,7 +30,7 @@ OWNERS = {
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
-        "loader.api_client.transport",  # for connections with long timeouts, and for the exceptions that requests wraps
+        "loader.api_client.transport",  # for a timeout of each send, and for the exceptions that requests wraps
         "loader.docker_engine",  # for the exceptions that the SDK lets through
     },
 }

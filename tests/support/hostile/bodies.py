@@ -150,7 +150,7 @@ def broken_forms(count: int) -> Attacks:
     for _ in range(count):
         body = bytearray(FORM)
         for _ in range(chance.randint(1, 3)):
-            begin = chance.randrange(len(body))
+            start = chance.randrange(len(body))
             inserted = chance.choice((b"", b"\0", b"\xff", b"\r\n", b"--", b'"', b"\r\n\r\n", b"a" * 5_000))
-            body[begin : begin + chance.randint(0, 3)] = inserted
+            body[start : start + chance.randint(0, 3)] = inserted
         yield Attack("broken form", with_length(b"POST", UPLOAD_PATH, bytes(body), FORM_TYPE), framed=True)

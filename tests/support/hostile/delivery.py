@@ -28,7 +28,7 @@ EXAMPLE_SIZE = 300
 class Outcome:
     """Counts of one delivery: `sent` by class of attack, `answers` by final status, and the faults among the responses.
 
-    `html` counts the responses that gunicorn made itself, `silent` the connections without any response.
+    `html` counts the responses that gunicorn made itself, `silent` the connections without a final response.
     """
 
     sent: Counter[str] = field(default_factory=Counter)
@@ -104,9 +104,9 @@ def _deliver_batch(url: str, batch: list[Attack]) -> Outcome:
     rest = batch
     while rest:
         raw = b"".join(attack.raw for attack in rest)
-        answered = outcome.note(exchange(url, raw))
+        final_count = outcome.note(exchange(url, raw))
         for fault in outcome.faults:
             outcome.examples.setdefault(fault, raw[:EXAMPLE_SIZE])
-        outcome.silent += not answered
-        rest = rest[max(answered, 1) :]
+        outcome.silent += not final_count
+        rest = rest[max(final_count, 1) :]
     return outcome

@@ -111,5 +111,5 @@ def garbage(count: int) -> Attacks:
     """Yield `count` runs of random bytes, some of them after the valid beginning of a request."""
     chance = seeded("garbage")
     for _ in range(count):
-        begin = chance.choice((b"", b"GET ", b"POST /login HTTP/1.1\r\n", head(b"GET", b"/health")[:-2]))
-        yield Attack("garbage", begin + chance.randbytes(chance.randint(1, 200)))
+        start = chance.choice((b"", b"GET ", b"POST /login HTTP/1.1\r\n", head(b"GET", b"/health")[:-2]))
+        yield Attack("garbage", start + chance.randbytes(chance.randint(1, 200)))
