@@ -1,4 +1,4 @@
-"""The errors: their families, their codes, and the places where each code must stand."""
+"""The errors: their families, their codes, and the files that must list each code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HTTP_CODES = {
 
 
 def places() -> dict[str, set[str]]:
-    """The codes that each file has, by the file. Every code of an HTTP response must stand in all of them."""
+    """Return the codes in each file, by the file's name. Each file must have every code of an HTTP response."""
     exit_codes = re.findall(r"^\| \d \|[^|]*\| ([A-Z_, ]*) \|$", CLI_MANUAL.read_text(), re.MULTILINE)
     manuals = tables.HTTP_API.read_text() + tables.OPERATIONS_MANUAL.read_text()
     return {
@@ -42,13 +42,13 @@ def places() -> dict[str, set[str]]:
     }
 
 
-def test_every_code_stands_in_every_place() -> None:
+def test_each_file_lists_every_code() -> None:
     missing = [f"{file} lacks {code}" for file, codes in places().items() for code in sorted(HTTP_CODES - codes)]
     assert not missing, "\n".join(missing)
 
 
 @pytest.mark.parametrize("path", list(tables.tables()), ids=lambda path: path.name)
-def test_the_table_of_the_document_is_the_one_that_the_code_makes(path: Path) -> None:
+def test_the_table_in_each_document_is_generated_from_the_code(path: Path) -> None:
     text = path.read_text()
     assert text == tables.with_table(text, tables.tables()[path]), "run python -m tools.openapi"
 
@@ -80,7 +80,7 @@ def test_every_code_has_a_status_and_every_status_a_code() -> None:
     assert STATUS_BY_CODE.keys() == HTTP_CODES
 
 
-def test_a_code_finds_its_error_whatever_was_imported() -> None:
+def test_only_classes_of_loader_errors_are_found_by_their_code() -> None:
     class Foreign(LoaderError):
         code = "FOREIGN"
 
@@ -91,6 +91,6 @@ def test_a_code_finds_its_error_whatever_was_imported() -> None:
         assert hint_of(code) == kind.hint
 
 
-def test_each_error_stands_under_one_family() -> None:
+def test_each_error_belongs_to_one_family() -> None:
     for cls in LEAVES:
         assert len({base.__name__ for base in cls.__mro__} & FAMILIES) == 1, cls

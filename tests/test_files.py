@@ -1,4 +1,4 @@
-"""Files: in pieces, whole or not at all, on disks that fail."""
+"""The functions of `loader.files`: sending in pieces, writing a whole file or nothing, and errors of disks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from loader.files import (
 from tests.support.small_disk import fill, make_read_only, small_disk
 
 MIB = 1 << 20
-BLOCK_SIZE = 1 << 16  # at most, of a file system
+BLOCK_SIZE = 1 << 16  # the largest block of a usual file system
 WAIT_SECONDS = 30.0
-SURELY_UNREADABLE = Path("/proc/self/mem")  # its begin is mapped to nothing: reading it is an input/output error
+SURELY_UNREADABLE = Path("/proc/self/mem")  # Nothing is mapped at its start, so a read fails with EIO.
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [0, 1, SEND_SIZE - 1, SEND_SIZE, SEND_SIZE + 1, 3 * SEND_SIZE])
-def test_pieces_are_the_file_at_each_iteration(tmp_path: Path, size: int) -> None:
+def test_each_iteration_yields_the_whole_file_in_pieces(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(size))
     with path.open("rb") as file:
@@ -50,33 +50,33 @@ def test_pieces_are_the_file_at_each_iteration(tmp_path: Path, size: int) -> Non
         assert all(0 < len(piece) <= SEND_SIZE for piece in pieces)
 
 
-def test_a_checkpoint_comes_before_each_piece_and_may_end_the_sending(tmp_path: Path) -> None:
+def test_a_checkpoint_runs_before_each_piece_and_can_stop_the_iteration(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(3 * SEND_SIZE))
     calls = 0
 
-    def third_time() -> None:
+    def stop_at_third_call() -> None:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise Interrupted("enough")
 
     with path.open("rb") as file:
-        pieces = iter(FilePieces(file, path, third_time))
+        pieces = iter(FilePieces(file, path, stop_at_third_call))
         next(pieces)
         next(pieces)
         with pytest.raises(Interrupted):
             next(pieces)
 
 
-def test_a_disk_that_fails_while_sending_is_a_fault_of_storage() -> None:
+def test_a_read_error_while_sending_raises_storage_error() -> None:
     with SURELY_UNREADABLE.open("rb", buffering=0) as file, pytest.raises(StorageError, match="/proc/self/mem"):
         next(iter(FilePieces(file, SURELY_UNREADABLE)))
 
 
 @pytest.mark.parametrize("size", [0, 1, WRITE_SIZE - 1, WRITE_SIZE, WRITE_SIZE + 1, 3 * WRITE_SIZE + 5])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_large_writes_are_whole_and_no_call_is_large(size: int, kind: Callable[[bytes], bytes]) -> None:
+def test_write_large_writes_everything_in_small_calls(size: int, kind: Callable[[bytes], bytes]) -> None:
     data, written = os.urandom(size), []
     file = Mock(write=lambda piece: written.append(bytes(piece)))
     write_large(file, kind(data))
@@ -85,7 +85,7 @@ def test_large_writes_are_whole_and_no_call_is_large(size: int, kind: Callable[[
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, MIB), (MIB, 2 * MIB), (2 * MIB, MIB + 5), (0, 3 * MIB + 5)])
-def test_a_hole_takes_no_room_and_reads_as_zeros(tmp_path: Path, offset: int, size: int) -> None:
+def test_a_hole_frees_its_blocks_and_reads_as_zeros(tmp_path: Path, offset: int, size: int) -> None:
     content = os.urandom(3 * MIB + 5)
     with (tmp_path / "file").open("w+b", buffering=0) as file:
         file.write(content)
@@ -100,20 +100,20 @@ def test_a_hole_takes_no_room_and_reads_as_zeros(tmp_path: Path, offset: int, si
 
 
 @pytest.mark.parametrize("lacking", ["the file system", "the C library"])
-def test_where_no_holes_can_be_punched_nothing_happens(
+def test_punch_hole_does_nothing_without_support_for_holes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
     if lacking == "the C library":
         monkeypatch.setattr("loader.files._fallocate", lambda: None)
-    # A file that is open for reading only refuses as a file system without holes does.
+    # A file that is open only for reading refuses the call like a file system without support for holes.
     with path.open("rb" if lacking == "the file system" else "r+b") as file:
         punch_hole(file, 0, 4)
     assert path.read_bytes() == b"content"
 
 
-def test_a_full_disk_is_named_with_what_is_needed_and_what_is_free(disk: Path) -> None:
+def test_disk_space_names_the_path_and_the_needed_and_free_bytes(disk: Path) -> None:
     fill(disk, leave=0)
     path = disk / "big"
     with pytest.raises(DiskSpace) as caught, storage(path, 12_345), path.open("wb") as file:
@@ -124,7 +124,7 @@ def test_a_full_disk_is_named_with_what_is_needed_and_what_is_free(disk: Path) -
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_read_only_disk_is_a_fault_of_storage(disk: Path) -> None:
+def test_a_write_to_a_read_only_disk_raises_storage_error(disk: Path) -> None:
     make_read_only(disk)
     path = disk / "file"
     with pytest.raises(StorageError, match=r"disk/file cannot be used: Read-only file system\."), storage(path, 0):
@@ -143,14 +143,14 @@ def test_a_read_only_disk_is_a_fault_of_storage(disk: Path) -> None:
         (errno.EMFILE, StorageError),
     ],
 )
-def test_each_failure_of_a_disk_has_its_error(tmp_path: Path, number: int, expected: type[LoaderError]) -> None:
+def test_storage_translates_each_error_number(tmp_path: Path, number: int, expected: type[LoaderError]) -> None:
     with pytest.raises(expected) as caught, storage(tmp_path / "file", 1):
         raise OSError(number, os.strerror(number))
     assert type(caught.value) is expected
     assert str(tmp_path / "file") in str(caught.value)
 
 
-def test_a_missing_directory_is_named() -> None:
+def test_storage_error_names_a_path_in_a_missing_directory() -> None:
     path = Path("/nonexistent/directory/file")
     with (
         pytest.raises(StorageError, match="/nonexistent/directory/file cannot be used: No such file"),
@@ -159,12 +159,12 @@ def test_a_missing_directory_is_named() -> None:
         path.write_bytes(b"x")
 
 
-def test_other_exceptions_pass_storage_unchanged(tmp_path: Path) -> None:
+def test_storage_does_not_change_other_exceptions(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), storage(tmp_path, 0):
         raise ZeroDivisionError
 
 
-def test_write_whole_makes_a_file_for_its_owner_only(tmp_path: Path) -> None:
+def test_write_whole_makes_a_file_that_only_its_owner_can_use(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, b"content")
     assert path.read_bytes() == b"content"
@@ -181,7 +181,7 @@ def test_write_whole_replaces_a_file_and_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_write_whole_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
+def test_write_whole_replaces_a_link_and_not_its_target(tmp_path: Path) -> None:
     target, path = tmp_path / "target", tmp_path / "file"
     target.write_bytes(b"not ours")
     path.symlink_to(target)
@@ -211,7 +211,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     assert seen <= versions
 
 
-def test_a_disk_that_fills_up_leaves_the_old_file_and_no_debris(disk: Path) -> None:
+def test_write_whole_on_a_full_disk_keeps_the_old_file_and_leaves_no_other(disk: Path) -> None:
     path = disk / "file"
     write_whole(path, b"old")
     fill(disk, leave=MIB)
@@ -222,7 +222,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_debris(disk: Path) -> N
     assert sorted(os.listdir(disk)) == ["file", "filler"]  # noqa: PTH208  # hidden files count
 
 
-def test_a_place_that_cannot_be_taken_leaves_no_debris(tmp_path: Path) -> None:
+def test_write_whole_to_the_path_of_a_directory_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "directory"
     path.mkdir()
     with pytest.raises(OSError, match="directory"):
@@ -230,14 +230,14 @@ def test_a_place_that_cannot_be_taken_leaves_no_debris(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["directory"]  # noqa: PTH208  # hidden files count
 
 
-def test_private_directories_are_made_once(tmp_path: Path) -> None:
+def test_make_private_directory_can_be_repeated(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     make_private_directory(path)
     make_private_directory(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
-def test_what_a_killed_write_left_goes_and_nothing_that_is_named_alike(tmp_path: Path) -> None:
+def test_remove_unfinished_removes_only_files_of_killed_writes(tmp_path: Path) -> None:
     path = tmp_path / "[x].json"
     write_whole(path, b"whole")
     half = tmp_path / ".[x].json.a_c4efgh"

@@ -1,4 +1,4 @@
-"""Log lines: JSON, their fields, and no secret even from foreign texts."""
+"""Log lines: they are JSON with fixed fields, and texts of other programs bring no secret into them."""
 
 from __future__ import annotations
 
@@ -81,21 +81,21 @@ def test_an_access_line_has_the_path_without_its_query(stream: io.StringIO) -> N
         ("Authorization: Basic TOPSECRET==", "Authorization: Basic [redacted]"),
     ],
 )
-def test_what_looks_like_a_secret_is_cut_out(stream: io.StringIO, text: str, kept: str) -> None:
+def test_text_that_looks_like_a_secret_is_redacted(stream: io.StringIO, text: str, kept: str) -> None:
     logging.getLogger("x").error("%s", text)
     assert only_line(stream)["message"] == kept
 
 
 def test_a_traceback_is_one_line_and_redacted(stream: io.StringIO) -> None:
     try:
-        raise ValueError("at https://cdn/x?sig=TOPSECRET")  # noqa: TRY301  # the traceback is what is tested
+        raise ValueError("at https://cdn/x?sig=TOPSECRET")  # noqa: TRY301  # The test needs the traceback.
     except ValueError:
         logging.getLogger("x").exception("failed")
     assert "ValueError" in only_line(stream)["exc_info"]
     assert "TOPSECRET" not in stream.getvalue()
 
 
-def test_the_http_libraries_stay_above_debug(stream: io.StringIO) -> None:
+def test_the_http_libraries_never_log_at_debug(stream: io.StringIO) -> None:
     logging.config.dictConfig(logs.config("DEBUG"))
     assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.DEBUG)
     assert not logging.getLogger("docker.utils.config").isEnabledFor(logging.DEBUG)
@@ -103,12 +103,12 @@ def test_the_http_libraries_stay_above_debug(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("proposed", ["a", "0f-A_.", "x" * 128])
-def test_a_sane_request_id_is_kept(proposed: str) -> None:
+def test_a_valid_request_id_is_kept(proposed: str) -> None:
     assert logs.sane_request_id(proposed) == proposed
 
 
 @pytest.mark.parametrize("proposed", [None, "", "x" * 129, "a b", "a\n", "é", '"'])
-def test_any_other_is_replaced(proposed: str | None) -> None:
+def test_an_invalid_request_id_is_replaced(proposed: str | None) -> None:
     made = logs.sane_request_id(proposed)
     assert made != proposed
     assert len(made) == 32

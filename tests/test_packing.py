@@ -1,4 +1,4 @@
-"""The functions of `loader.packing`, called in the process of the tests."""
+"""The functions of `loader.packing`, called directly in the test process."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PATIENCE_SECONDS = 60
 SILENCE_SECONDS = 1
 
 
-def nothing(_: int) -> None:
-    """A callback that ignores the number of bytes."""
+def ignore(_: int) -> None:
+    """Ignore the number of bytes."""
 
 
 def connected(host: str, monkeypatch: pytest.MonkeyPatch, timeout: float = PATIENCE_SECONDS) -> DockerEngine:
@@ -50,14 +50,14 @@ def engine(docker: Engine, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
 
 
 def pack(engine: DockerEngine, output: Path, *references: str) -> Manifest:
-    return packing.pack(engine, packing.find_images(engine, list(references)), FRAGMENT, output, nothing)
+    return packing.pack(engine, packing.find_images(engine, list(references)), FRAGMENT, output, ignore)
 
 
-def test_a_packed_archive_is_authentic_and_names_its_images(engine: DockerEngine, tmp_path: Path) -> None:
+def test_a_packed_archive_verifies_and_names_its_images(engine: DockerEngine, tmp_path: Path) -> None:
     output = tmp_path / "images.enc"
     manifest = pack(engine, output, APP, DATABASE)
     assert packing.read_manifest(output) == manifest
-    assert packing.verify(output, FRAGMENT, nothing) == manifest
+    assert packing.verify(output, FRAGMENT, ignore) == manifest
     for image in manifest.images:
         found = engine.find(image.reference)
         assert found is not None
@@ -92,12 +92,12 @@ def test_a_name_without_a_tag_means_latest(engine: DockerEngine, docker: Engine)
     assert image == engine.find(reference)
 
 
-def test_a_missing_image_is_named(engine: DockerEngine) -> None:
+def test_image_not_found_names_the_missing_image(engine: DockerEngine) -> None:
     with pytest.raises(ImageNotFound, match="has no image registry:5000/absent:latest"):
         packing.find_images(engine, [APP, "registry:5000/absent"])
 
 
-def test_an_image_that_is_named_twice_is_packed_once(engine: DockerEngine, tmp_path: Path) -> None:
+def test_a_repeated_image_is_packed_once(engine: DockerEngine, tmp_path: Path) -> None:
     output = tmp_path / "images.enc"
     pack(engine, output, APP, DATABASE, APP)
     assert [image.reference for image in packing.read_manifest(output).images] == [APP, DATABASE]
@@ -134,7 +134,7 @@ def test_packing_needs_the_size_of_the_archive_only_once(engine: DockerEngine, t
         assert (disk / "images.enc").stat().st_size == size > MIB
 
 
-def test_a_missing_directory_is_named(engine: DockerEngine) -> None:
+def test_storage_error_names_an_archive_in_a_missing_directory(engine: DockerEngine) -> None:
     with pytest.raises(StorageError, match=r"/nonexistent/images\.enc cannot be used"):
         pack(engine, Path("/nonexistent/images.enc"), APP)
 
@@ -147,18 +147,18 @@ def test_a_directory_at_the_path_of_the_archive_leaves_no_file(engine: DockerEng
 
 
 def test_verify_distinguishes_wrong_key_damage_and_a_missing_archive(packed: Packed, tmp_path: Path) -> None:
-    assert packing.verify(packed.path, FRAGMENT, nothing) == packed.manifest
+    assert packing.verify(packed.path, FRAGMENT, ignore) == packed.manifest
     with pytest.raises(KeyMismatch):
-        packing.verify(packed.path, b"x" * 32, nothing)
+        packing.verify(packed.path, b"x" * 32, ignore)
     with pytest.raises(ArchiveNotFound):
-        packing.verify(tmp_path / "absent", FRAGMENT, nothing)
+        packing.verify(tmp_path / "absent", FRAGMENT, ignore)
     for position in (0, 20, 2 * MIB, packed.path.stat().st_size - 1):
         data = bytearray(packed.path.read_bytes())
         data[position] ^= 1
         damaged = tmp_path / "damaged.enc"
         damaged.write_bytes(data)
         with pytest.raises(ArchiveCorrupt):
-            packing.verify(damaged, FRAGMENT, nothing)
+            packing.verify(damaged, FRAGMENT, ignore)
 
 
 @pytest.mark.parametrize("size", [32, 33, 4096])

@@ -1,4 +1,4 @@
-"""Configuration: defaults, every bad value named at once, and one table for code and docs."""
+"""The settings: defaults, refusals that name every bad value, and the same table in the code and in README.md."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_field_comes_from_a_variable_of_its_own() -> None:
         ("app@sha256:ab", "app@sha256:ab"),
     ],
 )
-def test_an_expected_image_without_a_tag_means_the_version(name: str, reference: str) -> None:
+def test_an_expected_image_without_a_tag_gets_the_version_as_its_tag(name: str, reference: str) -> None:
     settings = Settings.from_env({"EXPECTED_IMAGES": f" {name} ,", "API_VERSION": "1.4"})
     assert settings.expected_references == (reference,)
 
@@ -72,7 +72,7 @@ def test_an_expected_image_without_a_tag_means_the_version(name: str, reference:
         ("LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_bad_value_is_refused_by_name_and_not_repeated(name: str, value: str) -> None:
+def test_a_refusal_names_the_variable_and_does_not_repeat_its_value(name: str, value: str) -> None:
     with pytest.raises(BadSettings, match=name) as refusal:
         Settings.from_env({name: value})
     assert "secret" not in str(refusal.value)
@@ -80,7 +80,7 @@ def test_a_bad_value_is_refused_by_name_and_not_repeated(name: str, value: str) 
 
 
 @pytest.mark.parametrize("value", ["127.0.0.1:80", "localhost:8080", "[::1]:8080", "unix:/run/loader.sock"])
-def test_addresses_to_listen_on(value: str) -> None:
+def test_loader_bind_accepts_tcp_addresses_and_unix_sockets(value: str) -> None:
     assert Settings.from_env({"LOADER_BIND": value}).bind == value
 
 
@@ -92,7 +92,7 @@ def test_all_problems_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("command", "code"), [(["-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], 1), (["-c", "import wsgi"], 3)]
 )
-def test_a_bad_value_stops_the_start_with_one_line(command: list[str], code: int) -> None:
+def test_a_bad_value_stops_the_start_with_one_line_on_stderr(command: list[str], code: int) -> None:
     ended = subprocess.run(
         [sys.executable, *command],
         env={"LOADER_THREADS": "x", "IMAGES_PATH": "x", "PATH": ""},

@@ -1,4 +1,4 @@
-"""One browser for all tests of the page, and tabs that are checked when a test ends."""
+"""Fixtures: one browser for all tests of the page, and tabs whose requests and errors are checked after each test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Open(Protocol):
     """The type of the fixture `open_page`."""
 
     def __call__(self, url: str, **context: Any) -> LoaderPage:
-        """Opens the page of the loader at `url`, in a context of its own."""
+        """Open the page of the loader at `url` in a new browser context and return it."""
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium, which ends with these tests, not with the session: it takes a lot of memory."""
+    """Chromium. It closes after the last test of this package, not of the session, because it takes a lot of memory."""
     with chromium() as running:
         yield running
 
@@ -35,9 +35,9 @@ def _shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def site(_shared_site: Site) -> Site:
-    """A loader that is logged in, without archive and engine, at an API that has noted no request yet.
+    """A loader without an archive and an engine, and its API, which has recorded no request yet.
 
-    It answers to two names: that of the loopback address and `DEVICE_HOST`.
+    The loader trusts two host names: 127.0.0.1 and `DEVICE_HOST`.
     """
     _shared_site.api.forget_requests()
     return _shared_site
@@ -45,7 +45,7 @@ def site(_shared_site: Site) -> Site:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """Opens pages that may, in this test, ask nobody but their own loader, and must not complain of anything."""
+    """Opens pages, and checks after the test that each one sent requests only to its loader and logged no error."""
     with ExitStack() as running:
         pages = []
 

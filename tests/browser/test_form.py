@@ -1,4 +1,4 @@
-"""The form by itself: what it sends, what it keeps, and that nothing leaves it without its script."""
+"""The form: what it sends, what it keeps, and that it sends nothing without its script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNSENT = "typed and never sent"
 
 
 def focused(page: LoaderPage) -> str:
-    """The id of what has the focus, which must be seen to have it."""
+    """Return the id of the focused element, after a check that the element has a visible outline."""
     found, outline = page.page.evaluate(
         "() => [document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]"
     )
@@ -21,7 +21,7 @@ def focused(page: LoaderPage) -> str:
     return str(found)
 
 
-def test_the_keyboard_is_enough(site: Site, open_page: Open) -> None:
+def test_the_form_works_with_the_keyboard_alone(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     page.wait_for_badge("idle")
     keys = page.page.keyboard
@@ -61,7 +61,7 @@ def test_nothing_is_sent_before_both_fields_are_filled(site: Site, open_page: Op
     assert not [url for url in page.requests if url.endswith(("/unlock", "/login"))]
 
 
-def test_the_password_is_gone_when_it_was_sent_refused_or_left(site: Site, open_page: Open) -> None:
+def test_the_page_drops_the_password_after_a_login_a_refusal_and_leaving_the_page(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     page.enter("a wrong password", "Log in only", email=EMAIL)
     page.wait_for_text("refusal", "LOGIN_REJECTED")
@@ -78,7 +78,7 @@ def test_the_password_is_gone_when_it_was_sent_refused_or_left(site: Site, open_
     assert UNSENT not in page.kept()
 
 
-def test_a_form_whose_script_never_came_sends_nothing(site: Site, browser: Browser) -> None:
+def test_a_form_without_its_script_sends_nothing(site: Site, browser: Browser) -> None:
     with browser.new_context() as context:
         context.route("**/page.js", lambda route: route.abort())
         page = LoaderPage(context, site.url)
@@ -88,7 +88,8 @@ def test_a_form_whose_script_never_came_sends_nothing(site: Site, browser: Brows
         page.enter(PASSWORD, email=EMAIL)
         page.enter(PASSWORD, "Log in only", email=EMAIL)
         page.at("password").press("Enter")
-        # The policy holds even where the method is not known or was changed, and the fields have no names.
+        # The content security policy must stop the form even if a browser does not know its method or a script has
+        # changed it. The fields have no names, so that even a form that is sent would not hold the password.
         for method in ("get", "post"):
             page.page.evaluate(f"form.method = '{method}'; form.submit()")
         page.page.evaluate("new Promise(requestAnimationFrame)")
@@ -97,7 +98,7 @@ def test_a_form_whose_script_never_came_sends_nothing(site: Site, browser: Brows
         assert page.page.evaluate("[...new FormData(form)].length") == 0
 
 
-def test_without_scripts_the_page_says_so_and_shows_no_form(site: Site, browser: Browser) -> None:
+def test_without_javascript_the_page_says_so_and_shows_no_form(site: Site, browser: Browser) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(f"{site.url}/")
@@ -107,7 +108,7 @@ def test_without_scripts_the_page_says_so_and_shows_no_form(site: Site, browser:
         expect(page.locator("#starting")).to_be_hidden()
 
 
-def test_a_login_that_nobody_answers_is_told(site: Site, open_page: Open) -> None:
+def test_the_page_reports_a_login_without_a_response(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     page.page.route("**/login", lambda route: route.abort())
     page.enter(PASSWORD, "Log in only", email=EMAIL)
@@ -115,7 +116,7 @@ def test_a_login_that_nobody_answers_is_told(site: Site, open_page: Open) -> Non
     expect(page.at("password")).to_have_value("")
 
 
-def test_the_lock_forgets_the_login(site: Site, open_page: Open) -> None:
+def test_the_lock_button_ends_the_login(site: Site, open_page: Open) -> None:
     page = open_page(site.url, viewport={"width": 320, "height": 720})
     page.enter(PASSWORD, "Log in only")
     page.wait_for_text("done", "Logged in.")
@@ -131,7 +132,7 @@ def test_the_lock_forgets_the_login(site: Site, open_page: Open) -> None:
     assert login(site.url).status == 200
 
 
-def test_a_lock_that_does_not_arrive_is_told(site: Site, open_page: Open) -> None:
+def test_the_page_reports_a_failed_lock(site: Site, open_page: Open) -> None:
     assert login(site.url).status == 200
     page = open_page(site.url)
     page.wait_for_text("locking", "Lock")

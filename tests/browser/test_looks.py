@@ -1,4 +1,4 @@
-"""The page in all its states, in light and dark, on a phone and on a laptop. CI keeps the pictures."""
+"""The page in all its states, in light and dark, on a phone and on a laptop. CI keeps the screenshots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD_AFTER = 2 << 20
 
 
 def assert_fit(page: LoaderPage, state: str) -> None:
-    """Keeps pictures of the present state; nothing in it is a barrier, wider than the window or in motion."""
+    """Save screenshots of the current state, and check that it is accessible, fits the window and does not move."""
     for scheme in ("light", "dark"):
         page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for width, height in WIDTHS.items():
@@ -29,7 +29,7 @@ def assert_fit(page: LoaderPage, state: str) -> None:
     assert page.page.evaluate("document.getAnimations().length") == 0, state
 
 
-def test_every_state_is_fit_for_every_reader(
+def test_every_state_is_accessible_and_fits_every_window(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
     unlock_device.put(packed.path)
@@ -44,7 +44,7 @@ def test_every_state_is_fit_for_every_reader(
     wire.hold_upload(after=HELD_AFTER)
     page.enter(PASSWORD, email=EMAIL)
     wire.wait_until_held()
-    page.page.reload()  # a page that comes in the middle of a run shows the same
+    page.page.reload()  # A page that opens during a run must show the same state.
     page.wait_for_badge("unlocking")
     expect(page.at("steps").locator("[aria-current=step]")).to_contain_text("Load the images")
     assert_fit(page, "running")
@@ -54,7 +54,7 @@ def test_every_state_is_fit_for_every_reader(
     assert_fit(page, "ready")
 
 
-def test_the_checks_find_what_they_look_for(site: Site, open_page: Open) -> None:
+def test_the_checks_detect_planted_faults(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     page.wait_for_badge("idle")
     assert page.findings() == []

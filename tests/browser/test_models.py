@@ -1,4 +1,4 @@
-"""What the page shows of the cache and of models on their way."""
+"""What the page shows of the cache and of running downloads."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MOVE_SECONDS = 20.0
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[RangeSite]:
-    """A loader that is logged in at an upstream that can fall silent."""
+    """A loader that is logged in at an API that can stop in the middle of a response."""
     with range_site(tmp_path / "site", API_READ_TIMEOUT="30") as running:
         yield running
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> StoredResource:
-    """A model of `SIZE`."""
+    """A model of `SIZE` bytes that no API serves yet."""
     directory = tmp_path / "stored"
     directory.mkdir()
     return store_resource(directory, "weights.onnx", SIZE)
 
 
-def test_a_download_is_seen_on_its_way_and_in_the_cache(
+def test_the_page_shows_a_running_download_and_then_the_cached_part(
     site: RangeSite, model: StoredResource, open_page: Open
 ) -> None:
     model.publish(site.api).stalls.append(HALF)

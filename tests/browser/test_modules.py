@@ -1,4 +1,4 @@
-"""The page's modules by themselves, run in the browser: amounts as people read them, and when to ask."""
+"""The JavaScript modules of the page, each run alone in the browser: units.js and polling.js."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tests.support.sites import Site
 HOUR = 3600
 NOTHING = "\N{EN DASH}"
 
-# Runs the loop with answers, a clock that only notes the pauses, and a tab that is hidden or not.
-LOOP = """async ([answers, hidden]) => {
+# Runs `keepAsking` with the given states and a hidden or visible tab. A replaced timer records the pauses and waits
+# for none of them.
+LOOP = """async ([states, hidden]) => {
     const { keepAsking } = await import('./static/polling.js');
     Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
     const realTimer = window.setTimeout;
@@ -23,10 +24,10 @@ LOOP = """async ([answers, hidden]) => {
     try {
         window.setTimeout = (turn, pause) => { pauses.push(pause); next = turn; };
         let asked = 0;
-        keepAsking(async () => answers[asked++]);
-        for (let turn = 1; turn <= answers.length; turn += 1) {
+        keepAsking(async () => states[asked++]);
+        for (let turn = 1; turn <= states.length; turn += 1) {
             while (pauses.length < turn) await null;
-            if (turn < answers.length) next();
+            if (turn < states.length) next();
         }
         return pauses;
     } finally {
@@ -37,7 +38,7 @@ LOOP = """async ([answers, hidden]) => {
 
 @pytest.fixture(scope="module")
 def page(_shared_site: Site, browser: Browser) -> Iterator[LoaderPage]:
-    """A page whose own timers do not come in between: its main module is left out."""
+    """A page without its main module, because the timers of that module would disturb the tests."""
     with browser.new_context() as context:
         context.route("**/page.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
         yield LoaderPage(context, _shared_site.url)
@@ -67,12 +68,12 @@ def page(_shared_site: Site, browser: Browser) -> Iterator[LoaderPage]:
         ("guess(42.2)", "42 s"),
     ],
 )
-def test_amounts_are_for_people(page: LoaderPage, call: str, text: str) -> None:
+def test_amounts_are_formatted_for_people(page: LoaderPage, call: str, text: str) -> None:
     assert page.page.evaluate(f"import('./static/units.js').then(units => units.{call})") == text
 
 
 @pytest.mark.parametrize(
-    ("answers", "hidden", "seconds"),
+    ("states", "hidden", "seconds"),
     [
         (["resting", "moving", "resting"], False, [5, 1, 5]),
         (["resting", "moving", "unreachable"], True, [60, 10, 60]),
@@ -80,11 +81,13 @@ def test_amounts_are_for_people(page: LoaderPage, call: str, text: str) -> None:
         (["unreachable", "unreachable", "moving", "unreachable"], False, [1, 2, 1, 1]),
     ],
 )
-def test_it_asks_gently(page: LoaderPage, answers: list[str], hidden: bool, seconds: list[int]) -> None:
-    assert page.page.evaluate(LOOP, [answers, hidden]) == [1000 * pause for pause in seconds]
+def test_the_pause_between_polls_depends_on_state_visibility_and_failures(
+    page: LoaderPage, states: list[str], hidden: bool, seconds: list[int]
+) -> None:
+    assert page.page.evaluate(LOOP, [states, hidden]) == [1000 * pause for pause in seconds]
 
 
-def test_it_asks_at_once_when_it_is_looked_at_again(page: LoaderPage) -> None:
+def test_a_tab_that_becomes_visible_polls_at_once(page: LoaderPage) -> None:
     asked = """async () => {
         const { keepAsking } = await import('./static/polling.js');
         Object.defineProperty(document, 'hidden', { value: false, configurable: true });

@@ -1,4 +1,4 @@
-"""Pages of other origins, in a browser on the device's network, can neither use the loader nor read what it says."""
+"""Pages of other origins, in a browser on the device's network, can neither use the loader nor read its responses."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ from tests.support.processes import poll
 from tests.support.sites import Site
 
 PATHS = ("/login", "/unlock", "/upload/planted")
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
 def foreign_port() -> Iterator[int]:
-    """The port of a web server that is not the loader."""
+    """The port of a web server that does not belong to the loader."""
     with foreign_site() as port:
         yield port
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A page of `origin`, and where the loader is, by a name that it answers to."""
+    """A page of `origin` in the tab `visit`, and `target`, the URL of the loader with a host name that it trusts."""
 
     visit: Visit
     origin: str
     target: str
 
     def status_of_post(self, script: str) -> tuple[str, int]:
-        """Path and status of the loader's answer to the POST that `script` makes in the page."""
+        """Run `script` in the page, wait for the response to its POST, and return the path and the status."""
         self.visit.page.goto(self.origin)
         with self.visit.page.expect_response(lambda response: response.request.method == "POST") as caught:
             self.visit.page.evaluate(f"() => {{ {script} }}")
         return urlsplit(caught.value.url).path, caught.value.status
 
 
-# By the hosts of the attacking page and of the loader. A browser sends Sec-Fetch-Site to loopback addresses only.
+# Each case is a pair: the host of the attacking page and the host of the loader. A browser sends Sec-Fetch-Site over
+# plain HTTP only to loopback addresses, so the loader needs a case with and a case without this header.
 @pytest.fixture(
     params=[("127.0.0.1", "127.0.0.1"), (FOREIGN_HOST, "127.0.0.1"), (FOREIGN_HOST, DEVICE_HOST)],
     ids=" at ".join,
 )
 def attack(request: pytest.FixtureRequest, site: Site, foreign_port: int, browser: Browser) -> Iterator[Attack]:
-    """A foreign page."""
+    """A page of another origin."""
     attacker, host = request.param
     with browser.new_context() as context:
         origin = f"http://{attacker}:{foreign_port}/"
@@ -88,18 +89,18 @@ def test_a_foreign_page_can_neither_read_nor_frame_the_loader(attack: Attack) ->
     page = attack.visit.page
     for path in ("/status", "/unlock/status", "/unlock/plan", "/"):
         assert "Failed to fetch" in str(blocked(page, f"fetch('{attack.target}{path}')"))
-        unread = f"fetch('{attack.target}{path}', {{mode: 'no-cors'}}).then(answer => answer.text())"
+        unread = f"fetch('{attack.target}{path}', {{mode: 'no-cors'}}).then(response => response.text())"
         assert page.evaluate(unread) == ""
     page.evaluate(f"document.body.append(Object.assign(document.createElement('iframe'), {{src: '{attack.target}/'}}))")
 
     def is_refused() -> bool:
-        page.evaluate("0")  # lets the console be heard
+        page.evaluate("0")  # Playwright delivers console messages only during a call.
         return any("frame-ancestors" in complaint for complaint in attack.visit.complaints)
 
-    poll(is_refused, ANSWER_SECONDS, "the frame is refused")
+    poll(is_refused, RESPONSE_SECONDS, "the frame is refused")
 
 
-def test_the_own_page_can_where_no_sec_fetch_site_is_sent(site: Site, open_page: Open) -> None:
+def test_the_loaders_own_page_can_post_without_sec_fetch_site(site: Site, open_page: Open) -> None:
     page = open_page(f"http://{DEVICE_HOST}:{urlsplit(site.url).port}")
     page.enter(PASSWORD, "Log in only", email=EMAIL)
     page.wait_for_text("done", "Logged in.")
@@ -107,8 +108,8 @@ def test_the_own_page_can_where_no_sec_fetch_site_is_sent(site: Site, open_page:
     assert PASSWORD not in page.kept()
 
 
-def test_a_name_that_is_not_the_devices_gets_no_page(site: Site, browser: Browser) -> None:
+def test_an_untrusted_host_name_gets_no_page(site: Site, browser: Browser) -> None:
     with browser.new_context() as context:
-        answer = Visit(context).page.goto(f"http://{FOREIGN_HOST}:{urlsplit(site.url).port}/")
-        assert answer is not None
-        assert (answer.status, answer.json()["code"]) == (400, "UNTRUSTED_HOST")
+        response = Visit(context).page.goto(f"http://{FOREIGN_HOST}:{urlsplit(site.url).port}/")
+        assert response is not None
+        assert (response.status, response.json()["code"]) == (400, "UNTRUSTED_HOST")

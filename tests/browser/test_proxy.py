@@ -1,4 +1,4 @@
-"""The page behind a real nginx, below a path of its own."""
+"""The page behind a real nginx that serves it below a path."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ http {{
 
 @pytest.fixture
 def proxied(tmp_path: Path, site: Site) -> Iterator[str]:
-    """Where nginx serves the loader."""
+    """The URL below which nginx serves the loader."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
     if nginx is None:
         missing("nginx", "it is not installed")
@@ -52,11 +52,11 @@ def proxied(tmp_path: Path, site: Site) -> Iterator[str]:
     command = [nginx, "-p", str(tmp_path), "-c", str(configuration)]
     with ManagedProcess("nginx", command, tmp_path, env=clean_env(tmp_path)) as process:
         url = f"http://127.0.0.1:{port}/device-7"
-        process.wait_until(lambda: http_status(url, "/device-7/health") == 200, READY_SECONDS, "nginx answers")
+        process.wait_until(lambda: http_status(url, "/device-7/health") == 200, READY_SECONDS, "nginx responds")
         yield url
 
 
-def test_it_works_below_a_path(proxied: str, site: Site, open_page: Open) -> None:
+def test_the_page_works_below_a_path_of_a_proxy(proxied: str, site: Site, open_page: Open) -> None:
     page = open_page(proxied)
     page.wait_for_badge("idle")
     page.enter(PASSWORD, "Log in only", email=EMAIL)
@@ -65,4 +65,4 @@ def test_it_works_below_a_path(proxied: str, site: Site, open_page: Open) -> Non
     assert [request.path for request in site.api.requests("POST")] == ["/login"]
     page.page.route("**/unlock/status", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
     page.look_again()
-    page.wait_for_badge("no answer")  # though the proxy answers, with an error of its own
+    page.wait_for_badge("no answer")  # An error response of the proxy is no response of the loader.

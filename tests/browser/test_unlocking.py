@@ -1,4 +1,4 @@
-"""What an operator does at the page, and what the page makes of it: with a real loader, API and Docker engine."""
+"""What an operator does on the page and what the page shows, with a real loader, API and Docker engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HELD_AFTER = 1 << 20
 
 
 def rows(page: LoaderPage, element_id: str) -> list[str]:
-    """Names and tags in a list of the page."""
+    """Return the rows of a list on the page as "name: tag"."""
     texts = zip(
         *(page.at(element_id).locator(part).all_inner_texts() for part in (".name", ".tag")),
         strict=True,
@@ -33,7 +33,7 @@ def rows(page: LoaderPage, element_id: str) -> list[str]:
 def test_an_unlock_from_the_form_to_ready(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
-    wire.slow_upload(pause_seconds=0.07)  # about four seconds for the whole tar
+    wire.slow_upload(pause_seconds=0.07)  # The whole tar takes about four seconds.
     unlock_device.put(packed.path)
     page = open_page(unlock_device.start(wire.host).loader.url)
     page.wait_for_badge("locked")
@@ -58,13 +58,13 @@ def test_an_unlock_from_the_form_to_ready(
     expect(page.at("form")).to_be_hidden()
     assert PASSWORD not in page.kept()
     assert len(unlock_device.api.requests("POST", "/login")) == 1
-    # A screen reader hears the steps and the end, and nothing of the percents in between.
+    # A screen reader announces the steps and the end but no percentages, because they change too often.
     assert page.spoken()[-1] == "Ready"
     assert len(page.spoken()) <= 5
     assert not any("%" in text for text in page.spoken())
 
 
-def test_a_wrong_password_is_told_and_the_right_one_goes_on(
+def test_the_page_reports_a_wrong_password_and_accepts_the_right_one(
     unlock_device: UnlockDevice, docker: Engine, packed: Packed, open_page: Open
 ) -> None:
     unlock_device.put(packed.path)
@@ -85,7 +85,7 @@ def test_a_wrong_password_is_told_and_the_right_one_goes_on(
     expect(page.at("failure")).to_be_hidden()
 
 
-def test_an_engine_that_is_down_is_told_before_and_after(
+def test_the_page_reports_a_stopped_engine_before_and_after_a_run(
     unlock_device: UnlockDevice, packed: Packed, open_page: Open
 ) -> None:
     unlock_device.put(packed.path)
@@ -98,7 +98,7 @@ def test_an_engine_that_is_down_is_told_before_and_after(
     page.wait_for_text("failure", "ENGINE_UNAVAILABLE")
 
 
-def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
+def test_present_images_need_only_a_login_and_missing_images_an_unlock(
     unlock_device: UnlockDevice, docker: Engine, packed: Packed, open_page: Open
 ) -> None:
     docker.client.images.load(packed.plain_tar.read_bytes())
@@ -112,7 +112,7 @@ def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
     page.wait_for_text("cache-note", "Somebody has logged in")
     assert [request.path for request in unlock_device.api.requests("POST")] == ["/login"]
     assert operator.status().state == "idle"
-    # The form has folded, and whoever was in it is not left nowhere.
+    # The page moves the focus from the hidden form to the title, because a keyboard user must keep a place in the page.
     expect(page.at("form")).to_be_hidden()
     expect(page.at("title")).to_be_focused()
 
@@ -127,7 +127,7 @@ def test_what_is_there_already_needs_a_login_only_and_a_new_archive_an_unlock(
     assert rows(page, "images") == [f"{APP}: in the engine", f"{DATABASE}: in the engine"]
 
 
-def test_a_loader_that_is_started_anew_in_the_middle(
+def test_the_page_reports_a_loader_that_restarts_during_an_unlock(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
     wire.hold_upload(after=HELD_AFTER)

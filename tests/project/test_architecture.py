@@ -1,4 +1,4 @@
-"""The house: imports point down, nothing is circular, each outside library has one owner."""
+"""The architecture: imports point down, no import is circular, and each outside library has one owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYERS = (
     {"binary_split", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
     {"app"},
-    {"", "__main__", "server.wsgi"},  # the first is loader/__init__.py, which has create_app
+    {"", "__main__", "server.wsgi"},  # "" is loader/__init__.py, which defines create_app
 )
 
 OWNERS = {
@@ -30,7 +30,7 @@ OWNERS = {
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
-        "loader.api_client.transport",  # for connections that are patient, and for the exceptions that requests wraps
+        "loader.api_client.transport",  # for a timeout of each send, and for the exceptions that requests wraps
         "loader.docker_engine",  # for the exceptions that the SDK lets through
     },
 }
@@ -51,7 +51,7 @@ def modules(package: str) -> dict[str, ast.Module]:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Names of imported modules; `from a import b` counts as `a` and as `a.b`, which may be a module."""
+    """Yield the names of imported modules; `from a import b` yields `a` and `a.b`, because `b` may be a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -69,15 +69,16 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def internal_imports(name: str) -> set[str]:
-    """Modules of the loader that `name` imports when it is imported itself."""
+    """Return the modules of the loader that `name` imports at import time."""
     run_time = [node for node in LOADER[name].body if not is_type_checking(node)]
     found = {target for node in run_time for target in imports(node) if target in LOADER}
-    # `from loader.x import y` names the package on the way to x as well, which is no use of it.
+    # `from loader.x import y` also yields the package `loader`, which is no dependency, so a name counts only if no
+    # other found name starts with it.
     return {target for target in found if not any(other.startswith(target + ".") for other in found)} - {name}
 
 
 def layer(module: str) -> int:
-    """The number of the layer that names the module, or else its folder."""
+    """Return the number of the layer that lists the module or, if none does, its folder."""
     name = module.partition(".")[2]
     named = [number for number, names in enumerate(LAYERS) if name in names]
     return named[0] if named else next(n for n, names in enumerate(LAYERS) if name.partition(".")[0] in names)
@@ -107,7 +108,7 @@ def test_each_outside_library_has_one_owner(name: str) -> None:
             assert target in sys.stdlib_module_names | {"loader", "_typeshed"}, f"{target} has no owner"
 
 
-def test_every_owner_owns() -> None:
+def test_each_owner_imports_its_library() -> None:
     used = {(target.partition(".")[0], name) for name, tree in LOADER.items() for target in imports(tree)}
     assert {(library, name) for library, names in OWNERS.items() for name in names} <= used
 
@@ -130,12 +131,12 @@ def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -
     assert {name for name, _ in inside} == {"loader", "loader.api_client"}
 
 
-def test_only_the_command_group_imports_modules_by_their_names() -> None:
+def test_only_the_command_group_uses_importlib() -> None:
     assert {name for name, tree in LOADER.items() if "importlib" in imports(tree)} == {"loader.cli.main"}
     assert set(COMMANDS.values()) <= {name for name in LOADER if name.startswith("loader.cli.")}
 
 
-def test_the_run_time_packages_are_the_fixed_ones() -> None:
+def test_requirements_txt_lists_exactly_the_agreed_packages() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     names = {line.partition(">")[0] for line in lines if line and not line.startswith("#")}
     assert names == {

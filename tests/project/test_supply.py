@@ -44,7 +44,7 @@ def test_the_lock_satisfies_the_requirements() -> None:
 
 
 @pytest.mark.parametrize(("name", "version"), [("flask", "2.0.0"), ("urllib3", "1.0")])
-def test_a_pin_out_of_range_is_found(name: str, version: str) -> None:
+def test_a_pin_out_of_range_or_missing_is_found(name: str, version: str) -> None:
     assert unsatisfied({**PINS, name: version})
     assert unsatisfied({other: pin for other, pin in PINS.items() if other != name})
 
@@ -55,7 +55,7 @@ def test_every_pin_has_hashes_and_is_the_version_that_the_tests_run() -> None:
     assert installed == {name: Version(pin) for name, pin in PINS.items()}
 
 
-def test_the_package_takes_version_and_dependencies_each_from_one_place() -> None:
+def test_pyproject_reads_the_version_and_the_dependencies_from_one_file_each() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version", "dependencies"]
     assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": "requirements.txt"}

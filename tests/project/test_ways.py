@@ -1,4 +1,4 @@
-"""One warm load and one unlock pass few enough files of the loader that a reader can follow each in one sitting."""
+"""A warm load and an unlock call functions of few files, so that a reader can follow each of them in one sitting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 
 @pytest.fixture
 def traced(docker: Engine, packed: Packed, unlock_api: ResourceApiServer, tmp_path: Path) -> dict[str, Functions]:
-    """The functions that an unlock and a warm load call, with a real API and a real engine."""
+    """The functions of the loader, by file, that an unlock and a warm load call with a real API and a real engine."""
     (tmp_path / "models").mkdir()
     settings = {
         "RESOURCE_API_URL": unlock_api.url,
@@ -50,7 +50,7 @@ def traced(docker: Engine, packed: Packed, unlock_api: ResourceApiServer, tmp_pa
     return functions
 
 
-def test_a_warm_load_passes_few_files(
+def test_a_warm_load_calls_functions_of_few_files(
     traced: dict[str, Functions], record_property: Callable[[str, object], None]
 ) -> None:
     files = traced["load"]
@@ -58,7 +58,7 @@ def test_a_warm_load_passes_few_files(
     assert 0 < len(files) <= MAX_FILES_OF_A_LOAD, "\n".join(files)
 
 
-def test_an_unlock_passes_few_files(
+def test_an_unlock_calls_functions_of_few_files(
     traced: dict[str, Functions], record_property: Callable[[str, object], None]
 ) -> None:
     files = traced["unlock"]

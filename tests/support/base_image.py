@@ -24,7 +24,7 @@ WHEELS = Path("/opt/wheels")
 PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 SHELL = ("sh", "install", "chmod", "rm")
 UNUSED = {"test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages"}
-# Compiled wheels are linked to these parts of the C library.
+# Compiled wheels link to these libraries, which belong to the C library.
 FOR_WHEELS = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1")
 NGINX_USER = "root:x:0:0::/:/bin/sh\nnginx:x:101:101::/:/bin/sh\n"
 DOWNLOAD_SECONDS = 120
@@ -73,7 +73,10 @@ def nginx_image() -> bytes:
 
 
 def _tools() -> list[Path]:
-    """pip and setuptools, which the official image has. setuptools finds its commands through its metadata."""
+    """Return the paths of pip and setuptools, which the official image has.
+
+    The metadata of setuptools is among them, because setuptools finds its commands through it.
+    """
     installed = Path(pip.__file__).parents[1]
     return [installed / "pip", installed / "setuptools", installed / "_distutils_hack", *installed.glob("setuptools-*")]
 

@@ -1,4 +1,4 @@
-"""A real browser at the loader's page, with an eye on all that the page asks for and complains about."""
+"""A real browser for the loader's page, which records all requests, console messages and script errors of the page."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
 from tests.support.processes import poll
 
-# Names that are no loopback names: there a browser sends no Sec-Fetch-Site.
+# These are no loopback names, because a browser sends Sec-Fetch-Site over plain HTTP only to loopback names.
 DEVICE_HOST = "device.test"
 FOREIGN_HOST = "foreign.test"
 PATIENCE_SECONDS = 20.0
-# The browser itself reports each refused or broken request so; what the page makes of it is the test's business.
+# The browser logs each refused or failed request with this text. It is no complaint, because some tests make requests
+# fail and check what the page shows then.
 FAILED_REQUEST = "Failed to load resource:"
 SERIOUS = ("serious", "critical")
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encodi
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser without a window, or `missing`."""
+    """Yield a headless browser, or call `missing` if chromium is not installed."""
     path = shutil.which("chromium")
     if path is None:
         missing("chromium", "it is not installed")
@@ -53,7 +54,11 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """One tab. `requests` are the addresses that it has asked for, `complaints` what was said on its console."""
+    """One tab of a browser.
+
+    `requests` are the URLs that its context has requested. `complaints` are the errors and warnings on its console and
+    the errors of its scripts.
+    """
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
@@ -70,19 +75,19 @@ class Visit:
             self.complaints.append(message.text)
 
     def foreign_requests(self, *origins: str) -> list[str]:
-        """The addresses that are below none of `origins`."""
+        """Return the requested URLs that are below none of `origins`."""
         return [url for url in self.requests if not any(url.startswith(f"{origin}/") for origin in origins)]
 
 
 class LoaderPage(Visit):
-    """The loader's page at `url`, which ends without a slash."""
+    """A tab with the loader's page at `url`, which has no slash at its end."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         super().__init__(context)
         self.url = url
-        answer = self.page.goto(f"{url}/")
-        assert answer is not None
-        assert answer.ok, answer.text()
+        response = self.page.goto(f"{url}/")
+        assert response is not None
+        assert response.ok, response.text()
         self.page.evaluate(
             """() => {
                 window.spoken = [];
@@ -91,35 +96,35 @@ class LoaderPage(Visit):
         )
 
     def at(self, element_id: str) -> Locator:
-        """The element with this id."""
+        """Return the element with this id."""
         return self.page.locator(f"#{element_id}")
 
     def wait_for_badge(self, text: str) -> None:
-        """Waits until the badge says `text`."""
+        """Wait until the text of the badge is `text`."""
         expect(self.at("badge")).to_have_text(text, timeout=PATIENCE_SECONDS * 1000)
 
     def wait_for_text(self, element_id: str, text: str) -> None:
-        """Waits until the element is seen, and holds `text`."""
+        """Wait until the element contains `text` and is visible."""
         expect(self.at(element_id)).to_contain_text(text, timeout=PATIENCE_SECONDS * 1000)
         expect(self.at(element_id)).to_be_visible()
 
     def enter(self, password: str, button: str = "Unlock", email: str = EMAIL) -> None:
-        """Fills in the form, and presses a button."""
+        """Fill in the form and press a button."""
         self.at("email").fill(email)
         self.at("password").fill(password)
         self.page.get_by_role("button", name=button, exact=True).click()
 
     def look_again(self) -> None:
-        """Lets the page ask at once, as it does when its tab is brought to the front."""
+        """Make the page poll at once, as it does when its tab becomes visible."""
         self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
     def watch_run(self, until: Callable[[], bool]) -> list[tuple[float, str, str]]:
-        """What bar, rate and time left show until `until`, in order and without repetitions."""
+        """Return what the bar, the rate and the time left show until `until` is true, in order without repetitions."""
         seen: list[tuple[float, str, str]] = []
 
         def look() -> bool:
             shown = self.page.evaluate(
-                "() => [bar.value / bar.max, rate.textContent, eta.textContent]"  # ids are names in scripts
+                "() => [bar.value / bar.max, rate.textContent, eta.textContent]"  # Each id is a global variable.
             )
             if tuple(shown) not in seen[-1:]:
                 seen.append(tuple(shown))
@@ -129,12 +134,12 @@ class LoaderPage(Visit):
         return seen
 
     def spoken(self) -> list[str]:
-        """What the page has said to screen readers since it was opened."""
+        """Return all texts that the page has announced to screen readers since it was opened."""
         said: list[str] = self.page.evaluate("window.spoken")
         return said
 
     def kept(self) -> str:
-        """Everything that the page could keep a secret in, as one text."""
+        """Return as one text everything in which the page could keep a secret."""
         state = self.page.evaluate(
             """() => [location.href, document.documentElement.outerHTML, document.cookie,
                       ...[...document.querySelectorAll("input")].map(input => input.value),
@@ -143,13 +148,13 @@ class LoaderPage(Visit):
         return json.dumps([state, self.context.storage_state()])
 
     def scrolls_sideways(self) -> bool:
-        """Whether the page is wider than the window."""
+        """Return whether the page is wider than the window."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
     def findings(self) -> list[str]:
-        """What axe-core holds to be a serious or critical barrier."""
+        """Return the faults of accessibility that axe-core rates serious or critical."""
         if not self.page.evaluate("'axe' in window"):
-            self.page.evaluate(AXE)  # not through the page, whose policy would forbid it
+            self.page.evaluate(AXE)  # The page's policy would forbid a script element.
         results: dict[str, Any] = self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
         return [
             f"{violation['id']}: {node['html']} {node['failureSummary']}"
@@ -159,13 +164,13 @@ class LoaderPage(Visit):
         ]
 
     def screenshot(self, name: str) -> None:
-        """Keeps a picture of the whole page for whoever looks at what CI has put out."""
+        """Save a screenshot of the whole page in the output of CI, where a reviewer can look at it."""
         directory = Path(os.environ.get("CI_OUTPUT", REPOSITORY / "build")) / "screenshots"
         self.page.screenshot(path=directory / f"{name}.png", full_page=True)
 
 
 def blocked(page: Page, script: str) -> str | None:
-    """How a `fetch` in `script` failed in `page`; None if it was answered."""
+    """Run `script`, which has a `fetch`, in `page`. Return its error, or None if a response arrived."""
     try:
         page.evaluate(script)
     except Error as exc:

@@ -1,4 +1,4 @@
-"""A checkout to build the image from, with files that nobody should leave in a checkout."""
+"""A checkout from which tests build the image, with files that must not enter the image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDERS = ("loader", "deploy")
 
 
 def careless_checkout(directory: Path) -> Path:
-    """Fill the new `directory`, which only its owner can read, and return it."""
+    """Fill the empty `directory` with files that only their owner can read, and return it."""
     for name in FILES:
         shutil.copy(REPOSITORY / name, directory)
     for name in FOLDERS:

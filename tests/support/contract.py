@@ -1,4 +1,4 @@
-"""schemathesis: requests made from the description of the interface, and every answer held against it."""
+"""Runs schemathesis, which makes requests from the OpenAPI document and checks every response against it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RUN_SECONDS = 300
 
 @dataclass
 class ContractRun:
-    """What came of a run.
+    """The result of a run.
 
-    `statuses` counts the answers by operation, without those to other methods; `cases` counts all. `failed_checks` are
-    names of checks by operation. `output` is what schemathesis printed, for people.
+    `statuses` counts the responses by operation, without responses to other methods of its path; `cases` counts all
+    requests. `failed_checks` has the names of the failed checks by operation. `output` is what schemathesis printed.
     """
 
     passed: bool
@@ -32,7 +32,7 @@ class ContractRun:
     failed_checks: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def summary(self) -> str:
-        """Operations, cases and failures in one line."""
+        """Return one line with the numbers of operations, cases and failures."""
         failures = sum(len(names) for names in self.failed_checks.values())
         return f"{len(self.statuses)} operations, {self.cases} cases, {failures} failures"
 
@@ -40,9 +40,11 @@ class ContractRun:
 def run_contract(
     document: Path, url: str, directory: Path, *, examples: int, faults: Sequence[int] = ()
 ) -> ContractRun:
-    """Sends to `url` the same requests at every run: the examples of `document`, the borders, `examples` random ones.
+    """Send requests to `url`, the same at every run, and return the result.
 
-    Of the statuses from 500 on only `faults` are taken for good, if they are described. `directory` gets the report.
+    The requests are the examples of `document`, the boundary values, and up to `examples` random requests for each
+    operation. A status from 500 on is a failure unless it is in `faults` and `document` describes it. The
+    configuration and the report of schemathesis are written to `directory`.
     """
     config, report = directory / "schemathesis.toml", directory / "report.ndjson"
     config.write_text(f"[checks]\nnot_a_server_error.expected-statuses = {['2xx', '3xx', '4xx', *map(str, faults)]}\n")
@@ -69,7 +71,7 @@ def run_contract(
 
 
 def _recorders(report: Path) -> Iterator[dict[str, Any]]:
-    """What was sent and answered, by operation and phase."""
+    """Yield the records of requests, responses and checks in `report`, one record for each operation and phase."""
     for line in report.read_text().splitlines():
         finished = json.loads(line).get("ScenarioFinished", {})
         yield finished.get("recorder", {})

@@ -1,4 +1,4 @@
-"""What a description cannot say of the requests that schemathesis makes. Loaded by schemathesis itself."""
+"""Hooks that schemathesis loads, for rules about requests that an OpenAPI document cannot express."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
-    """The filename of a valid body repeats the one of the path."""
+    """Copy the filename of the path into a valid body of a load, because the loader requires that they are equal."""
     valid = case.meta is not None and case.meta.generation.mode is schemathesis.GenerationMode.POSITIVE
     if valid and case.path.startswith("/load/") and isinstance(case.body, dict):
         case.body["filename"] = case.path_parameters["filename"]

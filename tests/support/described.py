@@ -1,4 +1,4 @@
-"""Whether an answer is one that the description of the interface tells of."""
+"""Checks of responses against the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT: dict[str, Any] = json.loads(OPENAPI_PATH.read_text())
 
 
 def operations() -> list[tuple[str, str]]:
-    """Method and path of all that is described, the path with `model.onnx` for each parameter."""
+    """Return the method and path of every operation, with `model.onnx` in place of the path's parameter."""
     return [
         (method.upper(), path.replace("{filename}", "model.onnx"))
         for path, methods in DOCUMENT["paths"].items()
@@ -23,14 +23,15 @@ def operations() -> list[tuple[str, str]]:
 
 
 def require_valid(schema: dict[str, Any], value: object) -> None:
-    """Raises ValidationError unless `value` is as `schema`, a part of the document, says."""
+    """Validate `value` against `schema`, a part of the document. Raises ValidationError if it does not match."""
     Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
 
 def require_described(method: str, path: str, reply: Reply) -> None:
-    """The answer to `method` and `path`, one of `operations`, has a status, a type and a shape that are described.
+    """Check that the document describes the status, media type, body and required headers of `reply`.
 
-    That the loader itself may fail is described as well, and is no excuse.
+    `method` and `path` are one of `operations`. A response with the code INTERNAL fails although the document describes
+    it, because it means a defect of the loader.
     """
     operation = DOCUMENT["paths"][path.replace("model.onnx", "{filename}")][method.lower()]
     described = operation["responses"].get(str(reply.status))

@@ -1,4 +1,4 @@
-"""A web server of somebody else, whose empty pages tests fill with what they like."""
+"""A web server of another origin, whose empty pages run the scripts of tests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class _EmptyPage(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nobody wants to read of them."""
+        """Log nothing, because the requests say nothing about a failed test."""
 
 
 @contextmanager
 def foreign_site() -> Iterator[int]:
-    """Its port on 127.0.0.1."""
+    """Run the server on 127.0.0.1 and yield its port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _EmptyPage) as server:
         thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="foreign-site")
         thread.start()

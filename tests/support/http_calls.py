@@ -1,4 +1,4 @@
-"""Requests to a loader, sent exactly as told, and its whole answers."""
+"""Functions that send requests to a loader exactly as given and return its whole responses."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ EMAIL = "operator@example.org"
 PASSWORD = "planted-password"
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
 
-# None of these may ever stand in an answer.
+# No response may ever contain one of these.
 SECRETS = (PASSWORD, "Bearer", "Traceback", "token-", "http://", "https://", "site-packages")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer."""
+    """A whole response."""
 
     status: int
     headers: http.client.HTTPMessage
     body: bytes
 
     def json(self) -> Any:
-        """The body, which says itself that it is JSON."""
+        """Check that the Content-Type is JSON and return the parsed body."""
         assert self.headers["Content-Type"] == "application/json"
         return json.loads(self.body)
 
     def problem(self, status: int, code: str) -> dict[str, Any]:
-        """The body, after a check that it is a complete problem document of this status and code."""
+        """Check that the body is a complete problem document of this status and code, and return it parsed."""
         assert self.headers["Content-Type"] == "application/problem+json"
         document: dict[str, Any] = json.loads(self.body)
         assert (self.status, document["code"]) == (status, code), document
@@ -55,9 +55,9 @@ def call(
     body: bytes | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """One request on a connection of its own.
+    """Send one request on a new connection and return the response.
 
-    `path` goes out as it is; an iterable `body` goes out in chunks unless `headers` announce its length.
+    `path` is sent unchanged. An iterable `body` is sent in chunks unless `headers` have a Content-Length.
     """
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
     try:
@@ -70,7 +70,7 @@ def call(
 
 
 def post_json(url: str, path: str, document: object, headers: Mapping[str, str] | None = None) -> Reply:
-    """POST `document`."""
+    """POST `document` as JSON."""
     return call(
         url, "POST", path, json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})}
     )
@@ -98,26 +98,26 @@ def post_form(url: str, path: str, body: bytes) -> Reply:
 
 
 def part(name: str, content: bytes, *, filename: str | None = None) -> bytes:
-    """One part of a form, without the boundaries."""
+    """Return one part of a form, without the boundaries."""
     named = f'; filename="{filename}"' if filename is not None else ""
     return f'Content-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + content
 
 
 def form(*parts: bytes) -> bytes:
-    """A multipart form."""
+    """Return a multipart form of `parts`, which `part` has made."""
     delimiter = f"--{BOUNDARY}\r\n".encode()
     return b"".join(delimiter + each + b"\r\n" for each in parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
 def open_socket(url: str) -> socket.socket:
-    """A bare TCP connection, which the caller closes."""
+    """Open a TCP connection to the host and port of `url`; the caller closes it."""
     address = urlsplit(url)
     assert address.hostname is not None
     return socket.create_connection((address.hostname, address.port or 80), ANSWER_SECONDS)
 
 
 def send_and_close(url: str, request: bytes) -> bytes:
-    """Send raw bytes, end the sending side, and return all that comes back."""
+    """Send raw bytes, shut down the sending side, and return all received bytes."""
     with open_socket(url) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -125,7 +125,7 @@ def send_and_close(url: str, request: bytes) -> bytes:
 
 
 def parse_reply(raw: bytes) -> Reply:
-    """The answer in `raw`, which must hold it whole."""
+    """Parse `raw`, which must be one whole response with a Content-Length."""
     head, _, body = raw.partition(b"\r\n\r\n")
     status_line, _, fields = head.partition(b"\r\n")
     headers = http.client.HTTPMessage()

@@ -1,4 +1,4 @@
-"""Just enough of HTTP/1.1 framing (RFC 9112) to see where each request of a connection begins and ends."""
+"""As much of HTTP/1.1 framing (RFC 9112) as is needed to find the start and the end of each request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass
 class RecordedRequest:
-    """The request line of a request, and how many bytes of its body (without the framing) have passed so far."""
+    """Method and path of a request, and the number of its body bytes (without chunk framing) read so far."""
 
     method: str
     path: str
@@ -20,22 +20,22 @@ class RecordedRequest:
 
 
 class RequestReader:
-    """Reads the client's side of one connection, in pieces of any size.
+    """Reads the bytes that a client sends on one connection, in pieces of any size.
 
-    Follows keep-alive, Content-Length and chunked bodies. After a request to upgrade the protocol the rest is not HTTP
-    and is not looked at. `feed` raises ValueError for bytes that are no HTTP/1.1 requests.
+    It understands keep-alive, Content-Length and chunked bodies. It ignores all bytes after a request to upgrade the
+    protocol, because they are not HTTP. `feed` raises ValueError for bytes that are not HTTP/1.1 requests.
     """
 
     def __init__(self, note: Callable[[RecordedRequest], None]) -> None:
-        """`note` is called with each request as soon as its head is complete."""
+        """Call `note` with each request as soon as its head is complete."""
         self._note = note
         self._request = RecordedRequest("", "")
-        self._held = b""  # the beginning of a head or of a line whose end has not come yet
+        self._held = b""  # the first bytes of a head or a line that is not complete yet
         self._body_left = 0
         self._state: Callable[[bytes], bytes] = self._head
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes of the connection. Each state consumes some and returns the rest."""
+        """Read the next bytes of the connection. Each state consumes some of them and returns the rest."""
         while data:
             data = self._state(data)
 
@@ -96,7 +96,7 @@ class RequestReader:
         return data[taken:]
 
     def _until(self, end: bytes, data: bytes) -> tuple[bytes | None, bytes]:
-        """What comes before `end` and what comes after it; (None, nothing) while `end` has not come."""
+        """Return the bytes before `end` and after it, or (None, b"") while `end` has not arrived."""
         found, separator, rest = (self._held + data).partition(end)
         if separator:
             self._held = b""

@@ -1,4 +1,4 @@
-"""Plain HTTP over TCP or a unix socket: is a server there, and what does it answer?"""
+"""HTTP over TCP or a Unix socket, to find out whether a server responds and with which status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROBE_SECONDS = 2.0
 
 
 def http_status(address: str, path: str = "/") -> int | None:
-    """The status of GET `path` at `address` (`http://host:port` or `unix:/path`), None if nothing answers there."""
+    """Return the status of GET `path` at `address` (`http://host:port` or `unix:/path`), or None without a response."""
     connection = connect(address, PROBE_SECONDS)
     try:
         connection.request("GET", path)
@@ -24,14 +24,14 @@ def http_status(address: str, path: str = "/") -> int | None:
 
 
 def connect(address: str, timeout_seconds: float) -> http.client.HTTPConnection:
-    """A connection to `address` (as for `http_status`), opened by its first request; the caller closes it."""
+    """Return a connection to `address` (as for `http_status`). Its first request opens it; the caller closes it."""
     if address.startswith(UNIX_PREFIX):
         return _UnixHTTPConnection(socket_path(address), timeout_seconds)
     return http.client.HTTPConnection(urlsplit(address).netloc, timeout=timeout_seconds)
 
 
 def socket_path(address: str) -> str:
-    """The path in `unix:/path` or `unix:///path`."""
+    """Return the path in `unix:/path` or `unix:///path`."""
     return address.removeprefix(UNIX_PREFIX).removeprefix("//")
 
 

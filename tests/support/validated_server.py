@@ -1,6 +1,6 @@
-"""The loader under wsgiref instead of gunicorn, with the standard library's WSGI validator between the two.
+"""Serves the loader with wsgiref instead of gunicorn, through the WSGI validator of the standard library.
 
-`python -m tests.support.validated_server PORT`, configured by the environment as ever.
+Run it with `python -m tests.support.validated_server PORT`. The environment configures the loader as usual.
 """
 
 from __future__ import annotations

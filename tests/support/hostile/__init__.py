@@ -1,1 +1,4 @@
-"""Requests that no honest client sends, by class of attack, the same at every run, and how they are delivered."""
+"""Requests that no honest client sends, one function for each class of attack, and the code that delivers them.
+
+The requests are the same at every run.
+"""

@@ -1,4 +1,4 @@
-"""Bodies: cut at every position, of the wrong length, in broken chunks, of the wrong types, too deep."""
+"""Hostile bodies: cut at every position, of a wrong length, in broken chunks, of a wrong type, nested too deeply."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ VALUES: tuple[object, ...] = (
 
 
 def cut_bodies() -> Attacks:
-    """Cut at every position: announced whole, announced as cut, and in a chunk."""
+    """Yield bodies cut at every position, with the Content-Length of the whole body and with the right one."""
     for path, kind, body in KINDS:
         for length in range(len(body)):
             announced = b"Content-Length: %d\r\n" % len(body)
@@ -95,7 +95,7 @@ def cut_bodies() -> Attacks:
 
 
 def wrong_lengths() -> Attacks:
-    """Too long, too short, negative, not a number, and twice."""
+    """Yield bodies whose Content-Length is too long, too short, negative, not a number or present twice."""
     for path, kind, body in KINDS:
         for length in LENGTHS:
             line = b"Content-Length: " + length + b"\r\n"
@@ -108,7 +108,7 @@ def wrong_lengths() -> Attacks:
 
 
 def broken_chunks() -> Attacks:
-    """Chunks of wrong sizes, with trailers, and cut at every position."""
+    """Yield chunked bodies with wrong chunk sizes, with trailers, and cut at every position."""
     for path, kind, body in KINDS:
         start = head(b"POST", path, kind, CHUNKED)
         for size in SIZES:
@@ -122,7 +122,7 @@ def broken_chunks() -> Attacks:
 
 
 def wrong_documents() -> Attacks:
-    """JSON of other types, with other fields and in other encodings, that never is a login or a load."""
+    """Yield JSON bodies of other types, fields and encodings; none of them is a valid login or load."""
     for path in (b"/login", b"/unlock", LOAD_PATH):
         for value in VALUES:
             documents: list[object] = [value, {"email": value}, {"folder": value, "filename": value, "x": value}]
@@ -136,7 +136,7 @@ def wrong_documents() -> Attacks:
 
 
 def deep_documents() -> Attacks:
-    """Brackets within the limit of a body and beyond it."""
+    """Yield deeply nested JSON, some of it within the size limit of a body and some beyond it."""
     for path in (b"/login", b"/unlock", LOAD_PATH):
         for count in (1_000, 30_000, 100_000):
             bodies = (b"[" * count + b"]" * count, b"[" * count, b'{"a":' * count, b'{"email":' + b"[" * count + b"}")
@@ -145,12 +145,12 @@ def deep_documents() -> Attacks:
 
 
 def broken_forms(count: int) -> Attacks:
-    """A form with a few bytes changed, taken out or put in; its announced length is right."""
+    """Yield `count` forms with a few bytes changed, removed or inserted; their Content-Length is right."""
     chance = seeded("broken forms")
     for _ in range(count):
         body = bytearray(FORM)
         for _ in range(chance.randint(1, 3)):
-            begin = chance.randrange(len(body))
+            start = chance.randrange(len(body))
             inserted = chance.choice((b"", b"\0", b"\xff", b"\r\n", b"--", b'"', b"\r\n\r\n", b"a" * 5_000))
-            body[begin : begin + chance.randint(0, 3)] = inserted
+            body[start : start + chance.randint(0, 3)] = inserted
         yield Attack("broken form", with_length(b"POST", UPLOAD_PATH, bytes(body), FORM_TYPE), framed=True)

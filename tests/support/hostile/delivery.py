@@ -1,4 +1,4 @@
-"""Attacks sent to a loader on raw sockets, many at a time, and all that it answers."""
+"""Sends attacks to a loader on raw sockets, many at a time, and counts its responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from socket import SHUT_WR
 from tests.support.hostile.requests import Attack
 from tests.support.http_calls import open_socket
 
-# Fewer than there are transfer slots, so that most answers are about the attack.
+# There are fewer clients than transfer slots, so that most responses judge the attack and do not say BUSY.
 CLIENTS = 6
 PIPELINED = 25
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -26,19 +26,22 @@ EXAMPLE_SIZE = 300
 
 @dataclass
 class Outcome:
-    """What came of attacks: how many were sent, by class; the answers, by status; and the faults among them."""
+    """Counts of one delivery: `sent` by class of attack, `answers` by final status, and the faults among the responses.
+
+    `html` counts the responses that gunicorn made itself, `silent` the connections without a final response.
+    """
 
     sent: Counter[str] = field(default_factory=Counter)
     answers: Counter[int] = field(default_factory=Counter)
-    # Status and code of answers from 500 on; the code is empty in one of gunicorn's own.
+    # The key is a status from 500 on and the `code` of the response, which is empty if gunicorn made the response.
     faults: Counter[tuple[int, str]] = field(default_factory=Counter)
-    # The begin of what was sent on the connection of the first of each fault.
+    # For each fault, the first bytes that were sent on the connection where it occurred first.
     examples: dict[tuple[int, str], bytes] = field(default_factory=dict)
     html: int = 0
     silent: int = 0
 
     def add(self, other: Outcome) -> None:
-        """Count what `other` has counted."""
+        """Add the counts of `other`, and its examples of faults that have none here."""
         self.sent += other.sent
         self.answers += other.answers
         self.faults += other.faults
@@ -46,10 +49,10 @@ class Outcome:
         self.html += other.html
         self.silent += other.silent
 
-    def note(self, answer: bytes) -> int:
-        """Count the answers in what came back on one connection; returns how many."""
-        # What comes before the first status line, then statuses and the rest of each answer in turn.
-        _, *found = STATUS_LINE.split(answer)
+    def note(self, received: bytes) -> int:
+        """Count the responses in `received`, all bytes of one connection, and return the number of final ones."""
+        # The split returns the bytes before the first status line, then a status and the rest of its response in turn.
+        _, *found = STATUS_LINE.split(received)
         statuses = [int(status) for status in found[::2]]
         for status, rest in zip(statuses, found[1::2], strict=True):
             self.html += REFUSED_BY_SERVER in rest
@@ -62,7 +65,7 @@ class Outcome:
 
 
 def deliver(url: str, attacks: Iterable[Attack]) -> Outcome:
-    """Send all of them, from several clients at a time."""
+    """Send all `attacks` from several clients at a time and return the sum of their outcomes."""
     outcome = Outcome()
     with ThreadPoolExecutor(CLIENTS) as clients:
         for part in clients.map(lambda batch: _deliver_batch(url, batch), _batches(attacks)):
@@ -71,10 +74,14 @@ def deliver(url: str, attacks: Iterable[Attack]) -> Outcome:
 
 
 def exchange(url: str, raw: bytes) -> bytes:
-    """Send `raw`, end the sending side, and return all that comes back before the loader ends the connection."""
+    """Send `raw`, shut down the sending side, and return all bytes received before the loader closes the connection.
+
+    Raises TimeoutError if the loader stays silent.
+    """
     received = bytearray()
     with open_socket(url) as connection:
-        # A refusal may come, and the connection end, before all is sent. A silent loader is a failure.
+        # The loader may refuse the request and close the connection before all is sent, so a broken connection is no
+        # failure. A timeout is one, because the loader must not stay silent.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(raw)
         with suppress(OSError):
@@ -92,14 +99,14 @@ def _batches(attacks: Iterable[Attack]) -> Iterator[list[Attack]]:
 
 
 def _deliver_batch(url: str, batch: list[Attack]) -> Outcome:
-    """All on one connection; those behind a refusal, which ends it, go on the next one."""
+    """Send the whole batch, and send the attacks after a refusal again, because a refusal closes the connection."""
     outcome = Outcome(Counter(attack.kind for attack in batch))
     rest = batch
     while rest:
         raw = b"".join(attack.raw for attack in rest)
-        answered = outcome.note(exchange(url, raw))
+        final_count = outcome.note(exchange(url, raw))
         for fault in outcome.faults:
             outcome.examples.setdefault(fault, raw[:EXAMPLE_SIZE])
-        outcome.silent += not answered
-        rest = rest[max(answered, 1) :]
+        outcome.silent += not final_count
+        rest = rest[max(final_count, 1) :]
     return outcome

@@ -1,4 +1,4 @@
-"""Request lines and headers: none at all, doubled, huge, binary, contradictory, and those that servers believe."""
+"""Hostile request lines and headers: missing, repeated, huge, binary, contradictory, or ones that servers trust."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LINES = (
 
 
 def single_headers() -> Attacks:
-    """Every header that somebody may believe, with every odd value, on a request that is right without it."""
+    """Yield otherwise valid requests with one header, for each name that a server may trust and each odd value."""
     for name in NAMES:
         for value in VALUES:
             line = name + b": " + value + b"\r\n"
@@ -68,7 +68,7 @@ def single_headers() -> Attacks:
 
 
 def doubled_headers() -> Attacks:
-    """Each header twice, with two different values, which proxies and servers take for different things."""
+    """Yield requests that have one header twice with random odd values, which proxies and servers read differently."""
     chance = seeded("doubled headers")
     for name in NAMES:
         for _ in range(12):
@@ -77,7 +77,7 @@ def doubled_headers() -> Attacks:
 
 
 def binary_headers(count: int) -> Attacks:
-    """Any byte anywhere, in names and in values."""
+    """Yield `count` requests with random bytes in the name and the value of a header."""
     chance = seeded("binary headers")
     for _ in range(count):
         line = bytearray(b"X-Binary-Name: value of it")
@@ -87,7 +87,7 @@ def binary_headers(count: int) -> Attacks:
 
 
 def huge_headers() -> Attacks:
-    """Too long, too many, folded, without an end."""
+    """Yield requests whose headers are too long, too many, folded or never end."""
     for size in (4_000, 8_190, 8_191, 9_000, 70_000, 1_000_000):
         yield Attack("huge header", head(b"GET", b"/health", b"X-Huge: " + b"h" * size + b"\r\n"))
         yield Attack("huge name", head(b"GET", b"/health", b"X" * size + b": 1\r\n"))
@@ -98,7 +98,7 @@ def huge_headers() -> Attacks:
 
 
 def request_lines() -> Attacks:
-    """What stands where a request line should."""
+    """Yield requests with an odd request line or with a method that the path does not have."""
     for line in LINES:
         for end in (b"\r\n", b"\n", b"\r", b""):
             yield Attack("odd request line", line + end + HOST + end)
@@ -108,8 +108,8 @@ def request_lines() -> Attacks:
 
 
 def garbage(count: int) -> Attacks:
-    """Bytes by chance, some of them behind a beginning that is right."""
+    """Yield `count` runs of random bytes, some of them after the valid beginning of a request."""
     chance = seeded("garbage")
     for _ in range(count):
-        begin = chance.choice((b"", b"GET ", b"POST /login HTTP/1.1\r\n", head(b"GET", b"/health")[:-2]))
-        yield Attack("garbage", begin + chance.randbytes(chance.randint(1, 200)))
+        start = chance.choice((b"", b"GET ", b"POST /login HTTP/1.1\r\n", head(b"GET", b"/health")[:-2]))
+        yield Attack("garbage", start + chance.randbytes(chance.randint(1, 200)))

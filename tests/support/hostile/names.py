@@ -1,4 +1,4 @@
-"""Names in paths, in JSON and in forms: encodings, traversal, NUL, CR LF, Unicode, overlong."""
+"""Hostile names in paths, in JSON and in forms: encodings, traversal, NUL, CR LF, Unicode and excessive length."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ROUTES = (b"/load/", b"/upload/", b"/static/", b"/")
 
 
 def _name(chance: random.Random) -> str:
-    """Never one that is valid: it holds at least one character that no name may have, or is too long."""
+    """Return a random name that is never valid, because it has a forbidden character or is too long."""
     pieces = chance.choices(PIECES, k=chance.randint(1, 4))
     return "".join(pieces) + chance.choice(("/..", "\0", "%", "é", "a" * 130))
 
@@ -56,7 +56,7 @@ def _encoded(name: str, chance: random.Random) -> bytes:
 
 
 def in_paths(count: int) -> Attacks:
-    """Percent-encoded, once, twice or badly, behind every route that has a name in it."""
+    """Yield `count` requests with a name in the path, percent-encoded once, twice or wrongly, for each route."""
     chance = seeded("names in paths")
     for _ in range(count):
         path = chance.choice(ROUTES) + _encoded(_name(chance), chance)
@@ -68,7 +68,7 @@ def in_paths(count: int) -> Attacks:
 
 
 def in_json(count: int) -> Attacks:
-    """In the fields of a load: the path is right, its filename repeated or not, its folder none."""
+    """Yield `count` loads with a valid path, a bad folder, and a filename that is valid or bad."""
     chance = seeded("names in JSON")
     for _ in range(count):
         document = {"filename": chance.choice((NAME, _name(chance))), "folder": _name(chance)}
@@ -77,7 +77,7 @@ def in_json(count: int) -> Attacks:
 
 
 def in_forms(count: int) -> Attacks:
-    """As the folder of an upload, as the names of its parts and of the file."""
+    """Yield `count` uploads with bad names as the folder, as the names of the parts and as the file's name."""
     chance = seeded("names in forms")
     path = f"/upload/{NAME}".encode()
     for _ in range(count):
@@ -90,7 +90,7 @@ def in_forms(count: int) -> Attacks:
 
 
 def raw_bytes(count: int) -> Attacks:
-    """Paths of bytes that no path may hold, among them whole heads of further requests."""
+    """Yield `count` paths of bytes that no path may have, some of which contain the head of another request."""
     chance = seeded("raw bytes in paths")
     for _ in range(count):
         name = bytes(chance.choices(range(256), k=chance.randint(1, 30)))

@@ -1,4 +1,4 @@
-"""Clients that connect and say nothing, or half of something, and come again whenever they are cut; and a prober."""
+"""Slow clients, which send nothing or half a request and reconnect when they are cut, and a prober of /health."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.support.http_probe import http_status
 
 ROUND_SECONDS = 0.2
 JOIN_SECONDS = 30.0
-# Together they may hold half of the loader's threads, and a few of its transfer slots.
+# Each entry is what one client sends first. Together they may hold half of the loader's threads and a few of its
+# transfer slots.
 FIRST_BYTES = (
     *[b""] * 80,
     *[b"GET /health HTTP/1.1\r\nHost: local"] * 6,
@@ -27,7 +28,7 @@ FIRST_BYTES = (
 
 
 class _Background:
-    """Something that a thread does again and again while the block runs."""
+    """A context manager whose thread calls `once` every `interval` seconds until the block ends."""
 
     interval: float
 
@@ -36,7 +37,7 @@ class _Background:
         self._thread = threading.Thread(target=self._run, name=type(self).__name__)
 
     def once(self) -> None:
-        """One round."""
+        """Do one round of the work."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -53,7 +54,7 @@ class _Background:
 
 
 class SlowClients(_Background):
-    """As many connections as `FIRST_BYTES` has, each of which drips; `opened` counts all that there were."""
+    """One connection for each of `FIRST_BYTES`, which sends single bytes; `opened` counts every connection so far."""
 
     interval = ROUND_SECONDS
 
@@ -64,7 +65,7 @@ class SlowClients(_Background):
         self._connections: dict[int, socket.socket] = {}
 
     def once(self) -> None:
-        """Open those that are missing, and send a byte on each that has begun to talk."""
+        """Open the missing connections, and send a byte on each connection that has sent first bytes."""
         for number, first in enumerate(FIRST_BYTES):
             connection = self._connections.get(number)
             if connection is None or self._is_cut(connection, bool(first)):
@@ -89,7 +90,10 @@ class SlowClients(_Background):
 
 
 class HealthProber(_Background):
-    """Asks for /health all the time; `answers` counts the statuses, None where there was no answer."""
+    """Requests /health all the time; `answers` counts the statuses, with None for a missing response.
+
+    `slowest` is the longest probe in seconds.
+    """
 
     interval = 0.05
 
@@ -100,7 +104,7 @@ class HealthProber(_Background):
         self._url = url
 
     def once(self) -> None:
-        """One probe, on a connection of its own; `slowest` is in seconds."""
+        """Send one probe on a new connection."""
         started = time.monotonic()
         self.answers[http_status(self._url, "/health")] += 1
         self.slowest = max(self.slowest, time.monotonic() - started)
