@@ -296,7 +296,7 @@ def _unreachable(exc: Exception) -> ApiUnreachable:
 
 
 def _cut(exc: Exception) -> ApiUnreachable:
-    """Describe why a response that had begun did not come to its end; see `_unreachable`."""
+    """Describe why a response was cut after its start; see `_unreachable`."""
     # The library counts a refused connection among the timeouts.
     if isinstance(exc, TimeoutError) and not isinstance(exc, NewConnectionError):
         return ApiUnreachable("The resource API did not respond in time.")
