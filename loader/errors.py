@@ -317,6 +317,7 @@ class AnswerCut(CommandFault):
 class CorruptCiphertext(Exception):
     """Bytes are not what was sealed: wrong key, wrong associated data, or a changed, cut, moved or added byte.
 
+    `detail` is a clause that completes "The archive is damaged: ...": "it ends within its header".
     `segment` is the number of the segment that does not authenticate; None if no single segment is damaged.
     """
 

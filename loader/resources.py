@@ -149,7 +149,7 @@ class ResourceStore:
         try:
             return SmallPart.from_bytes(get_api_client().small_object(name.small))
         except CorruptCiphertext as exc:
-            raise ResourceCorrupt(f"The small part of {name.path} is damaged: it {exc}.") from exc
+            raise ResourceCorrupt(f"The small part of {name.path} is damaged: {exc}.") from exc
 
     def _plaintext(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> Plaintext:
         if small.big is None:

@@ -71,7 +71,10 @@ def test_a_missing_archive_is_not_found(tmp_path: Path) -> None:
 def test_an_archive_of_the_wrong_size_is_refused_at_once(archive_path: Path) -> None:
     with archive_path.open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ArchiveCorrupt, match=r"is damaged: has \d+ bytes instead of \d+"), open_archive(archive_path):
+    with (
+        pytest.raises(ArchiveCorrupt, match=r"is damaged: it has \d+ bytes instead of \d+"),
+        open_archive(archive_path),
+    ):
         pass
 
 

@@ -180,6 +180,22 @@ def test_object_of_another_name_is_damage(logged_in: FaultyApi, store: ResourceS
         store.load(NAME)
 
 
+@pytest.mark.parametrize(
+    ("small", "damage"),
+    [
+        (b"no header", "it does not start with AZSMALL1"),
+        (b'AZSMALL1\0\0\0\x24{"key": "", "size": 0, "big": null}  ', "its field key is malformed"),
+    ],
+)
+def test_a_damaged_small_part_is_described_in_a_whole_sentence(
+    logged_in: FaultyApi, store: ResourceStore, small: bytes, damage: str
+) -> None:
+    logged_in.objects["/resources/m/x.small"] = small
+    with pytest.raises(ResourceCorrupt) as caught:
+        store.load(NAME)
+    assert str(caught.value) == f"The small part of m/x is damaged: {damage}."
+
+
 @pytest.mark.parametrize("file_first", [False, True])
 @pytest.mark.parametrize("size", [1000, len(CONTENT)])
 def test_lock_before_the_parts_are_uploaded_lets_none_leave(

@@ -135,5 +135,5 @@ def read_archive_header(archive: BinaryIO) -> ArchiveHeader:
     header = ArchiveHeader.read(archive)
     size = os.fstat(archive.fileno()).st_size
     if size != header.archive_size:
-        raise CorruptCiphertext(f"has {size} bytes instead of {header.archive_size}")
+        raise CorruptCiphertext(f"it has {size} bytes instead of {header.archive_size}")
     return header

@@ -28,19 +28,19 @@ def read_header(magic: bytes, read: Read) -> tuple[dict[str, Any], bytes]:
     """Read a header by `read(n)` and return its document and its raw bytes. Raises CorruptCiphertext."""
     prefix = read(MAGIC_SIZE + LENGTH_SIZE)
     if len(prefix) != MAGIC_SIZE + LENGTH_SIZE or prefix[:MAGIC_SIZE] != magic:
-        raise CorruptCiphertext(f"does not begin as {magic.decode()}")
+        raise CorruptCiphertext(f"it does not start with {magic.decode()}")
     size = int.from_bytes(prefix[MAGIC_SIZE:], "big")
     if not 1 <= size <= JSON_MAX_SIZE:
-        raise CorruptCiphertext(f"announces a header of {size} bytes")
+        raise CorruptCiphertext(f"it announces a header of {size} bytes")
     body = read(size)
     if len(body) != size:
-        raise CorruptCiphertext("ends within its header")
+        raise CorruptCiphertext("it ends within its header")
     try:
         document = json.loads(body.decode(), object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
-        raise CorruptCiphertext("holds a header that is not JSON") from None
+        raise CorruptCiphertext("its header is not JSON") from None
     if not isinstance(document, dict):
-        raise CorruptCiphertext("holds a header that is not a JSON object")
+        raise CorruptCiphertext("its header is not a JSON object")
     return document, prefix + body
 
 
@@ -55,7 +55,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def exactly(document: dict[str, Any], *fields: str) -> tuple[Any, ...]:
     """Return the values of `fields`. Raises CorruptCiphertext unless `document` has exactly these fields."""
     if document.keys() != set(fields):
-        raise CorruptCiphertext(f"a header must have exactly the fields {', '.join(fields)}")
+        raise CorruptCiphertext(f"a JSON object in it must have exactly the fields {', '.join(fields)}")
     return tuple(document[field] for field in fields)
 
 

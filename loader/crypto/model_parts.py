@@ -94,7 +94,7 @@ class SmallPart:
         part = cls(_parse_key(key), size, _parse_big(big), stream.read())
         total = ciphertext_size(size)
         if len(part.head) != min(HEAD_SIZE, total) or len(part.head) + (part.big.size if part.big else 0) != total:
-            raise CorruptCiphertext("its parts do not add up to its size")
+            raise CorruptCiphertext("its head and its big part do not add up to its size")
         return part
 
     def decrypt(self, name: ResourceName, big: SeekableSource | None, first_segment: int = 0) -> DecryptingReader:

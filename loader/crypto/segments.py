@@ -86,7 +86,7 @@ class SegmentCipher:
     def derive(cls, header: bytes, key_material: bytes, associated_data: bytes) -> SegmentCipher:
         """Return the cipher for the 40-byte `header` of a ciphertext. Raises CorruptCiphertext if it is no header."""
         if len(header) != HEADER_SIZE or header[0] != HEADER_SIZE:
-            raise CorruptCiphertext("not a header of a streaming ciphertext")
+            raise CorruptCiphertext("the ciphertext does not start with a valid header")
         salt = header[1 : 1 + SALT_SIZE]
         return cls(segment_key(key_material, salt, associated_data), header[1 + SALT_SIZE :])
 
