@@ -1,4 +1,4 @@
-"""Timeouts of connecting and sending: a slow line gets all the time it needs, a stalled line gets the silence timeout."""
+"""Timeouts of connecting and sending: a slow line gets all its time, a stalled line gets the silence timeout."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ShortSource(io.RawIOBase):
 
 
 class EndingSource:
-    """Delivers the first `good` bytes of `data`; every later read returns `result`, or raises it if it is an exception."""
+    """Delivers the first `good` bytes of `data`; later reads return `result`, or raise it."""
 
     def __init__(self, data: bytes, good: int, result: int | BaseException | None) -> None:
         self._inner = io.BytesIO(data[:good])

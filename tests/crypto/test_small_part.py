@@ -27,7 +27,7 @@ def document(size: int, big: int | None) -> dict[str, Any]:
 
 
 def small_object(described: dict[str, Any], head: int) -> bytes:
-    """Return a small object with a head of `head` zero bytes; the parser cannot check them, because it decrypts nothing."""
+    """Return a small object with a head of `head` zero bytes, which the parser accepts because it decrypts nothing."""
     return framed(b"AZSMALL1", described) + bytes(head)
 
 
