@@ -10,7 +10,8 @@ import pytest
 from loader.api_client.client import ApiClient
 from tests.support.faulty_api import FaultyApi
 
-# To connect and to read, in seconds: longer than a busy machine lets an answer wait, and those of who expects silence.
+# Connect and read timeouts in seconds. TIMEOUTS is longer than a busy machine delays a response; IMPATIENT is for tests
+# that expect no response.
 TIMEOUTS = (10.0, 10.0)
 IMPATIENT = (2.0, 1.0)
 
@@ -24,7 +25,7 @@ def api() -> Iterator[FaultyApi]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[FaultyApi]:
-    """Another host, which the client has not been told of."""
+    """Another host, which the client is not configured for."""
     with FaultyApi() as running:
         yield running
 
@@ -37,7 +38,7 @@ def client(api: FaultyApi) -> ApiClient:
 
 @pytest.fixture
 def impatient(api: FaultyApi) -> ApiClient:
-    """The same, but it waits for a second only."""
+    """A logged-in client that waits only one second for a response."""
     return logged_in(api, IMPATIENT)
 
 

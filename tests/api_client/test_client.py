@@ -1,4 +1,4 @@
-"""Logins, their renewal, and the limits of answers."""
+"""Logins, their renewal, and the limits of responses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def expiring(tmp_path: Path) -> Iterator[ResourceApiServer]:
 
 
 def all_at_once(work: Callable[[], object]) -> list[object]:
-    """What `work` returned or raised in each of 20 threads that began together."""
+    """Run `work` in 20 threads that start together; return what each returned or raised."""
     barrier = threading.Barrier(THREADS)
 
     def run() -> object:
@@ -135,7 +135,7 @@ def test_rejected_login_keeps_the_earlier_one(api: FaultyApi, client: ApiClient)
     ],
     ids=lambda value: str(value[:16]) if isinstance(value, bytes) else "",
 )
-def test_login_answer_is_limited(api: FaultyApi, body: bytes, error: type[LoaderError] | None) -> None:
+def test_login_response_is_limited(api: FaultyApi, body: bytes, error: type[LoaderError] | None) -> None:
     api.answer("POST", "/login", Fault(body=body))
     client = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
     if error is None:
@@ -194,12 +194,12 @@ def test_every_fault_of_a_download_is_an_error_of_ours(
     poll(lambda: api.open_connections == 0, 5, "the connection is given up")
 
 
-def test_compressed_answer_is_not_asked_for(api: FaultyApi, client: ApiClient) -> None:
+def test_compressed_response_is_not_requested(api: FaultyApi, client: ApiClient) -> None:
     client.key_fragment()
     assert api.requests("GET")[0].headers["accept-encoding"] == "identity"
 
 
-def test_compressed_answer_is_handed_on_as_it_came(api: FaultyApi, client: ApiClient) -> None:
+def test_compressed_response_is_returned_unchanged(api: FaultyApi, client: ApiClient) -> None:
     compressed = gzip.compress(bytes(1000))
     api.answer("GET", "/resources/x.small", Fault(body=compressed, headers={"Content-Encoding": "gzip"}))
     assert client.small_object("x.small") == compressed

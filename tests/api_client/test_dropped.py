@@ -14,7 +14,7 @@ import pytest
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 # Long enough for a key fragment, too.
 TOKEN = b'{"token": "the token of a forgetful server"}'
 TIMEOUTS = (2.0, 2.0)
@@ -23,7 +23,7 @@ SECONDS = 1.0
 
 
 class ForgetfulServer:
-    """Answers the first request of each connection and reads the second one, upon which it closes.
+    """Responds to the first request of each connection, reads the second one and then closes the connection.
 
     Connections beyond `patience` are closed at their first request. `requests` are the first lines of all.
     """
@@ -45,7 +45,7 @@ class ForgetfulServer:
             connection.settimeout(SECONDS)
             with connection, connection.makefile("rb") as stream, suppress(TimeoutError):
                 if number < self._patience and self._read(stream):
-                    connection.sendall(ANSWER % (len(TOKEN), TOKEN))
+                    connection.sendall(RESPONSE % (len(TOKEN), TOKEN))
                 self._read(stream)
 
     def _read(self, stream: BufferedReader) -> bool:
@@ -80,20 +80,20 @@ LOGIN, KEY = b"POST /login HTTP/1.1", b"GET /binary-split/key-fragment HTTP/1.1"
 
 
 @pytest.mark.parametrize("forgetful", [2], indirect=True)
-def test_a_download_goes_on_over_a_new_connection(forgetful: ForgetfulServer) -> None:
+def test_a_download_is_retried_over_a_new_connection(forgetful: ForgetfulServer) -> None:
     client = logged_in(forgetful)
     assert client.key_fragment() == TOKEN
     assert forgetful.requests == [LOGIN, KEY, KEY]
 
 
 @pytest.mark.parametrize("forgetful", [2], indirect=True)
-def test_so_does_a_login(forgetful: ForgetfulServer) -> None:
+def test_a_login_is_retried_over_a_new_connection(forgetful: ForgetfulServer) -> None:
     logged_in(forgetful).login("operator@example.org", "planted-password")
     assert forgetful.requests == [LOGIN, LOGIN, LOGIN]
 
 
 @pytest.mark.parametrize("forgetful", [1], indirect=True)
-def test_it_is_tried_once_more_and_not_again(forgetful: ForgetfulServer) -> None:
+def test_a_request_is_retried_only_once(forgetful: ForgetfulServer) -> None:
     client = logged_in(forgetful)
     with pytest.raises(ApiUnreachable):
         client.key_fragment()

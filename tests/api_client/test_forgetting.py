@@ -29,7 +29,7 @@ def logins(api: FaultyApi) -> int:
 
 
 def is_forgotten(client: ApiClient, kept: weakref.ref[object]) -> None:
-    """Nothing that lives holds the login, its password and its token."""
+    """Assert that no live object holds the login, its password or its token."""
     gc.collect()
     assert kept() is None
     assert not client.authenticated
@@ -68,7 +68,7 @@ def test_failed_renewal_keeps_no_frame_with_the_password(api: FaultyApi, client:
     is_forgotten(client, kept)
 
 
-def test_rejected_credentials_are_not_tried_again_by_who_comes_late(
+def test_late_thread_does_not_retry_rejected_credentials(
     api: FaultyApi, client: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread whose token has expired as well, but which asks for its renewal only after that has been rejected."""
@@ -121,7 +121,7 @@ def test_all_that_wait_for_a_renewal_see_its_rejection(api: FaultyApi, client: A
 
 
 @pytest.mark.parametrize("renewal", [False, True])
-def test_login_that_is_on_its_way_is_forgotten_too_and_not_waited_for(api: FaultyApi, renewal: bool) -> None:
+def test_forget_drops_a_running_login_without_waiting_for_it(api: FaultyApi, renewal: bool) -> None:
     """A renewal as well as a login of somebody."""
     client = ApiClient(api.url, ca_bundle=None, timeouts=(SECONDS, SECONDS))
     client.login(EMAIL, PASSWORD)
@@ -148,7 +148,7 @@ def test_login_that_is_on_its_way_is_forgotten_too_and_not_waited_for(api: Fault
     assert not client.authenticated
 
 
-def test_login_that_is_not_wanted_any_more_is_not_kept(api: FaultyApi) -> None:
+def test_interrupted_login_is_not_kept(api: FaultyApi) -> None:
     client = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
 
     def interrupted() -> None:
@@ -192,7 +192,7 @@ def test_cookies_are_neither_kept_nor_sent(api: FaultyApi, client: ApiClient) ->
     assert not [request for request in api.requests() if "cookie" in request.headers]
 
 
-def test_api_that_could_not_be_reached_counts_so_for_a_minute(
+def test_api_that_failed_counts_as_unreachable_for_a_minute(
     api: FaultyApi, impatient: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert impatient.reachable

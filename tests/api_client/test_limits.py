@@ -1,4 +1,4 @@
-"""Answers without end: each is given up at its limit, and takes no memory."""
+"""Endless responses: the client gives up at the limit and uses little memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def peak(request: Callable[[ApiClient], object], client: ApiClient, error: type[
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("name", REQUESTS)
-def test_endless_answer_is_given_up(name: str, framing: str) -> None:
+def test_client_gives_up_an_endless_response(name: str, framing: str) -> None:
     with rude_client(b"200 OK", framing, login_too=name == "login") as (server, client):
         assert peak(REQUESTS[name], client, ApiProtocol) < MEMORY
         assert server.sent < SENT
@@ -80,7 +80,7 @@ def test_endless_headers_are_given_up() -> None:
         assert peak(REQUESTS["key fragment"], client, LoaderError) < MIB
 
 
-def test_a_limit_that_is_lifted_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_check_detects_a_lifted_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loader.api_client.client.FRAGMENT_MAX_SIZE", 4 * MEMORY)
     with rude_client(b"200 OK", "chunks", login_too=False) as (_, client):
         assert peak(REQUESTS["key fragment"], client, ApiProtocol) > MEMORY

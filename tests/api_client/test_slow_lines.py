@@ -1,4 +1,4 @@
-"""Time-outs of connecting and sending: a slow line has all its time, one that stands still has that of silence."""
+"""Timeouts of connecting and sending: a slow line gets all its time, a stalled line gets the silence timeout."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_upload_over_a_slow_line_arrives(authority: Authority, tls: ssl.SSLConte
 def test_peer_that_accepts_no_connection_is_given_up() -> None:
     with ExitStack() as opened:
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(8):  # more than wait in line: whoever comes then gets no answer at all
+        for _ in range(8):  # fill the backlog, so that a further connection gets no response at all
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())

@@ -1,4 +1,4 @@
-"""TLS to the API: whose certificate is believed, and that nobody else gets a byte of the credentials."""
+"""TLS to the API: which certificates the client trusts, and that no other server gets a byte of the credentials."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def client_of(api: FaultyApi, ca_bundle: Path | None, host: str = "localhost") -
     return ApiClient(f"https://{host}:{api.port}", ca_bundle=str(ca_bundle) if ca_bundle else None, timeouts=TIMEOUTS)
 
 
-def test_certificate_of_the_configured_authority_is_believed(authority: Authority, start_api: StartApi) -> None:
+def test_certificate_of_the_configured_authority_is_trusted(authority: Authority, start_api: StartApi) -> None:
     api = start_api(tls=authority.sign("right").server_context())
     client = client_of(api, authority.path)
     client.login(EMAIL, PASSWORD)
@@ -49,7 +49,7 @@ def test_certificate_of_the_configured_authority_is_believed(authority: Authorit
     assert client.reachable
 
 
-def test_without_one_the_system_decides(
+def test_without_a_bundle_the_authorities_of_the_system_are_trusted(
     authority: Authority, start_api: StartApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = start_api(tls=authority.sign("right").server_context())
@@ -59,7 +59,7 @@ def test_without_one_the_system_decides(
     client_of(api, None).login(EMAIL, PASSWORD)
 
 
-def test_no_bundle_of_the_environment_or_of_a_package_is_believed(
+def test_no_bundle_of_the_environment_or_of_a_package_is_trusted(
     authority: Authority, stranger: Authority, start_api: StartApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = start_api(tls=stranger.sign("strange").server_context())
@@ -103,7 +103,7 @@ def test_unknown_authority_is_refused(authority: Authority, stranger: Authority,
         refused(client_of(api, ca_bundle), api, "certificate could not be verified: unable to get local issuer")
 
 
-def test_certificate_that_vouches_for_itself_is_refused(authority: Authority, start_api: StartApi) -> None:
+def test_self_signed_certificate_is_refused(authority: Authority, start_api: StartApi) -> None:
     api = start_api(tls=authority.self_signed("self").server_context())
     refused(client_of(api, authority.path), api, "certificate could not be verified: self-signed certificate")
 
@@ -119,7 +119,7 @@ def test_old_versions_of_tls_are_refused(authority: Authority, start_api: StartA
     refused(client_of(api, authority.path), api, r"does not speak TLS 1\.2")
 
 
-def test_line_that_spoils_an_answer_has_spoken_tls(authority: Authority) -> None:
+def test_response_damaged_after_the_handshake_is_reported_as_cut(authority: Authority) -> None:
     def spoil() -> None:
         connection, _ = listener.accept()
         with connection, context.wrap_socket(connection, server_side=True) as tls:
@@ -145,7 +145,7 @@ def test_server_without_tls_is_refused(authority: Authority, api: FaultyApi) -> 
     refused(client_of(api, authority.path), api, "resource API")
 
 
-def test_loader_tells_that_it_is_the_certificate(
+def test_loader_reports_that_the_certificate_is_the_cause(
     authority: Authority, stranger: Authority, start_api: StartApi, tmp_path: Path
 ) -> None:
     api = start_api(tls=authority.sign("right").server_context())

@@ -109,7 +109,7 @@ def test_password_follows_no_redirect(api: FaultyApi, elsewhere: FaultyApi, stat
     ],
     ids=ascii,
 )
-def test_redirect_to_what_is_no_http_address_is_out_of_contract(
+def test_redirect_to_an_address_that_is_not_http_is_refused(
     api: FaultyApi, client: ApiClient, location: str | None
 ) -> None:
     api.answer("GET", OBJECT, Fault(302, headers={} if location is None else {"Location": location}))
@@ -190,7 +190,7 @@ def test_netrc_and_proxy_of_the_environment_are_ignored(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, elsewhere.url)
 
-    # Both traps are real: who does not refuse them falls in.
+    # Show that both traps work, because a plain client falls into them.
     requests.get(f"{api.url}/trap", timeout=5)
     (trapped,) = elsewhere.requests()
     assert trapped.headers["authorization"].startswith("Basic ")

@@ -1,4 +1,4 @@
-"""Sources that do what files, pipes and sockets do on a bad day."""
+"""Sources that return short reads, end early, fail or lie, as files, pipes and sockets sometimes do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class ShortSource(io.RawIOBase):
-    """Delivers fewer bytes than asked for: at most the next of `steps` (repeated for ever) at a time."""
+    """Delivers fewer bytes than asked for: at most the next of `steps` (repeated forever) at a time."""
 
     def __init__(self, data: bytes, steps: Iterable[int]) -> None:
         self._whole = self._data = memoryview(data)
@@ -30,11 +30,11 @@ class ShortSource(io.RawIOBase):
 
 
 class EndingSource:
-    """Delivers the first `good` bytes of `data`; whoever asks for more gets `answer`, or has it raised."""
+    """Delivers the first `good` bytes of `data`; later reads return `result`, or raise it."""
 
-    def __init__(self, data: bytes, good: int, answer: int | BaseException | None) -> None:
+    def __init__(self, data: bytes, good: int, result: int | BaseException | None) -> None:
         self._inner = io.BytesIO(data[:good])
-        self._answer = answer
+        self._result = result
         self.asked_beyond = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
@@ -42,13 +42,13 @@ class EndingSource:
         if count:
             return count
         self.asked_beyond += 1
-        if isinstance(self._answer, BaseException):
-            raise self._answer
-        return self._answer
+        if isinstance(self._result, BaseException):
+            raise self._result
+        return self._result
 
 
 class RecordingSource(io.BytesIO):
-    """Keeps note of how far it was read. `asked` has the size of each request."""
+    """Records every read: `asked` lists the size of each request."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)

@@ -1,4 +1,4 @@
-"""JSON that a parser of sizes and strings would rather not see."""
+"""JSON values that a parser of sizes and strings must refuse."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ JSON_VALUES = st.recursive(
 
 MISSING = object()
 
-# Where in a document: names of fields and places in lists, from the outside in.
+# A position in a document: field names and list indexes, from the outermost to the innermost.
 JsonPath = tuple[str | int, ...]
 
 
 def changed(document: dict[str, Any], path: JsonPath, value: object) -> dict[str, Any]:
-    """A copy of `document` with `value` at `path`, or with nothing there if it is `MISSING`."""
+    """Return a copy of `document` with `value` at `path`, or without that field if `value` is `MISSING`."""
     result = copy.deepcopy(document)
     *way, last = path
     place: Any = result
@@ -62,7 +62,7 @@ def changed(document: dict[str, Any], path: JsonPath, value: object) -> dict[str
 
 
 def case_name(value: object) -> str:
-    """How a path or a value appears in the name of a test."""
+    """Return the text that stands for a path or a value in a test id."""
     return (
         "missing" if value is MISSING else ".".join(map(str, value)) if isinstance(value, tuple) else repr(value)[:40]
     )
@@ -70,7 +70,7 @@ def case_name(value: object) -> str:
 
 @st.composite
 def damaged(draw: st.DrawFn, data: bytes) -> bytes:
-    """`data` with a few bytes changed, taken out and put in; the length field is among them."""
+    """Draw a copy of `data` with a few bytes changed, removed or inserted, possibly in the length field."""
     result = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(result)))

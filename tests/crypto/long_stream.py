@@ -1,4 +1,4 @@
-"""A program for the memory test: one long stream sealed or opened; prints by how many bytes its memory grew at most.
+"""A program for the memory test: seal or open one long stream and print the peak growth of its memory in bytes.
 
 python -m tests.crypto.long_stream seal|open BYTES
 """
@@ -19,7 +19,7 @@ PIECE = 1 << 20
 
 
 def zeros(size: int) -> Iterator[bytes]:
-    """The content of a sparse file of that size, which takes no room on the disk."""
+    """Yield the content of a sparse file of `size` bytes, which needs no disk space."""
     with tempfile.TemporaryFile(buffering=0) as file:
         file.truncate(size)
         while piece := file.read(PIECE):
@@ -43,12 +43,12 @@ class Ciphertext:
 
 
 def seal(size: int) -> int:
-    """Bytes that came out of sealing so many."""
+    """Seal `size` bytes and return the size of the ciphertext."""
     return sum(len(piece) for piece in encrypt(zeros(size), KEY, AD))
 
 
 def open_(size: int) -> int:
-    """Bytes that came out of opening so many, which a second stream seals at the same time."""
+    """Open a ciphertext of `size` bytes of plaintext, sealed as it is read, and return the size of the plaintext."""
     return sum(len(piece) for piece in DecryptingReader(Ciphertext(size), ciphertext_size(size), KEY, AD))
 
 

@@ -1,4 +1,4 @@
-"""Makes the test vectors of all formats, with the reference implementation and nothing of the loader.
+"""Make the test vectors of all formats with the reference implementation and no code of the loader.
 
     python -m tests.crypto.make_vectors
 

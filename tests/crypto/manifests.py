@@ -1,4 +1,4 @@
-"""A manifest to begin with, as a document and as an object."""
+"""A valid manifest, as a document and as an object, for tests to change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = (
 
 
 def manifest(tar_size: int, fragment: bytes = FRAGMENT) -> Manifest:
-    """Of two images in a tar of that size, for `fragment`."""
+    """Return a manifest of two images in a tar of `tar_size` bytes, for `fragment`."""
     check = hkdf_sha256(fragment, b"", b"azaion-loader key check v1", 8).hex()
     return Manifest(IMAGES, tar_size, check, CREATED)
 

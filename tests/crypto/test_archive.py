@@ -59,7 +59,7 @@ def test_an_archive_made_by_hand_is_read(written: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 10_240, len(TAR)])
-def test_the_bytes_of_an_archive(size: int) -> None:
+def test_an_archive_has_exactly_the_documented_bytes(size: int) -> None:
     pieces = [bytes(piece) for piece in seal_archive(manifest(size), [TAR[:size]], FRAGMENT)]
     header = pieces[0]
     assert header[:8] == b"AZIMAGE1"
@@ -71,7 +71,7 @@ def test_the_bytes_of_an_archive(size: int) -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 1, SEGMENT_SIZE])
-def test_a_tar_of_another_size_than_announced_is_not_sealed(difference: int) -> None:
+def test_a_tar_of_another_size_than_announced_is_refused(difference: int) -> None:
     written = bytearray()
     with pytest.raises(ValueError, match=f"has {len(TAR)} bytes instead of {len(TAR) + difference}"):
         collect(seal_archive(manifest(len(TAR) + difference), [TAR], FRAGMENT), written)
@@ -80,7 +80,7 @@ def test_a_tar_of_another_size_than_announced_is_not_sealed(difference: int) -> 
     assert isinstance(failed.failure, CorruptCiphertext)
 
 
-def test_a_failing_tar_is_not_sealed() -> None:
+def test_a_tar_that_fails_leaves_no_segment() -> None:
     def failing() -> Iterator[bytes]:
         yield TAR[:10]
         raise OSError("the engine is gone")
@@ -130,7 +130,7 @@ def test_a_tar_size_that_disagrees_with_the_file_is_refused(written: Path, diffe
         read_archive_header(file)
 
 
-def test_the_size_of_an_archive() -> None:
+def test_archive_size_is_header_plus_ciphertext() -> None:
     header = parse(header_of(document(3_000_000)))
     assert header.archive_size == len(header.raw) + ciphertext_size(3_000_000) == len(header.raw) + 3_000_088
 
@@ -155,12 +155,12 @@ def test_a_fragment_has_32_to_4096_bytes(size: int, allowed: bool) -> None:
     assert ArchiveHeader(manifest(5, fragment), b"").matches(fragment) is allowed
 
 
-def test_key_check_is_in_the_manifest_as_the_format_says() -> None:
+def test_key_check_in_the_manifest_is_the_documented_one() -> None:
     assert document()["key_check"] == KEY_CHECK == manifest(5).key_check
 
 
-def parse_anyhow(data: bytes) -> None:
-    """Parses, or raises CorruptCiphertext, which is all that may happen."""
+def parse_or_refuse(data: bytes) -> None:
+    """Parse `data`; CorruptCiphertext is the only error allowed."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
@@ -175,4 +175,4 @@ def parse_anyhow(data: bytes) -> None:
 @settings(UNHURRIED, max_examples=200)
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(header_of) | damaged(archive_of(b"a tar")))
 def test_any_bytes_are_an_archive_or_corrupt(data: bytes) -> None:
-    parse_anyhow(data)
+    parse_or_refuse(data)

@@ -1,4 +1,4 @@
-"""The manifest of an archive: what it allows at its limits, and every field wrong in every way."""
+"""The manifest of an archive: values at the limits are read, and every wrong value of every field is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_tag_of_a_reference(reference: str, tag: str) -> None:
     assert ManifestImage(reference, "", (), "").tag == tag
 
 
-def test_a_manifest_is_what_its_document_says() -> None:
+def test_a_manifest_and_its_document_convert_into_each_other() -> None:
     assert Manifest.parse(document()) == manifest(5)
     assert Manifest.parse(json.loads(json.dumps(manifest(5).document()))) == manifest(5)
     assert Manifest.parse(document()).images == IMAGES

@@ -26,7 +26,7 @@ from tests.crypto.tampering import (
 
 
 def moves(ciphertext: bytes) -> Changes:
-    """Whole segments swapped, doubled and dropped; a first one without the header that stands before it as well."""
+    """Swap, repeat and drop whole segments; the first segment also without its header."""
     count = len(stored(ciphertext))
     for one, other in [(0, 1), (1, 2), (1, count - 1), (0, count - 1)]:
         yield f"segments {one} and {other} swapped", reordered(swap=(one, other))
@@ -43,7 +43,7 @@ def moves(ciphertext: bytes) -> Changes:
 
 
 def reordered(swap: tuple[int, int] = (0, 0), double: int | None = None, drop: int | None = None) -> Change:
-    """Takes the ciphertext apart at its segments and puts it together again in another order."""
+    """Return a change that splits the ciphertext into segments and joins them in another order."""
 
     def change(data: bytes) -> bytes:
         pieces = stored(data)
@@ -59,26 +59,26 @@ def reordered(swap: tuple[int, int] = (0, 0), double: int | None = None, drop: i
 
 @TELLING
 @grid(moves, "four segments", "four full segments")
-def test_moved_segments(name: str, change: Change, telling: str) -> None:
+def test_moved_segments_are_refused(name: str, change: Change, telling: str) -> None:
     tampered = change(CIPHERTEXTS[name])
     assert_refused(name, tampered, len(tampered if telling == "its own size" else CIPHERTEXTS[name]))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_segment_of_another_ciphertext_under_the_same_key(number: int) -> None:
+def test_a_segment_of_another_ciphertext_under_the_same_key_is_refused(number: int) -> None:
     pieces = stored(CIPHERTEXTS["four segments"])
     pieces[number] = stored(OTHER_CIPHER.seal(PLAINTEXTS["four segments"]))[number]
     tampered = b"".join(pieces)
     assert_refused("four segments", tampered, len(tampered))
 
 
-def test_the_header_of_another_ciphertext_under_the_same_key() -> None:
+def test_the_header_of_another_ciphertext_under_the_same_key_is_refused() -> None:
     tampered = OTHER_CIPHER.header + CIPHERTEXTS["four segments"][HEADER:]
     assert_refused("four segments", tampered, len(tampered))
 
 
 def forged(numbers: list[int], lasts: list[bool]) -> bytes:
-    """Authentic segments of the right plaintext, but sealed under other numbers and flags."""
+    """Return authentic segments of the right plaintext, sealed under the given numbers and flags."""
     texts = cut(PLAINTEXTS["four segments"])
     sealed = (CIPHER.segment(*segment) for segment in zip(numbers, lasts, texts, strict=True))
     return CIPHER.header + b"".join(sealed)
@@ -102,7 +102,7 @@ def test_numbers_and_flags_are_authenticated(numbers: list[int], lasts: list[boo
     assert failed.released == cut(PLAINTEXTS["four segments"])[:whole]
 
 
-def test_the_forger_is_able_to_make_the_authentic_one() -> None:
+def test_forged_can_make_the_authentic_ciphertext() -> None:
     assert forged([0, 1, 2, 3], [False, False, False, True]) == CIPHERTEXTS["four segments"]
 
 
@@ -119,14 +119,14 @@ WRONG_SECRETS = {
 
 @pytest.mark.parametrize(("key", "associated_data"), WRONG_SECRETS.values(), ids=WRONG_SECRETS)
 @pytest.mark.parametrize("name", CIPHERTEXTS)
-def test_a_wrong_key_or_place(name: str, key: bytes, associated_data: bytes) -> None:
+def test_a_wrong_key_or_wrong_associated_data_is_refused(name: str, key: bytes, associated_data: bytes) -> None:
     ciphertext = CIPHERTEXTS[name]
     failed = read_to_failure(lambda: DecryptingReader(io.BytesIO(ciphertext), len(ciphertext), key, associated_data))
     assert type(failed.failure) is CorruptCiphertext
     assert failed.released == []
 
 
-def test_what_is_sealed_without_associated_data_is_read_without_only() -> None:
+def test_a_ciphertext_without_associated_data_is_refused_with_some() -> None:
     ciphertext = ReferenceCipher(KEY, b"").seal(b"text")
     assert unseal(ciphertext, associated_data=b"") == b"text"
     failed = read_to_failure(lambda: reader_of(io.BytesIO(ciphertext), len(ciphertext)))

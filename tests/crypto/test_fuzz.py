@@ -1,6 +1,6 @@
-"""The parsers of files against a fuzzer: a value that can be written and read again, or CorruptCiphertext.
+"""Fuzzed file parsers return a value that can be written and read again, or raise CorruptCiphertext.
 
-The examples are the same at every run. What a parser may cost is measured in processor time of its own thread.
+The examples are the same in every run. The time limit of a parser counts the processor time of its own thread.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ FUZZ = settings(UNHURRIED, derandomize=True, database=None, max_examples=800)
 Parse = Callable[[bytes], None]
 
 
-def frugally(parse: Parse, data: bytes) -> bool:
-    """Whether `parse` accepts `data`; it may refuse it with CorruptCiphertext, within its time, and nothing else."""
+def accepts_in_time(parse: Parse, data: bytes) -> bool:
+    """Return whether `parse` accepts `data`; fail if it is too slow or raises anything but CorruptCiphertext."""
     accepted, seconds = timed(parse, data)
     allowed = SECONDS + SECONDS_PER_MIB * len(data) / MIB
-    # A collection of garbage may fall into the one time, but not into both.
+    # Measure twice before failing, because a garbage collection may slow down one measurement but not both.
     assert seconds < allowed or timed(parse, data)[1] < allowed
     return accepted
 
 
 def timed(parse: Parse, data: bytes) -> tuple[bool, float]:
-    """Whether `parse` accepts `data`, and the processor's seconds that it takes."""
+    """Return whether `parse` accepts `data`, and the processor time in seconds."""
     started = time.thread_time()
     try:
         parse(data)
@@ -84,22 +84,22 @@ CONTROLLING = framed(ARCHIVE, changed(PLAIN_MANIFEST, ("images", 0, "created"), 
 @example(UNENCODABLE)
 @example(CONTROLLING)
 @example(framed(ARCHIVE, DEEP))
-def test_manifests(data: bytes) -> None:
-    frugally(parse_archive, data)
+def test_fuzzed_manifests_are_read_or_refused_in_time(data: bytes) -> None:
+    accepts_in_time(parse_archive, data)
 
 
 @FUZZ
 @given(mutated(SMALL, SMALL_PARTS, [b"", bytes(60), bytes(65_536)]))
 @example(framed(SMALL, DEEP))
-def test_small_parts(data: bytes) -> None:
-    frugally(parse_small, data)
+def test_fuzzed_small_parts_are_read_or_refused_in_time(data: bytes) -> None:
+    accepts_in_time(parse_small, data)
 
 
 @FUZZ
 @given(st.binary(max_size=2 * HEADER_SIZE) | st.binary(min_size=HEADER_SIZE, max_size=HEADER_SIZE))
 @example(bytes([HEADER_SIZE]) * HEADER_SIZE)
-def test_stream_headers(data: bytes) -> None:
-    frugally(parse_stream_header, data)
+def test_fuzzed_stream_headers_are_read_or_refused_in_time(data: bytes) -> None:
+    accepts_in_time(parse_stream_header, data)
 
 
 STREAMS = [seal(b""), seal(b"x" * 5), seal(bytes(range(250)))]
@@ -113,41 +113,41 @@ PLAINTEXTS = [b"", b"x" * 5, bytes(range(250))]
     | spliced(st.sampled_from(STREAMS))
     | st.binary(max_size=400)
 )
-def test_streams(data: bytes) -> None:
-    """What is read is one of the plaintexts, whole; a fuzzer cannot make a tag."""
+def test_fuzzed_streams_are_read_or_refused_in_time(data: bytes) -> None:
+    """Every stream that is read gives one of the plaintexts as a whole, because a fuzzer cannot make a tag."""
 
     def parse(ciphertext: bytes) -> None:
         assert read_all(reader_of(io.BytesIO(ciphertext), len(ciphertext))) in PLAINTEXTS
         assert ciphertext in STREAMS
 
-    frugally(parse, data)
+    accepts_in_time(parse, data)
 
 
 @FUZZ
 @given(st.integers(-(1 << 70), 1 << 70) | st.integers(-2, 4 * MIB))
-def test_sizes(size: int) -> None:
+def test_any_size_has_a_plaintext_size_or_is_refused(size: int) -> None:
     try:
         assert ciphertext_size(plaintext_size(size)) == size
     except CorruptCiphertext:
         return
 
 
-def test_the_valid_ones_are_accepted() -> None:
-    """The twin of all of the above: a parser that refused everything would pass there."""
-    assert frugally(parse_archive, framed(ARCHIVE, PLAIN_MANIFEST) + b"rest")
-    assert frugally(parse_small, test_small_part.small_object(SMALL_PARTS[0], 60))
-    assert frugally(parse_small, test_small_part.small_object(SMALL_PARTS[1], 65_536))
-    assert all(frugally(parse_stream_header, stream[:HEADER_SIZE]) for stream in STREAMS)
+def test_valid_inputs_are_accepted() -> None:
+    """The counterpart of all tests above, because a parser that refuses everything would pass them."""
+    assert accepts_in_time(parse_archive, framed(ARCHIVE, PLAIN_MANIFEST) + b"rest")
+    assert accepts_in_time(parse_small, test_small_part.small_object(SMALL_PARTS[0], 60))
+    assert accepts_in_time(parse_small, test_small_part.small_object(SMALL_PARTS[1], 65_536))
+    assert all(accepts_in_time(parse_stream_header, stream[:HEADER_SIZE]) for stream in STREAMS)
 
 
 @pytest.mark.parametrize("data", [UNENCODABLE, CONTROLLING], ids=["a lone surrogate", "an escape sequence"])
 def test_a_time_of_creation_that_cannot_be_printed_is_refused(data: bytes) -> None:
-    """It was accepted once, and whoever wrote or printed it failed, or sent it to a terminal."""
-    assert not frugally(parse_archive, data)
+    """An earlier parser accepted it; writing or printing it then failed, or sent control codes to a terminal."""
+    assert not accepts_in_time(parse_archive, data)
 
 
 def filled(begin: bytes, piece: bytes, end: bytes) -> bytes:
-    """A body of the largest size that the format allows, or a little less."""
+    """Return a body of the largest size that the format allows, or a little less."""
     return begin + piece * ((JSON_MAX_SIZE - len(begin) - len(end)) // len(piece)) + end
 
 
@@ -170,7 +170,7 @@ LARGEST: dict[str, bytes] = {
 @pytest.mark.parametrize("body", LARGEST.values(), ids=LARGEST)
 @pytest.mark.parametrize(("magic", "parse"), [(ARCHIVE, parse_archive), (SMALL, parse_small)], ids=["archive", "small"])
 def test_the_largest_headers_are_refused_in_time(magic: bytes, parse: Parse, body: bytes) -> None:
-    assert not frugally(parse, framed(magic, body))
+    assert not accepts_in_time(parse, framed(magic, body))
 
 
 WITHIN_FIELDS: list[tuple[bytes, Parse, dict[str, Any]]] = [
@@ -184,7 +184,7 @@ WITHIN_FIELDS: list[tuple[bytes, Parse, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("magic", "parse", "document"), WITHIN_FIELDS)
 def test_the_largest_fields_are_refused_in_time(magic: bytes, parse: Parse, document: dict[str, Any]) -> None:
-    assert not frugally(parse, framed(magic, document))
+    assert not accepts_in_time(parse, framed(magic, document))
 
 
 def test_an_archive_of_many_images_is_read_in_time() -> None:
@@ -192,5 +192,5 @@ def test_an_archive_of_many_images_is_read_in_time() -> None:
     images = [image | {"reference": f"azaion/{number}:1"} for number in range(6_000)]
     raw = framed(ARCHIVE, {**PLAIN_MANIFEST, "images": images})
     assert len(raw) > MIB // 2
-    assert frugally(parse_archive, raw)
+    assert accepts_in_time(parse_archive, raw)
     assert len(Manifest.parse({**PLAIN_MANIFEST, "images": images}).images) == len(images)

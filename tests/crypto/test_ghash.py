@@ -20,7 +20,7 @@ KEY = bytes(range(32))
 CIPHER = SegmentCipher(KEY, bytes(7))
 
 
-def test_product_of_the_specification() -> None:
+def test_product_agrees_with_the_specification() -> None:
     """McGrew and Viega, "The Galois/Counter Mode of Operation", appendix B, test case 2: GHASH of one block."""
     hash_key = 0x66E94BD4EF8A2C3B884CFA59CA342B2E
     block = product(0x0388DACE60B6A392F328C2B971B2FE78, hash_key)
@@ -29,14 +29,14 @@ def test_product_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 255, 4096, SEGMENT_SIZE - 56, SEGMENT_SIZE - 16])
-def test_tag_is_the_one_of_the_cipher(size: int) -> None:
+def test_tag_agrees_with_the_cipher(size: int) -> None:
     nonce = os.urandom(12)
     ciphertext, tag = AES.new(KEY, AES.MODE_GCM, nonce=nonce).encrypt_and_digest(os.urandom(size))
     assert ciphertext_tag(KEY, nonce, memoryview(ciphertext)) == tag
 
 
 @given(st.binary(max_size=200), st.binary(min_size=32, max_size=32), st.binary(min_size=12, max_size=12))
-def test_tag_is_the_one_of_the_cipher_for_any_input(text: bytes, key: bytes, nonce: bytes) -> None:
+def test_tag_agrees_with_the_cipher_for_any_input(text: bytes, key: bytes, nonce: bytes) -> None:
     ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=nonce).encrypt_and_digest(text)
     assert ciphertext_tag(key, nonce, memoryview(ciphertext)) == tag
 
@@ -55,7 +55,7 @@ def test_verify_refuses_what_open_refuses(text: bytes, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("size", [0, 1, SEGMENT_SIZE - 57, SEGMENT_SIZE - 56, SEGMENT_SIZE - 55, 3 * SEGMENT_SIZE])
-def test_reader_verifies_the_whole_and_leaves_it_encrypted(size: int) -> None:
+def test_reader_verifies_the_whole_ciphertext_and_does_not_decrypt_it(size: int) -> None:
     ciphertext = seal(os.urandom(size))
     pieces = [bytes(piece) for piece in VerifyingReader(io.BytesIO(ciphertext), len(ciphertext), MATERIAL, AD)]
     assert sum(map(len, pieces)) == size

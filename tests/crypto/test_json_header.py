@@ -1,4 +1,4 @@
-"""The header that both formats open with: its exact bytes, and every way in which it can be something else."""
+"""The header that starts both formats: its exact bytes, and the refusal of everything else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(data: bytes) -> tuple[dict[str, Any], bytes]:
     return read_header(MAGIC, io.BytesIO(data).read)
 
 
-def test_the_bytes_of_a_header() -> None:
+def test_a_header_has_exactly_the_documented_bytes() -> None:
     assert write_header(MAGIC, {"a": 1, "b": "é"}) == b'AZIMAGE1\x00\x00\x00\x10{"a":1,"b":"\xc3\xa9"}'
 
 
@@ -37,17 +37,17 @@ def test_a_header_is_read_and_nothing_behind_it() -> None:
 
 @UNHURRIED
 @given(st.dictionaries(st.text(), JSON_VALUES))
-def test_what_was_written_is_read(document: dict[str, Any]) -> None:
+def test_a_written_header_is_read_back(document: dict[str, Any]) -> None:
     raw = write_header(MAGIC, document)
     assert read(raw) == (document, raw)
 
 
 def padded(size: int) -> bytes:
-    """JSON of exactly so many bytes."""
+    """Return JSON of exactly `size` bytes."""
     return b'{"a":"' + b"x" * (size - 8) + b'"}'
 
 
-def test_a_header_of_the_largest_size() -> None:
+def test_a_header_of_the_largest_size_is_written_and_read() -> None:
     assert read(framed(MAGIC, padded(MAX)))[0] == {"a": "x" * (MAX - 8)}
     assert len(write_header(MAGIC, {"a": "x" * (MAX - 8)})) == MAX + 12
 
@@ -93,13 +93,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_anything_else_is_refused(data: bytes) -> None:
+def test_any_other_header_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptCiphertext):
         read(data)
 
 
 @pytest.mark.parametrize("announced", [MAX + 1, 0xFFFF_FFFF])
-def test_a_length_beyond_the_limit_is_not_even_read(announced: int) -> None:
+def test_a_body_longer_than_the_limit_is_not_read(announced: int) -> None:
     stream = io.BytesIO(framed(MAGIC, padded(64), announced))
     with pytest.raises(CorruptCiphertext):
         read_header(MAGIC, stream.read)

@@ -1,4 +1,4 @@
-"""The sealed spool: nothing of the plaintext on the disk, nothing with a name, nothing left."""
+"""The sealed spool writes no plaintext to the disk, has no file name and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ MARKER = b"this is plaintext, which no disk may ever see. "
 
 @contextmanager
 def spool_of(directory: Path, *plaintext: bytes) -> Iterator[SealedSpool]:
-    """In a file without a name, as the loader has it."""
+    """Yield a spool in a file without a name, as the loader uses it."""
     with tempfile.TemporaryFile(dir=directory) as file:
         yield SealedSpool(file, plaintext)
 
 
 def descriptors_below(directory: Path) -> list[int]:
-    """What this process has open in `directory`, with or without a name."""
+    """Return the descriptors of all files that this process has open in `directory`, named or not."""
     return [number for number, name in open_descriptors(os.getpid()).items() if name.startswith(str(directory))]
 
 
 def raw_content(directory: Path) -> bytes:
-    """The bytes of the one nameless file in `directory`, past all buffers."""
+    """Return the bytes of the one unnamed file in `directory`, read from the file and not from a buffer."""
     (number,) = descriptors_below(directory)
     return Path(f"/proc/self/fd/{number}").read_bytes()
 
 
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
-def test_what_was_put_in_is_read(size: int, tmp_path: Path) -> None:
+def test_a_spool_returns_its_plaintext(size: int, tmp_path: Path) -> None:
     with spool_of(tmp_path, pattern(size)) as spool:
         assert spool.size == size
         reader = spool.read()
@@ -53,14 +53,14 @@ def test_what_was_put_in_is_read(size: int, tmp_path: Path) -> None:
         assert read_all(reader) == pattern(size)
 
 
-def test_it_can_be_read_again_also_after_half_a_reading(tmp_path: Path) -> None:
+def test_a_spool_can_be_read_again_even_after_a_partial_read(tmp_path: Path) -> None:
     with spool_of(tmp_path, pattern(3 * MIB), b"", b"end") as spool:
         next(spool.read())
         assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
         assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
 
 
-def test_the_disk_sees_ciphertext_without_a_name(tmp_path: Path) -> None:
+def test_the_disk_holds_only_ciphertext_in_an_unnamed_file(tmp_path: Path) -> None:
     plaintext = MARKER * 50_000
     with spool_of(tmp_path, plaintext) as spool:
         assert list(tmp_path.iterdir()) == []
@@ -81,7 +81,7 @@ def test_every_spool_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert raws[0][40:1000] != raws[1][40:1000]
 
 
-def test_a_file_changed_behind_its_back_is_noticed(tmp_path: Path) -> None:
+def test_a_file_changed_from_outside_is_refused(tmp_path: Path) -> None:
     with spool_of(tmp_path, pattern(100_000)) as spool:
         spool.read()
         (number,) = descriptors_below(tmp_path)
@@ -92,7 +92,7 @@ def test_a_file_changed_behind_its_back_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 10, 3 * MIB])
-def test_an_exception_of_the_plaintext_leaves_nothing(before: int, tmp_path: Path) -> None:
+def test_a_plaintext_that_fails_leaves_no_file(before: int, tmp_path: Path) -> None:
     torn = OSError("the sender is gone")
 
     def failing() -> Iterator[bytes]:
@@ -109,8 +109,8 @@ def test_an_exception_of_the_plaintext_leaves_nothing(before: int, tmp_path: Pat
 
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
 @pytest.mark.parametrize("prefix", [0, 1, 5_000, 3 * MIB])
-def test_it_is_overwritten_by_what_is_made_of_it(size: int, prefix: int, tmp_path: Path) -> None:
-    """Also where the new content is far ahead of what has been read."""
+def test_a_spool_is_overwritten_by_content_made_from_it(size: int, prefix: int, tmp_path: Path) -> None:
+    """This also works where the new content is far ahead of the reader."""
     path = tmp_path / "file"
     with path.open("w+b") as file:
         spool = SealedSpool(file, [pattern(size)])
@@ -122,7 +122,7 @@ def test_it_is_overwritten_by_what_is_made_of_it(size: int, prefix: int, tmp_pat
     assert path.read_bytes() == b"x" * prefix + pattern(size)
 
 
-def test_what_is_shorter_is_all_that_is_left(tmp_path: Path) -> None:
+def test_overwriting_with_shorter_content_truncates_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("w+b") as file:
         spool = SealedSpool(file, [pattern(3 * MIB)])
@@ -130,16 +130,16 @@ def test_what_is_shorter_is_all_that_is_left(tmp_path: Path) -> None:
     assert path.stat().st_size == 40
 
 
-def test_it_grows_by_no_more_than_what_is_longer(tmp_path: Path) -> None:
-    """While it is overwritten, too: an archive needs its room once."""
+def test_the_file_never_grows_beyond_the_new_content(tmp_path: Path) -> None:
+    """The limit also holds during the overwriting, because an archive must need its disk space only once."""
     path, sizes = tmp_path / "file", []
     with path.open("w+b") as file:
         spool = SealedSpool(file, [pattern(8 * MIB)])
-        spool.overwrite(_noting(lambda: sizes.append(path.stat().st_size), encrypt(spool.read(), bytes(32), b"")))
+        spool.overwrite(_calling(lambda: sizes.append(path.stat().st_size), encrypt(spool.read(), bytes(32), b"")))
     assert max(sizes) <= path.stat().st_size == ciphertext_size(8 * MIB)
 
 
-def _noting(note: Callable[[], None], pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+def _calling(note: Callable[[], None], pieces: Iterator[memoryview]) -> Iterator[memoryview]:
     for piece in pieces:
         note()
         yield piece
@@ -156,7 +156,7 @@ with tempfile.TemporaryFile(dir=sys.argv[1]) as file:
 """
 
 
-def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, tmp_path], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

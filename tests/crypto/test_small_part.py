@@ -1,4 +1,4 @@
-"""Small objects that are none: every field wrong in every way, and parts that do not add up."""
+"""Invalid small objects are refused: every wrong value of every field, and sizes that do not add up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def document(size: int, big: int | None) -> dict[str, Any]:
 
 
 def small_object(described: dict[str, Any], head: int) -> bytes:
-    """With a head of so many bytes, whatever they are: a parser has no key to try on them."""
+    """Return a small object with a head of `head` zero bytes, which the parser accepts because it decrypts nothing."""
     return framed(b"AZSMALL1", described) + bytes(head)
 
 
@@ -130,8 +130,8 @@ def test_false_for_an_absent_big_object_is_refused() -> None:
     assert_refused(small_object(document(4, None) | {"big": False}, 60))
 
 
-def parse_anyhow(data: bytes) -> None:
-    """Parses, or raises CorruptCiphertext, which is all that may happen."""
+def parse_or_refuse(data: bytes) -> None:
+    """Parse `data`; CorruptCiphertext is the only error allowed."""
     try:
         part = SmallPart.from_bytes(data)
     except CorruptCiphertext:
@@ -147,10 +147,10 @@ def parse_anyhow(data: bytes) -> None:
     | damaged(framed(b"AZSMALL1", document(3_000_000, 2_934_552)))
 )
 def test_any_bytes_are_a_small_object_or_corrupt(data: bytes) -> None:
-    parse_anyhow(data)
+    parse_or_refuse(data)
 
 
 @settings(UNHURRIED, max_examples=300)
 @given(st.sampled_from([("key",), ("size",), ("big",), ("big", "size"), ("big", "sha256")]), JSON_VALUES)
 def test_any_value_of_any_field_is_allowed_or_corrupt(path: JsonPath, value: object) -> None:
-    parse_anyhow(small_object(changed(document(3_000_000, 2_934_552), path, value), HEAD))
+    parse_or_refuse(small_object(changed(document(3_000_000, 2_934_552), path, value), HEAD))

@@ -39,7 +39,7 @@ MIB = 1_048_576
 
 
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
-def test_what_was_sealed_is_read_again(size: int) -> None:
+def test_a_sealed_plaintext_is_read_back(size: int) -> None:
     ciphertext = seal(pattern(size))
     assert len(ciphertext) == ciphertext_size(size)
     reader = reader_of(io.BytesIO(ciphertext), len(ciphertext))
@@ -70,7 +70,7 @@ def test_a_reader_starts_where_its_source_stands_and_leaves_it_open() -> None:
     assert not source.closed
 
 
-def test_two_ciphertexts_of_one_plaintext_have_nothing_in_common() -> None:
+def test_two_ciphertexts_of_one_plaintext_differ_in_salt_prefix_and_text() -> None:
     one, other = seal(bytes(64)), seal(bytes(64))
     assert one[1:33] != other[1:33]  # salt
     assert one[33:40] != other[33:40]  # nonce prefix
@@ -89,7 +89,7 @@ def test_short_key_material_is_a_mistake_of_the_caller_and_not_a_corrupt_ciphert
     assert isinstance(failed.failure, ValueError)
 
 
-def test_the_key_of_a_cipher_does_not_show() -> None:
+def test_repr_of_a_cipher_does_not_show_its_key() -> None:
     cipher = SegmentCipher(KEY, bytes(7))
     assert repr(KEY) not in repr(cipher)
     assert KEY.hex() not in repr(cipher)
@@ -110,7 +110,7 @@ def pieces_of(plaintext: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 @settings(UNHURRIED, max_examples=60)
 @given(SIZES_NEAR_BOUNDARIES, st.lists(PIECE_SIZES, max_size=8))
-def test_pieces_of_any_length_are_sealed_alike(size: int, piece_sizes: list[int]) -> None:
+def test_the_sizes_of_the_pieces_do_not_change_the_result(size: int, piece_sizes: list[int]) -> None:
     plaintext = pattern(size)
     pieces = encrypt(pieces_of(plaintext, piece_sizes), KEY, AD)
     ciphertext = b"".join(bytes(piece) for piece in pieces)

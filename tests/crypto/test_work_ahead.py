@@ -45,7 +45,7 @@ def test_results_come_in_order_each_done_once() -> None:
 
 
 @pytest.mark.usefixtures("cores")
-def test_a_failure_waits_for_its_turn_and_harms_no_other() -> None:
+def test_a_failure_is_raised_in_its_turn_and_affects_no_other_result() -> None:
     work = WorkAhead()
 
     def fail() -> memoryview:
@@ -61,7 +61,7 @@ def test_a_failure_waits_for_its_turn_and_harms_no_other() -> None:
 
 @pytest.mark.parametrize("cores", [2], indirect=True)
 @pytest.mark.usefixtures("cores")
-def test_the_consumer_does_what_nobody_has_begun() -> None:
+def test_the_consumer_runs_work_that_no_helper_has_started() -> None:
     by, begun, go_on = [], threading.Event(), threading.Event()
 
     def first() -> memoryview:
@@ -89,7 +89,7 @@ def test_the_consumer_does_what_nobody_has_begun() -> None:
 
 @pytest.mark.parametrize("cores", [2], indirect=True)
 @pytest.mark.usefixtures("cores")
-def test_what_is_alone_is_done_when_it_is_wanted_and_by_whom() -> None:
+def test_work_marked_alone_runs_in_the_consumer_when_its_result_is_wanted() -> None:
     by: list[threading.Thread] = []
     work = WorkAhead()
 
@@ -105,7 +105,7 @@ def test_what_is_alone_is_done_when_it_is_wanted_and_by_whom() -> None:
 
 @pytest.mark.parametrize("cores", [2], indirect=True)
 @pytest.mark.usefixtures("cores")
-def test_after_the_helpers_have_ended_the_consumer_does_it_all() -> None:
+def test_the_consumer_does_all_work_after_the_helpers_have_ended() -> None:
     helpers = streaming_aead._helpers()
     assert helpers is not None
     helpers.shutdown()

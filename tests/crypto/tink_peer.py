@@ -1,4 +1,4 @@
-"""The other party: Google's Tink, given our key material."""
+"""Google's Tink as the other party, with our key material."""
 
 from __future__ import annotations
 
