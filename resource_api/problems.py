@@ -1,7 +1,6 @@
 """Turns every error into a response of type application/problem+json (RFC 9457) with title, status and detail."""
 
 import json
-import time
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -58,7 +57,14 @@ def _drain() -> None:
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(DRAIN_IDLE_SECONDS)
-    deadline = time.monotonic() + DRAIN_SECONDS
-    with suppress(OSError, HTTPException):  # the client is gone, silent or over a limit
-        while time.monotonic() < deadline and request.stream.read(_DRAIN_READ_BYTES):
+    limit_reading(DRAIN_SECONDS)
+    with suppress(OSError, HTTPException):  # the client is gone, silent, too slow or over a limit
+        while request.stream.read(_DRAIN_READ_BYTES):
             pass
+
+
+def limit_reading(seconds: float) -> None:
+    """Let the client send for `seconds` in total from now on, where the server has the worker class for it."""
+    limit = getattr(request.environ.get("gunicorn.socket"), "limit_reading", None)
+    if limit is not None:
+        limit(seconds)

@@ -16,9 +16,12 @@ from werkzeug.wsgi import FileWrapper, wrap_file
 
 from resource_api.accounts import Authenticator
 from resource_api.data_directory import DataDirectory
+from resource_api.problems import limit_reading
 from resource_api.store import OpenResource, ResourceStore
 
 LOGIN_BYTES = 16 << 10
+# For the whole body, because a byte now and then must not hold a thread for ever.
+LOGIN_SECONDS = 10
 # Reads of 1 MiB are about three times as fast as reads of 64 KiB, because gunicorn copies its buffer at every read.
 READ_BYTES = 1 << 20
 
@@ -92,6 +95,7 @@ def _credentials() -> tuple[str, str]:
     Raises BadRequest, UnsupportedMediaType, or RequestEntityTooLarge if the body exceeds LOGIN_BYTES.
     """
     request.max_content_length = LOGIN_BYTES
+    limit_reading(LOGIN_SECONDS)
     try:
         body = request.get_json()
     except RecursionError as error:

@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Any
 
 from loader import logs
-from loader.server.worker import close_after_health
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import stop
 
@@ -38,9 +37,10 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108  # nosec B108  # gunicorn makes an unl
 control_socket_disable = True
 # Trust no header of a proxy, because any program on this machine could send SCRIPT_NAME and change how a path is read.
 forwarder_headers = ""
-pre_request = close_after_health
 # Allow many connections, because 32 silent ones must not delay the clients that send requests.
-worker_connections = 512
+worker_connections = 1024
+# For the connections, and for what transfers and the cache open.
+OPEN_FILES = 4096
 
 
 def on_starting(server: Any) -> None:
@@ -61,8 +61,10 @@ def nworkers_changed(server: Any, new_value: int, _old_value: int | None) -> Non
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Disable core dumps, because the memory holds keys and plaintext."""
+    """Disable core dumps, because the memory holds keys and plaintext, and allow files for all connections."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES), hard))
 
 
 def post_worker_init(worker: Any) -> None:

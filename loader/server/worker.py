@@ -1,169 +1,314 @@
-"""The worker class of gunicorn that the loader runs in: slow clients and probes must not use up its threads.
+"""The worker class of gunicorn for the loader and the resource API: no client can hold up the others.
 
-gunicorn's own `gthread` worker has two weaknesses that an edge device cannot afford:
+gunicorn's own threaded worker has weaknesses that a device in the field cannot afford. In this worker
 
-- A thread waits five seconds for the first byte of a connection and forever for the end of the headers. As many idle
-  connections as there are threads would block all other clients. In this worker a connection waits for its first byte
-  in the event loop, which costs no thread, and reading the headers has a deadline.
-- `GET /health` waits in the same queue as all requests. A supervisor would take a busy loader for a dead one and kill
-  it. In this worker the event loop itself serves a probe that arrives on a new connection.
+- a connection waits for the head of its request in the event loop, which costs no thread. If there is no room for a new
+  connection, the one that has waited longest is closed;
+- `GET /health` and `POST /lock` have two threads of their own, so that they wait in no queue; other requests get a 503
+  if too many of them wait already;
+- the event loop never waits for a client: a connection that ends stays in the loop until the client has closed it too;
+- reading from a client has an absolute deadline, which a byte now and then does not extend: for the head of a request,
+  for what is left of its body, and for whatever the application asks for (`ClientSocket.limit_reading`);
+- a machine that was frozen (suspend, `docker pause`) does not cost the worker, and with it the login.
 
-This module uses these internals of gunicorn, and no other module of the loader uses any:
+This is the only module that uses internals of gunicorn. `Worker` refuses to start if this gunicorn does not have them:
 
-- `ThreadWorker.enqueue_req(connection)`, which the event loop calls for each connection that has something to read;
-- `ThreadWorker.handle(connection)`, `.nr_conns`, `.pending_conns`, `.poller` and `.on_pending_socket_readable`;
-- of a connection: `.sock`, `.initialized`, `.data_ready` and `.set_timeout()`;
-- the call of `setblocking(True)` on the socket before each request is read, and of `shutdown` when it is closed;
-- `Request.path` and `Request.force_close()`.
+- `ThreadWorker`: the methods `accept`, `enqueue_req`, `finish_request`, `handle`, `handle_request`, `murder_pending`;
+  the attributes `alive`, `cfg`, `tmp`, `tpool`, `poller`, `method_queue`, `nr_conns`, `worker_connections`;
+- `TConn`: `close(graceful=True)`, `init`, `sock`, `data_ready` and `parser.unreader.buf`;
+- `WorkerTmp.last_update`, which the master calls about once a second to see that the worker lives, and `close`.
 """
 
 from __future__ import annotations
 
+import errno
+import re
+import select
 import socket
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
-from gunicorn.workers.gthread import ThreadWorker
+import gunicorn
+from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.workertmp import WorkerTmp
 
-HEADERS_SECONDS = 10.0
+SILENCE_SECONDS = 5.0
+HEAD_SECONDS = 10.0
+DRAIN_SECONDS = 10.0
+LINGER_SECONDS = 2.0
+LINGER_READ_SIZE = 1 << 16
+URGENT_THREADS = 2
+MAX_WAITING_REQUESTS = 256
 
-PROBE_PATH = "/health"
-PROBE_REQUEST_LINE = b"GET /health HTTP/1."
-# Probes send less than this.
-PROBE_MAX_SIZE = 2048
-HEAD_END = b"\r\n\r\n"
-BODY_HEADERS = (b"\ncontent-length:", b"\ntransfer-encoding:")
+# A longer head is read by a thread, which has a deadline for it.
+HEAD_MAX_SIZE = 1 << 13
+# With line feeds alone, too, because the parser refuses such a head at once.
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+CLIENT_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+# An urgent request has no body, because its thread must not wait for the client.
+URGENT_REQUEST_LINE = re.compile(rb"(?:GET|HEAD) /health[ ?]|POST /lock[ ?]")
+BODY_HEADER = re.compile(rb"\r\n(?:transfer-encoding[ \t]*:|content-length[ \t]*:[ \t]*0*[1-9])", re.IGNORECASE)
+
+_BUSY_DOCUMENT = (
+    b'{"title": "Service Unavailable", "status": 503, "detail": "Too many requests are waiting.", "code": "BUSY", '
+    b'"retryable": true}'
+)
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nCache-Control: no-store\r\nRetry-After: 2\r\n"
+    b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%b" % (len(_BUSY_DOCUMENT), _BUSY_DOCUMENT)
+)
+
+METHODS = {
+    ThreadWorker: ("accept", "enqueue_req", "finish_request", "handle", "handle_request", "murder_pending"),
+    TConn: ("close", "init"),
+    WorkerTmp: ("last_update", "close"),
+}
+ATTRIBUTES = ("alive", "cfg", "tmp", "tpool", "poller", "method_queue", "nr_conns", "worker_connections")
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's threaded worker, with a lane of its own for `GET /health` and with patience for slow clients."""
+    """gunicorn's threaded worker, in which no client holds up the others."""
 
-    def enqueue_req(self, connection: Any) -> None:
-        """Serve a probe at once, wait for the first byte of a new connection, and give the rest to the threads."""
-        probe = b"" if connection.initialized else _read_probe(connection.sock)
-        if probe:
-            self._serve_probe(connection, probe)
-        elif connection.initialized or connection.data_ready:
-            super().enqueue_req(connection)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Called in the master process. Exits if this gunicorn lacks something that this class uses."""
+        super().__init__(*args, **kwargs)
+        wanted: dict[Any, tuple[str, ...]] = {**METHODS, self: ATTRIBUTES}
+        missing = [name for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
+        if missing:
+            sys.exit(f"azaion-loader: gunicorn {gunicorn.__version__} cannot be used: it has no {', '.join(missing)}")
+        self.tmp.close()
+        self.tmp: WorkerTmp = _Heartbeat(self.cfg)
+
+    def init_process(self) -> None:
+        """Make what the event loop needs, then serve until the worker is told to stop."""
+        self._urgent_threads = ThreadPoolExecutor(URGENT_THREADS, thread_name_prefix="urgent")
+        # Edge-triggered, because half a head would wake the level-triggered poller of gunicorn again and again.
+        self._heads = select.epoll()
+        self._without_head: dict[int, _Connection] = {}
+        self._lingering: dict[ClientSocket, float] = {}
+        self._requests = 0
+        super().init_process()
+
+    def run(self) -> None:
+        """Run the event loop."""
+        self.poller.register(self._heads, EVENT_READ, self._on_heads)
+        super().run()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection, which then waits for the head of its first request."""
+        try:
+            client, address = listener.accept()
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                self._drop_longest_waiting()
+            elif exc.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
+                raise
+            return
+        self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections:
+            self._drop_longest_waiting()
+        self._wait_for_head(_Connection(self, client, address, listener.getsockname()))
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a kept connection that has something to read to a thread, once the head of its request is here."""
+        if conn.parser.unreader.buf.getvalue():
+            self._serve(conn, urgent=False)
         else:
-            self._wait_for_first_byte(connection)
+            self._wait_for_head(conn)
 
-    def _serve_probe(self, connection: Any, probe: bytes) -> None:
-        client, connection.sock = connection.sock, _ProbeSocket(probe)
-        connection.data_ready = True
-        self.handle(connection)
-        # `send` cannot block, because this response is the first on its connection and the send buffer has room for it.
-        # Errors are ignored, because a client that has gone needs no response.
-        with client, suppress(OSError):
-            client.recv(len(probe))
-            client.send(connection.sock.response)
+    def _wait_for_head(self, conn: _Connection) -> None:
+        conn.sock.setblocking(False)
+        conn.head_deadline = time.monotonic() + SILENCE_SECONDS
+        self._without_head[conn.sock.fileno()] = conn
+        self._heads.register(conn.sock, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+
+    def _on_heads(self, _: object) -> None:
+        for descriptor, event in self._heads.poll(0):
+            self._look_for_head(self._without_head[descriptor], ended=bool(event & CLIENT_ENDED))
+
+    def _look_for_head(self, conn: _Connection, *, ended: bool) -> None:
+        head = conn.sock.peek(HEAD_MAX_SIZE)
+        end = HEAD_END.search(head)
+        # No more comes from a client that has ended: a thread finds that out, as it does for every request.
+        if end is not None or len(head) == HEAD_MAX_SIZE or ended:
+            self._stop_waiting(conn)
+            self._serve(conn, urgent=end is not None and _is_urgent(head[: end.end()]))
+        elif head and not conn.has_begun:
+            conn.has_begun = True
+            conn.head_deadline = time.monotonic() + HEAD_SECONDS
+
+    def _stop_waiting(self, conn: _Connection) -> None:
+        del self._without_head[conn.sock.fileno()]
+        self._heads.unregister(conn.sock)
+        conn.has_begun = False
+        conn.data_ready = True
+
+    def _serve(self, conn: Any, *, urgent: bool) -> None:
+        if not urgent and self._requests >= self.cfg.threads + MAX_WAITING_REQUESTS:
+            with suppress(OSError):
+                conn.sock.send(BUSY)
+            self.nr_conns -= 1
+            conn.close(graceful=True)
+            return
+        self._requests += not urgent
+        threads = self._urgent_threads if urgent else self.tpool
+        # The event loop finishes a request, because it alone may touch the poller.
+        finish = partial(self.method_queue.defer, self._finish, conn, urgent)
+        threads.submit(self.handle, conn).add_done_callback(finish)
+
+    def _finish(self, conn: Any, urgent: bool, result: Future[Any]) -> None:
+        self._requests -= not urgent
+        self.finish_request(conn, result)
+
+    def handle(self, conn: Any) -> Any:
+        """Read and serve one request, whose head must be here within HEAD_SECONDS."""
+        conn.sock.limit_reading(HEAD_SECONDS)
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve a request whose head has been read. gunicorn then drops what is left of its body."""
+        conn.sock.end_limit()
+        keep_alive = super().handle_request(req, conn)
+        conn.sock.limit_reading(DRAIN_SECONDS)
+        return keep_alive
+
+    def murder_pending(self) -> None:
+        """Close the connections whose time is over. The event loop calls this at least once a second."""
+        super().murder_pending()
+        now = time.monotonic()
+        for conn in list(self._without_head.values()):
+            # A stopping worker does not wait for requests that have not begun.
+            if conn.head_deadline <= now or not (self.alive or conn.has_begun):
+                self._drop(conn)
+        for client in [client for client, deadline in self._lingering.items() if deadline <= now]:
+            self._end_lingering(client)
+
+    def _drop_longest_waiting(self) -> None:
+        if self._without_head:
+            self._drop(next(iter(self._without_head.values())))
+
+    def _drop(self, conn: _Connection) -> None:
+        self._stop_waiting(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def linger(self, client: ClientSocket) -> None:
+        """Close `client` once it has closed its side, because a reset could destroy the end of the response on its way
+        (RFC 9112, section 9.6)."""
+        try:
+            client.shutdown(socket.SHUT_WR)
+            client.setblocking(False)
+            self.poller.register(client, EVENT_READ, self._read_lingering)
+        except (OSError, ValueError):
+            client.close()
+            return
+        # It counts as a connection meanwhile, so that a stopping worker waits for it too.
+        self.nr_conns += 1
+        self._lingering[client] = time.monotonic() + LINGER_SECONDS
+
+    def _read_lingering(self, client: ClientSocket) -> None:
+        try:
+            ended = not client.recv(LINGER_READ_SIZE)
+        except BlockingIOError:
+            ended = False
+        except OSError:
+            ended = True
+        if ended:
+            self._end_lingering(client)
+
+    def _end_lingering(self, client: ClientSocket) -> None:
+        del self._lingering[client]
+        self.poller.unregister(client)
+        client.close()
         self.nr_conns -= 1
 
-    def _wait_for_first_byte(self, connection: Any) -> None:
-        connection.sock = ClientSocket(fileno=connection.sock.detach())
-        connection.sock.setblocking(False)
-        connection.set_timeout()
-        self.pending_conns.append(connection)
-        self.poller.register(connection.sock, EVENT_READ, partial(self.on_pending_socket_readable, connection))
 
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
+    """A connection of gunicorn that waits for a head, and whose graceful end is left to the event loop."""
 
-def close_after_health(_worker: Any, request: Any) -> None:
-    """Close the connection after the response to a probe, because only new connections use the lane for probes.
+    def __init__(self, worker: Worker, client: socket.socket, address: Any, server: Any) -> None:
+        super().__init__(worker.cfg, ClientSocket(fileno=client.detach()), address, server)
+        self._worker = worker
+        self.head_deadline = 0.0
+        self.has_begun = False
 
-    gunicorn's hook `pre_request` calls this with each `request` that it has parsed.
-    """
-    if request.path == PROBE_PATH:
-        request.force_close()
-
-
-def end_deadline(connection: object) -> None:
-    """Remove the read deadline of `connection` if it is a ClientSocket."""
-    if isinstance(connection, ClientSocket):
-        connection.deadline = None
-
-
-@contextmanager
-def read_deadline(connection: object, seconds: float) -> Iterator[None]:
-    """Let the block read from `connection`, if it is a ClientSocket, for at most `seconds` in total."""
-    if isinstance(connection, ClientSocket):
-        connection.deadline = time.monotonic() + seconds
-    try:
-        yield
-    finally:
-        end_deadline(connection)
+    def close(self, graceful: bool = False) -> None:
+        if graceful:
+            self._worker.linger(self.sock)
+        else:
+            super().close()
 
 
 class ClientSocket(socket.socket):
-    """A client's connection with a read deadline, after which it reads as if the client had closed it.
+    """A client's socket with a deadline for reading, after which it reads as if the client had gone.
 
-    gunicorn calls `setblocking(True)` before it reads a request, which sets the deadline for the headers.
+    Applications get it as `gunicorn.socket` of the WSGI environment.
     """
 
-    deadline: float | None = None
+    _deadline: float | None = None
     _is_late = False
 
-    def setblocking(self, flag: bool, /) -> None:
-        super().setblocking(flag)
-        self.deadline = time.monotonic() + HEADERS_SECONDS if flag else None
+    def limit_reading(self, seconds: float) -> None:
+        """Let the client send for `seconds` in total from now on. A client that was too late stays so."""
+        self._deadline = time.monotonic() + seconds
+
+    def end_limit(self) -> None:
+        """Let the client send for as long as it takes."""
+        self._deadline = None
+
+    def peek(self, size: int) -> bytes:
+        """Return up to `size` bytes of what has come, without taking them; b"" if there are none."""
+        try:
+            return super().recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        if self.deadline is None:
+        if self._is_late:
+            return b""
+        if self._deadline is None:
             return super().recv(size, flags)
         silence = self.gettimeout()
-        left = max(self.deadline - time.monotonic(), 1e-3)
+        if silence == 0.0:
+            return super().recv(size, flags)
+        left = max(self._deadline - time.monotonic(), 1e-3)
         self.settimeout(left if silence is None else min(left, silence))
         try:
             return super().recv(size, flags)
         except TimeoutError:
-            if time.monotonic() < self.deadline:
+            if time.monotonic() < self._deadline:
                 raise
             self._is_late = True
             return b""
         finally:
             self.settimeout(silence)
 
-    def shutdown(self, how: int, /) -> None:
-        """Raise TimeoutError after the deadline, because gunicorn would wait for the late client to close its side."""
-        if self._is_late:
-            raise TimeoutError("the client was too late")
-        super().shutdown(how)
 
+class _Heartbeat(WorkerTmp):  # type: ignore[misc]  # gunicorn ships no types
+    """The worker's sign of life, as the master reads it.
 
-class _ProbeSocket:
-    """Stands in for the client's socket while gunicorn serves a probe: holds the request and collects the response.
-
-    gunicorn would call a real socket some twenty times. Each call releases the GIL, and the event loop would then
-    compete with all threads to get it back.
+    The master looks about once a second. If it has not looked for long, it did not run itself. The worker was frozen
+    with it then, and gets its whole timeout again.
     """
 
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self.response = b""
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self._longest_gap = cfg.timeout / 2
+        self._looked = self._forgiven = time.monotonic()
 
-    def recv(self, _size: int, /) -> bytes:
-        request, self._request = self._request, b""
-        return request
-
-    def sendall(self, piece: bytes, /) -> None:
-        self.response += piece
-
-    def setblocking(self, _flag: bool, /) -> None:
-        """Do nothing, because no call on this object blocks."""
-
-    def settimeout(self, _seconds: float | None, /) -> None:
-        """Do nothing, because no call on this object waits."""
+    def last_update(self) -> float:
+        now = time.monotonic()
+        if now - self._looked > self._longest_gap:
+            self._forgiven = now
+        self._looked = now
+        return max(float(super().last_update()), self._forgiven)
 
 
-def _read_probe(client: socket.socket) -> bytes:
-    """Peek at the request and return it if it is one complete `GET /health` without a body; otherwise return b""."""
-    try:
-        head = client.recv(PROBE_MAX_SIZE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:
-        return b""
-    if not head.startswith(PROBE_REQUEST_LINE) or head.find(HEAD_END) != len(head) - len(HEAD_END):
-        return b""
-    return b"" if any(header in head.lower() for header in BODY_HEADERS) else head
+def _is_urgent(head: bytes) -> bool:
+    """Return whether the request with this whole `head` is a `GET /health` or a `POST /lock` without a body."""
+    return URGENT_REQUEST_LINE.match(head) is not None and not BODY_HEADER.search(head)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from flask import request
@@ -11,11 +10,10 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-from loader.server.worker import read_deadline
 
 JSON_MAX_SIZE = 64 * 1024
 # Limits the whole body, because only loads and uploads, whose number the slots limit, may take longer.
-JSON_SECONDS = 30.0
+JSON_SECONDS = 10.0
 
 
 def json_body(schema: Schema) -> dict[str, Any]:
@@ -28,8 +26,8 @@ def json_body(schema: Schema) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be of type application/json.")
     length = request.content_length
-    with _deadline():
-        body = read_body(JSON_MAX_SIZE + 1) if (length or 0) <= JSON_MAX_SIZE else b""
+    limit_reading(JSON_SECONDS)
+    body = read_body(JSON_MAX_SIZE + 1) if (length or 0) <= JSON_MAX_SIZE else b""
     if (length or len(body)) > JSON_MAX_SIZE:
         raise PayloadTooLarge(f"The body may have at most {JSON_MAX_SIZE} bytes.")
     if length is not None and len(body) < length:
@@ -49,10 +47,14 @@ def json_body(schema: Schema) -> dict[str, Any]:
     return fields
 
 
-def _deadline() -> AbstractContextManager[None]:
-    """Return the deadline for reading from the client; gunicorn alone shows the socket that needs it."""
-    connection = request.environ.get("gunicorn.socket")
-    return read_deadline(connection, JSON_SECONDS) if connection is not None else nullcontext()
+def limit_reading(seconds: float) -> None:
+    """Let the client send for `seconds` in total from now on, where the server is the worker class of the loader.
+
+    After that the body reads as if the client had gone.
+    """
+    limit = getattr(request.environ.get("gunicorn.socket"), "limit_reading", None)
+    if limit is not None:
+        limit(seconds)
 
 
 def _not_unicode(document: object) -> dict[str, list[str]]:

@@ -14,7 +14,6 @@ from werkzeug.wsgi import ClosingIterator
 
 from loader.errors import Busy, CrossOrigin, UntrustedHost
 from loader.logs import sane_request_id, set_request_id
-from loader.server.worker import end_deadline
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -116,10 +115,9 @@ class Slot:
 
 def _limit_silence() -> None:
     """Cut a client that neither sends nor receives for CLIENT_SILENCE_SECONDS. Only gunicorn shows its socket."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(CLIENT_SILENCE_SECONDS)
-        end_deadline(connection)
+    client = request.environ.get("gunicorn.socket")
+    if client is not None:
+        client.settimeout(CLIENT_SILENCE_SECONDS)
 
 
 def _refuse_other_origins() -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-import time
 from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from loader.errors import BodyTruncated, Busy, LoaderError, LoginThrottled, ValidationFailed
-from loader.web.bodies import read_piece
+from loader.errors import (
+    BodyTruncated,
+    Busy,
+    CrossOrigin,
+    LoaderError,
+    LoginThrottled,
+    UntrustedHost,
+    ValidationFailed,
+)
+from loader.web.bodies import limit_reading, read_piece
 from loader.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -82,7 +89,8 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _loader_problem(error: LoaderError) -> Response:
-    _drain()
+    # Read nothing more from a page of another origin or for another host name: it gets no time of the loader.
+    _drain(0.0 if isinstance(error, UntrustedHost | CrossOrigin) else DRAIN_SECONDS)
     fields = {"errors": error.errors} if isinstance(error, ValidationFailed) else {}
     reply = problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
     if isinstance(error, Busy | LoginThrottled):
@@ -107,16 +115,15 @@ def _unforeseen_problem(error: Exception) -> Response:
     return problem("INTERNAL", 500, "The loader itself failed; its log says why.")
 
 
-def _drain() -> None:
+def _drain(seconds: float = DRAIN_SECONDS) -> None:
     """Read the rest of the request body and discard it; see DRAIN_SECONDS."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        # Set it only here, because gunicorn sets no timeout itself and resets this one before the next request.
-        connection.settimeout(DRAIN_IDLE_SECONDS)
-    deadline = time.monotonic() + DRAIN_SECONDS
+    client = request.environ.get("gunicorn.socket")
+    if client is not None:
+        client.settimeout(DRAIN_IDLE_SECONDS)
+    limit_reading(seconds)
     try:
-        while time.monotonic() < deadline and read_piece(DRAIN_READ_SIZE):
+        while seconds and read_piece(DRAIN_READ_SIZE):
             pass
     except BodyTruncated:
-        # The client has gone or announced a wrong length, so there is nothing left to read.
+        # The client has gone, was too slow or announced a wrong length, so there is nothing left to read.
         return

@@ -91,11 +91,16 @@ def test_large_uploads_without_a_login_get_the_loaders_error(lonely: Fronted) ->
 
 
 def test_a_loader_that_leaves_bodies_unread_would_be_noticed(tmp_path: Path) -> None:
-    """Its own answer then is lost now and then: the client sees nginx's 502, or a connection that breaks.
+    """Its response is then lost now and then: the client sees nginx's 502, or a connection that breaks.
 
-    gunicorn, too, reads some of what is left, for five seconds; on a machine at rest that alone would do.
+    Besides the loader, gunicorn reads some of what is left for five seconds, and the worker reads while a connection
+    lingers. The test stops all three.
     """
-    undrained = {"loader.web.replies.DRAIN_SECONDS": 0.0, "gunicorn.workers.gthread.DEFAULT_WORKER_DATA_TIMEOUT": 0.0}
+    undrained = {
+        "loader.web.replies.DRAIN_SECONDS": 0.0,
+        "gunicorn.workers.gthread.DEFAULT_WORKER_DATA_TIMEOUT": 0.0,
+        "loader.server.worker.LINGER_READ_SIZE": 0,
+    }
     with fronted_range(tmp_path / "site", HASTE=json.dumps(HASTE | undrained)) as running:
         assert any(not _is_told(running.url) for _ in range(20 * TIMES))
 

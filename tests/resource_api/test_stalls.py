@@ -1,7 +1,9 @@
 """The server closes connections that transfer no byte, because silent clients could otherwise occupy all threads."""
 
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -53,3 +55,22 @@ def test_a_stalled_download_is_cut(impatient: Api, extra: tuple[str, ...]) -> No
             received += len(piece)
     assert received < OBJECT_BYTES
     (impatient.data.resources / "a").unlink()
+
+
+@pytest.mark.parametrize(
+    "request_start",
+    [
+        b"GET /resources/a HTTP/1.1\r\nHost: x\r\n",
+        b"GET /resources/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"",
+    ],
+    ids=["half a head", "a connection that stays open", "nothing"],
+)
+def test_clients_that_do_not_go_on_stop_no_login(api: Api, request_start: bytes) -> None:
+    with ExitStack() as opened:
+        for _ in range(30):
+            client = opened.enter_context(socket.create_connection(("127.0.0.1", api.port), DEADLINE_SECONDS))
+            client.sendall(request_start)
+        started = time.monotonic()
+        api.bearer()
+        assert time.monotonic() - started < 2

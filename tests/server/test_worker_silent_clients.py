@@ -29,7 +29,7 @@ HALF_A_HEAD = b"GET /health HTTP/1.1\r\nHost: local"
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
     """A loader with the threads that it has by default and little patience."""
     haste = {
-        "loader.server.worker.HEADERS_SECONDS": HEADERS_SECONDS,
+        "loader.server.worker.HEAD_SECONDS": HEADERS_SECONDS,
         "loader.web.bodies.JSON_SECONDS": JSON_SECONDS,
     }
     with hasty_device(tmp_path_factory.mktemp("silent"), NOBODY_LISTENS, haste, LOADER_THREADS=str(THREADS)) as bare:
@@ -90,10 +90,10 @@ def test_silent_connections_are_closed(running: BareSite) -> None:
         assert time.monotonic() - started < KEEP_ALIVE_SECONDS + 3
 
 
-def test_half_a_head_keeps_others_waiting_no_longer_than_its_deadline(running: BareSite) -> None:
+def test_half_a_head_keeps_nobody_waiting(running: BareSite) -> None:
     with ExitStack() as opened:
         slow = connections(running, opened, HALF_A_HEAD)
-        assert seconds_of_status(running) < HEADERS_SECONDS + PROBE_MAX_SECONDS
+        assert max(seconds_of_status(running) for _ in range(3)) < PROBE_MAX_SECONDS
         assert all(ended(connection) for connection in slow)
         assert seconds_of_status(running) < PROBE_MAX_SECONDS
 

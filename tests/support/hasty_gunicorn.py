@@ -20,5 +20,5 @@ def post_worker_init(worker: Any) -> None:
     for path, seconds in json.loads(os.environ["HASTE"]).items():
         module, _, constant = path.rpartition(".")
         owner = importlib.import_module(module)
-        assert isinstance(getattr(owner, constant), float)
+        assert isinstance(getattr(owner, constant), float | int)
         setattr(owner, constant, seconds)

@@ -1,4 +1,4 @@
-"""`GET /health` while every thread of the worker is taken: it needs none."""
+"""`GET /health` and `POST /lock` while every other thread of the worker waits for a client: they have their own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from tests.support.sites import NOBODY_LISTENS, BareSite, bare_site
 THREADS = 2
 SECONDS = 20.0
 PROBE = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
-# Its thread waits for the end of the head, for ten seconds.
-HALF_A_HEAD = b"GET /status HTTP/1.1\r\nHost: local"
+# A thread waits for the body of this request, for ten seconds.
+WITHOUT_BODY = (
+    b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+)
+STATUS = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,8 @@ def taken(running: BareSite) -> Iterator[ExitStack]:
     """Every thread waits for a client, until the connections in here are closed."""
     with ExitStack() as opened:
         for _ in range(THREADS):
-            opened.enter_context(open_socket(running.url)).sendall(HALF_A_HEAD)
-        poll(lambda: not answers(running, b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n"), SECONDS, "all are taken")
+            opened.enter_context(open_socket(running.url)).sendall(WITHOUT_BODY)
+        poll(lambda: not answers(running, STATUS), SECONDS, "all are taken")
         yield opened
 
 
@@ -52,7 +55,7 @@ def test_liveness_waits_for_nobody(running: BareSite) -> None:
     for _ in range(5):
         assert answers(running, PROBE + b"\r\n", SECONDS)
     assert answers(running, PROBE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", SECONDS)
-    assert not answers(running, b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert not answers(running, STATUS)
 
 
 def test_others_go_on_when_the_threads_are_free_again(running: BareSite, taken: ExitStack) -> None:
@@ -61,28 +64,24 @@ def test_others_go_on_when_the_threads_are_free_again(running: BareSite, taken: 
 
 
 @pytest.mark.usefixtures("taken")
-def test_each_probe_is_on_a_connection_of_its_own(running: BareSite) -> None:
-    """A kept one would have to wait for a thread; who would keep it is told, and connects anew."""
+def test_probes_on_one_connection_are_served_too(running: BareSite) -> None:
     with closing(HTTPConnection(urlsplit(running.url).netloc, timeout=SECONDS)) as connection:
         for _ in range(3):
             connection.request("GET", "/health")
-            answer = connection.getresponse()
-            assert (answer.status, answer.read()) == (200, b'{"status":"healthy"}\n')
-            assert answer.headers["Connection"] == "close"
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (200, b'{"status":"healthy"}\n')
 
 
-def test_the_connection_ends_with_the_answer(running: BareSite) -> None:
-    for request in (PROBE + b"\r\n", PROBE.replace(b"GET", b"HEAD") + b"\r\n"):
-        with open_socket(running.url) as connection:
-            connection.settimeout(SECONDS)
-            connection.sendall(request)
-            while connection.recv(1 << 16):
-                pass
+@pytest.mark.usefixtures("taken")
+def test_a_lock_waits_for_no_thread(running: BareSite) -> None:
+    for length in (b"", b"Content-Length: 0\r\n"):
+        assert answers(running, b"POST /lock HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n", SECONDS)
+    assert not answers(running, b"POST /lock HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n")
 
 
 def test_many_probes_leave_nothing_behind(running: BareSite) -> None:
     """gunicorn accepts no more connections than it counts as open."""
-    connections = 512
+    connections = 1024
     for _ in range(connections + 1):
         assert answers(running, PROBE + b"\r\n", SECONDS)
 
