@@ -34,6 +34,7 @@ SURELY_UNREADABLE = Path("/proc/self/mem")  # Nothing is mapped at its start, so
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 2 MiB and return its directory."""
     with small_disk(tmp_path / "disk", 2 * MIB) as directory:
         yield directory
 

@@ -1,4 +1,4 @@
-"""Loads and uploads of resources, without the web layer: against an API over HTTP."""
+"""Loads and uploads of resources through `ResourceStore`, without the web layer, with an API over HTTP."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTENT = bytes(range(256)) * (12 * 1024)
 
 
 class Form:
-    """An upload that has been parsed already. It breaks where its pieces do."""
+    """A parsed upload. With `broken`, the connection ends before the folder arrives."""
 
     def __init__(self, folder: str, pieces: list[bytes], *, file_first: bool = False, broken: bool = False) -> None:
         self.length = sum(map(len, pieces))
@@ -35,15 +35,15 @@ class Form:
         self._folder, self._pieces, self._file_first, self._broken = folder, pieces, file_first, broken
 
     def folder_if_first(self) -> str | None:
-        """The folder, unless it comes last."""
+        """Return the folder, or None if it comes last."""
         return None if self._file_first else self._folder
 
     def file_pieces(self) -> Iterator[bytes]:
-        """The content."""
+        """Yield the content of the file."""
         yield from self._pieces
 
     def folder_at_end(self) -> str:
-        """The folder, or the end of the connection."""
+        """Return the folder. Raises BodyTruncated if the upload is `broken`."""
         self.at_end()
         if self._broken:
             raise BodyTruncated("The connection ended before the body did.")
@@ -52,7 +52,7 @@ class Form:
 
 @pytest.fixture
 def api() -> Iterator[FaultyApi]:
-    """An API where nobody has logged in; the module is left as it was found."""
+    """Start an API without a login; restore the state of `loader.api_client` at the end."""
     before = (api_client._settings, api_client._api_client)
     with FaultyApi() as running:
         api_client.configure(Settings.from_env({"RESOURCE_API_URL": running.url, "API_READ_TIMEOUT": "1"}))
@@ -62,19 +62,19 @@ def api() -> Iterator[FaultyApi]:
 
 @pytest.fixture
 def logged_in(api: FaultyApi) -> FaultyApi:
-    """An API where the process has logged in."""
+    """Return an API where this process is logged in."""
     api_client.get_api_client().login(EMAIL, PASSWORD)
     return api
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ResourceStore:
-    """Its directory does not exist yet."""
+    """Return a store whose directory does not exist yet."""
     return ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0))
 
 
-def whole(plaintext: Plaintext) -> bytes:
-    """All of it, closed."""
+def read_whole(plaintext: Plaintext) -> bytes:
+    """Read the whole plaintext, close it, and return its bytes."""
     try:
         return b"".join(plaintext)
     finally:
@@ -84,19 +84,21 @@ def whole(plaintext: Plaintext) -> bytes:
 @pytest.mark.parametrize("file_first", [False, True])
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
 @pytest.mark.usefixtures("logged_in")
-def test_what_was_stored_is_loaded(store: ResourceStore, tmp_path: Path, size: int, file_first: bool) -> None:
+def test_a_load_returns_the_content_that_was_stored(
+    store: ResourceStore, tmp_path: Path, size: int, file_first: bool
+) -> None:
     content = (CONTENT * 3)[:size]
     name, stored = store.store("x", Form("m", [content[:1000], content[1000:]], file_first=file_first))
     assert (name, stored) == (NAME, len(content))
     plaintext = store.load(NAME)
     assert (plaintext.size, plaintext.sent) == (len(content), 0)
-    assert whole(plaintext) == content
+    assert read_whole(plaintext) == content
     assert plaintext.sent == len(content)
     assert debris(tmp_path / "models") == []
     assert (tmp_path / "models").stat().st_mode & 0o777 == 0o700
 
 
-def test_nothing_is_read_or_stored_before_a_login(api: FaultyApi, store: ResourceStore, tmp_path: Path) -> None:
+def test_nothing_is_loaded_or_stored_before_a_login(api: FaultyApi, store: ResourceStore, tmp_path: Path) -> None:
     with pytest.raises(NotLoggedIn):
         store.load(NAME)
     with pytest.raises(NotLoggedIn):
@@ -106,7 +108,7 @@ def test_nothing_is_read_or_stored_before_a_login(api: FaultyApi, store: Resourc
 
 
 @pytest.mark.parametrize("file_first", [False, True])
-def test_nothing_is_uploaded_of_a_form_that_breaks(
+def test_nothing_is_uploaded_of_a_truncated_form(
     logged_in: FaultyApi, store: ResourceStore, tmp_path: Path, file_first: bool
 ) -> None:
     with pytest.raises(BodyTruncated):
@@ -115,7 +117,7 @@ def test_nothing_is_uploaded_of_a_form_that_breaks(
     assert debris(tmp_path / "models") == []
 
 
-def test_directory_that_cannot_be_made_is_a_storage_error(logged_in: FaultyApi, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_raises_storage_error(logged_in: FaultyApi, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = ResourceStore(tmp_path / "file" / "models", ModelCache(tmp_path / "file" / "models", 0))
     with pytest.raises(StorageError, match="file/models"):
@@ -123,7 +125,7 @@ def test_directory_that_cannot_be_made_is_a_storage_error(logged_in: FaultyApi, 
     assert logged_in.requests("PUT") == []
 
 
-def test_unknown_resource_is_asked_for_once(logged_in: FaultyApi, store: ResourceStore) -> None:
+def test_an_unknown_resource_is_requested_once(logged_in: FaultyApi, store: ResourceStore) -> None:
     with pytest.raises(ResourceNotFound):
         store.load(NAME)
     assert len(logged_in.requests("GET")) == 1
@@ -131,7 +133,7 @@ def test_unknown_resource_is_asked_for_once(logged_in: FaultyApi, store: Resourc
 
 @pytest.mark.parametrize("failing", ["small", "big"])
 @pytest.mark.parametrize("repaired", [False, True])
-def test_damage_is_fetched_once_more_and_no_further(
+def test_a_damaged_object_is_fetched_again_only_once(
     logged_in: FaultyApi, store: ResourceStore, failing: str, repaired: bool
 ) -> None:
     sealed = seal("m", "x", CONTENT)
@@ -140,16 +142,16 @@ def test_damage_is_fetched_once_more_and_no_further(
     bad = Fault(body=damaged(data, 50))
     logged_in.answer("GET", path, bad, Fault(body=data) if repaired else bad)
     if repaired:
-        assert whole(store.load(NAME)) == CONTENT
+        assert read_whole(store.load(NAME)) == CONTENT
     else:
         with pytest.raises(ResourceCorrupt, match="m/x"):
             store.load(NAME)
-    # A damaged segment is fetched by itself first, and the whole part after that.
+    # The loader fetches a damaged segment alone first, and the whole part after that.
     assert 2 <= len(logged_in.requests("GET", path)) <= (2 if failing == "small" else 4)
     poll(lambda: logged_in.open_connections == 0, 5, "both downloads are closed")
 
 
-def test_failure_in_the_middle_is_an_error_of_ours_and_sticks(logged_in: FaultyApi, store: ResourceStore) -> None:
+def test_a_failure_during_a_load_raises_the_same_loader_error_again(logged_in: FaultyApi, store: ResourceStore) -> None:
     sealed = seal("m", "x", CONTENT)
     logged_in.objects.update(sealed.as_objects())
     logged_in.answer("GET", sealed.big_path, Fault(body=sealed.big, cut_after=2 * MIB))
@@ -163,7 +165,7 @@ def test_failure_in_the_middle_is_an_error_of_ours_and_sticks(logged_in: FaultyA
     assert CONTENT.startswith(b"".join(arrived))
 
 
-def test_closing_ends_the_download(logged_in: FaultyApi, store: ResourceStore) -> None:
+def test_closing_the_plaintext_ends_the_download(logged_in: FaultyApi, store: ResourceStore) -> None:
     sealed = seal("m", "x", CONTENT)
     logged_in.objects.update(sealed.as_objects())
     logged_in.answer("GET", sealed.big_path, Fault(body=sealed.big, stall_after=2 * MIB))
@@ -173,7 +175,7 @@ def test_closing_ends_the_download(logged_in: FaultyApi, store: ResourceStore) -
     poll(lambda: logged_in.open_connections == 0, 5, "the download is closed")
 
 
-def test_object_of_another_name_is_damage(logged_in: FaultyApi, store: ResourceStore) -> None:
+def test_an_object_of_another_resource_counts_as_damaged(logged_in: FaultyApi, store: ResourceStore) -> None:
     sealed = seal("m", "other", b"content of the other")
     logged_in.objects["/resources/m/x.small"] = sealed.small
     with pytest.raises(ResourceCorrupt):
@@ -198,7 +200,7 @@ def test_a_damaged_small_part_is_described_in_a_whole_sentence(
 
 @pytest.mark.parametrize("file_first", [False, True])
 @pytest.mark.parametrize("size", [1000, len(CONTENT)])
-def test_lock_before_the_parts_are_uploaded_lets_none_leave(
+def test_a_lock_before_an_upload_lets_no_part_be_sent(
     store: ResourceStore, logged_in: FaultyApi, tmp_path: Path, size: int, file_first: bool
 ) -> None:
     form = Form("m", [CONTENT[:size]], file_first=file_first)
@@ -209,25 +211,25 @@ def test_lock_before_the_parts_are_uploaded_lets_none_leave(
     assert debris(tmp_path / "models") == []
 
 
-def test_lock_between_small_part_and_first_byte_lets_none_leave(
+def test_a_lock_between_small_part_and_first_byte_stops_the_load(
     store: ResourceStore, logged_in: FaultyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sealed = seal("m", "x", CONTENT[:1000])
     logged_in.objects[sealed.small_path] = sealed.small
     client = api_client.get_api_client()
 
-    def fetched_too_late(_path: str) -> bytes:
+    def lock_after_fetch(_path: str) -> bytes:
         client.forget()
         return sealed.small
 
-    monkeypatch.setattr(client, "small_object", fetched_too_late)
-    # By the load itself: once an answer has begun, nothing can be told any more.
+    monkeypatch.setattr(client, "small_object", lock_after_fetch)
+    # The load itself must raise, because a started response can no longer report an error.
     with pytest.raises(NotLoggedIn):
         store.load(NAME)
 
 
 @pytest.mark.usefixtures("api")
-def test_lock_while_a_part_goes_up_cuts_it(store: ResourceStore) -> None:
+def test_a_lock_during_the_upload_of_a_part_cuts_it(store: ResourceStore) -> None:
     with RudeServer(take=8 * MIB) as server, ThreadPoolExecutor(1) as pool:
         api_client.configure(Settings.from_env({"RESOURCE_API_URL": server.url}))
         api_client.get_api_client().login(EMAIL, PASSWORD)

@@ -1,4 +1,4 @@
-"""Resources of the sizes that these tests need, sealed once, and loaders at an upstream that misbehaves."""
+"""Fixtures: sealed resources of three sizes, and a loader whose upstream can misbehave."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from tests.support.stored_resources import MIB, StoredResource, store_resource
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for sealed resources."""
+    """Return a directory for sealed resources."""
     return tmp_path_factory.mktemp("stored")
 
 
 @pytest.fixture(scope="session")
 def small(stored: Path) -> StoredResource:
-    """4 MiB and a bit."""
+    """Return a resource of slightly more than 4 MiB."""
     return store_resource(stored, "small", 4 * MIB + 12_345)
 
 
 @pytest.fixture(scope="session")
 def medium(stored: Path) -> StoredResource:
-    """64 MiB: 1.02 of it leaves room for one segment that is fetched twice."""
+    """Return a resource of 64 MiB. Two per cent of it are more than one segment, which may thus be fetched twice."""
     return store_resource(stored, "medium", 64 * MIB)
 
 
 @pytest.fixture(scope="session")
 def large(stored: Path) -> StoredResource:
-    """256 MiB."""
+    """Return a resource of 256 MiB."""
     return store_resource(stored, "large", 256 * MIB)
 
 
 @pytest.fixture(scope="module")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RangeSite]:
-    """Use `site`."""
+    """Start the loader that all tests of a module share. A test uses it through the fixture `site`."""
     with range_site(tmp_path_factory.mktemp("range") / "site") as running:
         yield running
 
 
 @pytest.fixture
 def site(shared_site: RangeSite) -> RangeSite:
-    """A loader at a healthy upstream without objects, whose cache is empty."""
+    """Return a loader with an empty cache and a healthy upstream that has no objects."""
     shared_site.reset()
     return shared_site

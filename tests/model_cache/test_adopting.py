@@ -1,4 +1,4 @@
-"""What becomes of the big part of an upload: on the disk beside its way to the API, and then in the cache."""
+"""The cache adopts the big part of an upload: it writes the part to the disk while the loader sends it to the API."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CONTENT = os.urandom(2 * MIB)
 
 
 class SlowDisk:
-    """A disk that is slow for uploads: their `fsync` waits until it is `released`, and then may fail."""
+    """A disk whose `fsync` of an upload waits until `released` is set, and then raises `failure` if there is one."""
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.started = threading.Event()
         self.released = threading.Event()
         self.failure: OSError | None = None
 
     def fsync(self, _: int) -> None:
         if not threading.current_thread().name.startswith("sync"):
             return
-        self.begun.set()
+        self.started.set()
         assert self.released.wait(SECONDS)
         if self.failure is not None:
             raise self.failure
@@ -41,18 +41,19 @@ class SlowDisk:
 
 @pytest.fixture
 def part() -> MemoryPart:
-    """A resource of 2 MiB."""
+    """Return a resource of 2 MiB."""
     return memory_part("part", CONTENT)
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ModelCache:
-    """An empty one without a limit."""
+    """Return an empty cache without a size limit."""
     return ModelCache(tmp_path / "cache", 0)
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    """Make `fsync` slow for uploads, and wait at the end until no upload is being synced."""
     slow = SlowDisk()
     monkeypatch.setattr("loader.files.os.fsync", slow.fsync)
     yield slow
@@ -60,12 +61,12 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     poll(
         lambda: not any(thread.name.startswith("sync") for thread in threading.enumerate()),
         SECONDS,
-        "nothing is written",
+        "no upload is being synced",
     )
 
 
-def begin_upload(cache: ModelCache, part: MemoryPart, until_its_end: ExitStack) -> BinaryIO:
-    file = until_its_end.enter_context(cache.upload(len(part.data)))
+def start_upload(cache: ModelCache, part: MemoryPart, until_the_upload_ends: ExitStack) -> BinaryIO:
+    file = until_the_upload_ends.enter_context(cache.upload(len(part.data)))
     file.write(part.data)
     file.flush()
     return file
@@ -75,33 +76,33 @@ def names(cache: ModelCache) -> list[str]:
     return sorted(path.name for path in cache._directory.path.iterdir())
 
 
-def test_it_is_written_to_the_disk_while_it_is_sent(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
+def test_an_upload_is_synced_to_the_disk_while_it_is_sent(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
     with ExitStack() as upload:
-        file = begin_upload(cache, part, upload)
+        file = start_upload(cache, part, upload)
         with cache.adopting(file, part.big):
-            assert disk.begun.wait(SECONDS)
+            assert disk.started.wait(SECONDS)
             disk.released.set()
     assert names(cache) == [f"{part.big.sha256}.big"]
     assert part.load(cache) == CONTENT
     assert part.fetches == 0
 
 
-def test_it_has_no_name_before_the_disk_has_it_and_nobody_waits_meanwhile(
+def test_an_upload_has_no_final_name_before_its_sync_and_blocks_no_other_load(
     cache: ModelCache, part: MemoryPart, disk: SlowDisk
 ) -> None:
     other = memory_part("other", CONTENT)
     sent = threading.Event()
 
-    def upload_it() -> None:
+    def upload_part() -> None:
         with ExitStack() as upload:
-            file = begin_upload(cache, part, upload)
+            file = start_upload(cache, part, upload)
             with cache.adopting(file, part.big):
                 sent.set()
 
-    uploading = threading.Thread(target=upload_it)
+    uploading = threading.Thread(target=upload_part)
     uploading.start()
     assert sent.wait(SECONDS)
-    assert disk.begun.wait(SECONDS)
+    assert disk.started.wait(SECONDS)
     assert other.load(cache) == CONTENT
     assert cache.wait_until_idle(SECONDS)
     assert cache.status().entries == 1
@@ -112,10 +113,12 @@ def test_it_has_no_name_before_the_disk_has_it_and_nobody_waits_meanwhile(
     assert f"{part.big.sha256}.big" in names(cache)
 
 
-def test_what_could_not_be_sent_is_not_kept_nor_waited_for(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
+def test_an_upload_that_cannot_be_sent_is_removed_without_waiting_for_the_disk(
+    cache: ModelCache, part: MemoryPart, disk: SlowDisk
+) -> None:
     def fail() -> None:
         with ExitStack() as upload:
-            file = begin_upload(cache, part, upload)
+            file = start_upload(cache, part, upload)
             with cache.adopting(file, part.big):
                 raise ApiUnreachable("It is down.")
 
@@ -125,11 +128,13 @@ def test_what_could_not_be_sent_is_not_kept_nor_waited_for(cache: ModelCache, pa
     assert names(cache) == []
 
 
-def test_what_the_disk_refuses_is_not_kept_and_no_error(cache: ModelCache, part: MemoryPart, disk: SlowDisk) -> None:
+def test_an_upload_whose_sync_fails_is_removed_and_raises_no_error(
+    cache: ModelCache, part: MemoryPart, disk: SlowDisk
+) -> None:
     disk.failure = OSError(errno.EIO, "Input/output error")
     disk.released.set()
     with ExitStack() as upload:
-        file = begin_upload(cache, part, upload)
+        file = start_upload(cache, part, upload)
         with cache.adopting(file, part.big):
             pass
     assert names(cache) == []
@@ -137,20 +142,20 @@ def test_what_the_disk_refuses_is_not_kept_and_no_error(cache: ModelCache, part:
     assert part.fetches == 1
 
 
-def test_what_does_not_fit_is_not_even_written_to_the_disk(tmp_path: Path, part: MemoryPart, disk: SlowDisk) -> None:
+def test_an_upload_larger_than_the_cache_is_not_synced(tmp_path: Path, part: MemoryPart, disk: SlowDisk) -> None:
     cache = ModelCache(tmp_path / "cache", part.big.size - 1)
     with ExitStack() as upload:
-        file = begin_upload(cache, part, upload)
+        file = start_upload(cache, part, upload)
         with cache.adopting(file, part.big):
             pass
-    assert not disk.begun.is_set()
+    assert not disk.started.is_set()
     assert names(cache) == []
 
 
-def test_a_part_in_use_is_left_to_its_users(cache: ModelCache, part: MemoryPart) -> None:
+def test_an_upload_does_not_replace_a_part_in_use(cache: ModelCache, part: MemoryPart) -> None:
     part.gate = MIB
     with ExitStack() as upload:
-        file = begin_upload(cache, part, upload)
+        file = start_upload(cache, part, upload)
         with cache.adopting(file, part.big):
             loading = part.plaintext(cache)
     assert f"{part.big.sha256}.big" not in names(cache)

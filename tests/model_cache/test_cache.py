@@ -1,4 +1,4 @@
-"""ModelCache in process: attempts and their limits, and what must not happen between two users of one file."""
+"""ModelCache in this process: the retries of a download, and two users of one file that must not disturb each other."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's 
 
 @pytest.fixture
 def part() -> MemoryPart:
-    """A resource of 3 MiB."""
+    """Return a resource of 3 MiB."""
     return memory_part("part", CONTENT)
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ModelCache:
-    """An empty one without a limit."""
+    """Return an empty cache without a size limit."""
     return ModelCache(tmp_path / "cache", 0)
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that a download makes; none of them takes time."""
+    """Return the list of the pauses of all downloads, in seconds. A pause takes no time."""
     made: list[float] = []
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
     monkeypatch.setattr("loader.model_cache.download.time", clock)
     return made
 
 
-def at_rest(cache: ModelCache) -> None:
+def wait_until_idle(cache: ModelCache) -> None:
     assert cache.wait_until_idle(SECONDS)
 
 
-def test_attempts_in_vain_are_six_and_the_pauses_double(
+def test_a_download_stops_after_six_attempts_and_doubles_each_pause(
     cache: ModelCache, part: MemoryPart, waits: list[float]
 ) -> None:
     part.down = True
@@ -59,7 +59,9 @@ def test_attempts_in_vain_are_six_and_the_pauses_double(
     assert waits == [0.25, 0.5, 1, 2, 4]
 
 
-def test_progress_starts_the_count_anew(cache: ModelCache, part: MemoryPart, waits: list[float]) -> None:
+def test_an_attempt_that_receives_bytes_resets_the_count_of_attempts(
+    cache: ModelCache, part: MemoryPart, waits: list[float]
+) -> None:
     part.cuts = [0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 1, MIB]
     assert part.load(cache) == CONTENT
     assert part.fetches == 13
@@ -67,13 +69,13 @@ def test_progress_starts_the_count_anew(cache: ModelCache, part: MemoryPart, wai
     assert part.sent == len(part.data)
 
 
-def test_where_ranges_are_ignored_the_way_back_is_no_progress(
+def test_bytes_received_again_do_not_reset_the_count_when_ranges_are_ignored(
     cache: ModelCache, part: MemoryPart, waits: list[float]
 ) -> None:
-    ignoring = part.fetch
+    fetch_part = part.fetch
 
     def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
-        return ignoring(0, None, None)
+        return fetch_part(0, None, None)
 
     part.cuts = [MIB, 1000] * 100
     reader = cache.open(part.big, "part", fetch)
@@ -83,8 +85,8 @@ def test_where_ranges_are_ignored_the_way_back_is_no_progress(
     assert len(waits) == 5
 
 
-def test_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
-    """Room is to be made by removing what cannot be removed: an error, and another one the next time, but no wait."""
+def test_an_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
+    """The cache cannot remove an old entry to make room, so each load raises an error at once and none waits."""
     cache = ModelCache(tmp_path, MIB)
     obstacle = tmp_path / f"{'0' * 64}.big"
     obstacle.mkdir()
@@ -96,7 +98,7 @@ def test_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: 
     assert part.load(cache) == CONTENT
 
 
-def test_waiting_reader_wakes_when_another_process_has_brought_the_rest(
+def test_a_waiting_reader_continues_when_another_process_has_fetched_the_rest(
     cache: ModelCache, part: MemoryPart, tmp_path: Path
 ) -> None:
     part.down = True
@@ -107,7 +109,7 @@ def test_waiting_reader_wakes_when_another_process_has_brought_the_rest(
     arrived: list[bytes] = []
     loading = threading.Thread(target=lambda: arrived.append(part.load(cache)), daemon=True)
     loading.start()
-    poll(lambda: cache.status().downloads, SECONDS, "the second one waits")
+    poll(lambda: cache.status().downloads, SECONDS, "the second process waits")
     other.append(memoryview(part.data))
     assert other.prove(hashlib.sha256(part.data).hexdigest())
     other.unlock()
@@ -115,12 +117,14 @@ def test_waiting_reader_wakes_when_another_process_has_brought_the_rest(
     loading.join(SECONDS)
     assert arrived == [CONTENT]
     assert part.fetches == 0
-    at_rest(cache)
+    wait_until_idle(cache)
     assert directory.big(part.big.sha256).read_bytes() == part.data
 
 
-def test_name_is_not_given_to_the_partial_file_of_another(tmp_path: Path, part: MemoryPart) -> None:
-    """One process has removed the file of the other to make room, and has begun it again."""
+def test_a_process_never_gives_the_final_name_to_the_partial_file_of_another_process(
+    tmp_path: Path, part: MemoryPart
+) -> None:
+    """One process removed the file of the other process to make room, and started the same download again."""
     directory = CacheDirectory(tmp_path, 0)
     first = BigFile(directory, part.big)
     first.append(memoryview(part.data))
@@ -134,7 +138,7 @@ def test_name_is_not_given_to_the_partial_file_of_another(tmp_path: Path, part: 
     second.close()
 
 
-def test_repair_of_what_has_begun_anew_leaves_no_hole(tmp_path: Path, part: MemoryPart) -> None:
+def test_a_repair_beyond_the_end_of_a_restarted_file_writes_nothing(tmp_path: Path, part: MemoryPart) -> None:
     file = BigFile(CacheDirectory(tmp_path, 0), part.big)
     file.append(memoryview(part.data)[: 2 * MIB])
     assert file.patch(MIB, memoryview(part.data)[MIB : MIB + 100])
@@ -145,28 +149,28 @@ def test_repair_of_what_has_begun_anew_leaves_no_hole(tmp_path: Path, part: Memo
     file.close()
 
 
-def test_reader_goes_on_when_the_file_begins_anew_under_its_hands(
+def test_a_reader_continues_when_the_file_restarts_during_its_read(
     tmp_path: Path, part: MemoryPart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = BigFile(CacheDirectory(tmp_path, 0), part.big)
     file.append(memoryview(part.data)[:MIB])
     preadv = os.preadv
 
-    def late_preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+    def preadv_after_restart(descriptor: int, buffers: list[memoryview], offset: int) -> int:
         monkeypatch.undo()
         file.restart()
         count = preadv(descriptor, buffers, offset)
         file.append(memoryview(part.data)[:MIB])
         return count
 
-    monkeypatch.setattr(os, "preadv", late_preadv)
+    monkeypatch.setattr(os, "preadv", preadv_after_restart)
     buffer = memoryview(bytearray(1000))
     assert file.read_at(5000, buffer) == 1000
     assert buffer == part.data[5000:6000]
     file.close()
 
 
-def test_unforeseen_failure_ends_the_wait(cache: ModelCache, part: MemoryPart) -> None:
+def test_an_unexpected_exception_in_a_download_ends_the_wait_of_its_reader(cache: ModelCache, part: MemoryPart) -> None:
     def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
         raise ZeroDivisionError
 
@@ -174,12 +178,14 @@ def test_unforeseen_failure_ends_the_wait(cache: ModelCache, part: MemoryPart) -
     with pytest.raises(Exception, match="its log says why"):
         reader.readinto(memoryview(bytearray(10)))
     reader.close()
-    at_rest(cache)
+    wait_until_idle(cache)
     assert part.load(cache) == CONTENT
 
 
-def test_many_readers_of_a_growing_file_that_begins_anew_again_and_again(cache: ModelCache, waits: list[float]) -> None:
-    """The ETag changes at every answer; readers ahead of the download wait until it reaches their offset again."""
+def test_many_readers_of_a_file_that_restarts_many_times_get_the_right_bytes(
+    cache: ModelCache, waits: list[float]
+) -> None:
+    """The ETag changes with every response; readers ahead of the download wait until it reaches their offset again."""
     part = memory_part("part", CONTENT)
     part.cuts = [k * 100_000 for k in range(1, 25)]
 

@@ -1,4 +1,4 @@
-"""A bounded cache on a bounded disk: who goes, who stays, and what a full disk does to whom."""
+"""A cache with a size limit, and a cache on a small disk: which entries are evicted, and what a full disk causes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMIT = 10 * MIB
 
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> list[StoredResource]:
-    """Three resources, of which two fit into LIMIT."""
+    """Return three resources, of which two fit into LIMIT."""
     directory = tmp_path_factory.mktemp("trio")
     return [store_resource(directory, name, 4 * MIB) for name in ("a", "b", "c")]
 
 
 @pytest.fixture(scope="module")
 def shared_bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RangeSite]:
-    """Use `bounded`."""
+    """Start the loader that all tests share. A test uses it through the fixture `bounded`."""
     directory = tmp_path_factory.mktemp("bounded")
     with range_site(directory / "site", MODEL_CACHE_MAX_BYTES=str(LIMIT)) as running:
         yield running
@@ -37,7 +37,7 @@ def shared_bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RangeSi
 
 @pytest.fixture
 def bounded(shared_bounded: RangeSite, trio: list[StoredResource]) -> RangeSite:
-    """A site with a limit and an empty cache, whose upstream has the three."""
+    """Return a site with a limit and an empty cache, whose upstream has the three resources."""
     shared_bounded.reset()
     for resource in trio:
         resource.publish(shared_bounded.api)
@@ -46,14 +46,14 @@ def bounded(shared_bounded: RangeSite, trio: list[StoredResource]) -> RangeSite:
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small disk."""
+    """Mount a small disk and return its directory."""
     with small_disk(tmp_path_factory.mktemp("small") / "disk", DISK_SIZE) as mount_point:
         yield mount_point
 
 
 @pytest.fixture(scope="module")
 def shared_crowded(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> Iterator[RangeSite]:
-    """Use `crowded`."""
+    """Start the loader that all tests share. A test uses it through the fixture `crowded`."""
     directory = tmp_path_factory.mktemp("crowded")
     with range_site(directory / "site", MODEL_CACHE_DIR=str(disk / "models")) as running:
         yield running
@@ -61,7 +61,7 @@ def shared_crowded(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> Iter
 
 @pytest.fixture
 def crowded(shared_crowded: RangeSite, disk: Path) -> RangeSite:
-    """A site whose empty cache lies on the small disk, and nothing else does."""
+    """Return a site whose empty cache is alone on the small disk."""
     shared_crowded.reset()
     (disk / "filler").unlink(missing_ok=True)
     return shared_crowded
@@ -81,7 +81,7 @@ def good_load(site: RangeSite, resource: StoredResource) -> None:
     site.wait_until_idle()
 
 
-def test_least_recently_used_goes_first(bounded: RangeSite, trio: list[StoredResource]) -> None:
+def test_the_least_recently_used_entry_is_evicted_first(bounded: RangeSite, trio: list[StoredResource]) -> None:
     a, b, c = trio
     for resource in (a, b, a, c):  # b was used before a
         good_load(bounded, resource)
@@ -91,7 +91,7 @@ def test_least_recently_used_goes_first(bounded: RangeSite, trio: list[StoredRes
     assert_sound(bounded.models, *trio)
 
 
-def test_use_by_a_second_reader_counts(bounded: RangeSite, trio: list[StoredResource]) -> None:
+def test_a_load_by_a_second_reader_counts_as_use(bounded: RangeSite, trio: list[StoredResource]) -> None:
     a, b, c = trio
     good_load(bounded, a)
     with OpenLoad(bounded.url, a.filename, receive_buffer=1 << 16) as opened:
@@ -103,12 +103,12 @@ def test_use_by_a_second_reader_counts(bounded: RangeSite, trio: list[StoredReso
 
 
 def good_load_beside(site: RangeSite, resource: StoredResource) -> None:
-    """A load while another part stays in use."""
+    """Load `resource` while another part stays in use, and wait until no download runs."""
     assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
-    poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no transfer")
+    poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no download runs")
 
 
-def test_entry_in_use_never_goes(tmp_path: Path, medium: StoredResource, small: StoredResource) -> None:
+def test_an_entry_in_use_is_never_evicted(tmp_path: Path, medium: StoredResource, small: StoredResource) -> None:
     with range_site(tmp_path / "site", MODEL_CACHE_MAX_BYTES=str(65 * MIB)) as site:
         medium.publish(site.api)
         small.publish(site.api)
@@ -123,7 +123,7 @@ def test_entry_in_use_never_goes(tmp_path: Path, medium: StoredResource, small: 
         assert sum(path.stat().st_size for path in site.models.iterdir()) <= 65 * MIB
 
 
-def test_limit_below_one_entry_leaves_none(tmp_path: Path, trio: list[StoredResource]) -> None:
+def test_a_limit_below_the_size_of_one_entry_leaves_no_entry(tmp_path: Path, trio: list[StoredResource]) -> None:
     with range_site(tmp_path / "site", MODEL_CACHE_MAX_BYTES=str(MIB)) as site:
         trio[0].publish(site.api)
         for _ in range(2):
@@ -131,7 +131,7 @@ def test_limit_below_one_entry_leaves_none(tmp_path: Path, trio: list[StoredReso
             assert list(site.models.iterdir()) == []
 
 
-def test_partial_goes_too(bounded: RangeSite, trio: list[StoredResource]) -> None:
+def test_an_old_partial_file_is_evicted_too(bounded: RangeSite, trio: list[StoredResource]) -> None:
     leftover = bounded.models / f"{'0' * 64}.partial"
     leftover.write_bytes(bytes(8 * MIB))
     leftover.with_suffix(".etag").write_text('"1"')
@@ -140,7 +140,9 @@ def test_partial_goes_too(bounded: RangeSite, trio: list[StoredResource]) -> Non
     assert_sound(bounded.models, *trio)
 
 
-def test_old_entries_make_room_on_a_full_disk(crowded: RangeSite, disk: Path, trio: list[StoredResource]) -> None:
+def test_old_entries_are_evicted_when_the_disk_is_full(
+    crowded: RangeSite, disk: Path, trio: list[StoredResource]
+) -> None:
     a, b, c = trio
     for resource in trio:
         resource.publish(crowded.api)
@@ -152,7 +154,9 @@ def test_old_entries_make_room_on_a_full_disk(crowded: RangeSite, disk: Path, tr
     assert_sound(crowded.models, *trio)
 
 
-def test_full_disk_is_told_before_the_answer_begins(crowded: RangeSite, disk: Path, trio: list[StoredResource]) -> None:
+def test_a_full_disk_is_reported_before_the_response_starts(
+    crowded: RangeSite, disk: Path, trio: list[StoredResource]
+) -> None:
     trio[0].publish(crowded.api)
     filler = fill(disk, 300_000)
     reply = http_calls.load(crowded.url, FOLDER, trio[0].filename)
@@ -164,7 +168,7 @@ def test_full_disk_is_told_before_the_answer_begins(crowded: RangeSite, disk: Pa
     good_load(crowded, trio[0])
 
 
-def test_disk_that_fills_in_the_middle_cuts_and_leaves_no_debris(
+def test_a_disk_that_fills_during_a_load_cuts_the_response_and_leaves_no_file(
     crowded: RangeSite, disk: Path, medium: StoredResource
 ) -> None:
     medium.publish(crowded.api)
@@ -177,7 +181,9 @@ def test_disk_that_fills_in_the_middle_cuts_and_leaves_no_debris(
     assert crowded.audit_lines("load")[-1]["code"] == "DISK_SPACE"
 
 
-def test_entry_in_use_is_no_room_on_a_full_disk(crowded: RangeSite, disk: Path, trio: list[StoredResource]) -> None:
+def test_an_entry_in_use_is_not_evicted_when_the_disk_is_full(
+    crowded: RangeSite, disk: Path, trio: list[StoredResource]
+) -> None:
     a, b, _ = trio
     for resource in (a, b):
         resource.publish(crowded.api)
@@ -198,7 +204,7 @@ def upload(site: RangeSite, filename: str, size: int, *, file_first: bool = Fals
 
 
 @pytest.mark.parametrize("file_first", [False, True])
-def test_upload_leaves_its_big_part(bounded: RangeSite, *, file_first: bool) -> None:
+def test_an_upload_leaves_its_big_part_in_the_cache(bounded: RangeSite, *, file_first: bool) -> None:
     assert upload(bounded, "new", 3 * MIB, file_first=file_first).status == 200
     (path,) = bounded.models.iterdir()
     assert path.suffix == ".big"
@@ -209,24 +215,24 @@ def test_upload_leaves_its_big_part(bounded: RangeSite, *, file_first: bool) -> 
     assert get_status(bounded.url)["cache"]["entries"] == 1
 
 
-def test_upload_keeps_the_limit(bounded: RangeSite, trio: list[StoredResource]) -> None:
+def test_an_upload_respects_the_limit(bounded: RangeSite, trio: list[StoredResource]) -> None:
     for resource in trio[:2]:
         good_load(bounded, resource)
     assert upload(bounded, "new", 4 * MIB).status == 200
     kept = cached(bounded)
     assert len(kept) == 2
     assert trio[1].big.sha256 in kept
-    assert upload(bounded, "huge", 12 * MIB).status == 200  # more than may stay: nothing goes for it
+    assert upload(bounded, "huge", 12 * MIB).status == 200  # It is larger than the limit, so nothing is evicted for it.
     assert cached(bounded) == kept
 
 
-def test_upload_that_fails_leaves_nothing(bounded: RangeSite) -> None:
+def test_a_failed_upload_leaves_no_file(bounded: RangeSite) -> None:
     form = http_calls.form(http_calls.part("file", bytes(2 * MIB), filename="x"), http_calls.part("folder", b".."))
     assert http_calls.post_form(bounded.url, "/upload/new", form).status == 422
     assert list(bounded.models.iterdir()) == []
 
 
-def test_what_a_killed_upload_left_is_removed_at_start(tmp_path: Path, small: StoredResource) -> None:
+def test_the_files_of_a_killed_upload_are_removed_at_the_next_start(tmp_path: Path, small: StoredResource) -> None:
     models = tmp_path / "models"
     models.mkdir()
     left = [models / f"{UPLOAD_PREFIX}abc", models / f".{small.big.sha256}.etag.xyz"]
@@ -239,7 +245,7 @@ def test_what_a_killed_upload_left_is_removed_at_start(tmp_path: Path, small: St
 
 
 @pytest.mark.parametrize("file_first", [False, True])
-def test_upload_on_a_nearly_full_disk_evicts(
+def test_an_upload_on_a_nearly_full_disk_evicts_old_entries(
     crowded: RangeSite, disk: Path, trio: list[StoredResource], *, file_first: bool
 ) -> None:
     for resource in trio:
@@ -254,7 +260,7 @@ def test_upload_on_a_nearly_full_disk_evicts(
     assert http_calls.load(crowded.url, FOLDER, "new").body == b"".join(content("new", size))
 
 
-def test_upload_that_fits_nowhere_is_told_and_evicts_nothing(
+def test_an_upload_too_large_for_the_disk_is_refused_and_evicts_nothing(
     crowded: RangeSite, disk: Path, trio: list[StoredResource]
 ) -> None:
     trio[0].publish(crowded.api)

@@ -1,4 +1,4 @@
-"""A thousand loads leave memory, threads and descriptors where they were."""
+"""A thousand loads leave the memory, the threads and the open descriptors of the loader unchanged."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.support.procfs import open_descriptors, thread_count
 from tests.support.sites import Site, real_site
 from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_resource
 
-# The buffers of all clients at once, 4 MiB each, may stay with the process, and once more by fragmentation. One buffer
-# lost in each load would be more by far.
+# The process may keep the buffers of all clients, 4 MiB each, and as much again because of fragmentation. A leak of one
+# buffer per load would be far larger.
 MAX_GROWTH = 32 * MIB
-# Threads, and their connections to the API, are made when they are first needed: not all may have been so before.
+# The loader makes threads and connections to the API when it first needs them, so some may come after the first count.
 MAX_LATE = 8
 CLIENTS = 4
 SECONDS = 20
@@ -31,7 +31,7 @@ BUFFER_SIZE = MIB
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds; `files` are names of all that is open and no socket."""
+    """What a process holds: `rss` in bytes, and in `files` the names of all open descriptors except sockets."""
 
     rss: int
     threads: int
@@ -50,13 +50,13 @@ def held_by(pid: int) -> Held:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A loader with as many threads as clients, which have all been in use, at a reference API."""
+    """Start a loader with as many threads as clients, and a reference API."""
     with real_site(tmp_path / "site", LOADER_THREADS=str(CLIENTS), LOG_LEVEL="ERROR") as running:
         yield running
 
 
 def discard(url: str, filename: str, size: int) -> None:
-    """A load whose bytes are counted and never leave the kernel."""
+    """Load a resource of `size` bytes; count its bytes but leave them in the kernel."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     body = json.dumps({"filename": filename, "folder": FOLDER})
     connection.request("POST", f"/load/{filename}", body, {"Content-Type": "application/json", "Connection": "close"})
@@ -73,23 +73,23 @@ def discard(url: str, filename: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "count"), [(MIB, 1000), (256 * MIB, 100)], ids=["1000 of 1 MiB", "100 of 256 MiB"])
-def test_warm_loads_leave_nothing(site: Site, tmp_path: Path, size: int, count: int) -> None:
+def test_warm_loads_leak_nothing(site: Site, tmp_path: Path, size: int, count: int) -> None:
     resource = store_resource(tmp_path, "resource", size)
     resource.copy_to(site.api.data_dir / "resources")
     assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
-    many(site, resource, 4 * CLIENTS)
+    load_many(site, resource, 4 * CLIENTS)
     before = held_at_rest(site)
-    many(site, resource, count)
+    load_many(site, resource, count)
     assert len(site.api.requests("GET", f"/resources/{resource.big_path}")) == 1
     assert_no_growth(before, held_at_rest(site))
     assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
 
 
 def held_at_rest(site: Site) -> Held:
-    """What the loader holds once no file of the cache is open any more."""
+    """Wait until the loader has closed all files of the cache, and return what it holds then."""
     pid = site.loader.worker_pid
     poll(lambda: not any(str(site.models) in name for name in held_by(pid).files), SECONDS, "no part is in use")
-    poll(lambda: held_by(pid).sockets <= 2 * CLIENTS + 2, SECONDS, "no connection of a caller")
+    poll(lambda: held_by(pid).sockets <= 2 * CLIENTS + 2, SECONDS, "no connection of a client")
     return held_by(pid)
 
 
@@ -100,20 +100,20 @@ def assert_no_growth(before: Held, after: Held) -> None:
     assert after.rss - before.rss < MAX_GROWTH
 
 
-def many(site: Site, resource: StoredResource, count: int) -> None:
+def load_many(site: Site, resource: StoredResource, count: int) -> None:
     with ThreadPoolExecutor(CLIENTS) as clients:
         for _ in clients.map(lambda _: discard(site.url, resource.filename, resource.size), range(count)):
             pass
 
 
-def test_cold_loads_leave_nothing(site: Site, tmp_path: Path) -> None:
-    """Each has a transfer of its own: a thread, a session and a file."""
+def test_cold_loads_leak_nothing(site: Site, tmp_path: Path) -> None:
+    """Each load has its own download: a thread, a session and a file."""
 
     def cold_load(number: int) -> None:
         resource = store_resource(tmp_path, f"cold-{number}", 2 * MIB)
         resource.copy_to(site.api.data_dir / "resources")
         assert load_hashed(site.url, resource.filename).sha256 == resource.sha256
-        poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no transfer")
+        poll(lambda: not get_status(site.url)["cache"]["downloads"], SECONDS, "no download runs")
 
     for number in range(10):
         cold_load(number)

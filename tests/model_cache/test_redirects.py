@@ -1,4 +1,4 @@
-"""Big parts that live elsewhere: the API redirects to a second host, which must never see the token."""
+"""The API redirects requests for big parts to a second host, which must never see the token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.stored_resources import FOLDER, MIB, StoredResource, assert_s
 
 @pytest.fixture
 def cdn(tmp_path: Path) -> Iterator[RangeUpstream]:
-    """A second host, by name and by port, that asks for no token."""
+    """Start a second host with another name and another port, which requires no token."""
     with RangeUpstream(tmp_path, host="localhost", guarded=False) as running:
         yield running
 
@@ -28,7 +28,7 @@ def test_ranges_are_fetched_from_the_other_host(
     medium.publish(site.api)
     held = medium.publish(cdn)
     held.cuts = [20 * MIB]
-    held.statuses = [403]  # a presigned address that has expired: the API names another one
+    held.statuses = [403]  # A presigned URL has expired, so the loader must ask the API for a new one.
     held.damage_once = {30 * MIB}
     site.api.redirect = (status, cdn.url)
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256

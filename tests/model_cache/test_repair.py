@@ -1,4 +1,4 @@
-"""Self-healing: bit rot is found by a segment's tag and mended under the load that found it."""
+"""Repair: a load that finds bit rot by the tag of a segment fetches this segment again and continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def flip(path: Path, offset: int) -> None:
 
 @pytest.fixture
 def warm(site: RangeSite, medium: StoredResource) -> Held:
-    """The upstream's copy of `medium`, which the cache of `site` holds too; nothing is counted as sent."""
+    """Load `medium` into the cache of `site`, and return the object of the upstream with `sent` set to 0."""
     held = medium.publish(site.api)
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
@@ -47,7 +47,7 @@ def warm(site: RangeSite, medium: StoredResource) -> Held:
     [{FIRST}, {MIDDLE}, {LAST}, {FIRST, MIDDLE, LAST}, {MIDDLE, MIDDLE + 2}, {MIDDLE, MIDDLE + MIB}],
     ids=["first", "middle", "last", "all three", "twice in one", "two neighbours"],
 )
-def test_rotten_segment_is_mended_under_the_load(
+def test_a_damaged_segment_is_repaired_during_the_load(
     site: RangeSite, medium: StoredResource, warm: Held, offsets: set[int]
 ) -> None:
     for offset in offsets:
@@ -64,7 +64,9 @@ def test_rotten_segment_is_mended_under_the_load(
     assert warm.sent == 0
 
 
-def test_rot_is_mended_where_ranges_are_ignored(site: RangeSite, medium: StoredResource, warm: Held) -> None:
+def test_a_damaged_segment_is_repaired_when_the_upstream_ignores_ranges(
+    site: RangeSite, medium: StoredResource, warm: Held
+) -> None:
     warm.ranges = False
     flip(big(site, medium), MIDDLE)
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
@@ -72,7 +74,7 @@ def test_rot_is_mended_where_ranges_are_ignored(site: RangeSite, medium: StoredR
     assert_sound(site.models, medium)
 
 
-def test_eight_readers_make_one_repair(site: RangeSite, medium: StoredResource, warm: Held) -> None:
+def test_eight_readers_cause_one_repair(site: RangeSite, medium: StoredResource, warm: Held) -> None:
     flip(big(site, medium), MIDDLE)
     before = len(site.api.requests("GET", medium.big_path))
     with ThreadPoolExecutor(READERS) as readers:
@@ -85,7 +87,7 @@ def test_eight_readers_make_one_repair(site: RangeSite, medium: StoredResource, 
 
 
 @pytest.mark.parametrize("offset", [FIRST, MIDDLE, LAST], ids=["first", "middle", "last"])
-def test_damage_here_and_there_is_told_and_goes_by(
+def test_damage_in_the_cache_and_upstream_is_reported_until_the_upstream_is_repaired(
     site: RangeSite, medium: StoredResource, warm: Held, offset: int
 ) -> None:
     flip(big(site, medium), offset)
@@ -105,13 +107,13 @@ def test_damage_here_and_there_is_told_and_goes_by(
     assert warm.sent == 0
 
 
-def test_reader_beside_a_failed_one_heals_with_the_upstream(
+def test_a_load_beside_a_failed_one_succeeds_once_the_upstream_is_repaired(
     site: RangeSite, medium: StoredResource, warm: Held
 ) -> None:
     flip(big(site, medium), MIDDLE)
     warm.damage = {MIDDLE}
     with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as slow:
-        assert slow.read(MIB) == MIB  # keeps the part in use
+        assert slow.read(MIB) == MIB  # This load keeps the part in use.
         assert load_hashed(site.url, medium.filename).cut
         warm.damage = set()
         again = load_hashed(site.url, medium.filename)
@@ -123,7 +125,9 @@ def test_reader_beside_a_failed_one_heals_with_the_upstream(
 
 
 @pytest.mark.parametrize("change", ["truncated", "emptied", "removed", "too long", "replaced"])
-def test_file_that_was_changed_while_idle(site: RangeSite, medium: StoredResource, warm: Held, change: str) -> None:
+def test_a_file_that_was_changed_while_idle_is_repaired(
+    site: RangeSite, medium: StoredResource, warm: Held, change: str
+) -> None:
     path, size = big(site, medium), medium.big.size
     if change == "removed":
         path.unlink()
@@ -140,7 +144,9 @@ def test_file_that_was_changed_while_idle(site: RangeSite, medium: StoredResourc
 
 
 @pytest.mark.usefixtures("warm")
-def test_file_that_is_truncated_in_use_is_cut_and_then_fetched(site: RangeSite, medium: StoredResource) -> None:
+def test_a_file_truncated_in_use_cuts_the_load_and_is_then_fetched_again(
+    site: RangeSite, medium: StoredResource
+) -> None:
     with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(MIB) == MIB
         with big(site, medium).open("r+b") as file:
@@ -153,9 +159,13 @@ def test_file_that_is_truncated_in_use_is_cut_and_then_fetched(site: RangeSite, 
 
 
 @pytest.mark.usefixtures("warm")
-def test_damaged_small_part_is_a_problem_and_goes_by(site: RangeSite, medium: StoredResource) -> None:
+def test_a_damaged_small_part_is_reported_until_the_upstream_is_repaired(
+    site: RangeSite, medium: StoredResource
+) -> None:
     small = site.api.objects[f"/resources/{medium.name.small}"]
-    small.damage = {medium.small_file.stat().st_size - 1}  # in the head, which the first segment's tag covers
+    small.damage = {
+        medium.small_file.stat().st_size - 1
+    }  # This byte is in the head, which the tag of the first segment covers.
     assert load_hashed(site.url, medium.filename).code == "RESOURCE_CORRUPT"
     small.damage = set()
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256

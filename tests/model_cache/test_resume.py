@@ -1,4 +1,4 @@
-"""A transfer goes on where it was: after cuts, `kill -9`, an expired token, and all of them together."""
+"""A download resumes where it stopped: after cuts, after `kill -9`, after an expired token, and after all of them."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def size_of(path: Path) -> int:
 
 
 def kill_worker(site: RangeSite) -> None:
-    """`kill -9`; returns when gunicorn has started another worker and that one answers."""
+    """Kill the worker with SIGKILL, and wait until gunicorn has started another one that responds."""
     killed = site.loader.worker_pid
     os.kill(killed, signal.SIGKILL)
     master = site.loader.master_pid
     poll(lambda: children(master) not in ([], [killed]), RESTART_SECONDS, "another worker")
-    poll(lambda: http_status(site.url, "/health") == 200, RESTART_SECONDS, "the other worker answers")
+    poll(lambda: http_status(site.url, "/health") == 200, RESTART_SECONDS, "the other worker responds")
 
 
-def test_cuts_kill_and_expired_token_together(tmp_path: Path, large: StoredResource) -> None:
+def test_a_download_resumes_after_cuts_a_kill_and_an_expired_token(tmp_path: Path, large: StoredResource) -> None:
     with range_site(tmp_path / "site") as site:
         held = large.publish(site.api)
         held.cut_every = 10 * MIB
-        held.rate = 100 * MIB  # so that the loader keeps up, and little is on its way when it is killed
+        held.rate = 100 * MIB  # The loader keeps up at this rate, so few bytes are lost when it is killed.
         with OpenLoad(site.url, large.filename) as opened:
             assert opened.response.status == 200
             reader = threading.Thread(target=opened.finish)
             reader.start()
-            poll(lambda: size_of(partial(site, large)) > 0.3 * large.big.size, 30, "30 % are here")
+            poll(lambda: size_of(partial(site, large)) > 0.3 * large.big.size, 30, "30 % have arrived")
             site.api.expire_tokens()
-            poll(lambda: size_of(partial(site, large)) > 0.6 * large.big.size, 30, "60 % are here")
+            poll(lambda: size_of(partial(site, large)) > 0.6 * large.big.size, 30, "60 % have arrived")
             kill_worker(site)
             reader.join()
             assert 0 < opened.arrived < large.size
@@ -65,13 +65,13 @@ def test_cuts_kill_and_expired_token_together(tmp_path: Path, large: StoredResou
         assert not partial(site, large).exists()
 
 
-def test_etag_survives_the_process(tmp_path: Path, medium: StoredResource) -> None:
+def test_the_etag_survives_a_kill_of_the_worker(tmp_path: Path, medium: StoredResource) -> None:
     with range_site(tmp_path / "site") as site:
         held = medium.publish(site.api)
         held.etag = '"of-the-cdn"'
         held.rate = 20 * MIB
         with OpenLoad(site.url, medium.filename):
-            poll(lambda: size_of(partial(site, medium)) > 2 * MIB, 10, "the transfer has begun")
+            poll(lambda: size_of(partial(site, medium)) > 2 * MIB, 10, "the download has started")
             kill_worker(site)
         held.rate = None
         assert login(site.url).status == 200

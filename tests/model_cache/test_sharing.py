@@ -1,4 +1,4 @@
-"""One transfer, many readers: single flight, first byte, readers that come and go, and what /status says of it."""
+"""One download serves many readers: its number of requests, its first byte, its readers, and its view in /status."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ def whole(site: RangeSite, resource: StoredResource) -> bool:
     return (site.models / f"{resource.big.sha256}.big").exists()
 
 
-def test_fifty_at_once_make_one_transfer(tmp_path: Path, medium: StoredResource) -> None:
+def test_fifty_simultaneous_loads_cause_one_download(tmp_path: Path, medium: StoredResource) -> None:
     with real_site(tmp_path / "site", MAX_TRANSFERS="25") as site:
         medium.copy_to(site.api.data_dir / "resources")
         with ThreadPoolExecutor(CLIENTS) as clients:
             loads = list(clients.map(lambda _: load_patiently(site.url, medium.filename), range(CLIENTS)))
         assert {(done.status, done.sha256) for done in loads} == {(200, medium.sha256)}
         assert len(site.api.requests("GET", f"/resources/{medium.big_path}")) == 1
-        # The small part is the licence: each load has asked for it.
+        # Each load fetches the small part, because the API decides with it whether the client may load.
         assert len(site.api.requests("GET", f"/resources/{medium.name.small}")) >= CLIENTS
         assert_sound(site.models, medium)
 
 
-def test_two_resources_flow_at_once(site: RangeSite, medium: StoredResource, small: StoredResource) -> None:
+def test_two_resources_are_downloaded_at_the_same_time(
+    site: RangeSite, medium: StoredResource, small: StoredResource
+) -> None:
     slow, other = medium.publish(site.api), small.publish(site.api)
     slow.rate = 5 * MIB
     with OpenLoad(site.url, medium.filename) as opened:
@@ -54,24 +56,24 @@ def test_two_resources_flow_at_once(site: RangeSite, medium: StoredResource, sma
         assert opened.finish().sha256 == medium.sha256
 
 
-def test_first_byte_after_less_than_two_segments(site: RangeSite, large: StoredResource) -> None:
+def test_the_first_byte_arrives_after_two_segments_at_most(site: RangeSite, large: StoredResource) -> None:
     held = large.publish(site.api)
     held.rate = 20_000_000
     with OpenLoad(site.url, large.filename) as opened:
         assert opened.read(1) == 1
-        # Counted where they leave: what waits in buffers on the way is among them.
+        # The upstream counts bytes when it sends them, so `sent` includes bytes that still wait in buffers.
         assert held.sent <= 2 * MIB
         behind = []
         for _ in range(4):
             assert opened.read(4 * MIB) == 4 * MIB
             behind.append(held.sent - opened.arrived)
-        # Not at each time: on a machine that is busy with others this test itself may be late.
+        # Only the smallest distance counts, because this test itself may be late on a busy machine.
         assert min(behind) <= 4 * MIB
         held.rate = None
         assert opened.finish().sha256 == large.sha256
 
 
-def test_status_shows_a_transfer(site: RangeSite, medium: StoredResource, small: StoredResource) -> None:
+def test_status_shows_a_download(site: RangeSite, medium: StoredResource, small: StoredResource) -> None:
     assert get_status(site.url) == {
         "status": "healthy",
         "version": VERSION,
@@ -100,12 +102,16 @@ def test_status_shows_a_transfer(site: RangeSite, medium: StoredResource, small:
     assert get_status(site.url)["cache"] == {"entries": 2, "bytes": total, "downloads": []}
 
 
-def test_transfer_goes_on_when_the_last_reader_has_left(site: RangeSite, medium: StoredResource) -> None:
+def test_a_download_continues_after_its_last_reader_has_left(site: RangeSite, medium: StoredResource) -> None:
     held = medium.publish(site.api)
     held.rate = 10 * MIB
     with OpenLoad(site.url, medium.filename) as opened:
         assert opened.read(MIB) == MIB
-    poll(lambda: any(line["outcome"] == "disconnected" for line in site.audit_lines("load")), SECONDS, "it has left")
+    poll(
+        lambda: any(line["outcome"] == "disconnected" for line in site.audit_lines("load")),
+        SECONDS,
+        "the reader has left",
+    )
     assert held.sent < medium.big.size
     held.rate = None
     poll(lambda: whole(site, medium), SECONDS, "the part is whole")
@@ -114,7 +120,7 @@ def test_transfer_goes_on_when_the_last_reader_has_left(site: RangeSite, medium:
     assert len(site.api.requests("GET", medium.big_path)) == 1
 
 
-def test_readers_come_and_go(site: RangeSite, medium: StoredResource) -> None:
+def test_readers_that_come_and_go_share_one_download(site: RangeSite, medium: StoredResource) -> None:
     held = medium.publish(site.api)
     held.rate = 30 * MIB
     results: list[str] = []
@@ -137,7 +143,7 @@ def test_readers_come_and_go(site: RangeSite, medium: StoredResource) -> None:
     assert_sound(site.models, medium)
 
 
-def test_orphans_beyond_the_limit_stop_and_are_resumed(site: RangeSite, stored: Path) -> None:
+def test_downloads_without_readers_stop_beyond_the_limit_and_resume_later(site: RangeSite, stored: Path) -> None:
     resources = [store_resource(stored, f"orphan-{number}", 16 * MIB) for number in range(6)]
     held: list[Held] = []
     for resource in resources:
@@ -145,7 +151,7 @@ def test_orphans_beyond_the_limit_stop_and_are_resumed(site: RangeSite, stored: 
         held[-1].rate = 8 * MIB
         with OpenLoad(site.url, resource.filename) as opened:
             assert opened.read(MIB) == MIB
-        held[-1].rate = MIB // 2  # half a minute for what is left
+        held[-1].rate = MIB // 2  # The rest then takes half a minute.
     poll(lambda: len(downloads(site)) == 4, SECONDS, "two of six have stopped")
     names = [f"{FOLDER}/{resource.filename}" for resource in resources]
     assert [download["filename"] for download in downloads(site)] == names[:4]

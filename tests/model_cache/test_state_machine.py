@@ -1,4 +1,4 @@
-"""Any order of loads, cuts, damage, evictions, kills and restarts: never wrong bytes, and a name means verified."""
+"""Loads, cuts, damage, evictions, kills and restarts in any order: no wrong bytes, no unverified final name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from loader.crypto.model_parts import seal_resource
 from loader.errors import LoaderError
-from loader.model_cache import download as transfer
+from loader.model_cache import download
 from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext
 from tests.support.memory_upstream import MemoryPart, memory_part
@@ -25,7 +25,7 @@ from tests.support.processes import poll
 
 MIB = 1 << 20
 SECONDS = 20
-# One segment, the border of one, a few.
+# The contents need one segment, end at the boundary of a segment, or need a few segments.
 CONTENTS = [
     random.Random(size).randbytes(size)  # noqa: S311  # a file's content, no secret
     for size in (70_000, MIB, 2 * MIB + 5, 3 * MIB + 77_777)
@@ -40,11 +40,11 @@ fractions = st.floats(0, 1, exclude_max=True)
 
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "FIRST_BACKOFF_SECONDS", 0.0005)
+    monkeypatch.setattr(download, "FIRST_BACKOFF_SECONDS", 0.0005)
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """A cache, an upstream, and loads that stand still in the middle."""
+    """A cache, an upstream, and paused loads, which have stopped reading but keep their part in use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,9 +53,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.parts = [
             replace(part, cuts=[], damage_once=set(), opened=type(part.opened)(), fetches=0, sent=0) for part in SEALED
         ]
-        self.standing: list[tuple[MemoryPart, Plaintext, bytearray]] = []
-        # Files that the test itself has damaged: their names need not be right until they are healed.
-        self.tainted: set[str] = set()
+        self.paused: list[tuple[MemoryPart, Plaintext, bytearray]] = []
+        # The digests of files that the test has damaged: their bytes may not match until a load repairs them.
+        self.damaged: set[str] = set()
         self.limit = 0
         self.over_at_kill = 0
         self.cache = ModelCache(self.directory, 0)
@@ -65,14 +65,14 @@ class CacheMachine(RuleBasedStateMachine):
         return self.root / f"life-{self.life}"
 
     @initialize(limit=st.sampled_from(LIMITS))
-    def begin(self, limit: int) -> None:
-        """A new device."""
+    def start_device(self, limit: int) -> None:
+        """Start with an empty cache of this size limit."""
         self.limit = limit
         self.cache = ModelCache(self.directory, limit)
 
     @rule(number=numbers)
     def load(self, number: int) -> None:
-        """To the end. With a healthy upstream and a file that nobody damaged it must arrive."""
+        """Load to the end. Everything must arrive if the upstream is healthy."""
         part = self.parts[number]
         healthy = not (part.down or part.cuts or part.damage_once)
         arrived = part.load(self.cache)
@@ -82,27 +82,27 @@ class CacheMachine(RuleBasedStateMachine):
             assert arrived == part.content
 
     @rule(number=numbers, fraction=fractions)
-    def begin_load(self, number: int, fraction: float) -> None:
-        """And stop reading in the middle, without leaving."""
+    def start_load(self, number: int, fraction: float) -> None:
+        """Start a load and pause it after a fraction of the content."""
         part = self.parts[number]
         try:
             plaintext = part.plaintext(self.cache)
         except LoaderError:
             return
-        self.standing.append((part, plaintext, bytearray()))
-        self.read_on(len(self.standing) - 1, int(fraction * len(part.content)))
+        self.paused.append((part, plaintext, bytearray()))
+        self.read_on(len(self.paused) - 1, int(fraction * len(part.content)))
 
-    @precondition(lambda self: self.standing)
+    @precondition(lambda self: self.paused)
     @rule(data=st.data(), leave=st.booleans())
-    def go_on(self, data: st.DataObject, *, leave: bool) -> None:
-        """Of a standing load: to the end, or away."""
-        index = data.draw(st.integers(0, len(self.standing) - 1))
+    def continue_load(self, data: st.DataObject, *, leave: bool) -> None:
+        """Close a paused load, after reading it to the end unless `leave`."""
+        index = data.draw(st.integers(0, len(self.paused) - 1))
         if not leave:
             self.read_on(index, None)
-        self.standing.pop(index)[1].close()
+        self.paused.pop(index)[1].close()
 
     def read_on(self, index: int, until: int | None) -> None:
-        part, plaintext, arrived = self.standing[index]
+        part, plaintext, arrived = self.paused[index]
         try:
             for piece in plaintext:
                 arrived += piece
@@ -113,13 +113,13 @@ class CacheMachine(RuleBasedStateMachine):
         assert part.content.startswith(bytes(arrived))
 
     @rule(number=numbers, cuts=st.lists(st.integers(0, 3 * MIB), min_size=1, max_size=8))
-    def cut(self, number: int, cuts: list[int]) -> None:
-        """The next answers."""
+    def cut_next_responses(self, number: int, cuts: list[int]) -> None:
+        """Cut the next responses of the upstream after these numbers of bytes."""
         self.parts[number].cuts = cuts
 
     @rule(number=numbers)
-    def fail_and_mend(self, number: int) -> None:
-        """A load while nobody answers gives an error, or what the cache has."""
+    def load_without_upstream(self, number: int) -> None:
+        """Load while the upstream is down: the load yields an error, or what the cache has."""
         part = self.parts[number]
         part.down = True
         assert part.content.startswith(part.load(self.cache))
@@ -127,17 +127,17 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def change_etag(self, number: int) -> None:
-        """The same bytes under another ETag."""
+        """Give the same bytes another ETag."""
         self.parts[number].etag = f'"{hash((number, self.parts[number].etag))}"'
 
     @rule(number=numbers, fraction=fractions)
     def damage_upstream_once(self, number: int, fraction: float) -> None:
-        """A byte that comes wrong the next time."""
+        """Let the upstream send one byte wrongly the next time."""
         self.parts[number].damage_once = {int(fraction * len(self.parts[number].data))}
 
     @rule(number=numbers, fraction=fractions, kind=st.sampled_from(["big", "partial"]))
-    def rot(self, number: int, fraction: float, kind: str) -> None:
-        """A bit of a cached file changes, in use or not."""
+    def flip_bit(self, number: int, fraction: float, kind: str) -> None:
+        """Change one bit of a cached file, whether it is in use or not."""
         path = self.directory / f"{self.parts[number].big.sha256}.{kind}"
         if path.exists() and (size := path.stat().st_size):
             with path.open("r+b") as file:
@@ -145,30 +145,30 @@ class CacheMachine(RuleBasedStateMachine):
                 byte = file.read(1)[0]
                 file.seek(int(fraction * size))
                 file.write(bytes([byte ^ 1]))
-            self.tainted.add(path.stem)
+            self.damaged.add(path.stem)
 
     @rule(number=numbers, change=st.sampled_from(["remove", "shorten", "lengthen"]))
-    def disturb(self, number: int, change: str) -> None:
-        """Somebody changes the length of an idle file, or removes it."""
-        self.rest()
+    def resize_or_remove(self, number: int, change: str) -> None:
+        """Change the length of an idle file, or remove it."""
+        self.wait_until_idle()
         path = self.directory / f"{self.parts[number].big.sha256}.big"
-        if self.standing or not path.exists():
+        if self.paused or not path.exists():
             return
         if change == "remove":
             path.unlink()
             return
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size + (1 if change == "lengthen" else -1))
-        self.tainted.add(path.stem)
+        self.damaged.add(path.stem)
 
     @rule(number=numbers)
     def discard(self, number: int) -> None:
-        """What resources.py does with a part that stayed damaged."""
+        """Discard a part, as resources.py does when a part stays damaged."""
         self.cache.discard(self.parts[number].big.sha256)
 
     @rule(number=numbers)
     def upload(self, number: int) -> None:
-        """The same content under a new key; its part is there without a fetch, if it may stay."""
+        """Upload the same content under a new key. A load then needs no fetch if the part fits into the cache."""
         old = self.parts[number]
         with self.cache.upload(len(old.data)) as file:
             small = seal_resource([old.content], old.name, file)
@@ -179,32 +179,32 @@ class CacheMachine(RuleBasedStateMachine):
                 pass
         self.parts[number] = new
         assert new.load(self.cache) == new.content
-        if not self.limit or (len(data) <= self.limit and not self.standing):
+        if not self.limit or (len(data) <= self.limit and not self.paused):
             assert new.fetches == 0
 
     @rule()
     def restart(self) -> None:
-        """In an orderly way."""
-        self.leave_all()
-        self.rest()
+        """Close all loads, wait until the cache is idle, and start again on the same directory."""
+        self.close_all_loads()
+        self.wait_until_idle()
         self.cache = ModelCache(self.directory, self.limit)
         self.cache.remove_leftovers()
 
     @rule(number=numbers, fraction=fractions)
     def kill(self, number: int, fraction: float) -> None:
-        """In the middle of a transfer: what is on the disk at that moment is all that the next life has."""
+        """Kill the loader during a download: the next life gets a copy of the directory as it is at that moment."""
         part = self.parts[number]
         part.gate = 1 + int(fraction * (len(part.data) - 1))
         reader = self.cache.open(part.big, part.name.path, part.fetch)
         file = reader._file
         poll(lambda: file.whole or file.failure or file.available >= part.gate, SECONDS, "the gate is reached")  # type: ignore[operator]
-        old, old_cache, in_use = self.directory, self.cache, 1 + len(self.standing)
+        old, old_cache, in_use = self.directory, self.cache, 1 + len(self.paused)
         self.life += 1
         shutil.copytree(old, self.directory)
         part.opened.set()
         reader.close()
-        self.leave_all()
-        self.rest_of(old_cache)
+        self.close_all_loads()
+        self.wait_until_cache_is_idle(old_cache)
         shutil.rmtree(old)
         part.gate = None
         part.opened.clear()
@@ -212,32 +212,32 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = ModelCache(self.directory, self.limit)
         self.cache.remove_leftovers()
 
-    def leave_all(self) -> None:
-        for _, plaintext, _ in self.standing:
+    def close_all_loads(self) -> None:
+        for _, plaintext, _ in self.paused:
             plaintext.close()
-        self.standing.clear()
+        self.paused.clear()
 
-    def rest(self) -> None:
+    def wait_until_idle(self) -> None:
         assert self.cache.wait_until_idle(SECONDS)
 
-    def rest_of(self, cache: ModelCache) -> None:
+    def wait_until_cache_is_idle(self, cache: ModelCache) -> None:
         assert cache.wait_until_idle(SECONDS)
 
     @invariant()
-    def in_order(self) -> None:
-        """Checked after every rule."""
+    def files_are_sound(self) -> None:
+        """Check all files and the size limit after every rule."""
         if not self.directory.exists():
             return
-        self.rest()
-        in_use = {part.big.sha256 for part, _, _ in self.standing}
+        self.wait_until_idle()
+        in_use = {part.big.sha256 for part, _, _ in self.paused}
         for path in self.directory.glob("*.big"):
             if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem:
-                self.tainted.discard(path.stem)
+                self.damaged.discard(path.stem)
             else:
-                assert path.stem in self.tainted
+                assert path.stem in self.damaged
         sizes = {path: path.stat().st_size for path in self.files()}
         if self.limit:
-            # What was in use when it was killed is put right by the next use.
+            # Parts that were in use at a kill may exceed the limit until the next load evicts.
             assert sum(sizes.values()) <= self.limit + LARGEST * (len(in_use) + self.over_at_kill)
         assert not list(self.directory.glob(".*"))
 
@@ -246,15 +246,15 @@ class CacheMachine(RuleBasedStateMachine):
             yield from self.directory.glob(f"*.{kind}")
 
     def teardown(self) -> None:
-        """A last look: once all is quiet and the upstream healthy, everything arrives."""
-        self.leave_all()
+        """Check that every part can be loaded once the cache is idle and the upstream is healthy."""
+        self.close_all_loads()
         for part in self.parts:
             part.cuts, part.damage_once = [], set()
-            if part.load(self.cache) != part.content:  # damage within damage is told once
-                self.rest_of(self.cache)
+            if part.load(self.cache) != part.content:  # A load may report damage once, if the repair was damaged too.
+                self.wait_until_cache_is_idle(self.cache)
                 self.cache.discard(part.big.sha256)
                 assert part.load(self.cache) == part.content
-        self.rest_of(self.cache)
+        self.wait_until_cache_is_idle(self.cache)
         shutil.rmtree(self.root)
 
 

@@ -1,4 +1,4 @@
-"""Two loaders on one directory, as during a reload: one transfer at a time, no byte twice, nothing unverified."""
+"""Two loaders use one directory, as during a reload: one downloads a part at a time, and no byte is fetched twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = 20
 MAX_EXCESS = 1.02
 
 
-def test_second_process_waits_for_the_first(tmp_path: Path, medium: StoredResource) -> None:
+def test_the_second_process_waits_for_the_download_of_the_first(tmp_path: Path, medium: StoredResource) -> None:
     (tmp_path / "second").mkdir()
     with (
         range_site(tmp_path / "first") as site,
@@ -39,7 +39,7 @@ def test_second_process_waits_for_the_first(tmp_path: Path, medium: StoredResour
         assert len(list(site.models.iterdir())) == 1
 
 
-def test_second_process_goes_on_where_the_first_gave_up(tmp_path: Path, medium: StoredResource) -> None:
+def test_the_second_process_resumes_where_the_first_gave_up(tmp_path: Path, medium: StoredResource) -> None:
     (tmp_path / "second").mkdir()
     with (
         range_site(tmp_path / "first") as site,
@@ -62,7 +62,7 @@ def test_second_process_goes_on_where_the_first_gave_up(tmp_path: Path, medium: 
         assert_sound(site.models, medium)
 
 
-def test_reload_in_the_middle(tmp_path: Path, medium: StoredResource) -> None:
+def test_a_reload_during_a_load_disturbs_neither_worker(tmp_path: Path, medium: StoredResource) -> None:
     with range_site(tmp_path / "site") as site, ThreadPoolExecutor() as pool:
         held = medium.publish(site.api)
         held.rate = 20 * MIB
@@ -79,7 +79,7 @@ def test_reload_in_the_middle(tmp_path: Path, medium: StoredResource) -> None:
 
 
 def load_logged_in(site: RangeSite, filename: str) -> Loaded:
-    """Either worker may get the login, and the other one the load, until the first has stopped accepting."""
+    """Log in and load until one worker gets both requests: both workers accept requests until the first one stops."""
     tries: list[Loaded] = []
 
     def loaded() -> bool:
@@ -91,8 +91,8 @@ def load_logged_in(site: RangeSite, filename: str) -> Loaded:
     return tries[-1]
 
 
-def test_small_limit_and_two_processes(tmp_path: Path) -> None:
-    """Each evicts what the other may be using: nothing but true bytes may come of it."""
+def test_two_processes_that_evict_for_each_other_serve_only_right_bytes(tmp_path: Path) -> None:
+    """Each process may evict an entry that the other one is reading."""
     (tmp_path / "second").mkdir()
     (tmp_path / "stored").mkdir()
     resources = [store_resource(tmp_path / "stored", name, 3 * MIB) for name in "abc"]

@@ -1,4 +1,4 @@
-"""The upkeep of the cache in process: what is removed and what must not be, and what goes on meanwhile."""
+"""The upkeep of the cache in this process: which files it removes, which it keeps, and what may happen meanwhile."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's 
 
 @pytest.fixture
 def part() -> MemoryPart:
-    """A resource of 3 MiB."""
+    """Return a resource of 3 MiB."""
     return memory_part("part", CONTENT)
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ModelCache:
-    """An empty one with a limit that nothing reaches."""
+    """Return an empty cache whose limit is too large to be reached."""
     return ModelCache(tmp_path / "cache", 1 << 40)
 
 
 @pytest.fixture
 def warm(cache: ModelCache, part: MemoryPart) -> Path:
-    """The whole part's file in `cache`; nothing is in use."""
+    """Load the part into `cache`, and return its file, which is not in use."""
     assert part.load(cache) == CONTENT
-    at_rest(cache)
+    wait_until_idle(cache)
     part.fetches = 0
     return CacheDirectory(cache._directory.path, 0).big(part.big.sha256)
 
 
-def at_rest(cache: ModelCache) -> None:
+def wait_until_idle(cache: ModelCache) -> None:
     assert cache.wait_until_idle(SECONDS)
 
 
@@ -59,12 +59,12 @@ def damage(path: Path, offset: int) -> None:
 
 @pytest.fixture
 def while_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Lets something happen when a part was opened and its digest is still to be taken."""
+    """Return a function that sets what happens while the upkeep reads a part, before it uses the digest."""
 
-    def install(happening: Callable[[], object]) -> None:
+    def install(action: Callable[[], object]) -> None:
         def file_digest(file: IO[bytes], name: str) -> Any:
             digest = hashlib.file_digest(file, name)  # type: ignore[arg-type]
-            happening()
+            action()
             return digest
 
         monkeypatch.setattr("loader.model_cache.upkeep.hashlib", SimpleNamespace(file_digest=file_digest))
@@ -78,11 +78,13 @@ def test_an_empty_cache_has_nothing_to_do(cache: ModelCache) -> None:
     assert cache.upkeep.clear() == Clearance(0, 0, 0)
 
 
-def test_the_listing_tells_whole_partial_and_used_parts(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
+def test_the_listing_shows_whole_and_partial_parts_and_whether_they_are_in_use(
+    cache: ModelCache, part: MemoryPart, warm: Path
+) -> None:
     growing = memory_part("growing", CONTENT)
     growing.gate = MIB
     opened = cache.open(growing.big, "growing", growing.fetch)
-    poll(lambda: cache.status().downloads[0].bytes_done == MIB, SECONDS, "the begin is there")
+    poll(lambda: cache.status().downloads[0].bytes_done == MIB, SECONDS, "the first MiB has arrived")
     whole, partial = cache.upkeep.listing()
     assert whole == PartListing(part.big.sha256, part.big.size, True, False, warm.stat().st_mtime)
     assert (partial.sha256, partial.bytes, partial.whole, partial.in_use) == (growing.big.sha256, MIB, False, True)
@@ -90,10 +92,10 @@ def test_the_listing_tells_whole_partial_and_used_parts(cache: ModelCache, part:
     growing.gate = None
     growing.opened.set()
     opened.close()
-    at_rest(cache)
+    wait_until_idle(cache)
 
 
-def test_sound_parts_stay(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
+def test_undamaged_parts_are_kept(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
     assert cache.upkeep.verify() == Verification(1, part.big.size, [])
     assert warm.exists()
     assert part.load(cache) == CONTENT
@@ -101,24 +103,26 @@ def test_sound_parts_stay(cache: ModelCache, part: MemoryPart, warm: Path) -> No
 
 
 @pytest.mark.parametrize("offset", [0, MIB, -1])
-def test_a_damaged_part_goes_and_is_fetched_anew(cache: ModelCache, part: MemoryPart, warm: Path, offset: int) -> None:
+def test_a_damaged_part_is_removed_and_fetched_again(
+    cache: ModelCache, part: MemoryPart, warm: Path, offset: int
+) -> None:
     damage(warm, offset % part.big.size)
     assert cache.upkeep.verify() == Verification(1, part.big.size, [part.big.sha256])
     assert list(warm.parent.iterdir()) == []
     assert part.load(cache) == CONTENT
     assert part.fetches == 1
-    assert part.sent == 2 * part.big.size  # once for the fixture
-    at_rest(cache)
+    assert part.sent == 2 * part.big.size  # The fixture has fetched it once.
+    wait_until_idle(cache)
     assert cache.upkeep.verify() == Verification(1, part.big.size, [])
 
 
-def test_a_part_that_was_cut_short_goes(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
+def test_a_truncated_part_is_removed(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
     warm.write_bytes(warm.read_bytes()[:-1])
     assert cache.upkeep.verify().damaged == [part.big.sha256]
     assert not warm.exists()
 
 
-def test_partial_parts_are_not_judged(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
+def test_partial_parts_are_not_verified(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
     partial = warm.with_suffix(".partial")
     warm.rename(partial)
     damage(partial, 5)
@@ -127,26 +131,28 @@ def test_partial_parts_are_not_judged(cache: ModelCache, part: MemoryPart, warm:
     assert part.load(cache) == CONTENT
 
 
-def test_who_reads_a_damaged_part_is_not_disturbed(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
+def test_verification_does_not_disturb_the_reader_of_a_damaged_part(
+    cache: ModelCache, part: MemoryPart, warm: Path
+) -> None:
     damage(warm, 2 * MIB)
     plaintext = part.plaintext(cache)
     first = next(plaintext)
     assert cache.upkeep.verify().damaged == [part.big.sha256]
-    # One who comes while the first still reads has the same file, and both mend what they meet.
+    # A second reader shares the file of the first one, and both repair the damage that they find.
     assert part.load(cache) == CONTENT
     assert first + b"".join(plaintext) == CONTENT
     plaintext.close()
-    at_rest(cache)
+    wait_until_idle(cache)
     assert list(warm.parent.iterdir()) == []
     assert part.load(cache) == CONTENT
-    at_rest(cache)
+    wait_until_idle(cache)
     assert cache.upkeep.verify() == Verification(1, part.big.size, [])
 
 
-def test_loads_go_on_while_a_part_is_read(
+def test_loads_continue_during_a_verification(
     cache: ModelCache, part: MemoryPart, warm: Path, while_reading: Callable[[Callable[[], object]], None]
 ) -> None:
-    """The lock is free meanwhile, else this would wait for itself."""
+    """The upkeep must not hold the lock while it reads, because this load would wait for it forever."""
     loaded: list[bytes] = []
     while_reading(lambda: loaded.append(part.load(cache)))
     assert cache.upkeep.verify() == Verification(1, part.big.size, [])
@@ -154,7 +160,7 @@ def test_loads_go_on_while_a_part_is_read(
     assert warm.exists()
 
 
-def test_what_has_taken_the_name_meanwhile_stays(
+def test_a_file_that_replaced_a_damaged_one_during_the_verification_is_kept(
     cache: ModelCache, part: MemoryPart, warm: Path, while_reading: Callable[[Callable[[], object]], None]
 ) -> None:
     good = warm.read_bytes()
@@ -165,12 +171,12 @@ def test_what_has_taken_the_name_meanwhile_stays(
         warm.write_bytes(good)
 
     while_reading(replace)
-    with warm.open("rb"):  # else the new file could get the inode of the old one
+    with warm.open("rb"):  # The open file keeps its inode, so the new file cannot get it.
         assert cache.upkeep.verify() == Verification(1, part.big.size, [])
     assert warm.read_bytes() == good
 
 
-def test_what_is_being_mended_stays(
+def test_a_part_that_is_being_repaired_is_kept(
     cache: ModelCache, part: MemoryPart, warm: Path, while_reading: Callable[[Callable[[], object]], None]
 ) -> None:
     damage(warm, 0)
@@ -179,7 +185,7 @@ def test_what_is_being_mended_stays(
     assert warm.with_suffix(".partial").exists()
 
 
-def test_what_is_removed_meanwhile_is_not_missed(
+def test_verification_ignores_a_part_that_was_removed_meanwhile(
     cache: ModelCache, warm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = cache._directory.files()
@@ -188,10 +194,10 @@ def test_what_is_removed_meanwhile_is_not_missed(
     assert cache.upkeep.verify() == Verification(0, 0, [])
 
 
-def test_to_clear_removes_all_that_is_not_in_use(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
+def test_clear_removes_all_parts_that_are_not_in_use(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
     other = memory_part("other", CONTENT[:MIB])
     assert other.load(cache) == CONTENT[:MIB]
-    at_rest(cache)
+    wait_until_idle(cache)
     (warm.parent / f"{'0' * 64}.partial").write_bytes(bytes(1000))
     (warm.parent / f"{'0' * 64}.etag").write_text('"1"')
     plaintext = part.plaintext(cache)
@@ -199,13 +205,13 @@ def test_to_clear_removes_all_that_is_not_in_use(cache: ModelCache, part: Memory
     assert list(warm.parent.iterdir()) == [warm]
     assert b"".join(plaintext) == CONTENT
     plaintext.close()
-    at_rest(cache)
+    wait_until_idle(cache)
     assert cache.upkeep.clear() == Clearance(1, part.big.size, 0)
     assert list(warm.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("work", ["listing", "verify", "clear"])
-def test_a_place_that_is_no_directory_is_a_storage_error(tmp_path: Path, work: str) -> None:
+def test_a_path_that_is_not_a_directory_raises_storage_error(tmp_path: Path, work: str) -> None:
     (tmp_path / "file").touch()
     cache = ModelCache(tmp_path / "file", 0)
     with pytest.raises(StorageError, match="cannot be used"):
@@ -213,7 +219,7 @@ def test_a_place_that_is_no_directory_is_a_storage_error(tmp_path: Path, work: s
 
 
 @pytest.mark.parametrize("work", ["verify", "clear"])
-def test_a_part_that_cannot_be_used_is_a_storage_error(cache: ModelCache, warm: Path, work: str) -> None:
+def test_an_unusable_part_raises_storage_error(cache: ModelCache, warm: Path, work: str) -> None:
     warm.unlink()
     warm.mkdir()
     with pytest.raises(StorageError, match="Is a directory"):

@@ -1,4 +1,4 @@
-"""An upstream of big parts in memory, for a ModelCache in this process: it does as it is told, byte by byte."""
+"""A fake upstream that serves big parts from memory to a ModelCache in this process, with faults at exact bytes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ FOLDER = "models"
 
 @dataclass
 class MemoryPart:
-    """A resource and how its big part is served. `cuts`: bytes after which the next answers end.
+    """A resource, and the faults with which its big part is served.
 
-    `gate`: an offset from which nothing comes until `opened` is set. `damage_once`: offsets that come wrong once.
-    `down`: no answer at all. `fetches` and `sent` count.
+    cuts: the number of bytes after which each of the next responses ends.
+    gate: the offset from which nothing is sent until `opened` is set.
+    damage_once: offsets of bytes that are sent wrongly once.
+    down: whether every request fails without a response.
+    fetches, sent: the number of requests, and of bytes sent.
     """
 
     name: ResourceName
@@ -38,13 +41,13 @@ class MemoryPart:
 
     @property
     def big(self) -> BigPart:
-        """What the small part says of the big one."""
+        """Return the description of the big part in the small part."""
         assert self.small.big is not None
         return self.small.big
 
     @property
     def fetch(self) -> Fetch:
-        """For `ModelCache.open`."""
+        """Return the function that `ModelCache.open` calls to fetch a range."""
 
         def fetch(begin: int, end: int | None, etag: str | None) -> MemoryStream:
             self.fetches += 1
@@ -57,7 +60,7 @@ class MemoryPart:
         return fetch
 
     def plaintext(self, cache: ModelCache) -> Plaintext:
-        """A load through `cache`; raises what one may raise."""
+        """Start a load through `cache` and return its plaintext. Raises LoaderError as a load does."""
         big = cache.open(self.big, self.name.path, self.fetch)
         try:
             return Plaintext(self.name, self.small, big, lambda: None, set())
@@ -66,7 +69,7 @@ class MemoryPart:
             raise
 
     def load(self, cache: ModelCache) -> bytes:
-        """What arrives of a load, whether it ends well or by an error of ours."""
+        """Load through `cache`, and return the bytes that arrived before the end or before a LoaderError."""
         arrived = bytearray()
         try:
             plaintext = self.plaintext(cache)
@@ -83,7 +86,7 @@ class MemoryPart:
 
 
 class MemoryStream:
-    """One answer; see `loader.model_cache.part_file.Stream`."""
+    """One response; see `loader.model_cache.part_file.Stream`."""
 
     def __init__(self, part: MemoryPart, begin: int, end: int) -> None:
         self.begin = begin
@@ -95,7 +98,7 @@ class MemoryStream:
         self._whole_end = end
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the begin of `buffer`; raises ApiUnreachable where the answer is cut."""
+        """Fill the start of `buffer`, and return the byte count. Raises ApiUnreachable where the response is cut."""
         part = self._part
         end = min(self._end, self._position + len(buffer))
         if part.gate is not None and not part.opened.is_set():
@@ -115,11 +118,11 @@ class MemoryStream:
         return len(piece)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing, because the stream holds no resource."""
 
 
 def memory_part(filename: str, content: bytes) -> MemoryPart:
-    """Seal `content`."""
+    """Seal `content`, and return it as a resource of a healthy upstream."""
     name, file = ResourceName(FOLDER, filename), io.BytesIO()
     small = seal_resource([content], name, file)
     return MemoryPart(name, content, small, file.getvalue())

@@ -1,4 +1,4 @@
-"""A loader under gunicorn at an upstream that misbehaves over large files."""
+"""A loader under gunicorn whose upstream can misbehave while it serves large files."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.support.range_upstream import RangeUpstream
 from tests.support.sites import NO_ENGINE, BareSite
 
 HASTY_CONF = Path(__file__).with_name("hasty_gunicorn.py")
-# Six attempts in vain then last for a second, not for eight.
+# Six failed attempts then take one second instead of eight.
 HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
 IDLE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class RangeSite(BareSite):
-    """A device whose loader is logged in at `api`; it waits for one second, not sixty."""
+    """A device whose loader is logged in at `api`. Its timeouts for the API are one second instead of sixty."""
 
     api: RangeUpstream
 
     def wait_until_idle(self) -> None:
-        """Returns when no part is in use any more, so that what lies in the cache is final."""
-        poll(lambda: not get_status(self.url)["cache"]["downloads"], IDLE_SECONDS, "no transfer")
+        """Wait until no part is in use, because the files in the cache are final only then."""
+        poll(lambda: not get_status(self.url)["cache"]["downloads"], IDLE_SECONDS, "no download runs")
         poll(lambda: not self._open_parts(), IDLE_SECONDS, "no open file in the cache")
 
     def _open_parts(self) -> list[str]:
@@ -38,7 +38,7 @@ class RangeSite(BareSite):
         return [name for name in named if name.startswith(str(self.models))]
 
     def reset(self) -> None:
-        """A healthy upstream without objects, and an empty cache."""
+        """Remove all objects and faults from the upstream, and all files from the cache."""
         self.api.reset()
         self.wait_until_idle()
         for path in self.models.iterdir():
@@ -47,7 +47,7 @@ class RangeSite(BareSite):
 
 @contextmanager
 def range_site(directory: Path, **env: str) -> Iterator[RangeSite]:
-    """An upstream that is healthy at first, and a loader that is logged in there."""
+    """Start an upstream that is healthy at first, and a loader that is logged in there."""
     (directory / "upstream").mkdir(parents=True)
     with RangeUpstream(directory / "upstream") as api, hasty_device(directory, api.url, HASTE, **env) as bare:
         assert login(bare.url).status == 200
@@ -56,7 +56,10 @@ def range_site(directory: Path, **env: str) -> Iterator[RangeSite]:
 
 @contextmanager
 def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **env: str) -> Iterator[BareSite]:
-    """A loader below `directory` that waits a second for the API, and for other things as `haste` says."""
+    """Start a loader below `directory` with timeouts of one second for the API.
+
+    `haste` maps the full names of constants of the loader to the values that this loader uses instead.
+    """
     models = Path(env.get("MODEL_CACHE_DIR", directory / "device" / "models"))
     models.mkdir(parents=True, exist_ok=True)
     defaults = {

@@ -1,7 +1,8 @@
-"""An HTTP server that speaks the resource API over large files and misbehaves on demand. It is a fake, for faults only.
+"""A fake resource API that serves large files over HTTP and misbehaves on demand. It is for tests of faults only.
 
-What a healthy API does is tested with the real one (`resource_api_server`). This one keeps its objects in files, knows
-Range and If-Range, counts what it sends, and can cut, stall, throttle, lie, damage and redirect.
+Tests of the healthy case use the real API (`resource_api_server`). The fake keeps its objects in files, supports Range
+and If-Range, and counts the bytes that it sends. It can cut, stall, throttle, damage and redirect responses, and
+announce a wrong length.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 
 PIECE_SIZE = 1 << 17
 POLL_SECONDS = 0.02
-# Bytes that wait in the kernel while a client is killed count as sent, although it never had them: let them be few.
+# The buffer is small, because its bytes count as sent even if the client is killed before it receives them.
 SEND_BUFFER_SIZE = 1 << 17
 OBJECTS = "/resources/"
 SIGNATURE = "planted-signature"
@@ -30,13 +31,19 @@ SIGNATURE = "planted-signature"
 
 @dataclass
 class Held:
-    """An object and the ways in which it is served wrongly; change them at any time. Offsets count in the whole object.
+    """An object and the faults with which it is served. A test may change them at any time.
 
-    `cut_every`: each answer ends after so many bytes. `cuts`, `stalls`: the answer that comes to such an offset ends
-    there, or falls silent until the client gives up or `resume`; each once. `rate` is in bytes a second. `announce`:
-    what the next answers add to their Content-Length; none is longer than it says. `statuses` are answers that come
-    first. `damage` and `damage_once` are offsets of bytes that are sent with one bit changed, always or the first time.
-    `sent` counts all bytes of bodies, and never less than what clients have.
+    All offsets count from the start of the object.
+
+    cut_every: the number of bytes after which each response ends.
+    cuts: offsets at which a response ends; each is used once.
+    stalls: offsets at which a response stops until the client gives up or `resume` is called; each is used once.
+    rate: the speed in bytes per second; None means no limit.
+    announce: what the next responses add to their Content-Length. No response sends more than it announces.
+    ranges: whether the server supports Range.
+    statuses: the statuses of the next responses, which carry no object.
+    damage, damage_once: offsets of bytes that are sent with one bit changed, always or once.
+    sent: the number of bytes of bodies that were sent, never less than clients have received.
     """
 
     file: Path
@@ -55,7 +62,7 @@ class Held:
 
 @dataclass
 class Seen:
-    """A request as it arrived and how it was answered. Names of headers are in lower case."""
+    """A request as it arrived, and the status of its response. Names of headers are in lower case."""
 
     method: str
     path: str
@@ -66,14 +73,14 @@ class Seen:
 
 
 class RangeUpstream:
-    """A running server that issues `token-1`, `token-2` ... and accepts the latest; `guarded=False` asks for none.
+    """A running server that issues `token-1`, `token-2` and so on, and accepts all that have not expired.
 
-    With `redirect`, a status and a base URL, it sends requests for big parts there. It listens on 127.0.0.1 and calls
-    itself `host`, and closes each connection after its answer.
+    With `guarded=False` it requires no token. With `redirect`, a status and a base URL, it redirects requests for big
+    parts there. It listens on 127.0.0.1, uses `host` in its URL, and closes each connection after the response.
     """
 
     def __init__(self, directory: Path, *, host: str = "127.0.0.1", guarded: bool = True) -> None:
-        """What is put goes to files in `directory`."""
+        """Start the server. It stores the bodies of PUT requests as files in `directory`."""
         self.directory = directory
         self.guarded = guarded
         self.redirect: tuple[int, str] | None = None
@@ -89,55 +96,55 @@ class RangeUpstream:
         self._thread.start()
 
     def hold(self, path: str, file: Path, etag: str | None = '"1"') -> Held:
-        """Serve `file` at `path`, a path without `/resources/`."""
+        """Serve `file` at `path`, which does not include `/resources/`, and return the new object."""
         held = self.objects[OBJECTS + path] = Held(file, etag)
         return held
 
     def requests(self, method: str, path: str) -> list[Seen]:
-        """The requests so far with this method for the object at `path`, in order."""
+        """Return the requests so far with this method for the object at `path`, in order."""
         with self.lock:
             return [seen for seen in self._seen if (seen.method, seen.path) == (method, OBJECTS + path)]
 
     def logins(self) -> int:
-        """How many tokens it has issued."""
+        """Return the number of tokens that the server has issued."""
         return self._tokens
 
     def expire_tokens(self) -> None:
-        """Accept none of the tokens that were issued so far."""
+        """Reject all tokens that were issued so far."""
         with self.lock:
             self._valid_from = self._tokens + 1
 
     def resume(self) -> None:
-        """End all stalls, those to come included."""
+        """End all current and future stalls."""
         self._resumed.set()
 
     def reset(self) -> None:
-        """Forget objects, redirects and requests; what is being sent goes on at full speed."""
-        self._free_answers()
+        """Remove all objects, redirects and noted requests. Running responses continue at full speed."""
+        self._unblock_responses()
         with self.lock:
             self.objects.clear()
             self.redirect = None
             self._seen.clear()
         self._resumed.clear()
 
-    def _free_answers(self) -> None:
+    def _unblock_responses(self) -> None:
         self.resume()
         for held in self.objects.values():
             held.rate = None
 
     def note(self, seen: Seen) -> None:
-        """Called by the handler with each request."""
+        """Record a request. The handler calls this for each one."""
         with self.lock:
             self._seen.append(seen)
 
     def new_token(self) -> str:
-        """The token of one more login."""
+        """Issue the token of one more login."""
         with self.lock:
             self._tokens += 1
             return f"token-{self._tokens}"
 
     def accepts(self, authorization: str) -> bool:
-        """Whether a request with this header may see the objects."""
+        """Return whether a request with this Authorization header may see the objects."""
         match = re.fullmatch(r"Bearer token-(\d+)", authorization)
         return not self.guarded or (match is not None and self._valid_from <= int(match[1]) <= self._tokens)
 
@@ -152,7 +159,7 @@ class RangeUpstream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._free_answers()
+        self._unblock_responses()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -167,7 +174,7 @@ class _Server(ThreadingHTTPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are what this server is for."""
+        """Print nothing, because tests make clients disconnect on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -175,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Serve an object, as a whole or from an offset on."""
+        """Serve an object or a range of it."""
         seen = self._note()
         held = self.server.api.objects.get(seen.path)
         if not self._may_go_on(seen, held) or held is None:
@@ -184,14 +191,14 @@ class _Handler(BaseHTTPRequestHandler):
             size = os.fstat(file.fileno()).st_size
             begin, end = self._wanted(seen, held, size)
             if begin >= size > 0:
-                self._answer(seen, 416, {"Content-Range": f"bytes */{size}"})
+                self._respond(seen, 416, {"Content-Range": f"bytes */{size}"})
                 return
             headers = {"ETag": held.etag} if held.etag is not None else {}
             if "range" in seen.headers and held.ranges and (begin or end < size):
                 headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
             status = 206 if "Content-Range" in headers else 200
             length = end - begin + (held.announce.pop(0) if held.announce else 0)
-            self._answer(seen, status, headers, length)
+            self._respond(seen, status, headers, length)
             self._send(held, file.fileno(), begin, min(end, begin + length))
 
     def do_PUT(self) -> None:
@@ -206,14 +213,14 @@ class _Handler(BaseHTTPRequestHandler):
                 stored.write(piece)
         if self._may_go_on(seen, Held(file, None)):
             self.server.api.hold(seen.path.removeprefix(OBJECTS), file)
-            self._answer(seen, 201)
+            self._respond(seen, 201)
 
     def do_POST(self) -> None:
         """Log in."""
         seen = self._note()
         self.rfile.read(int(seen.headers["content-length"]))
         body = json.dumps({"token": self.server.api.new_token()}).encode()
-        self._answer(seen, 200, {"Content-Type": "application/json"}, len(body))
+        self._respond(seen, 200, {"Content-Type": "application/json"}, len(body))
         self.wfile.write(body)
 
     def _note(self) -> Seen:
@@ -225,17 +232,17 @@ class _Handler(BaseHTTPRequestHandler):
         return seen
 
     def _may_go_on(self, seen: Seen, held: Held | None) -> bool:
-        """False after an answer that is not the object: a status told beforehand, 401, 404 or a redirect."""
+        """Return True, or respond with a status of `statuses`, 401, 404 or a redirect, and return False."""
         api = self.server.api
         if not api.accepts(seen.headers.get("authorization", "")):
-            self._answer(seen, 401)
+            self._respond(seen, 401)
         elif held is not None and held.statuses:
-            self._answer(seen, held.statuses.pop(0))
+            self._respond(seen, held.statuses.pop(0))
         elif api.redirect is not None and seen.path.endswith(".big"):
             status, base = api.redirect
-            self._answer(seen, status, {"Location": f"{base}{seen.path}?signature={SIGNATURE}"})
+            self._respond(seen, status, {"Location": f"{base}{seen.path}?signature={SIGNATURE}"})
         elif held is None:
-            self._answer(seen, 404)
+            self._respond(seen, 404)
         else:
             return True
         return False
@@ -247,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 0, size
         return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
 
-    def _answer(self, seen: Seen, status: int, headers: dict[str, str] | None = None, length: int = 0) -> None:
+    def _respond(self, seen: Seen, status: int, headers: dict[str, str] | None = None, length: int = 0) -> None:
         seen.status = status
         self.send_response(status)
         for name, value in {"Connection": "close", "Content-Length": str(length), **(headers or {})}.items():
@@ -271,7 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(max(0.0, due - time.monotonic()))
 
     def _send_counted(self, held: Held, file: int, position: int, size: int) -> int:
-        """Count a piece before it goes, since a client may look at the count as soon as it has the bytes."""
+        """Count a piece before it is sent, because a test may read the count as soon as the client has the bytes."""
         count = 0
         with self.server.api.lock:
             held.sent += size
@@ -283,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         return count
 
     def _take(self, offsets: list[int], position: int, begin: int) -> bool:
-        """Whether `position`, reached by an answer that began before it, is one of `offsets`, which are used up."""
+        """Return whether `position` is in `offsets` and after the start of the response, and remove it there."""
         with self.server.api.lock:
             if position > begin and position in offsets:
                 offsets.remove(position)
@@ -307,4 +314,4 @@ class _Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def log_message(self, *_: object) -> None:
-        """Requests are noted, not printed."""
+        """Print nothing, because the server records all requests."""

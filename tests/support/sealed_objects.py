@@ -1,4 +1,4 @@
-"""Resources as an API stores them, made without a loader, and as a device keeps them."""
+"""Small sealed resources as an API stores them, made without a loader, and a check of a cache directory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from loader.crypto.model_parts import ResourceName, SmallPart, seal_resource
 from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
 
-HEAD_PLAINTEXT = 65_536 - 40 - 16  # the longest file that needs no big object
+HEAD_PLAINTEXT = 65_536 - 40 - 16  # The longest file that needs no big object has this size.
 
-# File sizes around every length at which the stored form changes: big object or none, number of segments.
+# File sizes around every length at which a big object becomes necessary or the number of segments changes.
 BOUNDARY_SIZES = (
     0,
     1,
@@ -39,12 +39,12 @@ class SealedObjects:
     big: bytes
 
     def as_objects(self) -> dict[str, bytes]:
-        """For `FaultyApi.objects`."""
+        """Return both objects in the form of `FaultyApi.objects`: path to content."""
         return {self.small_path: self.small, self.big_path: self.big}
 
 
 def seal(folder: str, filename: str, content: bytes) -> SealedObjects:
-    """The objects of a resource."""
+    """Seal `content`, and return the objects of the resource."""
     name = ResourceName(folder, filename)
     big_file = io.BytesIO()
     small: SmallPart = seal_resource([content], name, big_file)
@@ -53,14 +53,14 @@ def seal(folder: str, filename: str, content: bytes) -> SealedObjects:
 
 
 def damaged(data: bytes, position: int) -> bytes:
-    """`data` with one bit changed."""
+    """Return `data` with one bit of the byte at `position` changed."""
     changed = bytearray(data)
     changed[position] ^= 1
     return bytes(changed)
 
 
 def debris(models: Path) -> list[str]:
-    """What lies in a cache directory beside whole big parts under their own digests."""
+    """Return the names of all files in a cache directory, except big parts that match the digest in their name."""
     return [
         path.name
         for path in sorted(models.iterdir())

@@ -1,4 +1,4 @@
-"""A disk of a few MiB that a test can fill: a tmpfs."""
+"""A tmpfs of a few MiB that a test can fill or make read-only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.missing import missing
 
 @contextmanager
 def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
-    """Mounts an empty disk of `size` bytes at the new directory `mount_point`, or `missing`."""
+    """Mount an empty disk of `size` bytes at the new directory `mount_point`; call `missing` if that is impossible."""
     if os.geteuid() != 0:
         missing("a small disk", "mounting a tmpfs needs root")
     mount_point.mkdir()
@@ -33,7 +33,7 @@ def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
 
 @contextmanager
 def read_only_view(directory: Path, mount_point: Path) -> Iterator[Path]:
-    """Shows `directory` at the new directory `mount_point`, where nobody can write to it, or `missing`."""
+    """Mount `directory` read-only at the new directory `mount_point`; call `missing` without root."""
     if os.geteuid() != 0:
         missing("a read-only disk", "a bind mount needs root")
     mount_point.mkdir()
@@ -46,23 +46,23 @@ def read_only_view(directory: Path, mount_point: Path) -> Iterator[Path]:
 
 
 def make_read_only(mount_point: Path) -> None:
-    """Lets nothing be written to a `small_disk` any more, not even by root."""
+    """Make a `small_disk` read-only, even for root."""
     subprocess.run(["mount", "-o", "remount,ro", str(mount_point)], check=True)
 
 
 def make_writable(mount_point: Path) -> None:
-    """Undoes `make_read_only`."""
+    """Make a `small_disk` writable again after `make_read_only`."""
     subprocess.run(["mount", "-o", "remount,rw", str(mount_point)], check=True)
 
 
 def free_bytes(directory: Path) -> int:
-    """What is left on the disk of `directory`."""
+    """Return the number of free bytes on the disk of `directory`."""
     usage = os.statvfs(directory)
     return usage.f_bavail * usage.f_frsize
 
 
 def fill(directory: Path, leave: int) -> Path:
-    """Fills the disk of `directory` but for about `leave` bytes, and returns the file that does so."""
+    """Fill the disk of `directory` except for about `leave` bytes, and return the file that fills it."""
     filler = directory / "filler"
     with filler.open("wb") as file:
         file.write(bytes(free_bytes(directory) - leave))

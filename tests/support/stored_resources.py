@@ -1,4 +1,4 @@
-"""Large resources as an API stores them, kept in files: nothing of them is held in memory."""
+"""Large sealed resources as an API stores them. They stay in files and are never held in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = "models/day"
 
 @dataclass(frozen=True)
 class StoredResource:
-    """A resource in `FOLDER`: its two objects, and size in bytes and SHA-256 of its plaintext."""
+    """A resource in `FOLDER`: its two objects, and the size in bytes and the SHA-256 of its plaintext."""
 
     filename: str
     size: int
@@ -28,22 +28,22 @@ class StoredResource:
 
     @property
     def name(self) -> ResourceName:
-        """Its place at the API."""
+        """Return the name of the resource at the API."""
         return ResourceName(FOLDER, self.filename)
 
     @property
     def big(self) -> BigPart:
-        """What the small object says of the big one."""
+        """Return the description of the big object in the small object."""
         assert self.small.big is not None
         return self.small.big
 
     @property
     def big_path(self) -> str:
-        """Where the API serves the big object, without `/resources/`."""
+        """Return the path of the big object at the API, without `/resources/`."""
         return self.name.big(self.big.sha256)
 
     def publish(self, api: RangeUpstream) -> Held:
-        """Let `api` serve both objects; what it does with the big one can be changed."""
+        """Let `api` serve both objects, and return the big one, whose attributes set its faults."""
         api.hold(self.name.small, self.small_file)
         return api.hold(self.big_path, self.big_file)
 
@@ -56,7 +56,7 @@ class StoredResource:
 
 
 def content(seed: str, size: int) -> Iterator[bytes]:
-    """A file of `size` bytes in pieces, no two of which are equal."""
+    """Yield a file of `size` bytes in pieces of 1 MiB, no two of which are equal."""
     piece = bytearray(random.Random(seed).randbytes(min(MIB, size)))  # noqa: S311  # a file's content, no secret
     for begin in range(0, size, MIB):
         piece[:8] = begin.to_bytes(8, "big")
@@ -80,7 +80,10 @@ def store_resource(directory: Path, filename: str, size: int) -> StoredResource:
 
 
 def assert_sound(models: Path, *resources: StoredResource) -> None:
-    """A cache holds verified parts of `resources`, true beginnings of them with their ETags, and nothing else."""
+    """Check that a cache holds only verified parts of `resources`, and unverified starts of them with their ETags.
+
+    The bytes of an unverified start must be right, too.
+    """
     known = {resource.big.sha256: resource.big_file for resource in resources}
     for path in models.iterdir():
         assert path.suffix in (".big", ".partial", ".etag"), path
@@ -94,7 +97,7 @@ def assert_sound(models: Path, *resources: StoredResource) -> None:
 
 
 def is_beginning(path: Path, whole: Path) -> bool:
-    """Whether the file at `path` is a beginning of the one at `whole`."""
+    """Return whether the file at `whole` starts with the bytes of the file at `path`."""
     with path.open("rb") as part, whole.open("rb") as source:
         while piece := part.read(MIB):
             if source.read(len(piece)) != piece:
