@@ -223,6 +223,8 @@ class CacheReader:
         self._use = use
         self._file = use.file
         self._fetch = fetch
+        # Damage at a repair from before this reader is new; a later repair may have come after the reader's read.
+        self._known_repairs = use.file.repaired.copy()
         self._position = 0
         self._closed = False
 
@@ -243,7 +245,8 @@ class CacheReader:
         Raises what `fetch` raises.
         """
         with self._file.repairing:
-            if begin in self._file.repaired:
+            if begin in self._file.repaired - self._known_repairs:
+                self._known_repairs.add(begin)
                 return
             with closing(self._fetch(begin, end, None)) as stream:
                 # Skip what comes before `begin`, because a server without ranges sends the part from its start.
@@ -252,6 +255,7 @@ class CacheReader:
                 piece = _read(stream, end - begin)
             if self._file.patch(begin, piece):
                 self._file.repaired.add(begin)
+                self._known_repairs.add(begin)
 
     def close(self) -> None:
         """Leave the part. Further calls do nothing."""

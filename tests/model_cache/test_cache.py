@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,3 +221,21 @@ def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: 
     file.settle()
     assert directory.big(part.big.sha256).read_bytes() == part.data
     file.close()
+
+
+def test_a_segment_that_is_damaged_again_while_in_use_is_repaired_again(
+    cache: ModelCache, part: MemoryPart, tmp_path: Path
+) -> None:
+    def flip(path: Path) -> None:
+        with path.open("r+b") as file:
+            first = file.read(1)
+            file.seek(0)
+            file.write(bytes([first[0] ^ 1]))
+
+    directory = CacheDirectory(tmp_path / "cache", 0)
+    with closing(part.plaintext(cache)):
+        assert cache.wait_until_idle(SECONDS)
+        flip(directory.big(part.big.sha256))
+        with closing(part.plaintext(cache)):  # its constructor repairs the first segment
+            flip(directory.partial(part.big.sha256))
+            assert part.load(cache) == CONTENT
