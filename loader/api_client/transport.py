@@ -13,14 +13,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin
 
 from requests import PreparedRequest, RequestException
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from urllib3 import Retry
+from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
@@ -54,10 +53,10 @@ class Body(Protocol):
 class Response(io.RawIOBase):
     """A response whose body is read as a file. It holds a connection until the caller closes it."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], raw: Any) -> None:
-        """`raw` is the body as urllib3 delivers it."""
-        self.status = status
-        self.headers = headers
+    def __init__(self, raw: BaseHTTPResponse) -> None:
+        """`raw` is the response of urllib3, whose body has not been read."""
+        self.status = raw.status
+        self.headers = raw.headers
         self._raw = raw
 
     def readable(self) -> bool:
@@ -144,14 +143,16 @@ class Transport:
         raise ApiProtocol(f"The resource API redirected more than {redirects} times.")
 
     def _send_once(self, request: PreparedRequest, *, repeatable: bool) -> Response:
-        send = functools.partial(self._adapters.adapter.send, request, stream=True, timeout=self._timeouts)
+        send: Callable[[], Any] = functools.partial(
+            self._adapters.adapter.send, request, stream=True, timeout=self._timeouts
+        )
         try:
             response = _retried_if_dropped(send) if repeatable else send()
         except FOREIGN_ERRORS as exc:
             self._note_reached(request, reached=False)
             raise _unreachable(_cause(exc)) from exc
         self._note_reached(request, reached=True)
-        return Response(response.status_code, response.headers, response.raw)
+        return Response(response)
 
     def _note_reached(self, request: PreparedRequest, *, reached: bool) -> None:
         # Ignore a CDN that the API redirects to, because it tells nothing about the API.
@@ -180,14 +181,23 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(connections, maxsize, block, socket_options=SOCKET_OPTIONS, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = _patient_pools(self._silence_seconds)
 
-    def build_connection_pool_key_attributes(self, request: PreparedRequest, *_: Any) -> Any:
-        """Trust the authorities of `tls_context` only."""
-        url = urlsplit(str(request.url))
-        tls = {"ssl_context": self._tls_context()} if url.scheme == "https" else {}
-        return {"scheme": url.scheme, "host": url.hostname, "port": url.port}, tls
+    def get_connection_with_tls_context(self, request: PreparedRequest, *_: Any, **__: Any) -> HTTPConnectionPool:
+        """Trust the authorities of `tls_context` only, and use no proxy."""
+        url = str(request.url)
+        tls = {"ssl_context": self._tls_context()} if url.startswith("https:") else {}
+        pool: HTTPConnectionPool = self.poolmanager.connection_from_url(url, tls)
+        return pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Add nothing, because the inherited method adds the authorities of the package certifi."""
+
+    def request_url(self, request: PreparedRequest, _: Any) -> str:
+        """Return the path and the query, because there is no proxy that needs the whole URL."""
+        return request.path_url
+
+    def build_response(self, _: PreparedRequest, resp: Any) -> Any:
+        """Return the response of urllib3 as it is, because cookies and decoded bodies are not wanted."""
+        return resp
 
 
 class _PatientConnection(HTTPConnection):
@@ -240,7 +250,8 @@ def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 def _prepared(method: str, url: str, headers: dict[str, str], body: Body | bytes | None) -> PreparedRequest:
     # Set the attributes as they are, because `prepare` would quote a signed URL again and look for cookies.
     request = PreparedRequest()
-    request.method, request.url, request.headers = method, url, CaseInsensitiveDict(headers)
+    request.method, request.url = method, url
+    request.headers = headers  # type: ignore[assignment]  # a plain dict is enough: all names are written here
     request.body = body  # type: ignore[assignment]  # the stub does not know bodies that are sent in pieces
     return request
 

@@ -118,6 +118,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Give a kept connection that has something to read to a thread, once the head of its request is here."""
         if conn.parser.unreader.buf.getvalue():
             self._serve(conn, urgent=False)
+        elif (head := _whole_head(conn.sock.peek(HEAD_MAX_SIZE))) is not None:
+            self._serve(conn, urgent=_is_urgent(head))
         else:
             self._wait_for_head(conn)
 
@@ -132,13 +134,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._look_for_head(self._without_head[descriptor], ended=bool(event & CLIENT_ENDED))
 
     def _look_for_head(self, conn: _Connection, *, ended: bool) -> None:
-        head = conn.sock.peek(HEAD_MAX_SIZE)
-        end = HEAD_END.search(head)
+        begin = conn.sock.peek(HEAD_MAX_SIZE)
+        head = _whole_head(begin)
         # No more comes from a client that has ended: a thread finds that out, as it does for every request.
-        if end is not None or len(head) == HEAD_MAX_SIZE or ended:
+        if head is not None or ended:
             self._stop_waiting(conn)
-            self._serve(conn, urgent=end is not None and _is_urgent(head[: end.end()]))
-        elif head and not conn.has_begun:
+            self._serve(conn, urgent=head is not None and _is_urgent(head))
+        elif begin and not conn.has_begun:
             conn.has_begun = True
             conn.head_deadline = time.monotonic() + HEAD_SECONDS
 
@@ -307,6 +309,14 @@ class _Heartbeat(WorkerTmp):  # type: ignore[misc]  # gunicorn ships no types
             self._forgiven = now
         self._looked = now
         return max(float(super().last_update()), self._forgiven)
+
+
+def _whole_head(begin: bytes) -> bytes | None:
+    """Return the head of the request that begins so, or all of `begin` if a head is longer; None if more must come."""
+    end = HEAD_END.search(begin)
+    if end is not None:
+        return begin[: end.end()]
+    return begin if len(begin) == HEAD_MAX_SIZE else None
 
 
 def _is_urgent(head: bytes) -> bool:
