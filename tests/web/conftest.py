@@ -1,4 +1,4 @@
-"""The loaders that the tests of the web layer share: they keep no state but their login and their log."""
+"""The loaders that the tests of the web layer share. They keep only their login and their log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.sites import BareSite, FaultySite, Site, bare_site, faulty_si
 
 @pytest.fixture(scope="session")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
-    """A loader to which neither an API nor an engine answers, and where nobody has logged in."""
+    """A loader without an API, without an engine and without a login."""
     with bare_site(tmp_path_factory.mktemp("lonely"), EXPECTED_IMAGES="") as running:
         yield running
 
@@ -32,7 +32,7 @@ def shared_faulty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fau
 
 @pytest.fixture
 def faulty(shared_faulty_site: FaultySite) -> Iterator[FaultySite]:
-    """A loader that is logged in at an API which does as it is told, healthy at first."""
+    """A loader that is logged in at an API whose faults the test controls; it is healthy at first."""
     shared_faulty_site.api.reset()
     yield shared_faulty_site
     shared_faulty_site.api.resume()

@@ -1,4 +1,4 @@
-"""One audit line for each login, load and upload, and for each unlock that ends at the door, however it ends."""
+"""One audit line for each login, load, upload and refused unlock, however it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 def audited(site: Site, event: str, request: Callable[[], Reply]) -> dict[str, Any]:
-    """The one audit line of `request`, checked against what holds for all."""
+    """Return the one audit line of `request`, after checks that hold for every line."""
     before = len(site.audit_lines())
     reply = request()
     line = site.next_audit_line(event, len([line for line in site.audit_lines()[:before] if line["event"] == event]))
@@ -29,11 +29,11 @@ def audited(site: Site, event: str, request: Callable[[], Reply]) -> dict[str, A
 
 
 def ended(line: dict[str, Any]) -> tuple[object, ...]:
-    """What an audit line says of the end."""
+    """How an audit line describes the end of a request."""
     return line["outcome"], line["code"], line["file"], line["bytes"]
 
 
-def test_success_is_noted_with_name_and_size(site: Site) -> None:
+def test_a_success_is_audited_with_name_and_size(site: Site) -> None:
     assert ended(audited(site, "login", lambda: login(site.url))) == ("ok", None, None, None)
     line = audited(site, "upload", lambda: upload(site.url, "audited", "x", bytes(SIZE)))
     assert ended(line) == ("ok", None, "audited/x", SIZE)
@@ -60,7 +60,7 @@ def test_success_is_noted_with_name_and_size(site: Site) -> None:
         ("upload", "LENGTH_REQUIRED", "x", lambda url: call(url, "POST", "/upload/x", iter([form()]), FORM)),
     ],
 )
-def test_failure_is_noted_with_its_code(
+def test_a_failure_is_audited_with_its_code(
     site: Site, event: str, code: str, file: str | None, request_: Callable[[str], Reply]
 ) -> None:
     assert ended(audited(site, event, lambda: request_(site.url))) == ("failed", code, file, None)
@@ -69,12 +69,12 @@ def test_failure_is_noted_with_its_code(
 @pytest.mark.parametrize(
     ("code", "document"), [("ARCHIVE_NOT_FOUND", CREDENTIALS), ("VALIDATION_FAILED", {"email": "e"})]
 )
-def test_unlock_that_does_not_begin_is_noted(site: Site, code: str, document: object) -> None:
+def test_a_refused_unlock_is_audited(site: Site, code: str, document: object) -> None:
     line = audited(site, "unlock", lambda: post_json(site.url, "/unlock", document))
     assert ended(line) == ("failed", code, str(site.models.parent / "images.enc"), None)
 
 
-def test_log_holds_neither_password_nor_token(site: Site) -> None:
+def test_the_log_contains_neither_password_nor_token(site: Site) -> None:
     login(site.url)
     token = str(site.api.requests("GET")[-1].headers["AUTHORIZATION"]) if site.api.requests("GET") else "Bearer"
     log = site.loader.process.stderr()

@@ -14,7 +14,7 @@ from tests.support.sites import BareSite, FaultySite, Site, bare_site
 LONGEST = {"email": "e" * 254, "password": "p" * 1024}
 
 
-def test_login_reaches_the_api_and_opens_the_resources(site: Site, tmp_path: Path) -> None:
+def test_a_login_reaches_the_api_and_allows_loads(site: Site, tmp_path: Path) -> None:
     with bare_site(tmp_path / "new", site.api.url) as fresh:
         load(fresh.url, "m", "x").problem(401, "NOT_LOGGED_IN")
         reply = login(fresh.url)

@@ -18,7 +18,7 @@ PATHS = ("/login", "/load/x", "/unlock")
 
 
 def padded(size: int) -> bytes:
-    """Credentials in exactly `size` bytes of JSON."""
+    """Return credentials as exactly `size` bytes of JSON."""
     body = json.dumps(CREDENTIALS).encode()
     return body + b" " * (size - len(body))
 
@@ -30,7 +30,7 @@ def pieces(body: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_largest_body_is_taken_and_one_byte_more_refused(faulty: FaultySite, chunked: bool) -> None:
+def test_the_largest_body_is_accepted_and_one_byte_more_is_refused(faulty: FaultySite, chunked: bool) -> None:
     for size in (LIMIT, LIMIT + 1, 4 * LIMIT):
         body = padded(size)
         reply = call(faulty.url, "POST", "/login", pieces(body) if chunked else body, JSON)
@@ -51,13 +51,13 @@ def test_other_content_types_are_refused(lonely: BareSite, path: str, media_type
 
 
 @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "APPLICATION/JSON"])
-def test_spellings_of_the_content_type_are_taken(lonely: BareSite, media_type: str) -> None:
+def test_every_spelling_of_the_content_type_is_accepted(lonely: BareSite, media_type: str) -> None:
     call(lonely.url, "POST", "/login", b"{}", {"Content-Type": media_type}).problem(422, "VALIDATION_FAILED")
 
 
 @pytest.mark.parametrize("body", NO_JSON, ids=lambda body: str(body[:8]))
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_no_json_is_refused(lonely: BareSite, path: str, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(lonely: BareSite, path: str, body: bytes) -> None:
     call(lonely.url, "POST", path, body, JSON).problem(400, "NOT_JSON")
 
 
@@ -81,13 +81,13 @@ def test_chunked_body_without_its_end_is_refused(lonely: BareSite) -> None:
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-1\r\n", b"2\r\n{}}\r\n", b"0\r\nno trailer\r\n\r\n"], ids=ascii)
 @pytest.mark.parametrize("path", PATHS)
-def test_chunks_that_are_broken_are_refused(lonely: BareSite, path: str, chunks: bytes) -> None:
+def test_broken_chunks_are_refused(lonely: BareSite, path: str, chunks: bytes) -> None:
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", "Content-Type: application/json"]
     raw = send_and_close(lonely.url, "\r\n".join([*lines, "", ""]).encode() + chunks)
     parse_reply(raw).problem(400, "BODY_TRUNCATED")
 
 
-def test_broken_chunks_that_nobody_needs_do_not_hide_the_answer(lonely: BareSite) -> None:
+def test_broken_chunks_of_an_unused_body_do_not_change_the_response(lonely: BareSite) -> None:
     head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     parse_reply(send_and_close(lonely.url, head + b"zz\r\n")).problem(404, "NOT_FOUND")
 

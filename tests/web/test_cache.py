@@ -23,14 +23,14 @@ CONTENT = bytes(range(256)) * 12_000
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A loader with a limit, whose cache nobody else uses."""
+    """A loader with a limit and a cache of its own."""
     with real_site(tmp_path_factory.mktemp("cached"), MODEL_CACHE_MAX_BYTES=str(64 * MIB)) as running:
         yield running
 
 
 @pytest.fixture
 def stocked(cached: Site) -> Path:
-    """The file of the one part that `cached` has."""
+    """Return the file of the one part in the cache of `cached`."""
     post(cached, "/cache/clear")
     assert upload(cached.url, "m", "x", CONTENT).status == 200
     (part,) = cached.models.iterdir()
@@ -58,7 +58,7 @@ def test_the_parts_are_listed(cached: Site, stocked: Path) -> None:
     assert set(document) == {"entries", "bytes", "max_bytes"}
 
 
-def test_a_sound_part_stays_and_a_damaged_one_goes(cached: Site, stocked: Path) -> None:
+def test_verify_keeps_a_sound_part_and_removes_a_damaged_one(cached: Site, stocked: Path) -> None:
     size = stocked.stat().st_size
     assert post(cached, "/cache/verify") == {"checked": 1, "bytes": size, "damaged": []}
     damaged = bytearray(stocked.read_bytes())
@@ -71,7 +71,7 @@ def test_a_sound_part_stays_and_a_damaged_one_goes(cached: Site, stocked: Path) 
     assert post(cached, "/cache/verify") == {"checked": 1, "bytes": size, "damaged": []}
 
 
-def test_everything_is_cleared(cached: Site, stocked: Path) -> None:
+def test_clear_removes_every_part(cached: Site, stocked: Path) -> None:
     size = stocked.stat().st_size
     assert post(cached, "/cache/clear") == {"removed": 1, "bytes": size, "kept": 0}
     assert post(cached, "/cache/clear") == {"removed": 0, "bytes": 0, "kept": 0}
@@ -86,13 +86,13 @@ def test_no_login_is_needed(lonely: BareSite) -> None:
 
 
 @pytest.mark.parametrize("path", ["/cache/verify", "/cache/clear"])
-def test_pages_of_other_origins_may_not(lonely: BareSite, path: str) -> None:
+def test_pages_of_other_origins_cannot_use_the_cache_routes(lonely: BareSite, path: str) -> None:
     call(lonely.url, "POST", path, headers={"Sec-Fetch-Site": "cross-site"}).problem(403, "CROSS_ORIGIN")
     call(lonely.url, "GET", path).problem(405, "METHOD_NOT_ALLOWED")
     call(lonely.url, "POST", "/cache").problem(405, "METHOD_NOT_ALLOWED")
 
 
-def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_an_unusable_directory_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with bare_site(tmp_path / "loader", NOBODY_LISTENS, MODEL_CACHE_DIR=f"{tmp_path}/file/models") as running:
         for line in ("GET /cache", "POST /cache/verify", "POST /cache/clear", "GET /status"):
@@ -103,7 +103,7 @@ def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def resource(tmp_path_factory: pytest.TempPathFactory) -> StoredResource:
-    """More than all socket buffers on the way hold."""
+    """A resource that is larger than all socket buffers between the API and a client."""
     return store_resource(tmp_path_factory.mktemp("stored"), "medium", 16 * MIB)
 
 
@@ -120,7 +120,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, resource: StoredResource) -
         yield RangeSite(bare.loader, bare.models, api)
 
 
-def test_what_is_in_use_is_listed_so_and_kept(narrow: RangeSite, resource: StoredResource) -> None:
+def test_a_part_in_use_is_listed_as_such_and_not_cleared(narrow: RangeSite, resource: StoredResource) -> None:
     with OpenLoad(narrow.url, resource.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
         assert [(entry["sha256"], entry["in_use"]) for entry in listing(narrow)["entries"]] == [

@@ -1,4 +1,4 @@
-"""Which hosts the loader answers to, and which browser pages may use it."""
+"""Which host names the loader serves, and which browser pages can use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POST_PATHS = ("/login", "/lock", "/load/x", "/upload/x", "/unlock")
 
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
-    """A loader with host names of its own."""
+    """A loader with its own trusted host names."""
     with bare_site(
         tmp_path_factory.mktemp("renamed"), TRUSTED_HOSTS="Loader.example, 192.0.2.7,[2001:db8::7]"
     ) as running:
@@ -22,7 +22,7 @@ def renamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareSite]:
 
 
 def get(url: str, path: str, *header_lines: str) -> int:
-    """The status of a GET with exactly these headers, checked to be a problem if it is one."""
+    """Return the status of a GET with exactly these headers; an error must have problem details."""
     lines = [f"GET {path} HTTP/1.1", *header_lines, "Connection: close", "", ""]
     reply = parse_reply(send_and_close(url, "\r\n".join(lines).encode("latin-1")))
     if reply.status != 200:
@@ -31,7 +31,7 @@ def get(url: str, path: str, *header_lines: str) -> int:
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8080", "LocalHost", "127.0.0.1", "127.0.0.1:1", "[::1]:8080"])
-def test_own_names_are_answered_with_any_port(lonely: BareSite, host: str) -> None:
+def test_trusted_names_are_served_with_any_port(lonely: BareSite, host: str) -> None:
     assert get(lonely.url, "/status", f"Host: {host}") == 200
 
 
@@ -69,7 +69,7 @@ def test_forwarded_host_does_not_count(lonely: BareSite) -> None:
     ("host", "status"),
     [("loader.example:443", 200), ("192.0.2.7", 200), ("[2001:DB8::7]", 200), ("localhost", 400), ("127.0.0.1", 400)],
 )
-def test_names_come_from_the_configuration(renamed: BareSite, host: str, status: int) -> None:
+def test_trusted_names_come_from_the_settings(renamed: BareSite, host: str, status: int) -> None:
     assert get(renamed.url, "/status", f"Host: {host}") == status
 
 
@@ -90,7 +90,7 @@ def test_names_come_from_the_configuration(renamed: BareSite, host: str, status:
     ],
     ids=str,
 )
-def test_pages_of_other_origins_may_post_nothing(site: Site, path: str, headers: dict[str, str]) -> None:
+def test_pages_of_other_origins_cannot_post(site: Site, path: str, headers: dict[str, str]) -> None:
     site.api.forget_requests()
     post_json(site.url, path, {"email": "a", "password": "b"}, {"Host": "localhost", **headers}).problem(
         403, "CROSS_ORIGIN"
@@ -110,9 +110,9 @@ def test_pages_of_other_origins_may_post_nothing(site: Site, path: str, headers:
     ],
     ids=str,
 )
-def test_own_pages_and_programs_may_post(lonely: BareSite, headers: dict[str, str]) -> None:
+def test_own_pages_and_programs_can_post(lonely: BareSite, headers: dict[str, str]) -> None:
     post_json(lonely.url, "/login", {}, {"Host": "localhost", **headers}).problem(422, "VALIDATION_FAILED")
 
 
-def test_pages_of_other_origins_may_be_linked_from(lonely: BareSite) -> None:
+def test_pages_of_other_origins_can_link_to_the_loader(lonely: BareSite) -> None:
     assert call(lonely.url, "GET", "/status", headers={"Sec-Fetch-Site": "cross-site"}).status == 200

@@ -1,4 +1,4 @@
-"""The id of a request: from its client if it is sane, in the answer, in the log and up to the API."""
+"""The id of a request: the client's own if it is valid; in the response, in the log and in requests to the API."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OURS = re.compile(r"[0-9a-f]{32}")
 
 
 def sent_ids(site: Site) -> set[str | None]:
-    """The ids that reached the API."""
+    """Return the request ids that reached the API."""
     return {request.headers.get("X-REQUEST-ID") for request in site.api.requests()}
 
 
 @pytest.mark.parametrize("sane", ["a", "A-b_c.7", "0" * 128, "5e0ed3b8-3a51-4f5a-9df4-0d8d0c4ba4a1"])
-def test_sane_id_is_kept_and_passed_on(site: Site, sane: str) -> None:
+def test_a_valid_id_is_kept_and_sent_to_the_api(site: Site, sane: str) -> None:
     site.api.forget_requests()
     reply = post_json(site.url, "/load/x", {"filename": "x", "folder": "ids"}, {"X-Request-ID": sane})
     assert reply.headers.get_all("X-Request-ID") == [sane]
@@ -27,7 +27,7 @@ def test_sane_id_is_kept_and_passed_on(site: Site, sane: str) -> None:
 
 
 @pytest.mark.parametrize("insane", ["", "0" * 129, "two words", "a/b", 'a"b', "{}", "\xe9", "a;b", "${jndi:x}"])
-def test_insane_id_is_replaced(site: Site, insane: str) -> None:
+def test_an_invalid_id_is_replaced(site: Site, insane: str) -> None:
     site.api.forget_requests()
     reply = post_json(site.url, "/load/x", {"filename": "x", "folder": "ids"}, {"X-Request-ID": insane})
     (made,) = reply.headers.get_all("X-Request-ID") or []
@@ -57,7 +57,7 @@ def test_every_line_about_a_request_carries_its_id(site: Site) -> None:
     assert {line["request_id"] for line in lines} == {reply.headers["X-Request-ID"]}
 
 
-def test_id_of_one_request_does_not_stick_to_the_next(site: Site) -> None:
+def test_the_id_of_a_request_is_not_used_for_the_next_one(site: Site) -> None:
     site.api.forget_requests()
     for number in range(10):
         assert login(site.url).status == 200, number

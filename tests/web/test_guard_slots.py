@@ -1,4 +1,4 @@
-"""Transfer slots: what is beyond them is told to wait, and every way out gives one back."""
+"""Transfer slots: further transfers get BUSY, and a slot is given back however its transfer ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FRAGMENT = bytes(range(32))
 
 @pytest.fixture(scope="module")
 def resource(tmp_path_factory: pytest.TempPathFactory) -> StoredResource:
-    """More than all socket buffers on the way hold."""
+    """A resource that is larger than all socket buffers between the API and a client."""
     return store_resource(tmp_path_factory.mktemp("stored"), "medium", 48 * MIB)
 
 
@@ -55,7 +55,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RangeSite]
 
 @pytest.fixture
 def site(shared_site: RangeSite, resource: StoredResource) -> RangeSite:
-    """A loader with one slot, which is free, and little patience with clients; its upstream has the resource."""
+    """A loader with one free slot and short timeouts for clients; its API has the resource."""
     wait_for_slot(shared_site)
     shared_site.reset()
     resource.publish(shared_site.api)
@@ -63,7 +63,7 @@ def site(shared_site: RangeSite, resource: StoredResource) -> RangeSite:
 
 
 def slot_is_free(site: RangeSite) -> bool:
-    """Whether a load of what does not exist gets as far as that."""
+    """Return whether a load gets a slot, which the load of a missing resource shows by its 404."""
     return http_calls.load(site.url, FOLDER, "nothing").status == 404
 
 
@@ -71,7 +71,7 @@ def wait_for_slot(site: RangeSite) -> None:
     poll(lambda: slot_is_free(site), SECONDS, "a free slot")
 
 
-def test_slot_can_be_given_back_twice_and_is_one() -> None:
+def test_closing_a_slot_twice_frees_it_once() -> None:
     slots = TransferSlots(2)
     first, second = slots.take(), slots.take()
     with pytest.raises(Busy):
@@ -85,7 +85,7 @@ def test_slot_can_be_given_back_twice_and_is_one() -> None:
     third.close()
 
 
-def test_second_transfer_is_told_to_come_again(site: RangeSite, resource: StoredResource) -> None:
+def test_a_transfer_without_a_free_slot_gets_busy_with_retry_after(site: RangeSite, resource: StoredResource) -> None:
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
         refused = [
@@ -104,7 +104,7 @@ def test_second_transfer_is_told_to_come_again(site: RangeSite, resource: Stored
 
 
 def test_refused_upload_is_read_to_its_end(site: RangeSite, resource: StoredResource) -> None:
-    """A client that sends all before it reads, as proxies do, sees the answer, not a broken connection."""
+    """A client that sends everything before it reads, as proxies do, gets the response and no broken connection."""
     body = form(part("folder", FOLDER.encode()), part("file", bytes(8 * MIB), filename="x"))
     head = (
         f"POST /upload/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
@@ -181,7 +181,7 @@ def cut_upstream(site: RangeSite, resource: StoredResource) -> None:
 
 
 def stalled_load(site: RangeSite, resource: StoredResource) -> None:
-    """The client neither reads nor leaves: only the time-out can end it."""
+    """The client neither reads nor disconnects, so that only the timeout can end the load."""
     before = len(site.audit_lines("load"))
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
@@ -201,7 +201,7 @@ def stalled_upload(site: RangeSite, _: StoredResource) -> None:
 
 
 def upload_head(length: int) -> bytes:
-    """An upload's request up to the content of its file."""
+    """Return the request of an upload up to the content of its file."""
     begin = form(part("folder", FOLDER.encode()), part("file", b"content", filename="x")).partition(b"content")[0]
     head = (
         f"POST /upload/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
@@ -229,7 +229,7 @@ def upload_head(length: int) -> bytes:
         stalled_upload,
     ],
 )
-def test_slot_is_given_back(
+def test_a_slot_is_given_back_however_the_transfer_ends(
     site: RangeSite, resource: StoredResource, way_out: Callable[[RangeSite, StoredResource], None]
 ) -> None:
     for _ in range(2):
@@ -240,7 +240,7 @@ def test_slot_is_given_back(
 
 @pytest.fixture
 def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
-    """A loader with the capacity that it has by default, an archive of 256 MiB, and a resource at the API.
+    """A loader with default capacity, an archive of 256 MiB and a resource at the API.
 
     Its engine takes a whole load and then says nothing until the test is over.
     """
@@ -264,7 +264,7 @@ def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
         over.set()
 
 
-def test_health_answers_while_64_clients_load_and_an_unlock_runs(busy_site: Site, resource: StoredResource) -> None:
+def test_health_responds_while_64_clients_load_and_an_unlock_runs(busy_site: Site, resource: StoredResource) -> None:
     stop = threading.Event()
     outcomes: list[str] = []
 
@@ -293,7 +293,7 @@ def test_health_answers_while_64_clients_load_and_an_unlock_runs(busy_site: Site
 
 
 def probe(url: str) -> float:
-    """Seconds that /health took."""
+    """Return how many seconds `/health` took."""
     started = time.monotonic()
     assert call(url, "GET", "/health").status == 200
     return time.monotonic() - started

@@ -9,13 +9,13 @@ from tests.support.http_calls import call, parse_reply, send_and_close
 from tests.support.sites import BareSite, Site
 
 
-def test_health_is_answered_while_api_and_engine_are_down(lonely: BareSite) -> None:
+def test_health_responds_while_api_and_engine_are_down(lonely: BareSite) -> None:
     reply = call(lonely.url, "GET", "/health")
     assert reply.status == 200
     assert reply.json() == {"status": "healthy"}
 
 
-def test_health_answers_head_with_the_headers_of_get(lonely: BareSite) -> None:
+def test_health_responds_to_head_with_the_headers_of_get(lonely: BareSite) -> None:
     head, get = call(lonely.url, "HEAD", "/health"), call(lonely.url, "GET", "/health")
     assert (head.status, head.body) == (200, b"")
     assert head.headers["Content-Length"] == str(len(get.body))
@@ -34,12 +34,12 @@ def test_health_answers_head_with_the_headers_of_get(lonely: BareSite) -> None:
         "GET http://example.com/health HTTP/1.1\r\nHost: example.com\r\nConnection: close",
     ],
 )
-def test_health_answers_a_probe_that_sends_any_host_or_none(lonely: BareSite, head: str) -> None:
+def test_health_responds_to_a_probe_with_any_host_or_none(lonely: BareSite, head: str) -> None:
     reply = parse_reply(send_and_close(lonely.url, f"{head}\r\n\r\n".encode()))
     assert (reply.status, reply.json()) == (200, {"status": "healthy"})
 
 
-def test_health_asks_nobody(site: Site) -> None:
+def test_health_sends_no_request(site: Site) -> None:
     site.api.forget_requests()
     assert call(site.url, "GET", "/health").status == 200
     assert site.api.requests() == []
@@ -49,7 +49,7 @@ def cached_bytes(running: BareSite) -> int:
     return sum(path.stat().st_size for path in running.models.glob("*.big"))
 
 
-def test_status_tells_the_version_and_whether_somebody_has_logged_in(lonely: BareSite, site: Site) -> None:
+def test_status_shows_the_version_and_whether_somebody_has_logged_in(lonely: BareSite, site: Site) -> None:
     for running, authenticated in ((lonely, False), (site, True)):
         assert call(running.url, "GET", "/status").json() == {
             "status": "healthy",

@@ -1,4 +1,4 @@
-"""GET /ready, and what probes of both kinds send."""
+"""GET /ready, and the requests of load balancers and of Kubernetes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROBES = {
 
 
 def reasons(running: BareSite) -> list[str]:
-    """The reasons in the answer of /ready, none if it is 200; checked to be of the right form."""
+    """Return the reasons in the response of `/ready`, none for a 200, after checks of its form."""
     reply = call(running.url, "GET", "/ready")
     if reply.status == 200:
         assert reply.json() == {"ready": True}
@@ -50,14 +50,14 @@ def reasons(running: BareSite) -> list[str]:
 
 @pytest.fixture
 def api() -> Iterator[FaultyApi]:
-    """An API, healthy at first."""
+    """An API that is healthy at first."""
     with FaultyApi() as running:
         yield running
 
 
 @contextmanager
 def with_engine(directory: Path, api_url: str, **env: str) -> Iterator[BareSite]:
-    """A loader with an engine that answers, logged in."""
+    """A loader that is logged in and has an engine."""
     directory.mkdir(exist_ok=True)
     with (
         FakeEngine(directory / "engine.sock", lambda request: request.respond(500, {})) as engine,
@@ -81,7 +81,7 @@ def test_ready_follows_login_and_api(tmp_path: Path, api: FaultyApi) -> None:
         assert reasons(running) == []
 
 
-def test_an_api_that_answers_with_an_error_is_reachable(tmp_path: Path, api: FaultyApi) -> None:
+def test_an_api_that_responds_with_an_error_counts_as_reachable(tmp_path: Path, api: FaultyApi) -> None:
     with with_engine(tmp_path, api.url) as running:
         api.answer("GET", "/resources/m/x.small", Fault(500))
         load(running.url, "m", "x").problem(502, "API_ERROR")
@@ -109,14 +109,14 @@ def test_every_reason_is_listed(lonely: BareSite) -> None:
     assert reasons(lonely) == ["NOT_LOGGED_IN", "API_UNREACHABLE", "ENGINE_UNAVAILABLE"]
 
 
-def test_cache_that_cannot_be_written_to(tmp_path: Path, api: FaultyApi) -> None:
+def test_a_cache_that_cannot_be_written_to_is_a_reason(tmp_path: Path, api: FaultyApi) -> None:
     blocking = tmp_path / "file"
     blocking.touch()
     with with_engine(tmp_path / "impossible", api.url, MODEL_CACHE_DIR=f"{blocking}/models") as running:
         assert reasons(running) == ["STORAGE_ERROR"]
 
 
-def test_cache_on_a_read_only_disk(tmp_path: Path, api: FaultyApi) -> None:
+def test_a_cache_on_a_read_only_disk_is_a_reason(tmp_path: Path, api: FaultyApi) -> None:
     if os.geteuid() != 0:
         missing("small disk", "mounting one needs root")
     disk = tmp_path / "disk"
@@ -133,7 +133,7 @@ def test_cache_on_a_read_only_disk(tmp_path: Path, api: FaultyApi) -> None:
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_probes_of_all_kinds_are_answered(lonely: BareSite, probe: str) -> None:
+def test_probes_of_all_kinds_get_a_response(lonely: BareSite, probe: str) -> None:
     for path, status in (("/health", 200), ("/ready", 503)):
         with open_socket(lonely.url) as connection:
             connection.sendall(PROBES[probe].format(path).encode())
@@ -147,7 +147,7 @@ def test_other_paths_refuse_such_probes(lonely: BareSite) -> None:
     parse_reply(send_and_close(lonely.url, b"GET /status HTTP/1.0\r\n\r\n")).problem(400, "UNTRUSTED_HOST")
 
 
-def test_haproxy_sees_what_is_healthy_and_what_is_ready(tmp_path: Path, api: FaultyApi) -> None:
+def test_haproxy_distinguishes_healthy_from_ready(tmp_path: Path, api: FaultyApi) -> None:
     with with_engine(tmp_path, api.url) as running, haproxy(tmp_path, running.url.removeprefix("http://")) as states:
         poll(lambda: states() == {"health": "UP", "ready": "UP"}, SECONDS, "both are up")
         assert call(running.url, "POST", "/lock").status == 200
@@ -158,7 +158,7 @@ def test_haproxy_sees_what_is_healthy_and_what_is_ready(tmp_path: Path, api: Fau
 
 @contextmanager
 def haproxy(directory: Path, address: str) -> Iterator[Callable[[], dict[str, str]]]:
-    """A real HAProxy that checks /health and /ready of `address` in its usual way; tells the states it sees."""
+    """Run a real HAProxy that checks `/health` and `/ready` of `address`; yield a function that returns the states."""
     backends = "".join(
         f"backend {name}\n  option httpchk GET /{name}\n  server loader {address} check inter 100ms fall 1 rise 1\n"
         for name in ("health", "ready")

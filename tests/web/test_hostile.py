@@ -1,4 +1,4 @@
-"""More than 10,000 requests that no honest client sends, beside slow clients: the loader answers, and nothing stays."""
+"""More than 10,000 hostile requests beside slow clients: the loader responds, and nothing of them stays."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.support.sites import Site, real_site
 MIB = 1 << 20
 AT_LEAST = 10_000
 LOADER_THREADS = 32
-# Caches of the interpreter and of the allocator, which fill once.
+# Caches of the interpreter and of the allocator grow once.
 RSS_GROWTH = 24 * MIB
-# A pooled connection to the API or two, more or less than before.
+# The number of pooled connections to the API may differ by two.
 DESCRIPTORS_MORE = 4
 REST_SECONDS = 20.0
 PROBE_SECONDS = 2.0
 DOCUMENTED_FAULTS = {502, 503, 507}
-# gunicorn's own answer to a transfer coding that it does not know (RFC 9112, section 6.1).
+# gunicorn itself responds so to an unknown transfer coding (RFC 9112, section 6.1).
 UNKNOWN_CODING = (501, "")
 HUGE = 200 * MIB
 FORM_URLENCODED = b"Content-Type: application/x-www-form-urlencoded\r\n"
@@ -48,7 +48,7 @@ class RecordProperty(Protocol):
 
 
 def all_attacks() -> Attacks:
-    """Every class of attack; those that can share connections in a row."""
+    """Return every class of attack. Attacks that can share a connection follow each other."""
     return chain(
         *(names.in_paths(1_900), names.in_json(900), names.in_forms(900), names.raw_bytes(400)),
         *(heads.single_headers(), heads.doubled_headers(), heads.binary_headers(600), heads.huge_headers()),
@@ -60,7 +60,7 @@ def all_attacks() -> Attacks:
 
 @dataclass(frozen=True)
 class Attacked:
-    """A loader that has had everything, and what was seen meanwhile."""
+    """A loader after all attacks, and what the test observed meanwhile."""
 
     site: Site
     outcome: Outcome
@@ -73,14 +73,14 @@ class Attacked:
 
 
 def files_of(site: Site) -> set[Path]:
-    """All below the directory of the device and its loader, their TMPDIR included, but the API's."""
+    """Return all files below the directory of the device and its loader, with TMPDIR and without the API."""
     root = site.models.parents[1]
     return {path for path in root.rglob("*") if root / "resource-api" not in path.parents}
 
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
-    """Somebody has logged in; a first round fills caches that fill once, and what is measured comes after it."""
+    """Attack a loader that is logged in. A first round fills caches that grow once; the measured round follows."""
     directory = tmp_path_factory.mktemp("hostile")
     (scratch := directory / "scratch").mkdir()
     with real_site(directory, LOADER_THREADS=str(LOADER_THREADS), TMPDIR=str(scratch)) as site:
@@ -95,11 +95,11 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
         yield Attacked(site, outcome, prober, slow.opened, before, worker, files_before, seconds)
 
 
-def test_all_of_them_are_sent(attacked: Attacked, record_property: RecordProperty) -> None:
+def test_all_hostile_requests_are_sent(attacked: Attacked, record_property: RecordProperty) -> None:
     outcome = attacked.outcome
     assert sum(outcome.sent.values()) >= AT_LEAST
     answered = sum(outcome.answers.values())
-    # What is cut before the end of its head gets no answer.
+    # A request that is cut before the end of its head gets no response.
     assert answered > AT_LEAST * 0.7
     by_status = ", ".join(f"{status}: {count}" for status, count in sorted(outcome.answers.items()) if count)
     record_property(
@@ -109,19 +109,19 @@ def test_all_of_them_are_sent(attacked: Attacked, record_property: RecordPropert
     )
 
 
-def test_no_answer_is_a_fault_of_the_loader(attacked: Attacked) -> None:
+def test_no_response_is_an_internal_error(attacked: Attacked) -> None:
     examples = attacked.outcome.examples
     others = {key: sent for key, sent in examples.items() if key[0] not in DOCUMENTED_FAULTS or not key[1]}
     assert others.keys() <= {UNKNOWN_CODING}, others
     assert attacked.outcome.answers[200] > 0
 
 
-def test_health_is_answered_throughout(attacked: Attacked) -> None:
+def test_health_responds_throughout(attacked: Attacked) -> None:
     assert set(attacked.prober.answers) == {200}
     assert attacked.prober.slowest < PROBE_SECONDS
 
 
-def test_slow_clients_were_there_and_were_cut(attacked: Attacked) -> None:
+def test_slow_clients_were_connected_and_were_cut(attacked: Attacked) -> None:
     assert attacked.slow_connections > len(FIRST_BYTES)
 
 
@@ -131,10 +131,10 @@ def test_the_log_is_json_without_a_traceback(attacked: Attacked) -> None:
     assert attacked.site.loader.process.stdout() == ""
 
 
-def test_the_worker_is_the_same_and_at_rest_holds_what_it_held(attacked: Attacked) -> None:
+def test_the_worker_survives_and_holds_no_more_than_before(attacked: Attacked) -> None:
     worker, before = attacked.worker, attacked.before
     assert attacked.site.loader.worker_pid == worker
-    # Threads of the server are made as they are needed, up to their number.
+    # The server starts threads when it needs them, up to their number.
     most_threads = max(before.threads, LOADER_THREADS + 4)
     poll(lambda: footprint(worker).threads <= most_threads, REST_SECONDS, "no thread too many")
     few = before.descriptors + DESCRIPTORS_MORE
@@ -142,7 +142,7 @@ def test_the_worker_is_the_same_and_at_rest_holds_what_it_held(attacked: Attacke
     assert footprint(worker).rss - before.rss < RSS_GROWTH
 
 
-def test_nothing_is_written_that_should_not_be(attacked: Attacked) -> None:
+def test_no_unexpected_file_is_written(attacked: Attacked) -> None:
     poll(lambda: not debris(attacked.site.models), REST_SECONDS, "the cache holds whole parts only")
     assert files_of(attacked.site) == attacked.files_before
 
@@ -153,8 +153,8 @@ def test_nothing_is_uploaded_under_a_name_that_is_not_valid(attacked: Attacked) 
     assert all(STORED_NAME.fullmatch(path) and ".." not in path for path in put)
 
 
-def test_what_stands_behind_a_refusal_is_sent_again(attacked: Attacked) -> None:
-    """The twin of the count: else the attacks behind it on its connection would be counted, and never come."""
+def test_requests_pipelined_behind_a_refusal_are_sent_again(attacked: Attacked) -> None:
+    """The failing twin of the count: without the repeat, attacks behind a refusal would be counted and never arrive."""
     right, wrong = head(b"GET", b"/health"), head(b"GET", b"/health", b"no colon\r\n")
     outcome = deliver(attacked.site.url, [Attack("any", raw, framed=True) for raw in (right, wrong, right, right)])
     assert outcome.answers == {200: 3, 400: 1}

@@ -29,9 +29,9 @@ POLICY = {
     "frame-ancestors": "'none'",
     "base-uri": "'none'",
 }
-# The only way to say that an image is one. Nobody asks anybody for it.
+# A data URL, which causes no request.
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
-# Ways of text into markup, code or something that lasts.
+# Functions that turn text into markup or code, or store it.
 FORBIDDEN = (
     *("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("),
     *("localStorage", "sessionStorage", "indexedDB", "cookie", "history.", "window.name"),
@@ -45,7 +45,7 @@ def policy_of(reply: Reply) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("path", "name"), PATHS.items())
-def test_each_file_comes_as_what_it_is_and_under_a_strict_policy(lonely: BareSite, path: str, name: str) -> None:
+def test_each_file_has_its_content_type_and_a_strict_policy(lonely: BareSite, path: str, name: str) -> None:
     reply = call(lonely.url, "GET", path)
     assert (reply.status, reply.body) == (200, FILES[name].read_bytes())
     assert reply.headers["Content-Type"] == TYPES[FILES[name].suffix]
@@ -72,11 +72,11 @@ def test_each_file_comes_as_what_it_is_and_under_a_strict_policy(lonely: BareSit
         *("/static/../page.py", "/static/%2e%2e/page.py", "/static/..%2fpage.py", "/static//page.css"),
     ],
 )
-def test_there_is_nothing_else(lonely: BareSite, path: str) -> None:
+def test_other_names_are_not_found(lonely: BareSite, path: str) -> None:
     call(lonely.url, "GET", path).problem(404, "NOT_FOUND")
 
 
-def test_it_is_only_read(lonely: BareSite) -> None:
+def test_the_page_accepts_only_get_and_head(lonely: BareSite) -> None:
     for path in ("/", "/static/page.js"):
         post_json(lonely.url, path, {}).problem(405, "METHOD_NOT_ALLOWED")
 
@@ -86,7 +86,7 @@ def test_another_host_name_is_refused(lonely: BareSite) -> None:
         call(lonely.url, "GET", path, headers={"Host": "example.com"}).problem(400, "UNTRUSTED_HOST")
 
 
-def test_everything_that_the_page_names_is_there_and_all_that_is_there_is_named() -> None:
+def test_the_page_uses_every_static_file_and_no_missing_one() -> None:
     named = {reference.removeprefix("static/") for reference in re.findall(r'(?:src|href)="([^"]+)"', HTML)}
     imported = {name for script in SCRIPTS for name in re.findall(r'from "\./([^"]+)"', FILES[script].read_text())}
     assert named | imported | {"page.html"} == set(FILES)
@@ -100,18 +100,18 @@ def test_no_file_names_an_address_elsewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_no_script_makes_markup_or_keeps_anything(name: str) -> None:
+def test_no_script_writes_markup_or_stores_data(name: str) -> None:
     assert [word for word in FORBIDDEN if word in FILES[name].read_text()] == []
 
 
-def test_the_markup_holds_neither_code_nor_style() -> None:
+def test_the_markup_contains_neither_code_nor_style() -> None:
     assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?![^>]* src=)", HTML) == []
     assert re.findall(r"<form[^>]*>", HTML) == ['<form id="form" method="dialog">']
     assert re.findall(r"<(?:input|button)[^>]*\sname=", HTML) == []
 
 
-def test_gunicorn_may_be_started_anywhere(tmp_path: Path) -> None:
-    """As a supervisor does that knows another directory than the code's."""
+def test_gunicorn_can_start_in_any_directory(tmp_path: Path) -> None:
+    """Start gunicorn as a supervisor does, with another working directory than that of the code."""
     port = free_port()
     env = clean_env(
         tmp_path,

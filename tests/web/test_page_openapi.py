@@ -1,4 +1,4 @@
-"""GET /openapi.json, and whether it says of the interface what is true."""
+"""GET /openapi.json, and whether it describes the interface correctly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLASKS_OWN = {"NOT_FOUND": 404, "METHOD_NOT_ALLOWED": 405}
 
 @pytest.fixture
 def app() -> Flask:
-    """The loader's application, to which a test may add routes."""
+    """The application of the loader, to which a test can add routes."""
     return described.application()
 
 
@@ -44,18 +44,18 @@ def all_codes() -> set[tuple[int, str]]:
     return {found for path in DOCUMENT["paths"].values() for each in path.values() for found in codes_by_status(each)}
 
 
-def test_the_file_is_what_the_code_says() -> None:
+def test_the_file_is_generated_from_the_code() -> None:
     assert OPENAPI_PATH.read_text() == described.document_text(), "run python -m tools.openapi"
 
 
-def test_the_document_is_openapi() -> None:
+def test_the_document_is_valid_openapi() -> None:
     assert DOCUMENT["openapi"].startswith("3.1.")
     assert not list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors())
     broken = {**DOCUMENT, "paths": {"/x": {"get": {"responses": {"200": {}}}}}}
     assert list(OpenAPIV31SpecValidator(broken).iter_errors())
 
 
-def test_a_route_that_nothing_is_known_of_cannot_be_described(app: Flask) -> None:
+def test_a_route_without_a_description_is_refused(app: Flask) -> None:
     app.add_url_rule("/", "a page", lambda: "", methods=["GET"])
     app.add_url_rule("/static/<path:name>", "a file of the page", lambda name: name, methods=["GET"])
     assert described.document(app) == DOCUMENT
@@ -68,7 +68,7 @@ def test_every_operation_has_a_route(app: Flask) -> None:
     assert {rule.endpoint for rule in described.described(app)} == set(OPERATIONS)
 
 
-def test_a_code_that_does_not_exist_cannot_be_described(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_code_is_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPERATIONS, "health.health", Operation(reply={}, codes=("HEALTH_FAILED",)))
     with pytest.raises(KeyError, match="HEALTH_FAILED"):
         described.document(app)
@@ -91,7 +91,7 @@ def test_the_manual_lists_the_same_operations() -> None:
     assert set(rows) == {(method.upper(), path) for path, each in DOCUMENT["paths"].items() for method in each}
 
 
-def test_what_comes_back_later_says_when() -> None:
+def test_retryable_refusals_have_retry_after() -> None:
     for path in DOCUMENT["paths"].values():
         for operation in path.values():
             for status, code in codes_by_status(operation):
@@ -100,7 +100,7 @@ def test_what_comes_back_later_says_when() -> None:
                 assert code not in problems.WITH_RETRY_AFTER or "Retry-After" in headers
 
 
-def test_every_example_is_one() -> None:
+def test_every_example_matches_its_schema() -> None:
     shown = [(DOCUMENT["components"]["schemas"]["Problem"], each) for each in examples("components", "examples")]
     for path in DOCUMENT["paths"].values():
         for operation in path.values():
@@ -140,7 +140,7 @@ def test_the_loader_serves_the_file(lonely: BareSite) -> None:
     assert head.headers["ETag"] == reply.headers["ETag"]
 
 
-def test_a_client_that_has_it_gets_nothing_but_that(lonely: BareSite) -> None:
+def test_a_client_with_the_current_etag_gets_304(lonely: BareSite) -> None:
     tag = call(lonely.url, "GET", "/openapi.json").headers["ETag"]
     for sent in (tag, f"W/{tag}", f'"other", {tag}', "*"):
         again = call(lonely.url, "GET", "/openapi.json", headers={"If-None-Match": sent})

@@ -1,4 +1,4 @@
-"""The description held against a running loader: by schemathesis, and with requests that it does not make."""
+"""The description compared with a running loader, by schemathesis and by requests that it does not make."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LABELS = {f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].item
 
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A device of its own where all that the examples of the description name is there, but no engine."""
+    """A device that has everything that the examples of the description name, except an engine."""
     image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with real_site(tmp_path_factory.mktemp("furnished")) as running:
         running.api.add_user(**CREDENTIALS)
@@ -44,10 +44,10 @@ class RecordProperty(Protocol):
     def __call__(self, name: str, value: object) -> None: ...
 
 
-def test_a_furnished_device_answers_as_described(
+def test_a_furnished_device_responds_as_described(
     furnished: Site, tmp_path: Path, record_property: RecordProperty
 ) -> None:
-    # Locked in between, it would be another device; and without an engine it is not ready.
+    # POST /lock is left out, because the device must stay logged in; GET /ready, because there is no engine.
     document = tmp_path / "without.json"
     apart = {"/lock", "/ready"}
     paths = {path: methods for path, methods in DOCUMENT["paths"].items() if path not in apart}
@@ -60,7 +60,7 @@ def test_a_furnished_device_answers_as_described(
         assert counted[200], (label, counted)
 
 
-def test_a_bare_device_answers_as_described(lonely: BareSite, tmp_path: Path, record_property: RecordProperty) -> None:
+def test_a_bare_device_responds_as_described(lonely: BareSite, tmp_path: Path, record_property: RecordProperty) -> None:
     run = run_contract(OPENAPI_PATH, lonely.url, tmp_path, examples=FEW_EXAMPLES, faults=[503])
     record_property(TOLD, f"schemathesis, a bare device: {run.summary()}")
     assert run.passed, run.output
@@ -72,7 +72,7 @@ def test_a_bare_device_answers_as_described(lonely: BareSite, tmp_path: Path, re
     assert run.statuses["POST /lock"][200]
 
 
-def test_a_device_where_all_is_there_says_that_it_is_ready(
+def test_a_device_with_all_it_needs_is_ready(
     docker_engine: Engine, resource_api: ResourceApiServer, start_loader: StartLoader
 ) -> None:
     resource_api.add_user(**CREDENTIALS)
@@ -83,8 +83,8 @@ def test_a_device_where_all_is_there_says_that_it_is_ready(
     require_described("GET", "/ready", ready)
 
 
-def test_what_is_not_described_fails_the_run(lonely: BareSite, tmp_path: Path) -> None:
-    """What the loader does, each time taken out of the description: a field, a status, a code, a type, a liberty."""
+def test_an_undescribed_response_fails_the_run(lonely: BareSite, tmp_path: Path) -> None:
+    """Each case removes something from the description that the loader does: a field, a status, a code, a type."""
     document = copy.deepcopy(DOCUMENT)
     paths = document["paths"]
     shape = document["components"]["schemas"]["StatusResponse"]
@@ -129,7 +129,7 @@ ODD_HEADERS = {
 
 
 @pytest.mark.parametrize("odd", ODD_HEADERS)
-def test_odd_headers_are_answered_as_described(lonely: BareSite, odd: str) -> None:
+def test_odd_headers_get_a_described_response(lonely: BareSite, odd: str) -> None:
     for method, path in operations():
         body = (
             b'{"email": "a", "password": "b"}'
@@ -141,7 +141,7 @@ def test_odd_headers_are_answered_as_described(lonely: BareSite, odd: str) -> No
 
 @pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=b"])
 @pytest.mark.parametrize("chunks", [b"2\r\n{}\r\n0\r\n\r\n", b"2\r\n{", b"zz\r\n", b"-1\r\n"], ids=ascii)
-def test_chunked_bodies_are_answered_as_described(lonely: BareSite, chunks: bytes, media_type: str) -> None:
+def test_chunked_bodies_get_a_described_response(lonely: BareSite, chunks: bytes, media_type: str) -> None:
     for method, path in operations():
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", "Connection: close"]
         head = "\r\n".join([*lines, f"Content-Type: {media_type}", "", ""]).encode()

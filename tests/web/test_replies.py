@@ -1,4 +1,4 @@
-"""Every failure leaves as problem details: each code of the interface, produced by a real request."""
+"""Every failure has problem details: a real request produces each code of the interface."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ JSON = {"Content-Type": "application/json"}
 DISK_BYTES = 1 << 20
 MIB = 1 << 20
 
-# Codes that only an unlock ends with; they are in the body of GET /unlock/status.
+# Only an unlock ends with these codes, which are in the body of GET /unlock/status.
 UNLOCK_ONLY = {
     "KEY_MISMATCH",
     "VERSION_MISMATCH",
@@ -50,7 +50,7 @@ UNLOCK_ONLY = {
 
 @dataclass(frozen=True)
 class Sites:
-    """The loaders that a case may talk to."""
+    """The loaders that a case can use."""
 
     lonely: BareSite
     site: Site
@@ -170,7 +170,7 @@ CASES: dict[str, Case] = {
         _upstream("GET", SMALL, Fault(body=bytes(1000), stall_after=10), _load_x),
     ),
 }
-# These need a loader of their own; logins that are throttled are in test_login_throttle.
+# Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED.
 CODES_TESTED_APART = {
     *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
     "LOGIN_THROTTLED",
@@ -184,7 +184,7 @@ def sites(lonely: BareSite, site: Site, faulty: FaultySite) -> Sites:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_failure_is_answered_with_its_code(sites: Sites, name: str) -> None:
+def test_each_failure_has_its_code(sites: Sites, name: str) -> None:
     status, code, retryable, request = CASES[name]
     running = (sites.lonely, sites.site, sites.faulty)
     logged_before = [len(one.loader.process.stderr()) for one in running]
@@ -203,13 +203,13 @@ def test_every_code_of_a_request_is_tested() -> None:
     assert tested == set(STATUS_BY_CODE) - UNLOCK_ONLY
 
 
-def test_engine_that_is_down_is_answered_with_its_code(tmp_path: Path) -> None:
+def test_a_stopped_engine_has_its_code(tmp_path: Path) -> None:
     with bare_site(tmp_path / "engine", EXPECTED_IMAGES="azaion/app") as running:
         reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
         assert reply.problem(503, "ENGINE_UNAVAILABLE")["retryable"] is True
 
 
-def test_engine_that_refuses_is_answered_with_its_code(tmp_path: Path) -> None:
+def test_a_refusing_engine_has_its_code(tmp_path: Path) -> None:
     with FakeEngine(tmp_path / "docker.sock", lambda _: None) as engine:
         engine.respond_to_images(500, {"message": "broken"})
         with bare_site(tmp_path / "engine", EXPECTED_IMAGES="azaion/app", DOCKER_HOST=engine.host) as running:
@@ -233,9 +233,7 @@ def mounted_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_disk_that_is_full_or_read_only_is_answered_with_its_code(
-    mounted_disk: Path, faulty: FaultySite, tmp_path: Path
-) -> None:
+def test_a_full_or_read_only_disk_has_its_code(mounted_disk: Path, faulty: FaultySite, tmp_path: Path) -> None:
     models = mounted_disk / "models"
     with bare_site(tmp_path / "disk-loader", faulty.api.url, MODEL_CACHE_DIR=str(models)) as running:
         assert login(running.url).status == 200
@@ -253,7 +251,7 @@ def test_disk_that_is_full_or_read_only_is_answered_with_its_code(
     assert [request.path for request in faulty.api.requests("PUT")] == ["/resources/" + ResourceName("m", "x").small]
 
 
-def test_directory_that_cannot_exist_is_answered_with_its_code(faulty: FaultySite, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_exist_has_its_code(faulty: FaultySite, tmp_path: Path) -> None:
     blocking = tmp_path / "file"
     blocking.touch()
     with bare_site(tmp_path / "loader", faulty.api.url, MODEL_CACHE_DIR=f"{blocking}/models") as running:
@@ -265,7 +263,7 @@ def test_directory_that_cannot_exist_is_answered_with_its_code(faulty: FaultySit
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/load", "/load/", "/load/a/b", "/upload/a%2Fb", "/status/", "/%00"])
-def test_unknown_path_is_answered_in_the_same_form(lonely: BareSite, path: str) -> None:
+def test_an_unknown_path_gets_problem_details(lonely: BareSite, path: str) -> None:
     for method in ("GET", "POST"):
         call(lonely.url, method, path).problem(404, "NOT_FOUND")
 
@@ -284,13 +282,13 @@ def test_unknown_path_is_answered_in_the_same_form(lonely: BareSite, path: str) 
         ("POST", "/unlock/status", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_wrong_method_is_answered_in_the_same_form(lonely: BareSite, method: str, path: str, allowed: set[str]) -> None:
+def test_a_wrong_method_gets_problem_details(lonely: BareSite, method: str, path: str, allowed: set[str]) -> None:
     reply = call(lonely.url, method, path)
     reply.problem(405, "METHOD_NOT_ALLOWED")
     assert set(reply.headers["Allow"].split(", ")) == allowed
 
 
-def test_failure_that_nobody_foresaw_is_answered_without_its_text() -> None:
+def test_the_response_to_an_unexpected_failure_hides_its_text() -> None:
     app = Flask("unforeseen")
     register_error_handlers(app)
 
@@ -305,11 +303,11 @@ def test_failure_that_nobody_foresaw_is_answered_without_its_text() -> None:
 
 
 @pytest.mark.parametrize("size", [1 * MIB, 32 * MIB])
-def test_body_is_drained_before_an_error_so_that_the_client_sees_the_answer(lonely: BareSite, size: int) -> None:
+def test_the_body_is_drained_before_an_error_so_that_the_client_gets_the_response(lonely: BareSite, size: int) -> None:
     upload(lonely.url, "m", "x", bytes(size)).problem(401, "NOT_LOGGED_IN")
 
 
-def test_client_that_announces_a_body_and_is_silent_gets_its_error(lonely: BareSite) -> None:
+def test_a_client_that_announces_a_body_and_is_silent_gets_its_error(lonely: BareSite) -> None:
     with open_socket(lonely.url) as connection:
         connection.settimeout(8)
         connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")

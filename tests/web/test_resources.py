@@ -1,4 +1,4 @@
-"""POST /load/{filename} and POST /upload/{filename}, from client to API and back."""
+"""POST /load/{filename} and POST /upload/{filename}, from the client to the API and back."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FORM_HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def content_of(size: int) -> bytes:
-    """`size` bytes whose segments all differ."""
+    """Return `size` bytes whose segments all differ."""
     return (PATTERN * (size // len(PATTERN) + 1))[:size]
 
 
 @pytest.mark.parametrize("file_first", [False, True], ids=["folder first", "file first"])
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
-def test_what_was_uploaded_is_loaded(site: Site, size: int, file_first: bool) -> None:
+def test_a_load_returns_what_was_uploaded(site: Site, size: int, file_first: bool) -> None:
     content, name = content_of(size), f"round-trip-{size}-{file_first}"
     reply = upload(site.url, "models/day", name, content, file_first=file_first)
     assert (reply.status, reply.json()) == (200, {"status": "ok"})
@@ -63,7 +63,7 @@ def test_api_stores_no_plaintext_and_a_big_object_only_if_needed(site: Site, siz
     assert len(found) == (1 if size <= HEAD_PLAINTEXT else 2)
 
 
-def test_later_upload_takes_the_place_of_the_earlier(site: Site) -> None:
+def test_a_later_upload_replaces_the_earlier_one(site: Site) -> None:
     for content in (content_of(3 * MIB), b"short", b"", content_of(2 * MIB)):
         assert upload(site.url, "m", "again", content).status == 200
         assert load(site.url, "m", "again").body == content
@@ -77,7 +77,7 @@ def test_equal_contents_are_stored_differently(site: Site) -> None:
     assert first[-1000:] != second[-1000:]
 
 
-def test_clients_of_all_kinds_upload(site: Site, tmp_path: Path) -> None:
+def test_clients_of_all_kinds_can_upload(site: Site, tmp_path: Path) -> None:
     content = content_of(2 * MIB + 5)
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
@@ -124,7 +124,7 @@ def test_upload_that_ends_early_is_refused_and_stores_nothing(site: Site, kept: 
     assert debris(site.models) == []
 
 
-def test_upload_whose_client_goes_away_leaves_an_audit_line(site: Site) -> None:
+def test_an_upload_whose_client_disconnects_is_audited(site: Site) -> None:
     before = len(site.audit_lines("upload"))
     body = form(part("folder", b"m"), part("file", bytes(3 * MIB), filename="x"))
     head = f"POST /upload/gone HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM_HEADERS['Content-Type']}\r\n"
@@ -135,14 +135,14 @@ def test_upload_whose_client_goes_away_leaves_an_audit_line(site: Site) -> None:
 
 
 NEVER = range(1)
-# The whole part, and, if one of its segments is damaged, that by itself, and both once more.
+# The number of downloads: the whole part, then the damaged segment alone, then both once more.
 ANEW = range(1, 5)
-# A changed letter of the key makes it another one, or none if the letter is not of base64.
+# A changed letter of the key makes another key, or an invalid one if the letter is not in base64.
 EITHER = range(5)
 
 
 def empty_cache(site: Site) -> None:
-    """Let the next load fetch what an upload has left on the device."""
+    """Remove what an upload left in the cache, so that the next load downloads it."""
     for path in site.models.glob("*.big"):
         path.unlink()
 
@@ -159,7 +159,7 @@ def empty_cache(site: Site) -> None:
         (".big", 900_000, ANEW),
     ],
 )
-def test_damage_on_the_disk_of_the_api_is_told_after_one_fresh_download(
+def test_damage_on_the_disk_of_the_api_is_reported_after_one_more_download(
     site: Site, suffix: str, position: int, fetched_big: range
 ) -> None:
     assert upload(site.url, "damaged", "x", content_of(3 * MIB)).status == 200
@@ -177,13 +177,13 @@ def test_damage_on_the_disk_of_the_api_is_told_after_one_fresh_download(
     assert len(site.api.requests("GET", f"/resources/damaged/{big.name}")) in fetched_big
 
 
-def test_objects_of_another_resource_are_damage(site: Site) -> None:
+def test_objects_of_another_resource_count_as_damage(site: Site) -> None:
     assert upload(site.url, "m", "mine", b"mine").status == 200
     shutil.copy(site.stored("m/mine.small"), site.stored("m/stolen.small"))
     load(site.url, "m", "stolen").problem(502, "RESOURCE_CORRUPT")
 
 
-def test_big_object_that_is_cut_or_grown_on_the_disk_of_the_api_is_damage(site: Site) -> None:
+def test_a_big_object_of_another_size_on_the_disk_of_the_api_counts_as_damage(site: Site) -> None:
     assert upload(site.url, "sizes", "x", content_of(900_000)).status == 200
     (big,) = site.stored("sizes").glob("x.*.big")
     whole = big.read_bytes()
@@ -207,7 +207,7 @@ def test_resource_that_was_repaired_in_between_is_served(faulty: FaultySite, whi
     assert len(faulty.api.requests("GET", sealed.small_path)) == (2 if which == "small" else 1)
 
 
-def test_fault_of_the_api_is_not_tried_again(faulty: FaultySite) -> None:
+def test_an_error_of_the_api_is_not_retried(faulty: FaultySite) -> None:
     faulty.api.answer("GET", "/resources/m/x.small", Fault(500))
     load(faulty.url, "m", "x").problem(502, "API_ERROR")
     assert len(faulty.api.requests("GET")) == 1
@@ -228,7 +228,7 @@ def test_small_object_is_not_published_if_the_big_one_is_refused(
     faulty: FaultySite, fault: Fault, status: int, code: str
 ) -> None:
     before = len(faulty.audit_lines("upload"))
-    # The path of the big object is known only after the upload: a first one tells nothing, since keys are random.
+    # The path of the big object is known only after the upload, because keys and so digests are random.
     faulty.api.answer_all("PUT", fault)
     upload(faulty.url, "m", "x", bytes(MIB)).problem(status, code)
     (put,) = faulty.api.requests("PUT")

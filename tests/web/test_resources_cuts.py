@@ -1,4 +1,4 @@
-"""Transfers that end before their time: nobody takes a part for the whole, and nothing is left behind."""
+"""Transfers that are cut: no client takes a part for the whole, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def site(tmp_path: Path, sealed: SealedObjects) -> Iterator[FaultySite]:
 
 
 def load_partly(site: FaultySite) -> bytes:
-    """What arrives of a load that does not end cleanly."""
+    """Return what arrives of a load that is cut."""
     with pytest.raises(http.client.IncompleteRead) as caught:
         load(site.url, "m", "x")
     return caught.value.partial
@@ -59,9 +59,7 @@ def load_partly(site: FaultySite) -> bytes:
     ],
     ids=["cut", "cut without a length", "broken chunks"],
 )
-def test_download_that_breaks_in_the_middle_cuts_the_load(
-    site: FaultySite, sealed: SealedObjects, fault: Fault, code: str
-) -> None:
+def test_a_failed_download_cuts_the_load(site: FaultySite, sealed: SealedObjects, fault: Fault, code: str) -> None:
     before = len(site.audit_lines("load"))
     body = sealed.big
     if "Transfer-Encoding" in fault.headers:
@@ -78,7 +76,7 @@ def test_download_that_breaks_in_the_middle_cuts_the_load(
 
 
 def test_connection_of_a_cut_load_serves_no_further_request(site: FaultySite, sealed: SealedObjects) -> None:
-    """After a clean end the next answer would follow, and the client would take it for the rest of the resource."""
+    """A next response on the same connection would look like the rest of the resource."""
     site.api.answer("GET", sealed.big_path, Fault(body=sealed.big, cut_after=CUT_AT))
     with open_socket(site.url) as connection:
         connection.sendall(load_request() + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -90,7 +88,7 @@ def test_connection_of_a_cut_load_serves_no_further_request(site: FaultySite, se
 
 
 @pytest.mark.parametrize("position", [CUT_AT, -1], ids=["in the middle", "the last byte"])
-def test_wrong_byte_cuts_the_load_before_its_segment(site: FaultySite, sealed: SealedObjects, position: int) -> None:
+def test_a_wrong_byte_cuts_the_load_before_its_segment(site: FaultySite, sealed: SealedObjects, position: int) -> None:
     before = len(site.audit_lines("load"))
     site.api.objects[sealed.big_path] = damaged(sealed.big, position)
     arrived = load_partly(site)
@@ -100,12 +98,12 @@ def test_wrong_byte_cuts_the_load_before_its_segment(site: FaultySite, sealed: S
     assert (line["outcome"], line["code"], line["bytes"]) == ("cut", "RESOURCE_CORRUPT", len(arrived))
 
 
-def test_bytes_behind_the_last_segment_are_damage(site: FaultySite, sealed: SealedObjects) -> None:
+def test_bytes_after_the_last_segment_count_as_damage(site: FaultySite, sealed: SealedObjects) -> None:
     site.api.objects[sealed.big_path] = sealed.big + b"x"
     load(site.url, "m", "x").problem(502, "RESOURCE_CORRUPT")
 
 
-def test_client_that_goes_away_leaves_nothing_behind(site: FaultySite) -> None:
+def test_a_client_that_disconnects_leaves_nothing_behind(site: FaultySite) -> None:
     warm_up(site)
     pid = site.loader.worker_pid
     threads, descriptors = thread_count(pid), sorted(open_descriptors(pid).values())
@@ -130,12 +128,12 @@ def test_client_that_goes_away_leaves_nothing_behind(site: FaultySite) -> None:
 
 
 def kind(descriptor: str) -> str:
-    """What a descriptor names, without the number of a socket."""
+    """Return what a descriptor names, without the number of a socket."""
     return descriptor.partition("[")[0]
 
 
 def warm_up(site: FaultySite) -> None:
-    """Let every thread be made that ever will be, and wait until only the listening socket is open."""
+    """Make the loader start all its threads, and wait until only the listening socket is open."""
     assert upload(site.url, "m", "warm", CONTENT[: 4 * MIB]).status == 200
     with ThreadPoolExecutor(8) as clients:
         for reply in clients.map(lambda _: load(site.url, "m", "warm"), range(16)):
@@ -148,14 +146,14 @@ def warm_up(site: FaultySite) -> None:
 
 
 def load_request() -> bytes:
-    """A load of the resource, as it goes out."""
+    """Return the request of a load."""
     body = b'{"filename": "x", "folder": "m"}'
     head = "POST /load/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def abandon_load(site: FaultySite) -> None:
-    """Take a MiB of a load and go."""
+    """Read one MiB of a load and disconnect."""
     with open_socket(site.url) as connection:
         connection.sendall(load_request())
         arrived = 0
@@ -164,7 +162,7 @@ def abandon_load(site: FaultySite) -> None:
 
 
 def abandon_upload(site: FaultySite, *, file_first: bool) -> None:
-    """Send half of an upload and go, as soon as some of it lies in a nameless file."""
+    """Send half of an upload and disconnect once a part of it is in an unnamed file."""
     parts = [part("folder", b"m"), part("file", CONTENT, filename="x")]
     body = form(*(reversed(parts) if file_first else parts))
     head = f"POST /upload/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
@@ -204,7 +202,7 @@ def test_signature_of_a_redirect_is_in_no_log(site: FaultySite) -> None:
     assert "planted-signature" not in site.loader.process.stderr()
 
 
-def test_health_is_answered_while_all_transfers_wait(tmp_path: Path, sealed: SealedObjects) -> None:
+def test_health_responds_while_all_transfers_wait(tmp_path: Path, sealed: SealedObjects) -> None:
     with faulty_site(tmp_path / "busy", API_READ_TIMEOUT="30") as busy:
         busy.api.objects.update(sealed.as_objects())
         busy.api.answer("GET", sealed.big_path, Fault(body=sealed.big, stall_after=CUT_AT))

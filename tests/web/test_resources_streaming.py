@@ -1,4 +1,4 @@
-"""Transfers stream: the first bytes leave before the last have come, and memory does not grow with the resource."""
+"""Transfers stream: the first bytes are sent before the last arrive, and memory does not grow with the resource."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_GROWTH = 64 * MIB
 PIECE = bytes(range(256)) * (MIB // 256)
 
 
-def test_first_segment_is_sent_before_the_rest_has_come(tmp_path: Path) -> None:
+def test_the_first_segment_is_sent_before_the_rest_has_arrived(tmp_path: Path) -> None:
     content = PIECE * 8
     sealed = seal("m", "x", content)
     with faulty_site(tmp_path / "stalling", API_READ_TIMEOUT="30") as site:
@@ -45,7 +45,7 @@ def test_first_segment_is_sent_before_the_rest_has_come(tmp_path: Path) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A loader that has done everything once, with a disk that is emptied at the end."""
+    """A loader that has done everything once; its disk is emptied at the end."""
     with real_site(tmp_path / "site") as running:
         for file_first in (False, True):
             assert upload(running.url, "m", "warm", PIECE * 16, file_first=file_first).status == 200
@@ -55,7 +55,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def streamed_form(size: int, *, file_first: bool) -> tuple[int, Iterator[bytes]]:
-    """A form whose file has `size` bytes, without ever being in memory, and its length."""
+    """Return a form whose file has `size` bytes that are made while they are sent, and its length."""
     marker = b"the content comes here"
     parts = [part("folder", b"m"), part("file", marker, filename="x")]
     begin, _, end = form(*(reversed(parts) if file_first else parts)).partition(marker)
@@ -70,7 +70,7 @@ def streamed_form(size: int, *, file_first: bool) -> tuple[int, Iterator[bytes]]
 
 
 @pytest.mark.parametrize("file_first", [False, True], ids=["folder first", "file first"])
-def test_gibibyte_does_not_fill_the_memory(site: Site, *, file_first: bool) -> None:
+def test_memory_does_not_grow_with_a_gibibyte(site: Site, *, file_first: bool) -> None:
     pid = site.loader.worker_pid
     reset_peak_rss(pid)
     before = peak_rss_bytes(pid)
@@ -84,7 +84,7 @@ def test_gibibyte_does_not_fill_the_memory(site: Site, *, file_first: bool) -> N
 
 
 def loaded_pieces(site: Site, filename: str) -> int:
-    """How many times PIECE a load delivers, which holds nothing else and is not kept in memory."""
+    """Return how many copies of PIECE a load consists of, without keeping it in memory."""
     connection = http.client.HTTPConnection(urlsplit(site.url).netloc, timeout=30)
     body = json.dumps({"filename": filename, "folder": "m"})
     connection.request("POST", f"/load/{filename}", body, {"Content-Type": "application/json"})

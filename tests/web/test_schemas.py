@@ -1,4 +1,4 @@
-"""Names of files and folders: which are taken, which refused, and that nobody upstream hears of a bad one."""
+"""Names of files and folders: which are accepted, which are refused, and that a bad one never reaches the API."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ BAD_FOLDERS = [name for name in BAD_NAMES if name not in ("", "a/b")] + [
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
-def test_good_names_are_taken(name: str) -> None:
+def test_good_names_are_accepted(name: str) -> None:
     check_name(name)
 
 
@@ -64,7 +64,7 @@ def test_bad_names_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("folder", GOOD_FOLDERS)
-def test_good_folders_are_taken(folder: str) -> None:
+def test_good_folders_are_accepted(folder: str) -> None:
     check_folder(folder)
 
 
@@ -82,7 +82,7 @@ def test_bad_folders_are_refused(folder: str) -> None:
         (LONGEST_FOLDER, LONGEST),
     ],
 )
-def test_good_names_make_the_whole_way(site: Site, folder: str, filename: str) -> None:
+def test_good_names_reach_the_api_unchanged(site: Site, folder: str, filename: str) -> None:
     content = f"{folder}|{filename}".encode() * 4_000  # with a big object, whose name is the longest
     assert upload(site.url, folder, filename, content).status == 200
     assert load(site.url, folder, filename).body == content
@@ -90,12 +90,12 @@ def test_good_names_make_the_whole_way(site: Site, folder: str, filename: str) -
 
 
 def percent_encoded(name: str) -> str:
-    """Every byte encoded, so that no client or server on the way normalises it."""
+    """Encode every byte, so that no client or server normalises the path."""
     return "".join(f"%{byte:02x}" for byte in name.encode())
 
 
 @pytest.mark.parametrize("filename", BAD_NAMES, ids=ascii)
-def test_bad_filename_is_refused_before_anybody_upstream_hears_of_it(site: Site, filename: str) -> None:
+def test_a_bad_filename_is_refused_without_a_request_to_the_api(site: Site, filename: str) -> None:
     site.api.forget_requests()
     path = percent_encoded(filename)
     body = form(part("folder", b"m"), part("file", b"x", filename="x"))
@@ -124,7 +124,7 @@ def test_bad_path_is_refused_however_it_is_written(site: Site, verb: str, path: 
 
 
 @pytest.mark.parametrize("folder", BAD_FOLDERS, ids=ascii)
-def test_bad_folder_is_refused_before_anybody_upstream_hears_of_it(site: Site, folder: str) -> None:
+def test_a_bad_folder_is_refused_without_a_request_to_the_api(site: Site, folder: str) -> None:
     site.api.forget_requests()
     replies = [load(site.url, folder, "x")]
     replies += [upload(site.url, folder, "x", b"content", file_first=order) for order in (False, True)]

@@ -1,4 +1,4 @@
-"""The form of an upload, however its bytes are cut into reads."""
+"""The form of an upload, wherever its bytes are split into reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loader.errors import BodyTruncated, LengthRequired, UnsupportedMediaType, V
 from loader.web.upload_form import StreamedForm
 from tests.support.http_calls import BOUNDARY, form, part
 
-# All that looks like a boundary and is none.
+# Text that looks like a boundary but is not one.
 TRICKY = (
     f"\r\n--{BOUNDARY[:-1]}\r\n--\r\r\n\n--{BOUNDARY}--\r\n\r\n-{BOUNDARY}\r\n--{BOUNDARY.upper()}\r\n-".encode()
     + b"\x00\xff\r"
@@ -31,13 +31,13 @@ app = Flask("upload_form")
 
 
 class Pieces:
-    """`wsgi.input` that delivers these pieces, one a read."""
+    """A `wsgi.input` that returns one of these pieces per read."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
 
     def read(self, size: int) -> bytes:
-        """The next piece, at most `size` bytes of it."""
+        """Return at most `size` bytes of the next piece."""
         if not self._pieces:
             return b""
         piece = self._pieces.pop(0)
@@ -47,7 +47,7 @@ class Pieces:
 
 
 def a_request(body: Pieces, length: int | None, content_type: str = MULTIPART) -> RequestContext:
-    """A request as gunicorn hands it over."""
+    """Return the WSGI environment of a request as gunicorn makes it."""
     environ = create_environ(method="POST")
     environ |= {"wsgi.input": body, "wsgi.input_terminated": True, "CONTENT_TYPE": content_type}
     if length is not None:
@@ -58,7 +58,7 @@ def a_request(body: Pieces, length: int | None, content_type: str = MULTIPART) -
 
 
 class Parsed(NamedTuple):
-    """What came out of a form."""
+    """The content of a parsed form."""
 
     folder: str
     content: bytes
@@ -66,7 +66,7 @@ class Parsed(NamedTuple):
 
 
 def parse(pieces: Iterable[bytes], *, announced: int | None = None, content_type: str = MULTIPART) -> Parsed:
-    """Read a whole form the way an upload does."""
+    """Read a whole form as an upload does."""
     sent = list(pieces)
     length = sum(map(len, sent)) if announced is None else announced
     with a_request(Pieces(sent), length, content_type):
@@ -115,7 +115,7 @@ def test_form_cut_at_every_byte_is_truncated_and_never_shorter(order: str) -> No
     file_first=st.booleans(),
     cuts=st.lists(st.integers(min_value=0, max_value=500), max_size=6),
 )
-def test_any_content_comes_out_as_it_went_in(content: bytes, file_first: bool, cuts: list[int]) -> None:
+def test_any_content_is_read_unchanged(content: bytes, file_first: bool, cuts: list[int]) -> None:
     file = part("file", content)
     body = form(file, FOLDER) if file_first else form(FOLDER, file)
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
@@ -175,7 +175,7 @@ def test_other_content_types_are_refused(content_type: str) -> None:
 
 
 @pytest.mark.parametrize("boundary", ["\xe9", "b" * 2000, '"a b"', "\x7f"])
-def test_strange_boundary_is_no_failure_of_the_loader(boundary: str) -> None:
+def test_a_strange_boundary_is_not_an_internal_error(boundary: str) -> None:
     with pytest.raises((BodyTruncated, ValidationFailed, UnsupportedMediaType)):
         parse([BODIES["folder first"]], content_type=f"multipart/form-data; boundary={boundary}")
 
@@ -185,7 +185,7 @@ def test_form_of_unknown_length_is_refused() -> None:
         StreamedForm()
 
 
-def test_connection_that_breaks_is_a_truncation() -> None:
+def test_a_broken_connection_is_a_truncation() -> None:
     class Broken(Pieces):
         def read(self, size: int) -> bytes:
             piece = super().read(size)

@@ -1,4 +1,4 @@
-"""While an upload runs, its plaintext is in memory only: in no file, and in no file without a name."""
+"""The plaintext of a running upload is in memory only: in no file, named or unnamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.procfs import children
 from tests.support.sites import Site, real_site
 
 MIB = 1 << 20
-# Short enough to stand whole in any piece that is written, and nowhere else on this machine.
+# Short enough to be whole in any written piece, and found nowhere else on this machine.
 MARKER = b"planted plaintext" + bytes(range(200, 247))
 CONTENT = MARKER * (12 * MIB // len(MARKER))
 STEP = 3 * MIB
@@ -30,7 +30,7 @@ NOT_OF_THE_LOADER = frozenset(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A loader with a TMPDIR of its own."""
+    """A loader with its own TMPDIR."""
     directory = tmp_path_factory.mktemp("plaintext")
     (directory / "tmp").mkdir()
     with real_site(directory, TMPDIR=str(directory / "tmp")) as running:
@@ -38,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def plaintext_on_disk(site: Site, since: float) -> list[Path]:
-    """Every file that holds the marker, of all that the loader could have written."""
+    """Return every file with the marker, among all files that the loader could have written."""
     home = site.models.parents[1]
     found = [*files_below([home, REPOSITORY], changed_since=since, skip=NOT_OF_THE_LOADER)]
     for directory in TEMPORARY:
@@ -49,7 +49,7 @@ def plaintext_on_disk(site: Site, since: float) -> list[Path]:
 
 
 def sealed_bytes(site: Site) -> int:
-    """The size of all temporary files that the loader has open."""
+    """Return the size of all temporary files that the loader has open."""
     temporary = [path for path in open_files(site.loader.worker_pid) if is_temporary(str(path.readlink()))]
     return sum(path.stat().st_size for path in temporary)
 
@@ -80,7 +80,7 @@ def test_plaintext_of_an_upload_is_in_no_file(site: Site, *, file_first: bool) -
     assert plaintext_on_disk(site, since) == []
 
 
-def test_plaintext_in_a_file_would_be_found(site: Site) -> None:
+def test_the_search_finds_plaintext_in_a_file(site: Site) -> None:
     since = time.time() - 2
     for directory in (site.models, site.models.parents[1] / "tmp"):
         planted = directory / "planted"

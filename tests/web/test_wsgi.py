@@ -1,4 +1,4 @@
-"""The application keeps to WSGI: it passes the standard library's validator, and serves under another server."""
+"""The application follows WSGI: it passes the validator of the standard library and runs under another server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Validated:
 
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validated]:
-    """Nobody has logged in there at first."""
+    """The same loader, without a login at first."""
     directory = tmp_path_factory.mktemp("wsgiref")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -87,7 +87,7 @@ def test_every_kind_of_refusal_passes_the_validator(validated: Validated) -> Non
     assert "AssertionError" not in validated.process.stderr()
 
 
-def test_load_that_fails_in_the_middle_is_cut(validated: Validated) -> None:
+def test_a_load_that_fails_after_its_start_is_cut(validated: Validated) -> None:
     assert login(validated.url).status == 200
     sealed = seal("m", "torn", CONTENT)
     validated.api.objects.update(sealed.as_objects() | {sealed.big_path: damaged(sealed.big, 3_000_000)})
