@@ -1,4 +1,4 @@
-"""The least that Flask can serve, to be held against the loader."""
+"""The smallest Flask application, which the benchmarks compare with the loader."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ app = Flask(__name__)
 
 @app.get("/health")
 def health() -> dict[str, str]:
-    """Liveness, as the loader answers it."""
+    """Respond to a probe as the loader does."""
     return {"status": "healthy"}

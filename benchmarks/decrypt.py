@@ -1,4 +1,4 @@
-"""Decryption of an archive, by whole processes that write to /dev/null."""
+"""The decryption of an archive by whole processes that write to /dev/null."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_IMAGE = ManifestImage("bench:1", f"sha256:{'0' * 64}", (f"sha256:{'0' * 64}",
 
 
 def decrypt(work: Workload) -> Result:
-    """Ours, Tink's on the same file, and the usual commands on the same plaintext."""
+    """Compare the loader's code, Tink on the same file, and openssl and age on the same plaintext."""
     with work.place("decrypt") as place:
         key, archive = sealed(work.data, place)
         ours = process("loader, every byte verified", work.mib, python("benchmarks.decrypt_ours", archive, key))
@@ -33,7 +33,7 @@ def decrypt(work: Workload) -> Result:
 
 
 def sealed(tar: Path, place: Path) -> tuple[Path, Path]:
-    """The files of a new key fragment, and of an archive of `tar` made for it."""
+    """Write a new key fragment and an archive of `tar` that is made with it. Return both paths."""
     key, archive = place / "fragment.key", place / "images.enc"
     key.write_bytes(secrets.token_bytes(32))
     _seal(tar, archive, key.read_bytes())
@@ -51,13 +51,13 @@ def _openssl(work: Workload, place: Path) -> Contender:
 
 
 def openssl_encrypt() -> list[str]:
-    """The command that encrypts standard input to standard output, under a new key; raises Missing."""
+    """Return a command that encrypts standard input to standard output under a new key. Raises Missing."""
     require_program("openssl")
     return ["openssl", "enc", "-aes-256-ctr", "-K", secrets.token_hex(32), "-iv", secrets.token_hex(16)]
 
 
 def openssl_decrypt(data: Path, place: Path) -> list[str]:
-    """The command that decrypts `data` to standard output, encrypted by openssl in `place`; raises Missing."""
+    """Encrypt `data` with openssl in `place`. Return the command that decrypts it to stdout. Raises Missing."""
     cipher = openssl_encrypt()
     encrypted = str(place / "data.ctr")
     run([*cipher, "-in", str(data), "-out", encrypted])
@@ -69,7 +69,7 @@ def _age(work: Workload, place: Path) -> Contender:
 
 
 def age_decrypt(data: Path, place: Path) -> list[str]:
-    """The command that decrypts `data` to standard output, sealed by age in `place`; raises Missing."""
+    """Encrypt `data` with age in `place`. Return the command that decrypts it to standard output. Raises Missing."""
     require_program("age")
     require_program("age-keygen")
     identity, sealed = str(place / "identity"), str(place / "data.age")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.decrypt_ours ARCHIVE KEY`: the tar of an archive to standard output, by the loader's own code.
+"""`python -m benchmarks.decrypt_ours ARCHIVE KEY`: write the tar of an archive to stdout, by the loader's code.
 
 Nothing is written of a segment before its tag has verified.
 """
@@ -12,7 +12,7 @@ from loader.binary_split import open_archive
 
 
 def main(archive_path: Path, key_path: Path) -> None:
-    """Decrypt it; ends with an exception if anything does not authenticate."""
+    """Decrypt the archive. Ends with an exception if anything does not authenticate."""
     fragment = key_path.read_bytes()
     with open_archive(archive_path) as archive, open(1, "wb", buffering=0, closefd=False) as output:
         archive.require_fragment(fragment)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.decrypt_tink ARCHIVE KEY`: the tar of an archive to standard output, by Tink's Python package.
+"""`python -m benchmarks.decrypt_tink ARCHIVE KEY`: write the tar of an archive to stdout, by Tink's package.
 
 It reads the very file that the loader reads: the ciphertext in it is Tink's AES-GCM-HKDF streaming format.
 """
@@ -20,7 +20,7 @@ KEY_TYPE = "type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey"
 
 
 def main(archive_path: Path, key_path: Path) -> None:
-    """Decrypt it; ends with an exception if anything does not authenticate."""
+    """Decrypt the archive. Ends with an exception if anything does not authenticate."""
     with archive_path.open("rb") as archive, open(1, "wb", buffering=0, closefd=False) as output:
         prefix = archive.read(PREFIX_SIZE)
         header = prefix + archive.read(struct.unpack(">I", prefix[-4:])[0])
@@ -30,7 +30,7 @@ def main(archive_path: Path, key_path: Path) -> None:
 
 
 def _primitive(fragment: bytes) -> Any:
-    """Template AES256_GCM_HKDF_1MB with our key material."""
+    """Return a keyset of the template AES256_GCM_HKDF_1MB with the given key material."""
     streaming_aead.register()
     params = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
         ciphertext_segment_size=SEGMENT_SIZE, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256

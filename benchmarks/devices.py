@@ -1,4 +1,4 @@
-"""A device to unlock, with an engine of its own, and the image and the archive on it."""
+"""A device to unlock: an engine of its own, an image and its archive."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ IMAGE = f"azaion-bench:{TAG}"
 
 @dataclass(frozen=True)
 class Device:
-    """An engine, an API and an archive of IMAGE that belong together."""
+    """An engine, an API and an archive of IMAGE for them."""
 
     engine: Engine
     api: ResourceApiServer
     archive: Path
 
     def loader(self, directory: Path, mode: str) -> AbstractContextManager[LoaderServer]:
-        """A loader for this archive and engine."""
+        """Start a loader for this archive and engine."""
         settings = {"IMAGES_PATH": str(self.archive), "API_VERSION": TAG, "DOCKER_HOST": self.engine.host}
         return loader(directory, self.api, UNLOCK_MODE=mode, **settings)
 
     def lock(self) -> None:
-        """Make the next unlock do everything anew."""
+        """Remove the image, so that the next unlock does all its work."""
         remove_image(self.engine, IMAGE)
-        self.archive.touch()  # else it is the archive that was unlocked before, and nothing is done
+        self.archive.touch()  # a loader does nothing for an archive that it has unlocked before
 
 
 def device(work: Workload, running: ExitStack, place: Path) -> Device:
-    """A new one, whose image holds the workload's data, and is in the engine too; raises Missing."""
+    """Return a new device whose image contains the workload's data and is in the engine. Raises Missing."""
     engine = running.enter_context(private_dockerd())
     api = running.enter_context(resource_api(place / "api"))
     make_image(engine, work.data, place)
-    # In a directory of its own, as on a device: where it lies is searched for secrets in the end.
+    # Use a directory of its own, because the end of the benchmark searches that directory for secrets.
     key, archive = new_key(place), place / "device" / "images.enc"
     archive.parent.mkdir()
     run(pack_command(key, archive), env=clean_env(place, DOCKER_HOST=engine.host))
@@ -53,7 +53,7 @@ def device(work: Workload, running: ExitStack, place: Path) -> Device:
 
 
 def make_image(engine: Engine, data: Path, place: Path) -> None:
-    """Put IMAGE, of one layer that holds `data`, into the engine; `place` holds it meanwhile."""
+    """Import IMAGE, with one layer that contains `data`, into the engine, by way of a file in `place`."""
     root = place / "root.tar"
     with tarfile.open(root, "w") as tar:
         tar.add(data, "data.bin")
@@ -62,18 +62,18 @@ def make_image(engine: Engine, data: Path, place: Path) -> None:
 
 
 def new_key(place: Path) -> Path:
-    """The file of a new key fragment in `place`."""
+    """Write a new key fragment into `place`. Return its path."""
     key = place / "fragment.key"
     run(python("loader", "key", "new", "-o", key))
     return key
 
 
 def pack_command(key: Path, archive: Path) -> list[str]:
-    """The command that packs IMAGE of the engine DOCKER_HOST into `archive`."""
+    """Return the command that packs IMAGE from the engine DOCKER_HOST into `archive`."""
     return python("loader", "images", "pack", IMAGE, "--key", key, "-o", archive)
 
 
 def docker(engine: Engine) -> list[str]:
-    """Docker's own command line for this engine; raises Missing."""
+    """Return the command line of Docker for this engine. Raises Missing."""
     require_program("docker")
     return ["docker", "--host", engine.host]

@@ -1,4 +1,4 @@
-"""What each step of a transfer costs by itself, in milliseconds a GiB: no loader can be faster than its steps."""
+"""The cost of each single step of a transfer, in milliseconds per GiB: no loader can be faster than its steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CIPHER = SegmentCipher(bytes(32), bytes(NONCE_PREFIX_SIZE))
 
 
 def floors(work: Workload) -> Figures:
-    """One thread each, pieces of 1 MiB in one buffer, which is what the loader's own steps work on."""
+    """Measure each step in one thread, on pieces of 1 MiB in one buffer, as the steps of the loader work."""
     with work.place("floors") as place:
         steps = {
             "read a file that lies in memory": lambda: _read(work.data),

@@ -1,4 +1,4 @@
-"""What /health takes while everything else is busy: the 99th centile of each round."""
+"""The response time of `/health` while everything else is busy: the 99th percentile of each round."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from benchmarks.unlock import unlock_once
 from benchmarks.workload import Workload
 
 CLIENTS = 64
-# Clients that do not care for Retry-After come again at once.
+# Clients that ignore Retry-After retry at once.
 AT_ONCE = 0.0
 IDLE_SECONDS = 3.0
 
 
 def health(work: Workload) -> Result:
-    """GET /health while 64 clients load and an unlock runs, with patient clients and with others, and with none."""
+    """Measure GET /health during an unlock and 64 clients that honour Retry-After or ignore it, and without clients."""
     with ExitStack() as running:
         place = running.enter_context(work.place("health"))
         locked = device(work, running, place)
@@ -55,7 +55,7 @@ def _idle(url: str) -> float:
 
 @contextmanager
 def until_left(command: list[str]) -> Iterator[list[str]]:
-    """Run `command` until the block is left, which ends its standard input; the list then holds what it printed."""
+    """Run `command` during the block, whose end closes its standard input. The list then contains its output."""
     printed: list[str] = []
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=PIPE, stdout=PIPE, text=True) as running:
         yield printed

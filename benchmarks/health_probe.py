@@ -1,4 +1,4 @@
-"""`python -m benchmarks.health_probe URL`: asks /health every 10 ms until standard input ends.
+"""`python -m benchmarks.health_probe URL`: request `/health` every 10 ms until standard input ends.
 
 A process of its own, so that nothing but the server and the machine is in the times. Prints them as JSON, in seconds.
 """
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 60.0
 
 
 def main(address: str) -> None:
-    """A new connection each time, as a load balancer's probe does it."""
+    """Use a new connection each time, as the probe of a load balancer does."""
     taken = []
     while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
         started = time.perf_counter()

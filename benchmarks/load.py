@@ -1,4 +1,4 @@
-"""A model through the loader, beside servers that only have to send a file."""
+"""Loads of a model through the loader, compared with servers that only send a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TO_A_READER = "of a local file, piped to a reader"
 
 
 def load(work: Workload) -> Result:
-    """A warm POST /load to /dev/null, the same plaintext from nginx, and the usual decryption into a reader."""
+    """Compare a warm POST /load to /dev/null with the plaintext from nginx and with a decryption piped to a reader."""
     with ExitStack() as running:
         place = running.enter_context(work.place("load"))
         server = _with_the_model(work, running, place)[1]
@@ -42,7 +42,7 @@ def load(work: Workload) -> Result:
 
 
 def load_cold(work: Workload) -> Result:
-    """A POST /load that finds nothing in the cache, and the same ciphertext straight from where it comes from."""
+    """Compare a POST /load with an empty cache with the same ciphertext straight from the API."""
     with ExitStack() as running:
         place = running.enter_context(work.place("load-cold"))
         api, server = _with_the_model(work, running, place)
@@ -64,13 +64,13 @@ def _with_the_model(work: Workload, running: ExitStack, place: Path) -> tuple[Re
 
 
 def load_command(url: str) -> list[str]:
-    """The command that loads from the loader at `url` what `upload_command` has uploaded, and drops it."""
+    """Return the command that loads from the loader at `url` what `upload_command` uploaded, and discards it."""
     body = json.dumps({"filename": NAME, "folder": FOLDER})
     return curl("--header", "Content-Type: application/json", "--data", body, f"{url}/load/{NAME}")
 
 
 def _empty(server: LoaderServer, models: Path) -> None:
-    """Empty the cache, once the transfer of the run before has ended."""
+    """Empty the cache once the download of the previous run has ended."""
     poll(lambda: not _downloads(server), SETTLED_SECONDS, "no transfer runs")
     for path in models.glob("*.big"):
         path.unlink()
@@ -82,7 +82,7 @@ def _downloads(server: LoaderServer) -> object:
 
 
 def _piped(work: Workload, name: str, decrypt: Callable[[Path, Path], list[str]], place: Path) -> Contender:
-    # The file protocol of curl reads no pipe, so that a reader like it stands at the end.
+    # Read with cat, because the file protocol of curl cannot read a pipe.
     return process(name, work.mib, piped(decrypt(work.data, place), ["cat"]))
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.load_clients URL METHOD PATH BODY CLIENTS COUNT BUSY_SECONDS`: they come again and again.
+"""`python -m benchmarks.load_clients URL METHOD PATH BODY CLIENTS COUNT BUSY_SECONDS`: repeat one request.
 
 Each of CLIENTS threads keeps its connection. They end after COUNT answers in all, or, if COUNT is 0, when standard
 input ends. After a 503 a client waits for BUSY_SECONDS, or, if that is negative, for as long as Retry-After says.
@@ -25,14 +25,14 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass
 class Got:
-    """What one client has got: seconds by good answer, and a count of those that said BUSY."""
+    """The results of one client: the seconds of each good response, and the number of BUSY responses."""
 
     taken: list[float] = field(default_factory=list)
     busy: int = 0
 
 
 def main(url: str, method: str, path: str, body: str, clients: int, count: int, busy: float) -> None:
-    """Run them all; a wrong answer ends the program with an exception."""
+    """Run all clients. A wrong response ends the program with an exception."""
     ended = threading.Event()
     if not count:
         threading.Thread(target=_set_at_end_of_input, args=[ended], daemon=True).start()

@@ -1,4 +1,4 @@
-"""The runner: contenders take turns (A B C A B C ...), so that what else the machine does hits all of them alike."""
+"""The runner. Contenders take turns (A B C A B C ...), so that other load of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from benchmarks.tables import Result, Row
 
 
 class Missing(Exception):
-    """Something to measure with is not on this machine; the text names it."""
+    """A program that a benchmark needs is not on this machine; the text names it."""
 
 
 def nothing() -> None:
-    """The preparation of a contender that needs none."""
+    """Prepare nothing."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`run` is timed, unless it returns a time of its own, in seconds; `prepare` comes before each run and is not.
+    """`run` is timed, unless it returns its own time in seconds. `prepare` runs before it and is not timed.
 
     `mib`: how much data a run works on.
     """
@@ -34,14 +34,14 @@ class Contender:
 
 
 def p50_and_p99(values: Sequence[float]) -> tuple[float, float]:
-    """The median and the 99th centile by nearest rank: each is one of `values`, not something in between."""
+    """Return the median and the 99th percentile by nearest rank, so that each is one of `values`."""
     ranked = sorted(values)
     p50, p99 = (ranked[math.ceil(share * len(ranked)) - 1] for share in (0.5, 0.99))
     return p50, p99
 
 
 def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[], Contender]]) -> Result:
-    """Measure `ours` and what the makers of `peers` make; one that raises Missing is left out and named."""
+    """Measure `ours` and the contenders that `peers` make. Leave out and name those that raise Missing."""
     contenders = [ours]
     missing: list[str] = []
     for make in peers:
@@ -54,7 +54,7 @@ def compare(title: str, rounds: int, ours: Contender, peers: Iterable[Callable[[
 
 
 def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[Row, ...]:
-    """A row for each contender, after a round that is not counted: it fills the page cache and shows what is broken."""
+    """Return a row for each contender. The first round does not count: it fills the page cache and shows faults."""
     taken: list[list[float]] = [[] for _ in contenders]
     for number in range(1 + rounds):
         for contender, seconds in zip(contenders, taken, strict=True):
@@ -70,7 +70,7 @@ def in_turns(title: str, contenders: Sequence[Contender], rounds: int) -> tuple[
 
 def _timed(contender: Contender) -> float:
     contender.prepare()
-    os.sync()  # what earlier runs have written must not be written during this one
+    os.sync()  # writes of earlier runs must not reach the disk during this one
     started = time.perf_counter()
     own = contender.run()
     return time.perf_counter() - started if own is None else own

@@ -1,4 +1,4 @@
-"""The memory of the loader at rest, and by how much its worker grows with what no memory holds."""
+"""The memory of the idle loader, and the growth of its worker with data that is larger than the memory."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tests.support.procfs import descendants, peak_rss_bytes, pss_bytes, reset_p
 TIMES = 4
 STILL_SECONDS = 1.0
 SETTLED_SECONDS = 30.0
-# The kernel counts pages in batches, by thread.
+# The kernel counts pages per thread and in batches.
 STILL_BYTES = 128 * 1024
 
 
 def memory(work: Workload) -> Figures:
-    """Idle by rounds, beside a bare application; then one upload, one load and one unlock, each by a new loader."""
+    """Measure the idle loader and a bare application; then one upload, load and unlock by a new loader each."""
     with work.place("memory") as place:
         rows = [
             _idle("loader, idle after its first answer: master and worker", start_loader, place, work.rounds),
@@ -66,7 +66,7 @@ def _transfers(work: Workload, mib: int) -> Iterator[Figure]:
         place = running.enter_context(work.place("memory"))
         data = place / "data.bin"
         data.touch()
-        os.truncate(data, mib * MIB)  # takes no room: what is made of it does not compress
+        os.truncate(data, mib * MIB)  # a sparse file takes no space; its ciphertext does not compress
         api = running.enter_context(resource_api(place / "api"))
         cache = {"MODEL_CACHE_DIR": str(place / "models")}
         with loader(place / "uploading", api, **cache) as server:
@@ -81,7 +81,7 @@ def _unlock(work: Workload, mib: int) -> Iterator[Figure]:
         place = running.enter_context(work.place("memory"))
         api = running.enter_context(resource_api(place / "api"))
         api.set_fragment(FRAGMENT)
-        # Made without the engine, which would keep three copies of it meanwhile.
+        # Pack without the engine, because it would keep three copies meanwhile.
         image = HandmadeImage(IMAGE, bytes(MIB), mib)
         archive = place / "device" / "images.enc"
         archive.parent.mkdir()
@@ -103,7 +103,7 @@ def _growth(what: str, mib: int, server: LoaderServer, work: Callable[[], None])
 
 
 def _at_rest(measure: Callable[[], int]) -> int:
-    """What `measure` returns once it stands still."""
+    """Return what `measure` returns once it no longer changes."""
     seen, since = measure(), time.monotonic()
 
     def still() -> bool:

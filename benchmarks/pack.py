@@ -1,4 +1,4 @@
-"""The packing of an image, beside `docker save` of the same engine to the same disk."""
+"""The packing of an image, compared with `docker save` from the same engine to the same disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.processes import clean_env
 
 
 def pack(work: Workload) -> Result:
-    """`loader images pack`, and Docker's own command into a file, plain and encrypted."""
+    """Compare `images pack` with `docker save` into a file, plain and encrypted."""
     with ExitStack() as running:
         place = running.enter_context(work.place("pack"))
         engine = running.enter_context(private_dockerd())
@@ -39,6 +39,6 @@ def _save_encrypted(mib: int, engine: Engine, place: Path) -> Contender:
 
 
 def _written(name: str, mib: int, engine: Engine, place: Path, command: list[str]) -> Contender:
-    """The contender that writes `output` in `place`, by a `command` that finds the engine."""
+    """Return a contender whose `command` writes `output` in `place`; the command finds the engine by itself."""
     forget = partial((place / "output").unlink, missing_ok=True)
     return process(name, mib, command, forget, clean_env(place, DOCKER_HOST=engine.host))

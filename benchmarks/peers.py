@@ -1,4 +1,4 @@
-"""Programs in a process of their own, ours and others': who is here, and how each is called."""
+"""Programs that run in a process of their own: which of them are installed, and how each is called."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 class RunFailed(Exception):
-    """A command that is measured did not do its work: its time means nothing."""
+    """A measured command failed, so that its time means nothing."""
 
 
 def require_program(name: str) -> None:
-    """Raises Missing unless PATH has the program."""
+    """Raise Missing unless PATH has the program."""
     if shutil.which(name) is None:
         raise Missing(f"{name} (not installed)")
 
 
 def require_module(name: str) -> None:
-    """Raises Missing unless the Python package can be imported."""
+    """Raise Missing unless the Python package can be imported."""
     if importlib.util.find_spec(name) is None:
         raise Missing(f"the Python package {name} (not installed)")
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-    """Run `command` in the repository, its output thrown away; raises RunFailed unless it exits with 0."""
+    """Run `command` in the repository and discard its output. Raises RunFailed unless it exits with 0."""
     done = subprocess.run(
         command,
         env=env,
@@ -57,7 +57,7 @@ def process(
     prepare: Callable[[], None] = nothing,
     env: Mapping[str, str] | None = None,
 ) -> Contender:
-    """A contender that is a whole process: its start counts."""
+    """Return a contender that is a whole process, whose start counts."""
 
     def run_once() -> None:
         run(command, env)
@@ -66,16 +66,16 @@ def process(
 
 
 def piped(*commands: Sequence[str]) -> list[str]:
-    """The command that pipes each of `commands` into the next, and fails if one of them does."""
+    """Return a command that pipes each of `commands` into the next and fails if one of them fails."""
     return ["bash", "-o", "pipefail", "-c", " | ".join(map(shlex.join, commands))]
 
 
 def python(module: str, *arguments: str | Path) -> list[str]:
-    """The command line of a Python module of this repository."""
+    """Return the command line of a Python module of this repository."""
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
 def curl(*arguments: str | Path) -> list[str]:
-    """A curl that fails for an HTTP error and for a body that is cut, and drops what it gets; raises Missing."""
+    """Return a curl command that discards the body and fails for an HTTP error or a cut body. Raises Missing."""
     require_program("curl")
     return ["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null", *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""Lines over a few points, in panels side by side, as an SVG that needs no other file."""
+"""A line plot in panels side by side, as an SVG that needs no other file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from html import escape
 PANEL_WIDTH, PANEL_HEIGHT = 300, 220
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 106, 56
 INK, GRID = "#24292f", "#d0d7de"
-# Told apart without colours, too: the second is dashed and has squares.
+# The second line is dashed and has squares, so that the lines differ without colours too.
 COLOURS = ("#0969da", "#bc4c00")
 TICKS = 5
 STYLE = f"""\
@@ -24,14 +24,14 @@ text {{ font: 12px system-ui, sans-serif; fill: {INK}; }}
 
 @dataclass(frozen=True)
 class Panel:
-    """One scale from 0 up; `series` has a value for each point, by the name that the legend gives. Two at most."""
+    """A panel with one scale that starts at 0. `series` maps names for the legend to a value per point; two at most."""
 
     heading: str
     series: Mapping[str, Sequence[float]]
 
 
 def line_plot(title: str, x_name: str, x_values: Sequence[int], panels: Sequence[Panel]) -> str:
-    """The SVG. Points are at equal distances, whatever their values; every panel has the series of the first."""
+    """Return the SVG. Points are at equal distances; every panel has the series of the first one."""
     width, height = len(panels) * (LEFT + PANEL_WIDTH + RIGHT), TOP + PANEL_HEIGHT + BOTTOM
     drawn = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -50,7 +50,7 @@ def line_plot(title: str, x_name: str, x_values: Sequence[int], panels: Sequence
 
 
 def _described(x_name: str, x_values: Sequence[int], panels: Sequence[Panel]) -> str:
-    """All values in words, for whoever does not see the lines."""
+    """Return all values in words, for readers who cannot see the lines."""
     points = ", ".join(map(str, x_values))
     lines = [
         f"{panel.heading}, {name}: {', '.join(f'{value:.1f}' for value in values)}."
@@ -83,7 +83,7 @@ def _panel(panel: Panel, x_name: str, x_values: Sequence[int]) -> list[str]:
 
 
 def _scale(step: float) -> list[str]:
-    """The axis, and a line across for each multiple of `step`."""
+    """Return the axis and a grid line for each multiple of `step`."""
     drawn = []
     for tick in range(TICKS + 1):
         y = PANEL_HEIGHT * (1 - tick / TICKS)
@@ -110,7 +110,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "")
 
 
 def _nice_step(highest: float) -> float:
-    """The least of 1, 2, 2.5 and 5 by a power of ten, TICKS times which are no less than `highest`."""
+    """Return the smallest step of 1, 2, 2.5 or 5 times a power of ten for which TICKS steps reach `highest`."""
     least = max(highest, 1e-9) / TICKS
     power: float = 10.0 ** math.floor(math.log10(least))
     return next(power * digit for digit in (1, 2, 2.5, 5, 10) if power * digit >= least)

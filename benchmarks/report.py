@@ -1,4 +1,4 @@
-"""What was measured on which machine: as text, as the section of docs/performance.md, and as a JSON document."""
+"""The report of the results and the machine: as text, as a section of docs/performance.md, and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROGRAMS = {
 }
 PACKAGES = ("pycryptodome", "tink", "gunicorn", "flask", "werkzeug", "multipart", "requests", "docker")
 REPOSITORY = Path(__file__).parents[1]
-LEGEND = "ratio: the loader's time divided by this row's, median over the rounds; above 1 the loader is slower."
+LEGEND = "ratio: the loader's time divided by this row's, median of the rounds' ratios; above 1 the loader is slower."
 
 
 def describe(work: Workload) -> dict[str, str]:

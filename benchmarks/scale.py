@@ -1,4 +1,4 @@
-"""More and more clients on one resource, and on as many: what they get, and what it costs the loader."""
+"""A growing number of clients on one resource or on different ones: their rate, and the cost for the loader."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tests.support.resource_api_server import ResourceApiServer
 CLIENTS = (1, 2, 4, 8, 16, 32)
 ONE, DIFFERENT = "one resource", "different resources"
 STEP_SECONDS = 3.0
-# Each client gets a slot, and as many threads stay free for the probe.
+# Each client has a slot, and as many threads stay free for the probe.
 SLOTS, THREADS = "32", "64"
 FOLDER = "scale"
-# So that the resources make four times the workload's data.
+# Together the resources have four times the size of the workload's data.
 PARTS = 8
 HEADING = f"{'MiB/s':>9}{'memory MiB':>12}{'p99 ms':>9}"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One step of one round. `memory_mib` is the worker's highest, less what it had before the first step."""
+    """One step of one round. `memory_mib` is the peak of the worker less its memory before the first step."""
 
     mib_per_second: float
     memory_mib: float
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Step:
-    """A number of clients on ONE or DIFFERENT, with a sample of each round."""
+    """A number of clients on one resource or on different ones, with a sample of each round."""
 
     clients: int
     resources: str
@@ -52,17 +52,17 @@ class Step:
 
     @property
     def speed(self) -> float:
-        """MiB/s over all clients, the median of the rounds."""
+        """The MiB/s of all clients together, median of the rounds."""
         return statistics.median(sample.mib_per_second for sample in self.samples)
 
     @property
     def memory(self) -> float:
-        """MiB, the highest of the rounds."""
+        """The highest memory of all rounds, in MiB."""
         return max(sample.memory_mib for sample in self.samples)
 
     @property
     def p99_ms(self) -> float:
-        """The 99th centile, in milliseconds, of the probes of all rounds."""
+        """The 99th percentile of the probes of all rounds, in milliseconds."""
         _, p99 = p50_and_p99([second for sample in self.samples for second in sample.probe_seconds])
         return 1000 * p99
 
@@ -82,17 +82,17 @@ class Scale:
     steps: tuple[Step, ...]
 
     def lines(self) -> list[str]:
-        """A line for each number of clients, below the headings."""
+        """Return the headings and a line for each number of clients."""
         headings = [f"{'':>7}{ONE:>30}{DIFFERENT:>30}", f"{'clients':>7}{HEADING}{HEADING}"]
         pairs = zip(self._steps(ONE), self._steps(DIFFERENT), strict=True)
         return [*headings, *(f"{one.clients:>7}{_cells(one)}{_cells(other)}" for one, other in pairs)]
 
     def document(self) -> dict[str, Any]:
-        """Every sample, ready for JSON."""
+        """Return every sample, ready for JSON."""
         return asdict(self)
 
     def svg(self) -> str:
-        """The same as a plot."""
+        """Return the table as a plot."""
         one, different = self._steps(ONE), self._steps(DIFFERENT)
         panels = [
             Panel(heading, {ONE: [figure(step) for step in one], DIFFERENT: [figure(step) for step in different]})
@@ -105,7 +105,7 @@ class Scale:
 
 
 def scale(work: Workload) -> Scale:
-    """1 to 32 clients, each through its own connection, all on the same resource or each on its own; warm."""
+    """Measure 1 to 32 clients on a warm cache, all on the same resource and each on its own."""
     size = max(1, work.mib // PARTS)
     with ExitStack() as running:
         place = running.enter_context(work.place("scale"))
@@ -117,7 +117,7 @@ def scale(work: Workload) -> Scale:
 
 
 def _stored(work: Workload, size: int, api: ResourceApiServer, place: Path) -> list[str]:
-    """A resource for each client, `size` MiB of the workload's data: in the API, and in the cache and read once."""
+    """Upload a resource of `size` MiB for each client and load it once, so that it is in the cache."""
     content = place / "content"
     with work.data.open("rb") as data, content.open("wb") as file:
         for _ in range(size):
@@ -132,14 +132,14 @@ def _stored(work: Workload, size: int, api: ResourceApiServer, place: Path) -> l
 
 
 def _loader(directory: Path, api: ResourceApiServer, place: Path) -> AbstractContextManager[LoaderServer]:
-    """All of them have the cache in common."""
+    """Start loaders that share one cache."""
     return loader(directory, api, MODEL_CACHE_DIR=str(place / "models"), MAX_TRANSFERS=SLOTS, LOADER_THREADS=THREADS)
 
 
 def _round(
     number: int, work: Workload, api: ResourceApiServer, names: list[str], place: Path
 ) -> dict[tuple[int, str], Sample]:
-    """All steps of a new loader, which has loaded once: a worker keeps some of the memory that it once had."""
+    """Measure all steps with a new loader that has loaded once, because a first load leaves memory behind."""
     taken = {}
     with _loader(place / f"round-{number}", api, place) as server:
         _loaded(server, 0, names[:1])
@@ -162,7 +162,7 @@ def _sample(server: LoaderServer, before: int, names: list[str]) -> Sample:
 
 
 def _loaded(server: LoaderServer, seconds: float, names: list[str]) -> int:
-    """A client for each of `names` loads for `seconds`, and at least once; how many bytes came in that time."""
+    """Load with a client for each of `names` for `seconds`, at least once. Return the bytes that arrived."""
     command = python("benchmarks.scale_clients", server.url, str(seconds), *names)
     done = subprocess.run(
         command, cwd=REPOSITORY, check=True, timeout=RUN_SECONDS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE

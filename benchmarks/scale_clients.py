@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def main(url: str, seconds: float, resources: list[str]) -> None:
-    """Run them all at once; an answer that is wrong or cut ends the program with an exception."""
+    """Run all clients at once. A wrong or cut response ends the program with an exception."""
     begin = threading.Barrier(len(resources))
     with ThreadPoolExecutor(len(resources)) as pool:
         running = [pool.submit(_client, urlsplit(url).netloc, seconds, resource, begin) for resource in resources]
@@ -29,7 +29,7 @@ def main(url: str, seconds: float, resources: list[str]) -> None:
 
 
 def _client(address: str, seconds: float, resource: str, begin: threading.Barrier) -> int:
-    """How many bytes came in time. It loads at least once."""
+    """Load at least once. Return how many bytes arrived before the deadline."""
     folder, _, name = resource.rpartition("/")
     body = json.dumps({"filename": name, "folder": folder})
     connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
@@ -44,7 +44,7 @@ def _client(address: str, seconds: float, resource: str, begin: threading.Barrie
 
 
 def _arrived(answer: http.client.HTTPResponse, deadline: float) -> int:
-    """Read the whole answer; how much of it came before `deadline`."""
+    """Read the whole response. Return how many bytes of it arrived before `deadline`."""
     assert answer.status == HTTPStatus.OK, answer.status
     buffer, left, in_time = bytearray(BUFFER_SIZE), int(answer.headers["Content-Length"]), 0
     while count := answer.readinto(buffer):

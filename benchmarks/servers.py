@@ -1,4 +1,4 @@
-"""Servers on loopback, each with its files below a directory of the benchmark, each ended by its own pid.
+"""Servers on loopback, each with its files below a directory of the benchmark, each stopped by its own pid.
 
 The loader, the Resource API and the Docker engine are started as the tests start them.
 """
@@ -53,7 +53,7 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """A running nginx: serves the files of `www`, and takes PUT below /put/."""
+    """A running nginx that serves the files of `www` and accepts PUT below /put/."""
 
     url: str
     www: Path
@@ -61,7 +61,7 @@ class Nginx:
 
 @contextmanager
 def nginx(directory: Path) -> Iterator[Nginx]:
-    """nginx with all its files in `directory`, or Missing."""
+    """Run nginx with all its files in `directory`. Raises Missing."""
     require_program("nginx")
     www, port = directory / "www", free_port()
     (www / "put").mkdir(parents=True)
@@ -76,7 +76,7 @@ def nginx(directory: Path) -> Iterator[Nginx]:
 
 @contextmanager
 def resource_api(directory: Path) -> Iterator[ResourceApiServer]:
-    """Our Resource API, which knows EMAIL and PASSWORD."""
+    """Run the resource API, with the user EMAIL and PASSWORD."""
     directory.mkdir()
     with ResourceApiServer(directory) as api:
         api.add_user(EMAIL, PASSWORD)
@@ -84,7 +84,7 @@ def resource_api(directory: Path) -> Iterator[ResourceApiServer]:
 
 
 def api_token(api: ResourceApiServer) -> str:
-    """A token for calls to `api` without the loader."""
+    """Return a token for requests to `api` without the loader."""
     answer = requests.post(f"{api.url}/login", json={"email": EMAIL, "password": PASSWORD}, timeout=CALL_SECONDS)
     answer.raise_for_status()
     return str(answer.json()["token"])
@@ -92,7 +92,7 @@ def api_token(api: ResourceApiServer) -> str:
 
 @contextmanager
 def loader(directory: Path, api: ResourceApiServer, **env: str) -> Iterator[LoaderServer]:
-    """The loader under gunicorn, in front of `api`, somebody logged in; `env` is further configuration."""
+    """Run the loader under gunicorn, logged in at `api`; `env` is further configuration."""
     directory.mkdir()
     configuration = {"RESOURCE_API_URL": api.url, "MODEL_CACHE_DIR": str(directory / "models"), **env}
     with LoaderServer(directory, configuration) as server:
@@ -103,7 +103,7 @@ def loader(directory: Path, api: ResourceApiServer, **env: str) -> Iterator[Load
 
 @contextmanager
 def private_dockerd() -> Iterator[Engine]:
-    """A Docker engine that holds nothing but what the benchmark puts there, or Missing."""
+    """Run a Docker engine that is empty at first. Raises Missing."""
     with ExitStack() as running:
         try:
             engine = running.enter_context(docker_engine())

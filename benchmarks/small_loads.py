@@ -1,4 +1,4 @@
-"""Many loads of a small model by many clients: what a load costs beside its bytes."""
+"""Many loads of a small model by many clients: the cost of a load beside its bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.http_calls import upload
 SIZE = 64 * 1024
 CLIENTS = 16
 REQUESTS = 1280
-# A slot is given back just after the last byte: a client that is faster than that comes again soon.
+# A client retries soon, because a slot is given back just after the last byte and the client may be faster.
 BUSY_SECONDS = 0.05
 FOLDER, NAME = "bench", "small.bin"
 PATH = f"/load/{NAME}"
@@ -25,7 +25,7 @@ AS_TOLD = -1.0
 
 
 class Clients:
-    """CLIENTS clients of one server, and what they have told of each run."""
+    """CLIENTS clients of one server, and their results of each run."""
 
     def __init__(self, name: str, url: str, method: str, path: str) -> None:
         self._name = name
@@ -33,11 +33,11 @@ class Clients:
         self._told: list[tuple[float, float, float]] = []
 
     def contender(self) -> Contender:
-        """Its time is that of all requests, without the start of the clients."""
+        """Run the clients. The time is that of all requests, without the start of the clients."""
         return Contender(self._name, REQUESTS * SIZE >> 20, self._run)
 
     def figures(self, rounds: int) -> list[Figure]:
-        """Of the last `rounds` runs."""
+        """Return the results of the last `rounds` runs."""
         rate, p50, p99 = zip(*self._told[-rounds:], strict=True)
         return [
             Figure(f"{self._name}: all of them", "a second", rate),
@@ -55,7 +55,7 @@ class Clients:
 
 
 def small_loads(work: Workload) -> list[Result | Figures]:
-    """Loads of a 64 KiB model by 16 clients, with a slot for each, and as many GETs of it from nginx by the same."""
+    """Compare loads of a 64 KiB model by 16 clients with a slot each with as many GETs of the model from nginx."""
     with ExitStack() as running:
         place = running.enter_context(work.place("small-loads"))
         api = running.enter_context(resource_api(place / "api"))
@@ -76,7 +76,7 @@ def small_loads(work: Workload) -> list[Result | Figures]:
 
 
 def small_model(url: str, work: Workload) -> bytes:
-    """Upload the model of PATH; its content."""
+    """Upload the model of PATH. Return its content."""
     with work.data.open("rb") as file:
         content = file.read(SIZE)
     assert upload(url, FOLDER, NAME, content).status == 200
@@ -86,7 +86,7 @@ def small_model(url: str, work: Workload) -> bytes:
 def load_clients(
     url: str, method: str, path: str, *, clients: int, count: int, busy_seconds: float | None
 ) -> list[str]:
-    """The command of `clients` clients; without `busy_seconds` they wait after BUSY as they are told."""
+    """Return the command of `clients` clients. Without `busy_seconds` they honour the Retry-After of a BUSY."""
     body = json.dumps({"filename": NAME, "folder": FOLDER}) if method == "POST" else ""
     busy = AS_TOLD if busy_seconds is None else busy_seconds
     return python("benchmarks.load_clients", url, method, path, body, str(clients), str(count), str(busy))

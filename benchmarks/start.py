@@ -58,7 +58,7 @@ def answering(starts: Start, directory: Path) -> Iterator[ManagedProcess]:
     address = f"127.0.0.1:{free_port()}"
     deadline = time.monotonic() + READY_SECONDS
     with starts(directory, address) as server:
-        # Connections are refused until the server listens; then they wait for its worker.
+        # Connections are refused until the server listens, and then wait for its worker.
         while http_status(f"http://{address}", "/health") != HTTPStatus.OK:
             if server.returncode is not None or time.monotonic() > deadline:
                 raise RunFailed(f"{server.name} does not start: {server.stderr()}")

@@ -1,4 +1,4 @@
-"""What benchmarks give: tables that know how they are written."""
+"""The results of benchmarks: tables that can write themselves."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Table(Protocol):
     def title(self) -> str: ...
 
     def lines(self) -> list[str]:
-        """What is printed below the title."""
+        """Return the lines below the title."""
 
     def document(self) -> dict[str, Any]:
-        """The title and everything that was measured, ready for JSON."""
+        """Return the title and all measured values, ready for JSON."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one contender took, in seconds by round, and the median over the rounds of the first one's time by its."""
+    """The seconds of one contender in each round, and the median of the rounds' ratios to the first contender."""
 
     name: str
     mib: int
@@ -35,43 +35,43 @@ class Row:
         return statistics.median(self.seconds)
 
     def against(self, first: Row) -> Row:
-        """The same times, with the ratio to those of `first`."""
+        """Return the same times with the ratio to those of `first`."""
         ratios = [theirs / own for theirs, own in zip(first.seconds, self.seconds, strict=True)]
         return replace(self, ratio=statistics.median(ratios))
 
     def line(self) -> str:
-        """Ratio, median, spread, speed and name."""
+        """Return ratio, median, spread, speed and name."""
         speed = f"{self.mib / self.median:.0f}" if self.mib else ""
         return _line(f"{self.ratio:.2f}", f"{self.median:.3f}", _spread(self.seconds, 3), speed, self.name)
 
 
 @dataclass(frozen=True)
 class Result:
-    """Contenders in turns: the first row is the loader's. `missing` names the peers that are not in it."""
+    """Contenders that took turns. The first row is the loader; `missing` names the contenders that were left out."""
 
     title: str
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
 
     def beside(self, title: str, name: str, others: slice) -> Result:
-        """The same measurements as another table: the contender `name` first, then the rows `others` of this one."""
+        """Return another table of the same measurements: the contender `name` first, then the rows `others`."""
         (first,) = (row for row in self.rows if row.name == name)
         return Result(title, tuple(row.against(first) for row in (first, *self.rows[others])), self.missing)
 
     def lines(self) -> list[str]:
-        """A line for each contender, and one for each that is missing."""
+        """Return a line for each contender, and one for each that is missing."""
         rows = [_line("ratio", "median s", "min - max s", "MiB/s", ""), *(row.line() for row in self.rows)]
         return [*(rows if self.rows else []), *_absent(self.missing)]
 
     def document(self) -> dict[str, Any]:
-        """Every single time."""
+        """Return every single time."""
         rows = [asdict(row) | {"median": row.median} for row in self.rows]
         return {"title": self.title, "rows": rows, "missing": self.missing}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that is not told in seconds, in `unit`, by round."""
+    """A figure in `unit` instead of seconds, for each round."""
 
     name: str
     unit: str
@@ -83,25 +83,25 @@ class Figure:
         return statistics.median(self.values)
 
     def line(self) -> str:
-        """Median, spread, unit and name."""
+        """Return median, spread, unit and name."""
         return _figure_line(f"{self.median:.1f}", _spread(self.values, 1), self.unit, self.name)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A table of figures, without ratios. `missing` names what is not in it."""
+    """A table of figures without ratios. `missing` names what was left out."""
 
     title: str
     rows: tuple[Figure, ...]
     missing: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """A line for each figure, and one for each that is missing."""
+        """Return a line for each figure, and one for each that is missing."""
         rows = [_figure_line("median", "min - max", "unit", ""), *(row.line() for row in self.rows)]
         return [*(rows if self.rows else []), *_absent(self.missing)]
 
     def document(self) -> dict[str, Any]:
-        """Every single value."""
+        """Return every single value."""
         rows = [asdict(row) | {"median": row.median} for row in self.rows]
         return {"title": self.title, "rows": rows, "missing": self.missing}
 

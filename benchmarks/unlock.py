@@ -1,4 +1,4 @@
-"""An unlock beside a plain `docker load`, into the same engine."""
+"""An unlock, compared with a plain `docker load` into the same engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.workload import Workload
 from tests.support.images import save_images
 from tests.support.processes import clean_env
 
-# As often as a page or a script would ask: each answer takes time from the two cores.
+# Poll as often as a page or a script does, because each response takes time of the two cores.
 POLL_SECONDS = 0.1
 UNLOCK_SECONDS = 900.0
 
@@ -29,7 +29,7 @@ BY_TAR = "loader, mode tar: POST /unlock until ready"
 
 
 def unlock(work: Workload) -> list[Result]:
-    """POST /unlock until `ready` in both modes, the load of the plain tar, and the usual decryption in a pipe."""
+    """Compare POST /unlock in both modes with the load of the plain tar and with a decryption in a pipe."""
     with ExitStack() as running:
         place = running.enter_context(work.place("unlock"))
         locked = device(work, running, place)
@@ -53,7 +53,7 @@ def unlock(work: Workload) -> list[Result]:
 
 
 def verify(work: Workload) -> Result:
-    """The pass that mode `stream` makes before the engine gets a byte, on all cores and on one."""
+    """Measure the verifying pass of mode `stream`, on all cores and on one."""
     with work.place("verify") as place:
         key, archive = sealed(work.data, place)
         command = python("loader", "images", "verify", archive, "--key", key)
@@ -67,7 +67,7 @@ def verify(work: Workload) -> Result:
 
 
 def unlock_once(url: str) -> None:
-    """POST /unlock, and wait for `ready`; raises RunFailed."""
+    """Send POST /unlock and wait for `ready`. Raises RunFailed."""
     credentials = {"email": EMAIL, "password": PASSWORD}
     deadline = time.monotonic() + UNLOCK_SECONDS
     with requests.Session() as session:

@@ -1,4 +1,4 @@
-"""A model into the resource API through the loader, beside servers that only have to store a file."""
+"""Uploads of a model through the loader, compared with servers that only store a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = "model.bin"
 
 
 def upload(work: Workload) -> Result:
-    """POST /upload, and PUT of the same bytes straight to the Resource API and to nginx, both of which store in memory.
+    """Compare POST /upload with PUT of the same bytes straight to the resource API and to nginx, which store in memory.
 
     On a device their disks are those of other machines; here all would wait for one, and whoever writes less would win.
     Each finds its place empty, so that nobody has to ask for more memory than the round before.
@@ -44,7 +44,7 @@ def _loader(work: Workload, server: LoaderServer, api: ResourceApiServer, cache:
 
 
 def upload_command(url: str, data: Path) -> list[str]:
-    """The command that uploads `data` to the loader at `url`, as NAME in FOLDER."""
+    """Return the command that uploads `data` to the loader at `url`, as NAME in FOLDER."""
     return curl("--form", f"folder={FOLDER}", "--form", f"file=@{data}", f"{url}/upload/{NAME}")
 
 
@@ -63,7 +63,7 @@ def _nginx(work: Workload, running: ExitStack, place: Path) -> Contender:
 
 
 def _emptied(*directories: Path) -> None:
-    """Remove what earlier runs have stored."""
+    """Remove what earlier runs stored."""
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
