@@ -1,4 +1,4 @@
-"""The one client of a process: made at its first use, once; nothing happens before."""
+"""The one client of a process: the first use makes it, once; nothing happens before."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ app = loader.create_app(loader.settings.Settings.from_env(env))
 assert loader.api_client._api_client is None
 print("import", imported, "app", seen)
 """
-# An application removes what an earlier process may have left.
+# The application removes what an earlier process may have left.
 CLEAN = "import [] app [('os.remove', '/nonexistent/i.tar')]\n"
 PLANTS = {
     "threading.Thread(name='planted').start()": "('thread', 'planted')",
@@ -59,7 +59,7 @@ PLANTS = {
 
 @pytest.fixture
 def configured() -> Iterator[Settings]:
-    """The module is left as it was found."""
+    """Restore the module after the test."""
     before = (api_client._settings, api_client._api_client)
     settings = Settings.from_env({"RESOURCE_API_URL": "http://127.0.0.1:9"})
     api_client.configure(settings)
@@ -85,7 +85,7 @@ def test_fifty_threads_make_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
             all_have_begun.wait(10)
         return api_client.get_api_client()
 
-    # One thread makes the client, and waits in its constructor until the 49 others and the test are at the door.
+    # One thread makes the client and waits in its constructor until the 49 other threads and the test wait for it.
     taken = threading.Semaphore(1)
     with ThreadPoolExecutor(THREADS) as threads:
         futures = [threads.submit(first_use) for _ in range(THREADS)]
@@ -109,7 +109,7 @@ def test_nobody_is_authenticated_before_the_first_use() -> None:
 
 
 def watched(directory: Path, planted: str = "") -> str:
-    """What WATCH prints, with a line of code planted behind the import of the loader."""
+    """Return the output of WATCH, with a line of code planted after the import of the loader."""
     done = subprocess.run(
         [sys.executable, "-B", "-c", WATCH.replace("import loader\n", f"import loader\n{planted}\n", 1)],
         cwd=directory,

@@ -1,4 +1,4 @@
-"""Valid bytes made wrong, as a fuzzer does it: flipped, cut, spliced, and changed as JSON before they are framed."""
+"""Mutations of valid bytes, as a fuzzer makes them: flipped, cut, spliced, or changed as JSON before framing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.crypto.hostile_json import MISSING, JsonPath, changed, damaged
 from tests.crypto.manifests import framed
 
-# Lone surrogates, too: JSON can hold them, and UTF-8 cannot.
+# Include lone surrogates, which JSON can contain and UTF-8 cannot.
 ANY_TEXT = st.text(st.characters(), max_size=70)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT
 ANY_VALUE = st.recursive(
@@ -20,7 +20,7 @@ MAX_RAW = 400
 
 
 def mutated(magic: bytes, documents: list[dict[str, Any]], tails: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Files near the ones that frame a document of `documents` under `magic` and end in one of `tails`."""
+    """Generate mutated files that frame a document of `documents` under `magic` and end in one of `tails`."""
     tail = st.sampled_from(tails)
     document = st.sampled_from(documents)
     valid = st.builds(lambda described, rest: framed(magic, described) + rest, document, tail)
@@ -39,7 +39,7 @@ def mutated(magic: bytes, documents: list[dict[str, Any]], tails: list[bytes]) -
 
 @st.composite
 def flipped(draw: st.DrawFn, data: bytes) -> bytes:
-    """`data` with a few bits changed."""
+    """Return `data` with a few bits changed."""
     result = bytearray(data)
     for position in draw(st.lists(st.integers(0, len(data) * 8 - 1), min_size=1, max_size=6)):
         result[position // 8] ^= 1 << position % 8
@@ -47,12 +47,12 @@ def flipped(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def cut(data: bytes) -> st.SearchStrategy[bytes]:
-    """A beginning of `data`."""
+    """Return the start of `data`."""
     return st.integers(0, len(data) - 1).map(lambda length: data[:length])
 
 
 def spliced(whole: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """The beginning of one and the end of another."""
+    """Return the start of one file and the end of another."""
     place = st.floats(0, 1)
     return st.builds(
         lambda one, other, begin, end: one[: int(len(one) * begin)] + other[int(len(other) * end) :],
@@ -61,7 +61,7 @@ def spliced(whole: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def paths_of(value: object, at: JsonPath = ()) -> list[JsonPath]:
-    """Every place in a JSON value but the value itself."""
+    """Return every place in a JSON value except the value itself."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path for key, child in inner for path in ((*at, key), *paths_of(child, (*at, key)))]
 
@@ -74,6 +74,6 @@ def _changed_documents(document: dict[str, Any]) -> st.SearchStrategy[dict[str, 
 
 
 def _doubled(document: dict[str, Any], value: object) -> bytes:
-    """The JSON with its first field twice."""
+    """Return the JSON with its first field twice."""
     first = json.dumps({next(iter(document)): value})
     return f"{first[:-1]}, {json.dumps(document)[1:]}".encode()

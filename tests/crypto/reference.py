@@ -29,13 +29,13 @@ def hkdf_sha256(key_material: bytes, salt: bytes, info: bytes, size: int) -> byt
 
 
 def pattern(size: int) -> bytes:
-    """Plaintext of the tests: the first bytes of an endless stream that does not repeat."""
+    """Return the first bytes of an endless stream that does not repeat, as plaintext of the tests."""
     return hashlib.shake_256(b"azaion-loader test plaintext").digest(size)
 
 
 @dataclass(frozen=True)
 class ReferenceCipher:
-    """One ciphertext's worth of AES256_GCM_HKDF_1MB."""
+    """The key, prefix and associated data of one ciphertext of AES256_GCM_HKDF_1MB."""
 
     key_material: bytes
     associated_data: bytes
@@ -44,24 +44,24 @@ class ReferenceCipher:
 
     @property
     def header(self) -> bytes:
-        """The 40 bytes that a ciphertext opens with."""
+        """The first 40 bytes of the ciphertext."""
         return b"\x28" + self.salt + self.nonce_prefix
 
     def segment(self, number: int, last: bool, plaintext: bytes) -> bytes:
-        """Ciphertext and tag of one segment."""
+        """Return the ciphertext and the tag of one segment."""
         key = hkdf_sha256(self.key_material, self.salt, self.associated_data, 32)
         nonce = self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
         ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=nonce).encrypt_and_digest(plaintext)
         return ciphertext + tag
 
     def seal(self, plaintext: bytes) -> bytes:
-        """The whole ciphertext."""
+        """Return the whole ciphertext."""
         texts = cut(plaintext)
         sealed = (self.segment(n, n == len(texts) - 1, text) for n, text in enumerate(texts))
         return self.header + b"".join(sealed)
 
 
 def cut(plaintext: bytes) -> list[bytes]:
-    """The plaintext of each segment; a single empty one for the empty plaintext."""
+    """Return the plaintext of each segment; one empty piece for the empty plaintext."""
     first, further = MIB - HEADER - TAG, MIB - TAG
     return [plaintext[:first], *(plaintext[n : n + further] for n in range(first, len(plaintext), further))]

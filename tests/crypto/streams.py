@@ -1,4 +1,4 @@
-"""What the tests of streams have in common: sealing, reading to the end, reading to the failure."""
+"""Helpers of the stream tests: seal, read to the end, read to the failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, encry
 KEY = bytes(range(32))
 AD = b"models/day/detector.onnx"
 
-# For tests that hypothesis drives: how long an example takes says more about a shared machine than about the code.
+# Hypothesis has no deadline, because the time of an example depends on the other load of the machine.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Plaintext sizes at which the number or the kind of segments changes.
@@ -35,40 +35,40 @@ BOUNDARY_SIZES = [
 
 @dataclass(frozen=True)
 class Failed:
-    """A reading that ended in `failure` after it had released `released`, a piece for each segment."""
+    """The result of a read that ended in `failure` after it had released the segments `released`."""
 
     released: list[bytes]
     failure: BaseException
 
 
 def seal(plaintext: bytes, key: bytes = KEY, associated_data: bytes = AD) -> bytes:
-    """The ciphertext, made by the code under test."""
+    """Return the ciphertext, made by the code under test."""
     return b"".join(bytes(piece) for piece in encrypt([plaintext], key, associated_data))
 
 
 def unseal(ciphertext: bytes, key: bytes = KEY, associated_data: bytes = AD) -> bytes:
-    """The plaintext, read by the code under test."""
+    """Return the plaintext, read by the code under test."""
     return read_all(DecryptingReader(io.BytesIO(ciphertext), len(ciphertext), key, associated_data))
 
 
 def read_all(reader: DecryptingReader) -> bytes:
-    """Everything that `reader` releases; each piece is copied, since the next one takes its place."""
+    """Return all pieces of `reader`, each copied, because the next one reuses its buffer."""
     return b"".join(bytes(piece) for piece in reader)
 
 
 def reader_of(source: Source, size: int) -> DecryptingReader:
-    """A reader with the key and the associated data that `seal` uses."""
+    """Return a reader with the key and the associated data of `seal`."""
     return DecryptingReader(source, size, KEY, AD)
 
 
 def collect(pieces: Iterable[Buffer], into: bytearray) -> None:
-    """Appends each piece, so that what came before an exception is there after it."""
+    """Append each piece, so that the pieces before an exception are kept."""
     for piece in pieces:
         into += piece
 
 
 def read_to_failure(make_reader: Callable[[], DecryptingReader]) -> Failed:
-    """The failure of a reading, which must come, and must come again whenever the reader is asked again."""
+    """Return the failure of a read, which must occur, and must occur again at every later read."""
     released: list[bytes] = []
     try:
         reader = make_reader()

@@ -1,4 +1,4 @@
-"""Ciphertexts to be tampered with, and what must come out of them afterwards, worked out from the bytes alone."""
+"""Ciphertexts to tamper with, and the result that the tampered bytes must have."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Changes = Iterator[tuple[str, Change]]
 
 
 def stored(ciphertext: bytes) -> list[bytes]:
-    """The segments as they lie in the file, the first with the header before it."""
+    """Return the segments of the file; the first one includes the header."""
     return [ciphertext[begin : begin + MIB] for begin in range(0, len(ciphertext), MIB)]
 
 
 def intact_segments(original: bytes, tampered: bytes, told: int) -> int:
-    """How many segments at the begin are what was sealed, as one sees them who was told that size."""
+    """Return how many segments at the start are intact for a reader that was given this size."""
     before, after = stored(original), stored(tampered[:told])
     intact = 0
     for number, (sealed, read) in enumerate(zip(before, after, strict=False)):
@@ -44,7 +44,7 @@ def intact_segments(original: bytes, tampered: bytes, told: int) -> int:
 
 
 def assert_refused(name: str, tampered: bytes, told: int) -> Failed:
-    """The tampered bytes fail, after the intact segments and nothing else has come out."""
+    """Check that the tampered bytes fail after exactly the intact segments were released."""
     whole = intact_segments(CIPHERTEXTS[name], tampered, told)
     assert whole < len(stored(CIPHERTEXTS[name])), "this is no tampering"
     failed = read_to_failure(lambda: reader_of(io.BytesIO(tampered), told))
@@ -55,7 +55,7 @@ def assert_refused(name: str, tampered: bytes, told: int) -> Failed:
 
 
 def flipped(position: int) -> Change:
-    """Flips one bit of one byte."""
+    """Return a change that flips one bit of one byte."""
 
     def flip(data: bytes) -> bytes:
         changed = bytearray(data)
@@ -66,7 +66,7 @@ def flipped(position: int) -> Change:
 
 
 def grid(changes: Callable[[bytes], Changes], *names: str) -> pytest.MarkDecorator:
-    """Every one of `changes` to every ciphertext named."""
+    """Return a decorator that applies each of `changes` to each named ciphertext."""
     cases = [
         pytest.param(name, change, id=f"{name}: {what}")
         for name in names
@@ -75,5 +75,5 @@ def grid(changes: Callable[[bytes], Changes], *names: str) -> pytest.MarkDecorat
     return pytest.mark.parametrize(("name", "change"), cases)
 
 
-# Whether the reader is told the size of the tampered bytes, or that of those before.
+# The reader gets the size of the tampered bytes, or the original size.
 TELLING = pytest.mark.parametrize("telling", ["its own size", "the original size"])

@@ -1,4 +1,4 @@
-"""HKDF against the vectors of RFC 5869: directly or, where its inputs are too short for us, by way of a second one."""
+"""HKDF against the vectors of RFC 5869, or against a second implementation where their inputs are too short."""
 
 from __future__ import annotations
 

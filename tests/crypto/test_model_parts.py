@@ -1,4 +1,4 @@
-"""Resources at rest: the bytes of small and big objects, the cut between them, and small objects that are none."""
+"""Stored resources: the bytes of small and big objects, the split between them, and invalid small objects."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from tests.crypto.streams import KEY, read_all, read_to_failure
 NAME = ResourceName("models/day", "detector.onnx")
 AD = b"models/day/detector.onnx"
 HEAD = 65_536
-# The plaintext whose ciphertext is exactly a head.
+# The size of a plaintext whose ciphertext is exactly one head.
 FULL = HEAD - 56
 DIGEST = "0a" * 32
 
 
 def document(size: int, big: bytes = b"") -> dict[str, Any]:
-    """The JSON of a small object by hand; every call makes a new one."""
+    """Return the JSON of a small object; every call makes a new one."""
     described = {"size": len(big), "sha256": hashlib.sha256(big).hexdigest()} if big else None
     return {"key": b64encode(KEY).decode(), "size": size, "big": described}
 
 
 def objects_of(plaintext: bytes, associated_data: bytes = AD) -> tuple[bytes, bytes]:
-    """The small and the big object of a resource, put together by hand."""
+    """Return the small and the big object of a resource, built without the code under test."""
     ciphertext = ReferenceCipher(KEY, associated_data).seal(plaintext)
     head, big = ciphertext[:HEAD], ciphertext[HEAD:]
     return framed(b"AZSMALL1", document(len(plaintext), big)) + head, big
 
 
 def sealed(plaintext: bytes, name: ResourceName = NAME) -> tuple[SmallPart, bytes]:
-    """The same, by the code under test."""
+    """Return the same objects, built by the code under test."""
     big = io.BytesIO()
     small = seal_resource([plaintext], name, big)
     return small, big.getvalue()

@@ -1,4 +1,4 @@
-"""The sizes of plaintext and ciphertext follow from each other, and a size that no ciphertext has is refused."""
+"""Plaintext and ciphertext sizes determine each other, and a size that no ciphertext has is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_size_is_a_ciphertexts_or_is_refused(size: int) -> None:
     try:
         plaintext = plaintext_size(size)
     except CorruptCiphertext:
-        # The last segment has room for less than a tag.
+        # The last segment would be shorter than a tag.
         assert size < 56 or 0 < size % MIB < 17
     else:
         assert plaintext >= 0

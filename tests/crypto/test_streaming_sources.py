@@ -1,4 +1,4 @@
-"""Reading from sources that are slow, short, at an end too early or broken."""
+"""Reading from sources that are slow, short, truncated or broken."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pipe() -> Iterator[tuple[io.FileIO, io.BufferedWriter]]:
         yield source, sink
 
 
-@pytest.mark.timeout(20)  # without the promise this would wait for ever
+@pytest.mark.timeout(20)  # without the guarantee this would wait forever
 def test_a_slow_source_delivers_its_first_segment_at_once(pipe: tuple[io.FileIO, io.BufferedWriter]) -> None:
     source, sink = pipe
     first_was_read = threading.Event()
@@ -102,7 +102,7 @@ def test_a_broken_source_is_told_from_a_corrupt_ciphertext(good: int, whole: int
     source = EndingSource(CIPHERTEXT, good, torn)
     failed = read_to_failure(lambda: reader_of(source, len(CIPHERTEXT)))
     assert failed.failure is torn
-    assert source.asked_beyond == 1  # a reader that failed does not ask again
+    assert source.asked_beyond == 1  # a reader that failed does not read again
     assert failed.released == SEGMENTS[:whole]
 
 

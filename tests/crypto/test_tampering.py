@@ -1,4 +1,4 @@
-"""Bits flipped, ends cut off, bytes added: the segments before are released, and then nothing but CorruptCiphertext."""
+"""Flipped bits, missing ends, added bytes: intact segments are released, then every read raises CorruptCiphertext."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.crypto.tampering import (
 
 
 @pytest.mark.parametrize("name", CIPHERTEXTS)
-def test_untouched_all_of_them_are_read(name: str) -> None:
+def test_untouched_ciphertexts_are_read(name: str) -> None:
     assert unseal(CIPHERTEXTS[name]) == PLAINTEXTS[name]
 
 
 def flips(ciphertext: bytes) -> Changes:
-    """A bit of each byte of the header, and bits all over the first, a middle and the last segment."""
+    """Return bits of every byte of the header, and bits in the first, a middle and the last segment."""
     for position in range(HEADER):
         yield f"header byte {position}", flipped(position)
     begins = [HEADER, *range(MIB, len(ciphertext), MIB)]
@@ -51,12 +51,12 @@ def test_a_flipped_bit(name: str, change: Change) -> None:
 
 
 def cut_to(length: int) -> Change:
-    """Leaves the first `length` bytes."""
+    """Return a change that keeps the first `length` bytes."""
     return lambda data: data[:length]
 
 
 def cuts(ciphertext: bytes) -> Changes:
-    """Truncations in the header, around the smallest ciphertext and around every end of a segment."""
+    """Return truncations in the header, around the smallest ciphertext and around every end of a segment."""
     begins = [0, HEADER, HEADER + TAG, *range(MIB, len(ciphertext), MIB), len(ciphertext)]
     lengths = {begin + offset for begin in begins for offset in (-1, 0, 1)}
     for length in sorted(length for length in lengths if 0 <= length < len(ciphertext)):
@@ -64,7 +64,7 @@ def cuts(ciphertext: bytes) -> Changes:
 
 
 def additions(ciphertext: bytes) -> Changes:
-    """Bytes after the end: any, a tag's worth, and whole segments that were sealed under the same key."""
+    """Return additions: any bytes, as many as a tag, and whole segments that were sealed under the same key."""
     count = len(stored(ciphertext))
     yield "a byte added", lambda data: data + b"\0"
     yield "16 bytes added", lambda data: data + bytes(TAG)
@@ -90,7 +90,7 @@ def test_added_bytes(name: str, change: Change, telling: str) -> None:
 
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_a_ciphertext_cut_between_segments_has_no_end(kept: int) -> None:
-    """The cut that a reader without the flag for the last segment would take for a shorter file."""
+    """A reader that ignores the mark of the last segment would take this truncation for a shorter file."""
     name = "four segments"
     failed = assert_refused(name, CIPHERTEXTS[name][: kept * MIB], kept * MIB)
     assert len(failed.released) == kept - 1
@@ -110,7 +110,7 @@ def test_a_byte_after_the_end_holds_the_last_segment_back(name: str, telling: st
 
 @pytest.mark.parametrize("position", [0, 49, 50, 65], ids=["first byte", "last byte", "tag begin", "tag end"])
 def test_a_segment_that_does_not_authenticate_is_wiped(position: int) -> None:
-    """The cipher decrypts before it compares the tag: what it has put into the buffer must not stay there."""
+    """The cipher decrypts before it compares the tag, so that the plaintext in the buffer must be wiped."""
     segment = bytearray(CIPHER.segment(0, True, pattern(50)))
     segment[position] ^= 1
     cipher = SegmentCipher.derive(CIPHER.header, CIPHER.key_material, CIPHER.associated_data)

@@ -1,4 +1,4 @@
-"""Tink reads what we write, and we read what Tink writes: streams, whole archives, whole resources."""
+"""Tink reads what the loader writes, and the loader reads what Tink writes: streams, archives and resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.crypto.tink_peer import TinkPeer
 NAME = ResourceName("models/day", "detector.onnx")
 FORMATS_MD = Path(__file__).parents[2] / "docs" / "formats.md"
 
-# What Tink takes as key material is what a key fragment may be: 32 bytes and more.
+# Tink accepts key material of 32 bytes and more, as the loader accepts key fragments.
 FRAGMENT_SIZES = [32, 33, 4096]
 
 
@@ -68,7 +68,7 @@ def test_we_read_an_archive_that_was_made_with_tink(fragment_size: int, size: in
 
 
 def test_an_archive_with_a_manifest_of_a_megabyte(tmp_path: Path) -> None:
-    """The associated data, which HKDF takes as its info, are far longer than a name."""
+    """The associated data, which HKDF takes as its info, is far longer than a name here."""
     described = json.dumps(document(5)).encode()
     header = framed(b"AZIMAGE1", described + b" " * ((1 << 20) - len(described)))
     path = tmp_path / "images.enc"

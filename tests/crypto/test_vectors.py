@@ -1,4 +1,4 @@
-"""The committed vectors are those that the reference implementation makes, and the loader agrees with each of them."""
+"""The reference implementation makes the committed vectors, and the loader agrees with each of them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_resource(vector: ResourceVector) -> None:
 
 
 def expect(outcome: str, size: int, read: Any) -> None:
-    """`read()` returns the plaintext of that size, or raises CorruptCiphertext."""
+    """Check that `read()` returns the plaintext of that size, or raises CorruptCiphertext."""
     if outcome == "plaintext":
         assert read() == pattern(size)
     else:
@@ -76,7 +76,7 @@ def expect(outcome: str, size: int, read: Any) -> None:
 
 
 def damaged_vectors() -> dict[str, dict[str, Any]]:
-    """Files of vectors in which something is not as it should be."""
+    """Return files of vectors with one fault each."""
     found = {}
     for what in ("file", "vector", "bytes"):
         document = json.loads(written(STREAMS))

@@ -1,4 +1,4 @@
-"""How test vectors are written down: JSON in which bytes have size and digest, and, unless they are long, hex.
+"""The format of test vectors: JSON in which bytes have size and digest, and hex unless they are long.
 
 A field that is not known here, or missing, is an error: it would be something that no test looks at.
 """
@@ -41,7 +41,7 @@ class ArchiveVector:
 
 @dataclass(frozen=True)
 class ResourceVector:
-    """A resource at rest; `big` is empty if there is no big object. `outcome` is `plaintext` or `corrupt`."""
+    """A stored resource; `big` is empty if there is no big object. `outcome` is `plaintext` or `corrupt`."""
 
     name: str
     outcome: str
@@ -73,7 +73,7 @@ V = TypeVar("V", StreamVector, ArchiveVector, ResourceVector)
 
 
 def parsed(text: str, remade: Sequence[V]) -> list[V]:
-    """The vectors of a file; bytes that it holds as a digest only are those of `remade` with the same name.
+    """Return the vectors of a file. Bytes that it has only as a digest are taken from `remade` by name.
 
     Raises ValueError for anything that is not as `written` writes it.
     """

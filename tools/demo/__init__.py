@@ -1,1 +1,1 @@
-"""`make demo`: the whole flow on this machine, each step with the command that a person would type for it."""
+"""`make demo`: the whole flow on this machine, each step with the command that a user would type."""

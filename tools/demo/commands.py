@@ -21,24 +21,24 @@ END_SECONDS = 5
 LINE_WIDTH = 100
 
 KEPT_VARIABLES = ("HOME", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "http_proxy", "https_proxy", "all_proxy")
-# dockerd lies where the PATH of `su` without a dash does not look.
+# The PATH of `su` without a dash does not include the directory of dockerd.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 class StepFailed(Exception):
-    """A step did not do what it should. `str()` says what was expected, and what came instead."""
+    """A step failed. `str()` says what was expected and what came instead."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command with the variables and the line of standard input that it is given."""
+    """A command with its variables and its line of standard input."""
 
     arguments: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     line_in: str | None = None
 
     def __str__(self) -> str:
-        """The command in shell syntax; a long one continues on further lines."""
+        """Return the command in shell syntax, on several lines if it is long."""
         units = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
         if self.line_in is not None:
             units.insert(0, f"echo {shlex.quote(self.line_in)} |")
@@ -46,7 +46,7 @@ class Command:
 
 
 def python(*arguments: str, line_in: str | None = None, **variables: str) -> Command:
-    """`python` of the virtual environment that runs the demo."""
+    """Return the `python` of the virtual environment that runs the demo."""
     # Do not resolve the link in .venv/bin, because its target does not find the packages of the environment.
     executable = Path(sys.executable)
     shown = executable.relative_to(REPOSITORY) if executable.is_relative_to(REPOSITORY) else executable
@@ -54,19 +54,19 @@ def python(*arguments: str, line_in: str | None = None, **variables: str) -> Com
 
 
 def environment(directory: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """What a process of the demo sees: `variables` and a few of the user's, but none that would configure the loader.
+    """Return the environment of a process: `variables` and a few of the user's, but none that configures the loader.
 
     Temporary files go below `directory`, which is removed at the end.
     """
     kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
-    # apt-get may need the user's proxy; the demo's servers are on this machine.
+    # Keep the user's proxy, because apt-get may need it; the servers of the demo are on this machine.
     direct = ",".join(filter(None, [os.environ.get("no_proxy"), "localhost", "127.0.0.1"]))
     fixed = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "TMPDIR": str(directory), "no_proxy": direct}
     return {**kept, **fixed, **variables}
 
 
 def run(command: Command, directory: Path) -> str:
-    """What the command prints. Raises StepFailed, with what it prints on standard error, unless it ends with 0."""
+    """Return the output of the command. Raises StepFailed with its standard error unless it exits with 0."""
     with interrupts.shielded():
         process = subprocess.Popen(
             command.arguments,
@@ -103,7 +103,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def _options_with_values(arguments: Iterable[str]) -> list[str]:
-    """The arguments, quoted, in groups that a line break should not part: an option and what belongs to it."""
+    """Return the quoted arguments in groups that stay on one line: an option and its value."""
     units: list[str] = []
     for index, argument in enumerate(arguments):
         if index == 0 or (index > 1 and argument.startswith("-")):
@@ -114,7 +114,7 @@ def _options_with_values(arguments: Iterable[str]) -> list[str]:
 
 
 def _filled(units: Iterable[str]) -> list[str]:
-    """The units in lines of about LINE_WIDTH characters."""
+    """Join the groups into lines of about LINE_WIDTH characters."""
     lines: list[str] = []
     for unit in units:
         if lines and len(lines[-1]) + 1 + len(unit) <= LINE_WIDTH:
@@ -125,7 +125,7 @@ def _filled(units: Iterable[str]) -> list[str]:
 
 
 class CannotInstall(Exception):
-    """A missing program cannot be installed; the text says why, and what to do."""
+    """A missing program cannot be installed; the text says why and what to do."""
 
 
 def ensure_program(screen: Screen, directory: Path, program: str, package: str) -> None:
@@ -155,7 +155,7 @@ def _install(screen: Screen, directory: Path, package: str) -> None:
     run(update, directory)
     screen.command(str(install))
     run(Command((*install.arguments, "--download-only"), quietly), directory)
-    # Ctrl-C in the middle would leave the system's packages half configured.
+    # Delay Ctrl-C, because it would leave the packages of the system half configured.
     with interrupts.shielded():
         run(install, directory)
 

@@ -23,7 +23,7 @@ CALL_SECONDS = 60
 START_SECONDS = 60
 TRIAL_IMAGE = "azaion-demo-trial:1"
 
-# The SDK lets transport errors through as they are.
+# The SDK does not translate errors of the transport.
 FAULTS = (docker.errors.DockerException, OSError, urllib3.exceptions.HTTPError)
 
 
@@ -32,7 +32,7 @@ class NoEngine(Exception):
 
 
 class Engine:
-    """An engine that answers at `host`. Raises NoEngine if it does not."""
+    """An engine that responds at `host`. Raises NoEngine if it does not."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -46,7 +46,7 @@ class Engine:
         self._client.api.timeout = CALL_SECONDS
 
     def make_image(self, reference: str, random_size: int) -> None:
-        """Import a root file system, made here, as an image: `random_size` bytes and a text. Raises StepFailed."""
+        """Import a generated root file system as an image: `random_size` bytes and a text. Raises StepFailed."""
         try:
             # The whole reference goes here, because podman ignores the parameter for the tag.
             self._client.api.import_image_from_data(_root_file_system(random_size), repository=reference)
@@ -56,7 +56,7 @@ class Engine:
             raise StepFailed(f"expected {reference} in the engine after its import")
 
     def has_image(self, reference: str) -> bool:
-        """Whether the engine has it. Raises StepFailed."""
+        """Return whether the engine has the image. Raises StepFailed."""
         try:
             self._client.images.get(reference)
         except docker.errors.NotFound:
@@ -66,7 +66,7 @@ class Engine:
         return True
 
     def remove_image(self, reference: str) -> None:
-        """Remove it, if it is there. Raises StepFailed."""
+        """Remove the image if the engine has it. Raises StepFailed."""
         try:
             self._client.images.remove(reference, force=True)
         except docker.errors.NotFound:
@@ -75,7 +75,7 @@ class Engine:
             raise StepFailed(f"expected the engine to remove {reference}: {_reason(exc)}") from exc
 
     def curl_arguments(self, path: str) -> tuple[str, ...] | None:
-        """How curl reaches `path` of its API; None for an engine behind TLS or ssh, which asks for more."""
+        """Return the curl command for `path` of its API; None for an engine behind TLS or ssh."""
         scheme, _, address = self.host.partition("://")
         if scheme == "unix":
             return ("--unix-socket", address, f"http://localhost{path}")
@@ -85,7 +85,7 @@ class Engine:
 
 
 def find_engine(screen: Screen, cleanup: ExitStack, directory: Path) -> Engine:
-    """The engine of DOCKER_HOST, else the system's, else a private one that ends with `cleanup`; raises NoEngine."""
+    """Return the engine of DOCKER_HOST, of the system, or a private one that `cleanup` stops. Raises NoEngine."""
     named = os.environ.get("DOCKER_HOST")
     if named:
         # Try no other engine, because the user chose this one.
@@ -114,7 +114,7 @@ def _start_private_engine(screen: Screen, cleanup: ExitStack, directory: Path) -
     home = directory / "docker"
     home.mkdir()
     host = f"unix://{home}/docker.sock"
-    # No bridge and no firewall rules: no container will run, and the host's network stays as it is.
+    # Make no bridge and no firewall rules, because no container runs and the network of the host must not change.
     where = ("--data-root", f"{home}/data", "--exec-root", f"{home}/exec", "--pidfile", f"{home}/pid")
     command = Command(("dockerd", "--host", host, *where, "--iptables=false", "--bridge=none"))
     screen.command(f"{command} &")
@@ -129,7 +129,7 @@ def _start_private_engine(screen: Screen, cleanup: ExitStack, directory: Path) -
         engine.make_image(TRIAL_IMAGE, random_size=1)
         engine.remove_image(TRIAL_IMAGE)
     except StepFailed as exc:
-        # Only this trial shows it, because dockerd starts in a container without privileges too.
+        # Only this trial shows whether the engine works, because dockerd also starts in a container without privileges.
         raise NoEngine(f"dockerd runs, but lacks the rights to unpack images here: {exc}") from exc
     return engine
 
@@ -143,7 +143,7 @@ def _answers(host: str) -> bool:
 
 
 def _reason(exc: BaseException) -> str:
-    """The engine's or the system's own words if there are any, without those of the SDK and its HTTP library."""
+    """Return the words of the engine or the system if there are any, without those of the SDK and its HTTP library."""
     if isinstance(exc, docker.errors.APIError) and exc.explanation:
         return str(exc.explanation)
     cause: BaseException | None = exc

@@ -21,7 +21,7 @@ UNLOCK_SECONDS = 120
 
 @dataclass(frozen=True)
 class Flow:
-    """A loader at `url`, used as an operator and the device's services use it."""
+    """A loader at `url`, used as the operator and the services of the device use it."""
 
     caller: Caller
     url: str
@@ -73,22 +73,22 @@ class Flow:
         screen.good(reference)
 
     def login_command(self, password: str) -> Command:
-        """How to log in."""
+        """Return the command to log in."""
         return post_json(f"{self.url}/login", {"email": self.email, "password": password})
 
     def upload_command(self, model: Path) -> Command:
-        """How to upload the file `model` under its own name."""
+        """Return the command to upload the file `model` under its own name."""
         form = ("-F", f"folder={FOLDER}", "-F", f"file=@{model}")
         return curl(f"{self.url}/upload/{model.name}", *form, report=REPORT_UP)
 
     def load_command(self, name: str, target: Path | None = None) -> Command:
-        """How to load the model `name`, into a file or onto the screen."""
+        """Return the command to load the model `name`, into a file or to the terminal."""
         body = json_arguments({"filename": name, "folder": FOLDER})
         output = () if target is None else ("-o", str(target))
         return curl(f"{self.url}/load/{name}", *body, *output, report=REPORT_DOWN)
 
     def unlock_command(self) -> Command:
-        """How to unlock."""
+        """Return the command to unlock."""
         return post_json(f"{self.url}/unlock", {"email": self.email, "password": self.password})
 
 
@@ -96,7 +96,7 @@ POLL_SECONDS = 0.2
 
 
 def say_what_to_try(screen: Screen, flow: Flow, archive: Path | None, logs: Sequence[Path]) -> None:
-    """The page of what the demo has done, and commands with the real addresses, to paste into another terminal."""
+    """Print the address of the page, and commands with the real addresses to paste into another terminal."""
     readme = "README.md"
     suggestions = [
         ("Is it alive, and is somebody logged in?", get(f"{flow.url}/status")),

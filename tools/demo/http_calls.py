@@ -1,4 +1,4 @@
-"""Calls with curl: shown, run, and their answers shown and compared with what is expected."""
+"""Requests with curl: the demo shows them, runs them, shows the responses and compares them with what it expects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .screen import Screen
 
 POLL_SECONDS = 0.05
 
-# curl adds these lines to what it prints, so that the status is there to see.
+# curl prints these lines after the body, so that the user sees the status.
 REPORT = r"\n%{http_code} in %{time_total} s\n"
 REPORT_UP = r"\n%{http_code}, %{size_upload} bytes sent in %{time_total} s\n"
 REPORT_DOWN = r"\n%{http_code}, %{size_download} bytes received in %{time_total} s\n"
@@ -24,7 +24,7 @@ REPORT_DOWN = r"\n%{http_code}, %{size_download} bytes received in %{time_total}
 
 @dataclass(frozen=True)
 class Answer:
-    """What curl has printed: the body, and a last line that begins with the status."""
+    """The output of curl: the body, and a last line that starts with the status."""
 
     printed: str
 
@@ -35,7 +35,7 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """The JSON of the body, None if it is none."""
+        """The JSON of the body, None if it is not JSON."""
         try:
             return json.loads(self.printed.strip().rpartition("\n")[0])
         except ValueError:
@@ -44,13 +44,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Caller:
-    """Makes calls in the user's sight."""
+    """Sends requests that the user can see."""
 
     screen: Screen
     directory: Path
 
     def call(self, command: Command, expected: str, **fields: str) -> Answer:
-        """Show the command, run it, show the answer. Raises StepFailed unless it is 200 with these `fields`."""
+        """Show the command, run it and show the response. Raises StepFailed unless it is a 200 with these `fields`."""
         self.screen.command(str(command))
         answer = self.ask(command)
         self.screen.output(answer.printed)
@@ -58,18 +58,18 @@ class Caller:
         return answer
 
     def ask(self, command: Command) -> Answer:
-        """Run the command, unseen."""
+        """Run the command without showing it."""
         return Answer(run(command, self.directory))
 
     def require(self, answer: Answer, expected: str, **fields: str) -> None:
-        """Raises StepFailed, with the answer, unless it is 200 with these `fields`."""
+        """Raise StepFailed with the response unless it is a 200 with these `fields`."""
         document = answer.document if fields else {}
         as_expected = isinstance(document, dict) and fields.items() <= document.items()
         if answer.status != HTTPStatus.OK or not as_expected:
             raise StepFailed(f"expected {expected}, got\n{answer.printed.strip()}")
 
     def poll(self, command: Command, field: str, ends: tuple[str, ...], seconds: float) -> Answer:
-        """Show the command once and run it until `field` is one of `ends`; each value on the way is shown."""
+        """Show the command once and run it until `field` is one of `ends`. Show each value in between."""
         self.screen.command(str(command))
         deadline = time.monotonic() + seconds
         seen = None
@@ -98,13 +98,13 @@ def post_json(url: str, document: Mapping[str, str]) -> Command:
 
 
 def json_arguments(document: Mapping[str, str]) -> tuple[str, ...]:
-    """How curl is told to post `document`. Not with --json, which curl has since 7.82 only."""
+    """Return the options to post `document`. They avoid --json, which needs curl 7.82."""
     return ("-H", "Content-Type: application/json", "-d", json.dumps(document))
 
 
 def curl(*arguments: str, report: str = REPORT) -> Command:
-    """A curl command that prints the body and, after it, `report`."""
+    """Return a curl command that prints the body and then `report`."""
     proxy_set = any(os.environ.get(name) for name in ("http_proxy", "all_proxy", "ALL_PROXY"))
-    # The servers are on this machine: where a person's shell names a proxy, the command has to say so.
+    # Bypass a proxy of the user's shell, because the servers are on this machine.
     direct = ("--noproxy", "*") if proxy_set else ()
     return Command(("curl", "-sS", *direct, *arguments, "-w", report))

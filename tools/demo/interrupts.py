@@ -12,7 +12,7 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# While the other modules are imported there is nothing to clean up: Ctrl-C ends the process, without a traceback.
+# Ctrl-C ends the process without a traceback while modules are imported, because there is nothing to clean up yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -25,7 +25,7 @@ class Interrupted(BaseException):
 
 
 class _Receiver:
-    """Raises `Interrupted` for the first signal, at once or when the last shield falls; ignores what comes later."""
+    """Raises `Interrupted` for the first signal, at once or at the end of the last delay. Ignores later signals."""
 
     def __init__(self) -> None:
         self.shields = 0
@@ -48,7 +48,7 @@ _receiver = _Receiver()
 def install() -> None:
     """From now on the first SIGINT, SIGTERM or SIGHUP raises `Interrupted` in the main thread."""
     for number in ENDING:
-        # What `nohup` has switched off stays off.
+        # A signal that `nohup` ignores stays ignored.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _receiver.receive)
 

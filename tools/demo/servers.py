@@ -1,4 +1,4 @@
-"""The two servers of the flow: the resource API, far away in real life, and the loader on its device."""
+"""The two servers of the flow: the resource API, which is remote in real life, and the loader on its device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Server:
 def start_resource_api(
     screen: Screen, cleanup: ExitStack, directory: Path, account: tuple[str, str], fragment: Path | None
 ) -> Server:
-    """The resource API with one account (e-mail and password) and, if there is one, the key fragment in a file."""
+    """Start the resource API with one account and, if a file has one, the key fragment."""
     data = str(directory / "api")
     email, password = account
     preparations = [
@@ -49,7 +49,7 @@ def start_resource_api(
 
 
 def start_loader(screen: Screen, cleanup: ExitStack, directory: Path, **settings: str) -> Server:
-    """The loader under gunicorn with `settings`, listening on a port of its own."""
+    """Start the loader under gunicorn with `settings`, on a free port."""
     port = free_port(LOADER_PORT)
     gunicorn = ("-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
     serve = python(*gunicorn, LOADER_BIND=f"{LOOPBACK}:{port}", **settings)
@@ -57,9 +57,9 @@ def start_loader(screen: Screen, cleanup: ExitStack, directory: Path, **settings
 
 
 def free_port(preferred: int) -> int:
-    """`preferred`, or any other port of the loopback address if somebody listens there."""
+    """Return the port `preferred`, or any free port of the loopback address if it is in use."""
     with closing(socket.socket()) as probe:
-        # As servers do it: a connection of an earlier server that still lingers keeps nobody off.
+        # Reuse the address as servers do, because a lingering connection of an earlier server does not block it.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, preferred))
@@ -82,7 +82,7 @@ def _answers(port: int) -> bool:
     with closing(http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_SECONDS)) as connection:
         try:
             connection.request("GET", "/health")
-            # The resource API has no such path, and says so.
+            # The resource API responds with 404, because it has no such path.
             return connection.getresponse().status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
         except (OSError, http.client.HTTPException):
             return False

@@ -1,4 +1,4 @@
-"""The programs and the temporary directory of the demo; neither outlives it."""
+"""The programs and the temporary directory of the demo, which end with it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Service:
             )
 
     def require_running(self) -> None:
-        """Raises StepFailed if it has ended."""
+        """Raise StepFailed if the program has ended."""
         if self._process.poll() is not None:
             raise StepFailed(f"expected {self.name} to keep running, but it ended with {self._process.returncode}")
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Raises StepFailed if it ends, or is not ready in time."""
+        """Wait until the program is ready. Raises StepFailed if it ends or is not ready in time."""
         deadline = time.monotonic() + seconds
         while not ready():
             self.require_running()
@@ -60,7 +60,7 @@ class Service:
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            # It leads a session of its own, so that its workers are of the same group.
+            # Kill its process group, because its workers are in it.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
@@ -117,7 +117,7 @@ def workspace() -> Iterator[Path]:
 
 
 def log_tails(directory: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each log that is not empty, with its last lines."""
+    """Return the last lines of each log that is not empty."""
     for log in sorted((directory / "logs").iterdir()):
         lines = log.read_text(errors="replace").splitlines()
         if lines:
@@ -134,5 +134,5 @@ def _unmount_below(directory: Path) -> None:
 
 
 def _unescaped(path: str) -> str:
-    r"""proc(5): space, tab, line break and backslash are written as `\040` and so on."""
+    r"""Decode a path of /proc: space, tab, line break and backslash are written as `\040` and so on; see proc(5)."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)

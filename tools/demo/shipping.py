@@ -1,4 +1,4 @@
-"""What is made before anything is shipped: a model, an image, the key fragment and the archive."""
+"""Makes what is shipped to a device: a model, an image, the key fragment and the archive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE_SIZE = 1 << 20
 
 @dataclass(frozen=True)
 class Goods:
-    """Paths of what was made, and the image's name."""
+    """The paths of the files, and the name of the image."""
 
     reference: str
     fragment: Path
@@ -28,7 +28,7 @@ class Goods:
 
 
 def make_model(screen: Screen, directory: Path) -> Path:
-    """A file of random bytes, which is what a model looks like to the loader."""
+    """Write a file of random bytes, as a stand-in for a model."""
     screen.step("A model to ship")
     model = directory / "model.bin"
     with model.open("wb") as file:
@@ -39,7 +39,7 @@ def make_model(screen: Screen, directory: Path) -> Path:
 
 
 def make_goods(screen: Screen, cleanup: ExitStack, engine: Engine, directory: Path) -> Goods:
-    """An image, packed into an archive and no longer in the engine. `cleanup` removes it should it come back."""
+    """Pack an image into an archive and remove it from the engine. `cleanup` removes it again after the unlock."""
     screen.step("An image to ship, packed into an encrypted archive")
     goods = Goods(_unused_name(), directory / "fragment.key", directory / "device" / "images.enc")
     goods.archive.parent.mkdir()
@@ -64,7 +64,7 @@ def make_goods(screen: Screen, cleanup: ExitStack, engine: Engine, directory: Pa
 
 
 def _unused_name() -> str:
-    """An engine of the user's may hold anything; this name it does not."""
+    """Return a name that no image of the user's engine has."""
     return f"azaion-demo-{secrets.token_hex(4)}:{VERSION}"
 
 

@@ -1,1 +1,1 @@
-"""Hours of use in minutes: everything at a time against a real loader, while what it needs goes away and comes back."""
+"""A long mixed use of a real loader in minutes, while the API, the engine and the worker stop and start."""

@@ -54,7 +54,7 @@ class Tally:
         self._revived_at = monotonic()
 
     def excused(self, since: float) -> bool:
-        """Whether the worker was killed, or not there, at some time after `since`, in seconds of `monotonic`."""
+        """Return whether the worker was killed or restarting at some time after `since`, in seconds of `monotonic`."""
         down = self._revived_at < self._killed_at and monotonic() - self._killed_at < REVIVAL_SECONDS
         return down or self._revived_at >= since
 
