@@ -184,10 +184,11 @@ def test_netrc_and_proxy_of_the_environment_are_ignored(
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login mallory password from-netrc\n")
     netrc.chmod(0o600)
-    for name in ("no_proxy", "NO_PROXY", "NETRC", "REQUEST_METHOD"):
+    for name in ("no_proxy", "NO_PROXY", "REQUEST_METHOD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, elsewhere.url)
 
     # Show that both traps work, because a plain client falls into them.
