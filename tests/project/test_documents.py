@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.project.test_architecture import LAYERS
-from tests.support.documents import anchors, broken_links, links, python_files
+from tests.support.documents import anchors, broken_links, links, modules, paths_below, python_files
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Documents may name a file as the map does, without `loader/` in front.
 PLACES = (ROOT, ROOT / "loader")
+FOLDERS = ("loader", "resource_api", "tests", "tools", "benchmarks", "docs", "deploy")
+# The operator writes it.
+NOT_IN_THE_REPOSITORY = {"deploy/.env"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -25,6 +28,18 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 def test_every_python_file_that_a_document_names_exists(document: Path) -> None:
     named = python_files(document.read_text())
     assert [name for name in named if not any((place / name).is_file() for place in PLACES)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_and_module_in_a_command_exists(document: Path) -> None:
+    text = document.read_text()
+    named = [*paths_below(FOLDERS, text), *(module.replace(".", "/") for module in modules(text))]
+    assert {path for path in named if not exists(path)} - NOT_IN_THE_REPOSITORY == set()
+
+
+def exists(path: str) -> bool:
+    """Return whether the repository has this file, folder or module."""
+    return (ROOT / path).exists() or (ROOT / f"{path}.py").is_file()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -113,4 +128,13 @@ def test_python_files_are_found_in_code_only() -> None:
     assert python_files("`web/guard.py` and `app.py`, not guard.py nor `make`\n\n```\n`x.py`\n```\n") == [
         "web/guard.py",
         "app.py",
+    ]
+
+
+def test_paths_and_modules_are_found_in_commands() -> None:
+    text = "`pytest tests/web tests/a.py -k x`, docs/cli.md. /opt/tests/b http://x/docs/c\n python -m tools.absent\n"
+    assert paths_below(FOLDERS, text) == ["tests/web", "tests/a.py", "docs/cli.md"]
+    assert modules(text) == ["tools.absent"]
+    assert [exists(path) for path in ("tests/web", "tests/a.py", "docs/cli.md", "tools/absent", "tools/audit")] == [
+        *(True, False, True, False, True)
     ]

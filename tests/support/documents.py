@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,6 +14,7 @@ _HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 _LINK = re.compile(r"\]\(\s*<?([^\s)>]+)>?[^)]*\)|<(?:img|a)\s[^>]*?(?:src|href)=\"([^\"]+)\"")
 _LINK_TEXT = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _PYTHON_FILE = re.compile(r"`((?:[\w.]+/)*\w+\.py)`")
+_MODULE = re.compile(r"python -m ((?:\w+\.)*\w+)")
 
 
 def anchors(text: str) -> set[str]:
@@ -50,3 +51,13 @@ def broken_links(document: Path) -> Iterator[str]:
 def python_files(text: str) -> list[str]:
     """Return the paths of Python files that `text` names in code, such as `web/guard.py`."""
     return _PYTHON_FILE.findall(_FENCE.sub("", text))
+
+
+def paths_below(folders: Iterable[str], text: str) -> list[str]:
+    """Return the paths that begin with one of `folders` and stand anywhere in `text`, also within a command."""
+    return re.findall(rf"(?<![\w./:-])(?:{'|'.join(folders)})/[\w./-]*[\w/]", text)
+
+
+def modules(text: str) -> list[str]:
+    """Return the modules that `text` runs with `python -m`."""
+    return _MODULE.findall(text)
