@@ -25,7 +25,7 @@ def create_app(settings: Settings) -> Flask:
     cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes)
     cache.remove_leftovers()
     store = ResourceStore(settings.model_cache_dir, cache)
-    throttle = LoginThrottle()
+    throttle = LoginThrottle(max(1, settings.threads // 2))
 
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)

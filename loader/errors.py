@@ -108,7 +108,7 @@ class LoginThrottled(CallerError):
     code = "LOGIN_THROTTLED"
     retryable = True
     hint = (
-        "Wait as long as the error says; check the e-mail and the password, because each further attempt waits longer."
+        "Wait as long as the error says; check the e-mail and the password, because each further rejection makes the wait longer."
     )
 
     def __init__(self, detail: str, retry_after: int) -> None:

@@ -1,15 +1,18 @@
-"""Limits how often logins may fail. Holds rules only: no I/O, and the clock is a parameter.
+"""Limits how often logins may be rejected. Holds rules only: no I/O, and the clock is a parameter.
 
-- After five rejected logins within a minute, a client must wait 10 seconds. The next login that comes too early or is
-  rejected starts a wait of 10 seconds again, and each one after it doubles the wait, up to ten minutes. Five rejections
-  leave room for a typing error or two, and with these waits an attacker has some 150 guesses a day. Ten minutes limit
-  the harm that a script with an old password can do to a person.
-- After twenty rejected logins of all clients within a minute, every client must wait until the oldest of them is a
-  minute old. This limits an attacker with many addresses. The wait does not grow, because otherwise one client could
-  lock out all others.
-- A login that is under way counts as rejected until it ends, so that parallel logins cannot pass the limits.
+- After five rejected logins within an hour, a client must wait 10 seconds. Each further rejection doubles the wait, up
+  to ten minutes. Five rejections leave room for typing errors, and with these waits an attacker has some 150 guesses a
+  day. Ten minutes limit the harm that a script with an old password can do to a person.
+- After twenty rejected logins of all clients within a minute, a client with a rejection in this minute must wait until
+  the oldest of the twenty is a minute old. This slows an attacker with many addresses. Other clients do not wait,
+  because otherwise an attacker could lock them out.
+- Logins that run at the same time cannot pass the limits: a client has as many turns as it has rejections left, and its
+  next login waits for a turn, in the order of arrival. After ten seconds it goes on without one, because a login that
+  hangs must not lock out another.
 
-An accepted login clears the account of its client. So do ten quiet minutes after the wait, and a restart.
+All programs of this device are one client, and so are all addresses of an IPv6 network of 64 bits, because whoever has
+one of those addresses has them all. An accepted login clears the account of its client. So do an hour without a
+rejection, and a restart.
 """
 
 from __future__ import annotations
@@ -21,152 +24,161 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from loader.errors import LoginRejected, LoginThrottled
 
-WINDOW_SECONDS = 60.0
+WINDOW_SECONDS = 3600.0
 MAX_REJECTIONS = 5
+OVERALL_WINDOW_SECONDS = 60.0
 MAX_REJECTIONS_OVERALL = 20
 FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 600.0
-# Far more clients than MAX_REJECTIONS_OVERALL lets through before the first of them are forgotten.
+LONGEST_TURN_SECONDS = 10.0
+# Far more clients than can matter at a time; it bounds the memory.
 MAX_CLIENTS = 1024
+THIS_DEVICE = "this device"
 
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, eq=False)
-class LoginAttempt:
-    """One login that the throttle let through. Two attempts of the same client are not equal."""
-
-    client: str
-
-
 @dataclass
 class _Account:
-    """The rejected logins of one client. `doublings` is None until the client had to wait."""
+    """The logins of one client. `next_wait` is what the next rejection costs in seconds, None if nothing yet."""
 
     rejections: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_REJECTIONS))
-    doublings: int | None = None
+    next_wait: float | None = None
     blocked_until: float = -math.inf
+    # One object for each login that has not ended, in the order of arrival.
+    logins: list[object] = field(default_factory=list)
 
-    def wait(self, now: float, under_way: int) -> float:
-        """Return the seconds that the next login must wait, 0 if it may go on.
+    def turns(self, now: float) -> int:
+        """Return how many logins may run at a time: as many as may be rejected before the client must wait."""
+        return 1 if self.next_wait is not None else MAX_REJECTIONS - self._rejections_since(now - WINDOW_SECONDS)
 
-        `under_way` is the number of logins of this client that have not ended. A login that comes too early doubles
-        the wait.
-        """
-        if now < self.blocked_until:
-            self.block(now)
-            return self.blocked_until - now
-        recent = sum(now - at < WINDOW_SECONDS for at in self.rejections)
-        allowed = MAX_REJECTIONS - recent if self.doublings is None else 1
-        return 1.0 if under_way >= allowed else 0.0
+    def has_rejection(self, now: float) -> bool:
+        """Return whether a login was rejected within the last minute."""
+        return self._rejections_since(now - OVERALL_WINDOW_SECONDS) > 0
 
     def reject(self, now: float) -> None:
-        """Count a rejected login."""
+        """Count a rejected login, and make the client wait if it has had too many."""
         self.rejections.append(now)
-        full = len(self.rejections) == MAX_REJECTIONS and now - self.rejections[0] < WINDOW_SECONDS
-        if self.doublings is not None:
-            self.block(now)
-        elif full:
-            self.doublings, self.blocked_until = 0, now + FIRST_WAIT_SECONDS
+        if self.next_wait is None and self._rejections_since(now - WINDOW_SECONDS) == MAX_REJECTIONS:
+            self.next_wait = FIRST_WAIT_SECONDS
+        if self.next_wait is not None:
+            self.blocked_until = now + self.next_wait
+            self.next_wait = min(2 * self.next_wait, LONGEST_WAIT_SECONDS)
 
     def accept(self) -> None:
         """Forget all rejections, because the client knows the password."""
         self.rejections.clear()
-        self.doublings, self.blocked_until = None, -math.inf
-
-    def block(self, now: float) -> None:
-        """Make the client wait, and double its next wait."""
-        doublings = self.doublings or 0
-        wait = min(FIRST_WAIT_SECONDS * 2**doublings, LONGEST_WAIT_SECONDS)
-        self.blocked_until = max(self.blocked_until, now + wait)
-        if wait < LONGEST_WAIT_SECONDS:
-            self.doublings = doublings + 1
+        self.next_wait, self.blocked_until = None, -math.inf
 
     def is_over(self, now: float) -> bool:
         """Return whether nothing in this account can affect a later login."""
-        quiet_since = self.blocked_until + LONGEST_WAIT_SECONDS
-        old = not self.rejections or now - self.rejections[-1] >= WINDOW_SECONDS
-        return old and now >= quiet_since
+        return not self.logins and self._rejections_since(now - WINDOW_SECONDS) == 0
+
+    def _rejections_since(self, then: float) -> int:
+        return sum(at > then for at in self.rejections)
 
 
 class LoginThrottle:
     """The accounts of all clients, in memory only. Safe to share between threads."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        """`clock` returns seconds and never goes back."""
+    def __init__(self, max_at_once: int, clock: Clock = time.monotonic) -> None:
+        """`max_at_once` bounds the logins of one client that run or wait; `clock` returns seconds and never goes back.
+
+        The bound keeps threads free for other requests while logins take long.
+        """
+        self._max_at_once = max_at_once
         self._clock = clock
-        self._lock = threading.Lock()
+        # Notified when a login ends.
+        self._changed = threading.Condition()
         self._accounts: dict[str, _Account] = {}
         self._rejections: deque[float] = deque(maxlen=MAX_REJECTIONS_OVERALL)
-        self._under_way: set[LoginAttempt] = set()
 
-    def start(self, client: str) -> LoginAttempt:
-        """Count a login of `client` as under way until `finish` is called with the returned attempt.
-
-        Raises LoginThrottled if the login must wait.
-        """
-        with self._lock:
-            now = self._clock()
-            self._forget(now)
-            account = self._accounts.get(client) or _Account()
-            under_way = sum(attempt.client == client for attempt in self._under_way)
-            wait = account.wait(now, under_way) or self._wait_overall(now)
-            if wait:
-                seconds = math.ceil(wait)
-                sentence = f"Too many logins were rejected or are under way; try again in {seconds} seconds."
-                raise LoginThrottled(sentence, seconds)
-            self._accounts[client] = account
-            attempt = LoginAttempt(client)
-            self._under_way.add(attempt)
-            return attempt
-
-    def finish(self, attempt: LoginAttempt, *, rejected: bool | None = None) -> None:
-        """End `attempt`, and count its outcome; `rejected` is None for a login that had none.
-
-        May be called again for the same attempt, because an interrupted unlock ends its attempt before the outcome of
-        the login is known. The outcome still counts then.
-        """
-        with self._lock:
-            self._under_way.discard(attempt)
-            if rejected is None:
-                return
-            account = self._accounts.setdefault(attempt.client, _Account())
-            if rejected:
-                now = self._clock()
-                account.reject(now)
-                self._rejections.append(now)
-            else:
-                account.accept()
+    def require_no_wait(self, address: str) -> None:
+        """Raise LoginThrottled if a login of the client at this address must wait."""
+        with self._changed:
+            self._require_no_wait(self._accounts.get(_client_at(address), _Account()))
 
     @contextmanager
-    def finishing(self, attempt: LoginAttempt) -> Iterator[None]:
-        """Finish `attempt` when the block ends: LoginRejected rejects it, no error accepts it."""
+    def login(self, address: str) -> Iterator[None]:
+        """Wait for a turn of the client at this address, and count the outcome of the login that the block makes.
+
+        LoginRejected rejects it, no error accepts it; other errors count as no outcome. `address` is an IP address; any
+        other text means a program of this device. Raises LoginThrottled if the login must wait for longer.
+        """
+        with self._changed:
+            account, login = self._take_turn(_client_at(address))
         try:
             yield
         except LoginRejected:
-            self.finish(attempt, rejected=True)
+            with self._changed:
+                now = self._clock()
+                account.reject(now)
+                self._rejections.append(now)
             raise
+        else:
+            with self._changed:
+                account.accept()
+        finally:
+            with self._changed:
+                self._end(account, login)
+
+    def _take_turn(self, client: str) -> tuple[_Account, object]:
+        started = self._clock()
+        self._forget(started)
+        account = self._accounts.setdefault(client, _Account())
+        if len(account.logins) >= self._max_at_once:
+            raise LoginThrottled("Too many logins are under way; try again in 1 second.", 1)
+        login = object()
+        account.logins.append(login)
+        try:
+            while True:
+                self._require_no_wait(account)
+                now = self._clock()
+                left = started + LONGEST_TURN_SECONDS - now
+                if account.logins.index(login) < account.turns(now) or left <= 0:
+                    return account, login
+                self._changed.wait(left)
         except BaseException:
-            self.finish(attempt)
+            self._end(account, login)
             raise
-        self.finish(attempt, rejected=False)
+
+    def _end(self, account: _Account, login: object) -> None:
+        account.logins.remove(login)
+        self._changed.notify_all()
+
+    def _require_no_wait(self, account: _Account) -> None:
+        now = self._clock()
+        wait = max(account.blocked_until - now, self._wait_overall(now) if account.has_rejection(now) else 0.0)
+        if wait > 0:
+            seconds = math.ceil(wait)
+            raise LoginThrottled(f"Too many logins were rejected; try again in {seconds} seconds.", seconds)
 
     def _wait_overall(self, now: float) -> float:
-        recent = [at for at in self._rejections if now - at < WINDOW_SECONDS]
-        if len(recent) + len(self._under_way) < MAX_REJECTIONS_OVERALL:
-            return 0.0
-        return max(recent[0] + WINDOW_SECONDS - now, 1.0) if recent else 1.0
+        recent = [at for at in self._rejections if now - at < OVERALL_WINDOW_SECONDS]
+        return recent[0] + OVERALL_WINDOW_SECONDS - now if len(recent) == MAX_REJECTIONS_OVERALL else 0.0
 
     def _forget(self, now: float) -> None:
-        """Drop the accounts that are over, and one more if there are too many. Accounts of logins under way stay."""
-        busy = {attempt.client for attempt in self._under_way}
+        """Drop the accounts that are over, and one more if there are too many. Those with running logins stay."""
         for client in [client for client, account in self._accounts.items() if account.is_over(now)]:
-            if client not in busy:
-                del self._accounts[client]
+            del self._accounts[client]
         if len(self._accounts) >= MAX_CLIENTS:
-            idle = next((client for client in self._accounts if client not in busy), None)
+            idle = next((client for client, account in self._accounts.items() if not account.logins), None)
             if idle is not None:
                 del self._accounts[idle]
+
+
+def _client_at(address: str) -> str:
+    """Return the name under which logins from `address` are counted."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return THIS_DEVICE
+    if isinstance(ip, IPv6Address):
+        ip = ip.ipv4_mapped or ip
+    if ip.is_loopback:
+        return THIS_DEVICE
+    return str(ip) if ip.version == 4 else str(ip_network((int(ip), 64), strict=False))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from loader import login_throttle
 from loader.errors import ApiUnreachable, LoginRejected, LoginThrottled
 from loader.login_throttle import LoginThrottle
+from tests.support.processes import poll
 
 CLIENT, OTHER = "192.0.2.7", "192.0.2.8"
 THREADS = 50
+SECONDS = 20.0
 
 
 class Clock:
@@ -34,30 +37,49 @@ class Logins:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.throttle = LoginThrottle(self.clock)
+        self.throttle = LoginThrottle(THREADS, self.clock)
 
     def reject(self, client: str = CLIENT, times: int = 1) -> None:
         """Let the API reject this many logins."""
         for _ in range(times):
-            with suppress(LoginRejected), self.throttle.finishing(self.throttle.start(client)):
+            with suppress(LoginRejected), self.throttle.login(client):
                 raise LoginRejected("Wrong.")
 
     def accept(self, client: str = CLIENT) -> None:
         """Let the API accept a login."""
-        with self.throttle.finishing(self.throttle.start(client)):
+        with self.throttle.login(client):
             pass
 
     def wait(self, client: str = CLIENT) -> int | None:
         """Return the seconds that a login is told to wait, None if it may start."""
         try:
-            self.throttle.finish(self.throttle.start(client))
+            self.throttle.require_no_wait(client)
         except LoginThrottled as exc:
+            with pytest.raises(LoginThrottled), self.throttle.login(client):
+                pass
             return exc.retry_after
         return None
 
-    def left(self) -> float:
-        """Return the seconds that CLIENT must still wait, without starting a login, which would double the wait."""
-        return self.throttle._accounts[CLIENT].blocked_until - self.clock.now
+    @contextmanager
+    def hanging(self, client: str = CLIENT, times: int = 1) -> Iterator[None]:
+        """Let this many logins wait for the API until the block ends; then the API does not respond."""
+        with suppress(ApiUnreachable), ExitStack() as under_way:
+            for _ in range(times):
+                under_way.enter_context(self.throttle.login(client))
+            yield
+            raise ApiUnreachable("It took too long.")
+
+    def start(self, client: str = CLIENT) -> tuple[threading.Thread, threading.Event]:
+        """Start a login in a thread; the event is set once it has its turn. It is accepted."""
+        went_on = threading.Event()
+
+        def log_in() -> None:
+            with suppress(LoginThrottled), self.throttle.login(client):
+                went_on.set()
+
+        thread = threading.Thread(target=log_in)
+        thread.start()
+        return thread, went_on
 
 
 @pytest.fixture
@@ -73,26 +95,53 @@ def test_the_sixth_login_after_five_rejections_waits(logins: Logins) -> None:
     assert logins.wait(OTHER) is None
 
 
-def test_each_attempt_that_comes_too_early_waits_twice_as_long(logins: Logins) -> None:
+def test_an_attempt_that_comes_too_early_makes_no_wait_longer(logins: Logins) -> None:
     logins.reject(times=5)
-    assert [logins.wait() for _ in range(9)] == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    assert [logins.wait() for _ in range(9)] == [10] * 9
+    logins.clock.now += 9.5
+    assert logins.wait() == 1
+    logins.clock.now += 0.5
+    assert logins.wait() is None
 
 
 def test_each_rejection_after_the_wait_makes_it_twice_as_long(logins: Logins) -> None:
     logins.reject(times=5)
     waits = []
     for _ in range(9):
-        logins.clock.now += logins.left()
+        waits.append(logins.wait() or 0)
+        logins.clock.now += waits[-1]
         logins.reject()
-        waits.append(logins.left())
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
 
-def test_five_rejections_in_more_than_a_minute_cause_no_wait(logins: Logins) -> None:
+def test_a_wait_stays_finite_after_many_rejections(logins: Logins) -> None:
+    logins.reject(times=5)
+    for _ in range(2000):
+        logins.clock.now += 600
+        logins.reject()
+    assert logins.wait() == 600
+
+
+@pytest.mark.parametrize("pause", [0.5, 15.0, 61.0, 599.0, 601.0, 1200.0, 3601.0])
+def test_no_pace_gives_one_client_more_than_160_guesses_a_day(logins: Logins, pause: float) -> None:
+    """An attacker guesses whenever it may, but not sooner than `pause` after the guess before."""
+    guesses, begin = 0, logins.clock.now
+    while logins.clock.now < begin + 86400:
+        wait = logins.wait()
+        if wait is None:
+            logins.reject()
+            guesses += 1
+        logins.clock.now += max(wait or 0, pause)
+    assert guesses < 160
+
+
+def test_five_rejections_in_more_than_an_hour_cause_no_wait(logins: Logins) -> None:
     for _ in range(20):
         logins.reject()
-        logins.clock.now += 15
+        logins.clock.now += 900
     assert logins.wait() is None
+    logins.reject(times=2)
+    assert logins.wait() == 10
 
 
 def test_an_accepted_login_clears_the_account_of_its_client_only(logins: Logins) -> None:
@@ -113,31 +162,35 @@ def test_an_accepted_login_after_the_wait_ends_it(logins: Logins) -> None:
     assert logins.wait() is None
 
 
-def test_ten_quiet_minutes_after_the_wait_clear_the_account(logins: Logins) -> None:
+def test_an_hour_without_a_rejection_clears_the_account(logins: Logins) -> None:
     logins.reject(times=5)
-    logins.clock.now += 10 + 599
+    logins.clock.now += 3599
     logins.reject()
-    assert logins.left() == 10  # not five times more
-    logins.clock.now += 10 + 600
+    assert logins.wait() == 20
+    logins.clock.now += 3600
     logins.reject(times=4)
     assert logins.wait() is None
 
 
 def test_only_rejections_count(logins: Logins) -> None:
     for _ in range(100):
-        with pytest.raises(ApiUnreachable), logins.throttle.finishing(logins.throttle.start(CLIENT)):
+        with logins.hanging():
+            pass
+        with pytest.raises(ApiUnreachable), logins.throttle.login(CLIENT):
             raise ApiUnreachable("Nobody listens.")
-        logins.throttle.finish(logins.throttle.start(CLIENT))
     assert logins.wait() is None
 
 
-def test_after_twenty_rejections_every_client_waits_until_a_minute_after_the_first(logins: Logins) -> None:
+def test_after_twenty_rejections_only_clients_with_one_of_them_wait(logins: Logins) -> None:
     for number in range(20):
         assert logins.wait(f"198.51.100.{number}") is None
         logins.reject(f"198.51.100.{number}")
         logins.clock.now += 1
-    assert [logins.wait(OTHER) for _ in range(3)] == [40, 40, 40]
-    logins.clock.now += 40
+    assert [logins.wait(f"198.51.100.{number}") for number in (0, 7, 19)] == [40, 40, 40]
+    assert logins.wait(OTHER) is None
+    logins.reject(OTHER)
+    assert logins.wait(OTHER) == 41
+    logins.clock.now += 41
     assert logins.wait(OTHER) is None
 
 
@@ -146,52 +199,119 @@ def test_an_accepted_login_does_not_clear_the_count_of_all_clients(logins: Login
         logins.reject(f"198.51.100.{number}")
         logins.accept(f"198.51.100.{number}")
     logins.reject(OTHER)
-    assert logins.wait() == 60
+    assert logins.wait(OTHER) == 60
 
 
-def test_logins_under_way_count_until_they_end(logins: Logins) -> None:
-    under_way = [logins.throttle.start(CLIENT) for _ in range(5)]
-    assert logins.wait() == 1
-    logins.throttle.finish(under_way.pop())
-    assert logins.wait() is None
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("127.0.0.1", "127.0.0.2"),
+        ("127.0.0.1", "::1"),
+        ("127.0.0.1", ""),
+        ("127.0.0.1", "::ffff:127.9.9.9"),
+        ("192.0.2.7", "::ffff:192.0.2.7"),
+        ("2001:db8::1", "2001:db8::ffff:1"),
+        ("2001:db8:0:1::", "2001:db8:0:1:ffff:ffff:ffff:ffff"),
+        ("fe80::1%eth0", "fe80::2%eth0"),
+    ],
+)
+def test_addresses_of_one_client(logins: Logins, one: str, other: str) -> None:
+    logins.reject(one, times=4)
+    logins.reject(other)
+    assert logins.wait(one) == logins.wait(other) == 10
+    assert logins.wait(CLIENT if one != CLIENT else OTHER) is None
 
 
-def test_after_the_wait_one_login_at_a_time_may_start(logins: Logins) -> None:
-    logins.reject(times=5)
-    logins.clock.now += 10
-    attempt = logins.throttle.start(CLIENT)
-    assert logins.wait() == 1
-    logins.throttle.finish(attempt)
-    logins.throttle.finish(attempt)
-    assert logins.wait() is None
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("192.0.2.7", "192.0.2.8"),
+        ("128.0.0.1", "127.0.0.1"),
+        ("2001:db8::1", "2001:db8:0:1::1"),
+        ("2001:db8::1", "::1"),
+        ("::2", "::1"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.8"),
+    ],
+)
+def test_addresses_of_two_clients(logins: Logins, one: str, other: str) -> None:
+    logins.reject(one, times=5)
+    assert logins.wait(other) is None
 
 
-def test_a_rejection_counts_even_if_its_attempt_was_finished_before(logins: Logins) -> None:
-    """An interrupted unlock finishes its attempt, and leaves behind a login that is rejected later."""
-    for _ in range(5):
-        attempt = logins.throttle.start(CLIENT)
-        logins.throttle.finish(attempt)
-        with pytest.raises(LoginRejected), logins.throttle.finishing(attempt):
-            raise LoginRejected("Wrong.")
+@pytest.mark.parametrize("before", [0, 4, 5, 7])
+def test_a_login_that_hangs_never_locks_out_another_client(logins: Logins, before: int) -> None:
+    for number in range(30):
+        for _ in range(before):
+            with suppress(LoginThrottled):
+                logins.reject(f"198.51.100.{number}")
+    logins.clock.now += 61
+    with ExitStack() as attack:
+        for number in range(30):
+            attack.enter_context(logins.hanging(f"198.51.100.{number}"))
+        assert logins.wait(OTHER) is None
+        logins.accept(OTHER)
+
+
+def test_a_login_that_hangs_delays_one_of_the_same_client_for_ten_seconds_only(
+    logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login_throttle, "LONGEST_TURN_SECONDS", 0.2)
+    logins.throttle = LoginThrottle(THREADS)
+    with logins.hanging(times=5):
+        before = time.monotonic()
+        for _ in range(3):
+            logins.accept()
+        assert time.monotonic() - before > 0.2
+
+
+def test_a_login_waits_for_a_turn_and_goes_on_when_it_comes(logins: Logins) -> None:
+    with logins.hanging(times=5):
+        thread, went_on = logins.start()
+        poll(lambda: len(logins.throttle._accounts[CLIENT].logins) == 6, SECONDS, "the sixth login")
+        assert not went_on.is_set()
+    assert went_on.wait(SECONDS)
+    thread.join(SECONDS)
+    assert logins.throttle._accounts[CLIENT].logins == []
+
+
+def test_a_login_that_waits_for_a_turn_is_refused_when_those_before_are_rejected(logins: Logins) -> None:
+    with ExitStack() as before:
+        for _ in range(5):
+            before.enter_context(suppress(LoginRejected))
+            before.enter_context(logins.throttle.login(CLIENT))
+            before.callback(_reject)
+        thread, went_on = logins.start()
+        poll(lambda: len(logins.throttle._accounts[CLIENT].logins) == 6, SECONDS, "the sixth login")
+    thread.join(SECONDS)
+    assert not went_on.is_set()
     assert logins.wait() == 10
 
 
-def test_finishing_an_attempt_twice_ends_no_other_login(logins: Logins) -> None:
-    under_way = [logins.throttle.start(CLIENT) for _ in range(5)]
-    logins.throttle.finish(under_way[0])
-    logins.throttle.finish(under_way[0])
-    logins.throttle.start(CLIENT)
-    assert logins.wait() == 1
+def _reject() -> None:
+    raise LoginRejected("Wrong.")
 
 
-def test_a_login_that_was_accepted_after_its_attempt_was_finished_clears_the_account(logins: Logins) -> None:
-    logins.reject(times=4)
-    attempt = logins.throttle.start(CLIENT)
-    logins.throttle.finish(attempt)
-    with logins.throttle.finishing(attempt):
-        pass
-    logins.reject(times=4)
-    assert logins.wait() is None
+def test_after_the_wait_one_login_at_a_time_has_a_turn(logins: Logins) -> None:
+    logins.reject(times=5)
+    logins.clock.now += 10
+    with logins.hanging():
+        assert logins.wait() is None
+        thread, went_on = logins.start()
+        poll(lambda: len(logins.throttle._accounts[CLIENT].logins) == 2, SECONDS, "the second login")
+        assert not went_on.is_set()
+    assert went_on.wait(SECONDS)
+    thread.join(SECONDS)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_logins_of_one_client_are_bounded(logins: Logins, most: int) -> None:
+    logins.throttle = LoginThrottle(most, logins.clock)
+    with logins.hanging(times=most):
+        with pytest.raises(LoginThrottled) as refused, logins.throttle.login(CLIENT):
+            pass
+        assert refused.value.retry_after == 1
+        logins.accept(OTHER)
+    logins.accept()
 
 
 def test_the_number_of_remembered_clients_is_bounded(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +326,8 @@ def test_quiet_clients_are_forgotten(logins: Logins) -> None:
     logins.reject(times=5)
     logins.reject(OTHER)
     logins.accept("192.0.2.9")
-    logins.clock.now += 10 + 600
-    assert logins.wait("192.0.2.10") is None
+    logins.clock.now += 3600
+    logins.accept("192.0.2.10")
     assert list(logins.throttle._accounts) == ["192.0.2.10"]
 
 
@@ -217,7 +337,7 @@ def test_of_many_logins_at_once_five_reach_the_api(logins: Logins) -> None:
 
     def wrong_login() -> None:
         barrier.wait()
-        with suppress(LoginThrottled, LoginRejected), logins.throttle.finishing(logins.throttle.start(CLIENT)):
+        with suppress(LoginThrottled, LoginRejected), logins.throttle.login(CLIENT):
             reached.append(None)
             raise LoginRejected("Wrong.")
 
@@ -231,7 +351,7 @@ steps = st.lists(
     st.tuples(
         st.sampled_from([CLIENT, OTHER, *(f"198.51.100.{number}" for number in range(30))]),
         st.sampled_from(["reject", "reject", "reject", "accept", "fail"]),
-        st.sampled_from([0.0, 0.0, 0.0, 0.4, 1.0, 7.0, 12.0, 61.0, 700.0]),
+        st.sampled_from([0.0, 0.0, 0.0, 0.4, 1.0, 7.0, 12.0, 61.0, 700.0, 4000.0]),
     ),
     max_size=120,
 )
@@ -242,25 +362,27 @@ def run(taken: list[tuple[str, str, float]], see: Callable[[Logins, str, str, in
     logins = Logins()
     for client, outcome, pause in taken:
         logins.clock.now += pause
-        try:
-            attempt = logins.throttle.start(client)
-        except LoginThrottled as exc:
-            see(logins, client, "throttled", exc.retry_after)
+        wait = logins.wait(client)
+        if wait is not None:
+            see(logins, client, "throttled", wait)
             continue
-        with suppress(LoginRejected, ApiUnreachable), logins.throttle.finishing(attempt):
+        with suppress(LoginRejected, ApiUnreachable), logins.throttle.login(client):
             if outcome != "accept":
                 raise LoginRejected("Wrong.") if outcome == "reject" else ApiUnreachable("Nobody listens.")
         see(logins, client, outcome, None)
 
 
 @given(steps)
-def test_no_minute_has_more_than_twenty_rejections(taken: list[tuple[str, str, float]]) -> None:
-    rejected: list[float] = []
+def test_no_minute_has_more_than_twenty_rejections_and_one_of_each_further_client(
+    taken: list[tuple[str, str, float]],
+) -> None:
+    rejected: list[tuple[float, str]] = []
 
-    def see(logins: Logins, _client: str, outcome: str, _wait: int | None) -> None:
+    def see(logins: Logins, client: str, outcome: str, _wait: int | None) -> None:
         if outcome == "reject":
-            rejected.append(logins.clock.now)
-            assert sum(logins.clock.now - at < 60 for at in rejected) <= 20
+            rejected.append((logins.clock.now, client))
+            recent = [by for at, by in rejected if logins.clock.now - at < 60]
+            assert len(recent) <= 20 + len(set(recent))
 
     run(taken, see)
 

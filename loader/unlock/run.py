@@ -17,7 +17,7 @@ from loader.api_client import get_api_client
 from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
 from loader.errors import Interrupted, LoaderError
-from loader.login_throttle import LoginAttempt, LoginThrottle
+from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery, tar_path
 from loader.unlock.images import (
@@ -131,7 +131,6 @@ class UnlockRun:
     engine: DockerEngine
     credentials: Credentials
     throttle: LoginThrottle
-    attempt: LoginAttempt
     progress: UnlockProgress
     interrupter: Interrupter
 
@@ -170,8 +169,8 @@ def start_unlock(
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _unlock.may_start(archive, again=again):
-            attempt = throttle.start(credentials.client)
-            run = UnlockRun(settings, engine, credentials, throttle, attempt, UnlockProgress(STEPS), _new_interrupter())
+            throttle.require_no_wait(credentials.client)
+            run = UnlockRun(settings, engine, credentials, throttle, UnlockProgress(STEPS), _new_interrupter())
             _unlock.start(run.progress)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
         return _unlock.state
@@ -202,13 +201,10 @@ def remove_leftover(settings: Settings) -> None:
 
 
 def _run_audited(run: UnlockRun, request_id: str | None) -> None:
-    """Run the unlock, end its login attempt, and write its audit line."""
+    """Run the unlock, and write its audit line."""
     with logs.request_id(request_id):
         started = time.monotonic()
-        try:
-            _run_unlock(run)
-        finally:
-            run.throttle.finish(run.attempt)
+        _run_unlock(run)
         record, _ = _unlock.snapshot()
         logs.audit(
             "unlock",
@@ -248,7 +244,7 @@ def _log_in(run: UnlockRun, api: ApiClient) -> None:
 
     def log_in() -> None:
         # An interrupt may leave this call behind. The outcome of its login counts in the throttle even then.
-        with run.throttle.finishing(run.attempt):
+        with run.throttle.login(run.credentials.client):
             api.login(run.credentials.email, run.credentials.password, run.interrupter.checkpoint)
 
     run.interrupter.call(log_in)

@@ -168,11 +168,10 @@ class Run:
         self._settings = dataclasses.replace(Settings.from_env({"API_VERSION": "1.4"}), images_path=images_path)
 
     def failure(self, engine: DockerEngine) -> tuple[str, Failure]:
-        progress, throttle = UnlockProgress(STEPS), LoginThrottle()
+        progress, throttle = UnlockProgress(STEPS), LoginThrottle(16)
         self._holder.start(progress)
         credentials = Credentials("", "email", "a password")
-        attempt = throttle.start(credentials.client)
-        unlock._run_unlock(UnlockRun(self._settings, engine, credentials, throttle, attempt, progress, Interrupter()))
+        unlock._run_unlock(UnlockRun(self._settings, engine, credentials, throttle, progress, Interrupter()))
         record, _ = unlock.unlock_status()
         assert record.state == "error"
         assert record.failure is not None

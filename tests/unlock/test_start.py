@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable, Interrupted, LoginRejected, LoginThrottled
 from loader.files import FileIdentity
-from loader.login_throttle import LoginAttempt, LoginThrottle
+from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.run import Credentials, Interrupter, UnlockRun
@@ -41,18 +42,21 @@ class AbsentEngine(DockerEngine):
 
 
 class UnusedThrottle(LoginThrottle):
-    """A throttle that fails the test if a login starts."""
+    """A throttle that fails the test if it is asked."""
 
-    def start(self, client: str) -> LoginAttempt:
-        raise AssertionError(client)
+    def __init__(self) -> None:
+        super().__init__(16)
+
+    def require_no_wait(self, address: str) -> None:
+        raise AssertionError(address)
 
 
 class SlowThrottle(LoginThrottle):
     """A throttle that gives other callers time to start a second run."""
 
-    def start(self, client: str) -> LoginAttempt:
+    def require_no_wait(self, address: str) -> None:
         time.sleep(0.05)
-        return super().start(client)
+        super().require_no_wait(address)
 
 
 @pytest.fixture
@@ -108,12 +112,12 @@ def test_ready_without_a_run_needs_no_login(
     assert holder.state is UnlockState.READY
 
 
-def test_only_a_caller_that_starts_a_run_counts_in_the_throttle(
+def test_only_a_caller_that_starts_a_run_asks_the_throttle(
     holder: _UnlockStateHolder, with_archive: Settings, runs: list[UnlockRun]
 ) -> None:
-    throttle = LoginThrottle()
+    throttle = LoginThrottle(16)
     assert start(with_archive, throttle) is UnlockState.AUTHENTICATING
-    assert [(run.throttle, run.attempt.client) for run in runs] == [(throttle, CREDENTIALS.client)]
+    assert [run.throttle for run in runs] == [throttle]
     assert start(with_archive, UnusedThrottle()) is UnlockState.AUTHENTICATING
     holder.set(UnlockState.READY, archive=unlock.identify(with_archive.images_path))
     assert start(with_archive, UnusedThrottle()) is UnlockState.READY
@@ -124,21 +128,28 @@ def test_a_throttled_caller_starts_nothing_and_keeps_the_error(
     holder: _UnlockStateHolder, with_archive: Settings, runs: list[UnlockRun]
 ) -> None:
     holder.set(UnlockState.ERROR, "as before")
-    throttle = LoginThrottle()
-    attempts = [throttle.start(CREDENTIALS.client) for _ in range(5)]
+    now = 1000.0
+    throttle = LoginThrottle(16, lambda: now)
+    reject(throttle, times=5)
     with pytest.raises(LoginThrottled):
         start(with_archive, throttle)
     assert holder.get() == (UnlockState.ERROR, "as before")
     assert runs == []
-    throttle.finish(attempts[0])
+    now += 10
     assert start(with_archive, throttle) is UnlockState.AUTHENTICATING
     assert len(runs) == 1
 
 
+def reject(throttle: LoginThrottle, times: int) -> None:
+    """Let the API reject this many logins of the client of CREDENTIALS."""
+    for _ in range(times):
+        with suppress(LoginRejected), throttle.login(CREDENTIALS.client):
+            raise LoginRejected("Wrong.")
+
+
 @pytest.mark.usefixtures("holder")
-def test_of_many_callers_exactly_one_starts_a_run_and_a_login(with_archive: Settings, runs: list[UnlockRun]) -> None:
-    """The throttle lets five logins through, so that a sixth one would raise."""
-    throttle = SlowThrottle()
+def test_of_many_callers_exactly_one_starts_a_run(with_archive: Settings, runs: list[UnlockRun]) -> None:
+    throttle = SlowThrottle(16)
     barrier = threading.Barrier(CALLERS)
 
     def call(_: int) -> UnlockState:
@@ -149,8 +160,6 @@ def test_of_many_callers_exactly_one_starts_a_run_and_a_login(with_archive: Sett
         states = list(pool.map(call, range(CALLERS)))
     assert states == [UnlockState.AUTHENTICATING] * CALLERS
     assert len(runs) == 1
-    for attempt in [throttle.start(CREDENTIALS.client) for _ in range(4)]:
-        throttle.finish(attempt)
 
 
 @pytest.mark.usefixtures("holder")
@@ -180,16 +189,15 @@ class Api:
 
 
 def new_run(settings: Settings, throttle: LoginThrottle) -> UnlockRun:
-    attempt = throttle.start(CREDENTIALS.client)
     progress = UnlockProgress(STEPS)
     interrupter = unlock._new_interrupter()
-    return UnlockRun(settings, DockerEngine(1), CREDENTIALS, throttle, attempt, progress, interrupter)
+    return UnlockRun(settings, DockerEngine(1), CREDENTIALS, throttle, progress, interrupter)
 
 
 @pytest.mark.usefixtures("holder")
 def test_the_checkpoint_of_a_login_that_was_left_behind_belongs_to_its_own_run(settings: Settings) -> None:
     api = Api()
-    unlock._log_in(new_run(settings, LoginThrottle()), api)
+    unlock._log_in(new_run(settings, LoginThrottle(16)), api)
     (checkpoint,) = api.checkpoints
     checkpoint()
     unlock.interrupt()
@@ -200,26 +208,25 @@ def test_the_checkpoint_of_a_login_that_was_left_behind_belongs_to_its_own_run(s
 
 @pytest.mark.usefixtures("holder")
 def test_a_rejected_login_of_an_interrupted_run_counts_even_after_the_run(settings: Settings) -> None:
-    throttle = LoginThrottle()
+    throttle = LoginThrottle(16)
     for _ in range(5):
-        run = new_run(settings, throttle)
-        throttle.finish(run.attempt)  # the end of the run does this
         with pytest.raises(LoginRejected):
-            unlock._log_in(run, Api(LoginRejected("Wrong.")))
+            unlock._log_in(new_run(settings, throttle), Api(LoginRejected("Wrong.")))
     with pytest.raises(LoginThrottled):
-        throttle.start(CREDENTIALS.client)
+        throttle.require_no_wait(CREDENTIALS.client)
 
 
 @pytest.mark.usefixtures("holder")
 def test_a_run_that_ends_before_its_login_does_not_count(settings: Settings) -> None:
-    """The archive is missing, so that each run ends at once; the throttle would refuse the sixth login under way."""
-    throttle = LoginThrottle()
+    """The archive is missing, so that each run ends at once."""
+    throttle = LoginThrottle(16)
     for _ in range(6):
         unlock._run_audited(new_run(settings, throttle), None)
         assert unlock.unlock_status()[0].state is UnlockState.ERROR
+    throttle.require_no_wait(CREDENTIALS.client)
 
 
 def test_a_run_shows_neither_email_nor_password(settings: Settings) -> None:
-    shown = repr(new_run(settings, LoginThrottle()))
+    shown = repr(new_run(settings, LoginThrottle(16)))
     assert "operator@example.com" not in shown
     assert "a password" not in shown
