@@ -30,6 +30,16 @@ class LoaderError(Exception):
     hint = "Read the log of the loader, and report what it says."
 
 
+class TooEarly(LoaderError):
+    """The base of the errors whose response has `Retry-After`. `retry_after` is in seconds."""
+
+    retryable = True
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class CallerError(LoaderError):
     """The request is at fault."""
 
@@ -99,21 +109,11 @@ class NotLoggedIn(CallerError):
     hint = "Log in, and try again."
 
 
-class LoginThrottled(CallerError):
-    """Too many logins were refused; no login and no unlock starts before the seconds in `Retry-After` are over.
-
-    `retry_after` is in seconds.
-    """
+class LoginThrottled(TooEarly, CallerError):
+    """Too many logins were refused; no login and no unlock starts before the seconds in `Retry-After` are over."""
 
     code = "LOGIN_THROTTLED"
-    retryable = True
-    hint = (
-        "Wait as long as the error says; check the e-mail and the password, because each further rejection makes the wait longer."
-    )
-
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
+    hint = "Wait as long as the error says; check the e-mail and the password: each further refusal doubles the wait."
 
 
 class ResourceNotFound(CallerError):
@@ -214,19 +214,11 @@ class DeviceFault(LoaderError):
             self.hint = hint
 
 
-class Busy(DeviceFault):
-    """Loads, uploads and verifications hold all transfer slots; `Retry-After` says when to retry.
-
-    `retry_after` is in seconds.
-    """
+class Busy(TooEarly, DeviceFault):
+    """Loads, uploads and verifications hold all transfer slots; `Retry-After` says when to retry."""
 
     code = "BUSY"
-    retryable = True
     hint = "Try again when a load or an upload has ended, or raise MAX_TRANSFERS."
-
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
 
 
 class EngineUnavailable(DeviceFault):

@@ -16,6 +16,7 @@ from tools.openapi.operations import UNLOCK_CODES
 from tools.openapi.problems import meaning_of
 
 FAMILIES = {"CallerError", "ApiFault", "ArchiveFault", "DeviceFault", "CommandFault"}
+BASES = FAMILIES | {"TooEarly"}
 CLI_MANUAL = Path(__file__).parents[1] / "docs" / "cli.md"
 
 
@@ -24,7 +25,7 @@ def subclasses(kind: type[LoaderError]) -> set[type[LoaderError]]:
     return direct.union(*(subclasses(cls) for cls in direct))
 
 
-LEAVES = {cls for cls in subclasses(LoaderError) if cls.__name__ not in FAMILIES}
+LEAVES = {cls for cls in subclasses(LoaderError) if cls.__name__ not in BASES}
 HTTP_CODES = {
     code for code, kind in BY_CODE.items() if not issubclass(kind, CommandFault) and not issubclass(kind, ImageNotFound)
 }

@@ -11,10 +11,9 @@ from werkzeug.exceptions import HTTPException
 
 from loader.errors import (
     BodyTruncated,
-    Busy,
     CrossOrigin,
     LoaderError,
-    LoginThrottled,
+    TooEarly,
     UntrustedHost,
     ValidationFailed,
 )
@@ -93,7 +92,7 @@ def _loader_problem(error: LoaderError) -> Response:
     _drain(0.0 if isinstance(error, UntrustedHost | CrossOrigin) else DRAIN_SECONDS)
     fields = {"errors": error.errors} if isinstance(error, ValidationFailed) else {}
     reply = problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
-    if isinstance(error, Busy | LoginThrottled):
+    if isinstance(error, TooEarly):
         reply.headers["Retry-After"] = str(error.retry_after)
     return reply
 

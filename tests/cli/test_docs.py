@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from loader.cli.main import exit_code, main
+from loader.errors import BY_CODE, CommandFault, ImageNotFound
 from loader.web.replies import STATUS_BY_CODE
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 
 DOCUMENT = (REPOSITORY / "docs" / "cli.md").read_text()
 PROGRAM = "azaion-loader"
-CODES_OF_THE_COMMAND_LINE = {"LOADER_UNREACHABLE", "ANSWER_CUT", "IMAGE_NOT_FOUND"}
+CODES_OF_THE_COMMAND_LINE = {code for code, kind in BY_CODE.items() if issubclass(kind, CommandFault | ImageNotFound)}
 
 
 def commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from loader.version import VERSION
 from tests.support.loads import OpenLoad, get_status, load_hashed, load_patiently
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite
@@ -74,13 +73,7 @@ def test_the_first_byte_arrives_after_two_segments_at_most(site: RangeSite, larg
 
 
 def test_status_shows_a_download(site: RangeSite, medium: StoredResource, small: StoredResource) -> None:
-    assert get_status(site.url) == {
-        "status": "healthy",
-        "version": VERSION,
-        "authenticated": True,
-        "modelCacheDir": str(site.models),
-        "cache": {"entries": 0, "bytes": 0, "downloads": []},
-    }
+    assert get_status(site.url)["cache"] == {"entries": 0, "bytes": 0, "downloads": []}
     small.publish(site.api)
     assert load_hashed(site.url, small.filename).sha256 == small.sha256
     site.wait_until_idle()

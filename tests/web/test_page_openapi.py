@@ -15,6 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from loader.web.page import OPENAPI_PATH
 from loader.web.replies import STATUS_BY_CODE
+from loader.web.schemas import StatusResponse
 from tests.support.described import DOCUMENT, require_valid
 from tests.support.http_calls import call
 from tests.support.sites import BareSite
@@ -89,6 +90,11 @@ def test_the_manual_lists_the_same_codes() -> None:
 def test_the_manual_lists_the_same_operations() -> None:
     rows = re.findall(r"^\| (GET|POST) `(/[^`]*)` \|", MANUAL, re.MULTILINE)
     assert set(rows) == {(method.upper(), path) for path, each in DOCUMENT["paths"].items() for method in each}
+
+
+def test_the_manual_shows_the_fields_of_the_status() -> None:
+    (row,) = re.findall(r"^\| GET `/status` \|.*$", MANUAL, re.MULTILINE)
+    assert re.findall(r'"(\w+)":', row) == list(StatusResponse().fields)
 
 
 def test_retryable_refusals_have_retry_after() -> None:

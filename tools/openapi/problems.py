@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from loader.errors import BY_CODE, LoaderError
+from loader.errors import BY_CODE, LoaderError, TooEarly
 from loader.web.replies import STATUS_BY_CODE
 from loader.web.schemas import Problem
 
-WITH_RETRY_AFTER = frozenset({"BUSY", "LOGIN_THROTTLED"})
+WITH_RETRY_AFTER = frozenset(code for code, kind in BY_CODE.items() if issubclass(kind, TooEarly))
 
 # What Flask itself refuses has the name of its HTTP status as its code.
 FLASK_MEANINGS = {
