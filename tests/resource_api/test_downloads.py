@@ -12,6 +12,7 @@ from tests.support.procfs import open_descriptors
 
 CONTENT = bytes(range(256)) * 10_000  # 2.56 MB: more than one piece
 SIZE = len(CONTENT)
+LONG = f"bytes=-{'9' * 5000}"
 PATH = "/resources/models/day/net.bin.small"
 
 
@@ -58,7 +59,12 @@ def test_a_path_that_is_not_an_object_is_404(api: Api, bearer: dict[str, str], m
         ("bytes=1048575-2097152", 1_048_575, 2_097_153),
         ("bytes=2000000-", 2_000_000, SIZE),
         ("bytes=-5", SIZE - 5, SIZE),
+        (f"bytes=-{SIZE - 1}", 1, SIZE),
         (f"bytes=-{SIZE}", 0, SIZE),
+        (f"bytes=-{SIZE + 1}", 0, SIZE),
+        (f"bytes=-{'9' * 90}", 0, SIZE),
+        ("Bytes=-5", SIZE - 5, SIZE),
+        ("bytes= -5 ", SIZE - 5, SIZE),
         (f"bytes={SIZE - 1}-", SIZE - 1, SIZE),
         (f"bytes=10-{SIZE * 9}", 10, SIZE),
     ],
@@ -74,7 +80,7 @@ def test_a_range_is_206_with_exactly_its_bytes(
     assert reply.headers["ETag"] == api.call("HEAD", PATH, bearer).headers["ETag"]
 
 
-@pytest.mark.parametrize("wanted", [f"bytes={SIZE}-", f"bytes={SIZE * 2}-{SIZE * 3}"])
+@pytest.mark.parametrize("wanted", [f"bytes={SIZE}-", f"bytes={SIZE * 2}-{SIZE * 3}", "bytes=-0"])
 def test_a_range_beyond_the_end_is_416_with_the_length_of_the_object(
     api: Api, bearer: dict[str, str], wanted: str
 ) -> None:
@@ -85,14 +91,18 @@ def test_a_range_beyond_the_end_is_416_with_the_length_of_the_object(
     reply.problem()
 
 
-@pytest.mark.parametrize("wanted", ["bytes=0-1,5-6", "items=0-1", "bytes=5-2", "bytes=a-b", "nonsense", ""])
+@pytest.mark.parametrize(
+    "wanted",
+    ["bytes=0-1,5-6", "items=0-1", "bytes=5-2", "bytes=a-b", "bytes=--5", "bytes=-", LONG, "x", ""],
+)
 def test_a_range_that_is_not_one_byte_range_is_ignored(api: Api, bearer: dict[str, str], wanted: str) -> None:
     reply = api.call("GET", PATH, {**bearer, "Range": wanted})
     assert (reply.status, reply.body) == (200, CONTENT)
 
 
 def test_an_empty_object_is_200_even_with_a_range(api: Api, bearer: dict[str, str]) -> None:
-    for headers in (bearer, {**bearer, "Range": "bytes=0-"}):
+    for wanted in ("bytes=0-", "bytes=-1", "bytes=-99", "bytes=-0", ""):
+        headers = {**bearer, "Range": wanted}
         reply = api.call("GET", "/resources/empty", headers)
         assert (reply.status, reply.body, reply.headers["Content-Length"]) == (200, b"", "0")
 

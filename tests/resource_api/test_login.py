@@ -10,6 +10,7 @@ from resource_api.accounts import Authenticator, Users
 from resource_api.data_directory import DataDirectory
 from tests.resource_api.conftest import EMAIL, FRAGMENT, PASSWORD, Api
 from tests.support.processes import poll
+from tests.support.procfs import peak_rss_bytes
 
 JSON = {"Content-Type": "application/json"}
 KEY = "/binary-split/key-fragment"
@@ -162,3 +163,14 @@ def test_users_added_at_the_same_time_are_all_kept(data: DataDirectory, monkeypa
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda email: Users(data).set_password(email, "x"), emails))
     assert Users(data).emails() == sorted([EMAIL, *emails])
+
+
+def test_many_logins_at_once_take_little_memory_and_a_good_one_succeeds(data: DataDirectory) -> None:
+    """A hash takes 32 MiB; eight at once would take 256 MiB."""
+    with Api(data) as api, ThreadPoolExecutor(40) as pool:
+        assert api.login().status == 200
+        before = peak_rss_bytes(api.worker())
+        refused = [pool.submit(api.login, EMAIL, "wrong") for _ in range(40)]
+        assert api.login().status == 200
+        assert {each.result().status for each in refused} == {401}
+        assert peak_rss_bytes(api.worker()) - before < 64 << 20
