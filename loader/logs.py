@@ -100,17 +100,24 @@ def failures_audited(event: str, file: str | None = None) -> Iterator[Audit]:
 
 
 def config(level: str) -> dict[str, Any]:
-    """Return the configuration for `logging.config.dictConfig` and for gunicorn, whose lines then look the same."""
+    """Return the configuration for `logging.config.dictConfig` and for gunicorn, whose lines then look the same.
+
+    Audit lines are written at every level.
+    """
     to_stderr = {"handlers": ["stderr"], "level": level, "propagate": False}
+    # Probes come every few seconds, and would be most of the log.
+    filters = [] if level == "DEBUG" else ["probes"]
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "loader.logs.JsonLines"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "filters": {"probes": {"()": "loader.logs.WithoutGoodProbes"}},
+        "handlers": {"stderr": {"class": "loader.server.log_handler.LogHandler", "formatter": "json"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "gunicorn.error": to_stderr,
-            "gunicorn.access": to_stderr,
+            "gunicorn.access": {**to_stderr, "filters": filters},
+            _audit.name: {**to_stderr, "level": "INFO"},
             # These libraries stay at INFO, because at DEBUG they log request lines with their queries.
             "urllib3": {"level": "INFO"},
             "docker": {"level": "INFO"},
@@ -135,6 +142,15 @@ class JsonLines(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without text that looks like a secret."""
         return _SECRETS.sub(_redacted, super().format(record))
+
+
+class WithoutGoodProbes(logging.Filter):
+    """Drops the access line of a `/health` that succeeded; `config` names it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to keep the line."""
+        atoms = record.args
+        return not (isinstance(atoms, Mapping) and atoms["U"] == "/health" and str(atoms["s"]).startswith("2"))
 
 
 def _access_fields(atoms: Mapping[str, Any]) -> dict[str, Any]:

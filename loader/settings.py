@@ -190,7 +190,11 @@ class Settings:
     engine_timeout: int = field(
         metadata=_from("ENGINE_TIMEOUT", "1800", _positive_int, "seconds that the Docker engine may be silent")
     )
-    log_level: str = field(metadata=_from("LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING, ERROR or CRITICAL"))
+    log_level: str = field(
+        metadata=_from(
+            "LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING, ERROR or CRITICAL; audit lines are always written"
+        )
+    )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:

@@ -7,5 +7,17 @@ worker_class = "loader.server.worker.Worker"
 preload_app = True
 # No control socket, because nothing uses it, and it would be in the home directory, which a service user often lacks.
 control_socket_disable = True
+# A log that nobody reads stops no request, and the application logs each request itself.
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "loader.server.log_handler.LogHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "gunicorn.error": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "gunicorn.access": {"level": "WARNING"},
+    },
+}
 # Seconds after SIGTERM within which running transfers may end.
 graceful_timeout = 30

@@ -29,6 +29,7 @@ def _app_from_environment() -> Flask:
     return create_app(Path(data_dir), int(seconds))
 
 
+# Under gunicorn the log is set up already, and this does nothing.
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 try:
     app = _app_from_environment()

@@ -6,28 +6,42 @@ import io
 import json
 import logging
 import logging.config
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from loader import logs
+from loader.server.log_handler import LogHandler
+
+LOGGERS = ("", "gunicorn.access", "gunicorn.error", "loader.audit")
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    logging.config.dictConfig(logs.config("INFO"))
-    written = io.StringIO()
-    for name in ("", "gunicorn.access", "gunicorn.error"):
-        for handler in logging.getLogger(name).handlers:
-            assert isinstance(handler, logging.StreamHandler)
-            handler.setStream(written)
-    yield written
-    root.handlers[:], root.level = before
-    for name in ("gunicorn.access", "gunicorn.error"):
-        logging.getLogger(name).handlers.clear()
+def configure() -> Iterator[Callable[[str], io.StringIO]]:
+    """Yield a function that sets the log up for a LOG_LEVEL, and returns what is written from then on."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers[:], logger.level, logger.propagate, logger.filters[:]) for logger in loggers]
+
+    def configured(level: str) -> io.StringIO:
+        logging.config.dictConfig(logs.config(level))
+        written = io.StringIO()
+        collecting = logging.StreamHandler(written)
+        for logger in loggers:
+            (handler,) = logger.handlers
+            assert isinstance(handler, LogHandler)
+            collecting.setFormatter(handler.formatter)
+            logger.handlers[:] = [collecting]
+        return written
+
+    yield configured
+    for logger, (handlers, level, propagate, filters) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.level, logger.propagate, logger.filters[:] = handlers, level, propagate, filters
+
+
+@pytest.fixture
+def stream(configure: Callable[[str], io.StringIO]) -> io.StringIO:
+    return configure("INFO")
 
 
 def only_line(stream: io.StringIO) -> dict[str, Any]:
@@ -57,17 +71,48 @@ def test_an_audit_line_has_its_own_fields(stream: io.StringIO) -> None:
     }
 
 
-def test_an_access_line_has_the_path_without_its_query(stream: io.StringIO) -> None:
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_an_audit_line_is_written_at_every_level(configure: Callable[[str], io.StringIO], level: str) -> None:
+    stream = configure(level)
+    logs.audit("login", "ok", code=None, file=None, size=None, seconds=0.0)
+    assert only_line(stream)["event"] == "login"
+
+
+def log_access(path: str, status: str) -> None:
     atoms = {
         "m": "GET",
-        "U": "/x",
-        "s": "200",
+        "U": path,
+        "s": status,
         "B": 5,
         "L": "0.1",
         "h": "1.2.3.4",
-        "r": "GET /x?token=planted-in-a-query HTTP/1.1",
+        "r": f"GET {path}?token=planted-in-a-query HTTP/1.1",
     }
     logging.getLogger("gunicorn.access").info('%(h)s "%(r)s"', atoms)
+
+
+@pytest.mark.parametrize(
+    ("level", "path", "status", "written"),
+    [
+        ("INFO", "/health", "200", False),
+        ("INFO", "/health", "500", True),
+        ("INFO", "/health", "400", True),
+        ("INFO", "/healthy", "404", True),
+        ("INFO", "/status", "200", True),
+        ("DEBUG", "/health", "200", True),
+        ("WARNING", "/status", "200", False),
+    ],
+)
+def test_a_good_probe_has_no_access_line(
+    configure: Callable[[str], io.StringIO], level: str, path: str, status: str, written: bool
+) -> None:
+    stream = configure(level)
+    log_access(path, status)
+    assert bool(stream.getvalue()) == written
+
+
+def test_an_access_line_has_the_path_without_its_query(stream: io.StringIO) -> None:
+    log_access("/x", "200")
     line = only_line(stream)
     assert line["message"] == "GET /x 200"
     assert "planted-in-a-query" not in stream.getvalue()
@@ -95,8 +140,8 @@ def test_a_traceback_is_one_line_and_redacted(stream: io.StringIO) -> None:
     assert "TOPSECRET" not in stream.getvalue()
 
 
-def test_the_http_libraries_never_log_at_debug(stream: io.StringIO) -> None:
-    logging.config.dictConfig(logs.config("DEBUG"))
+def test_the_http_libraries_never_log_at_debug(configure: Callable[[str], io.StringIO]) -> None:
+    stream = configure("DEBUG")
     assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.DEBUG)
     assert not logging.getLogger("docker.utils.config").isEnabledFor(logging.DEBUG)
     assert stream.getvalue() == ""

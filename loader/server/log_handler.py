@@ -1,0 +1,142 @@
+"""The handler of all log lines: it writes to stderr, and never waits for whoever reads them there.
+
+A full pipe would otherwise stop every thread that writes a line, and with them every request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+STDERR = 2
+# A reader that stops for some seconds loses nothing; more lines than these are dropped.
+MAX_WAITING_LINES = 1000
+# At its end the process waits so long for a slow reader.
+LAST_SECONDS = 1.0
+
+# Writes what can be written at once, and returns how many bytes that was.
+WriteNow = Callable[[bytes], int]
+
+
+class LogHandler(logging.Handler):
+    """Writes each line at once if stderr takes it, and otherwise leaves it to a thread that may wait.
+
+    At most MAX_WAITING_LINES wait. Further lines are dropped and counted, and the next line that finds room is preceded
+    by one that says how many were dropped. If nobody reads any more (EPIPE), lines are lost without a word.
+    """
+
+    def __init__(self, descriptor: int = STDERR) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._write_now, self._close_own = _opened(descriptor)
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+        # Callers of `emit` and `flush` hold the lock of the handler.
+        self._changed = threading.Condition(self.lock)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write or queue one line; called with the handler's lock held."""
+        try:
+            self._take(f"{self.format(record)}\n".encode(errors="backslashreplace"))
+        except Exception:  # noqa: BLE001  # logging asks for this: a line that cannot be written must not end a request
+            self.handleError(record)
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging gives it
+        """Count the line as dropped. The one of `logging` would write to stderr, and wait."""
+        self._dropped += 1
+
+    def flush(self) -> None:
+        """Wait until all lines are written, but not for longer than LAST_SECONDS. Say what was dropped."""
+        with self._changed:
+            if self._changed.wait_for(lambda: not self._waiting, LAST_SECONDS) and self._dropped:
+                self._take(b"")
+
+    def close(self) -> None:
+        """Give up the handler's own way to stderr; called after the last line."""
+        with self._changed:
+            self._write_now = _nothing
+            self._close_own()
+            self._close_own = _do_nothing
+        super().close()
+
+    def _take(self, line: bytes) -> None:
+        if len(self._waiting) >= MAX_WAITING_LINES:
+            self._dropped += 1
+            return
+        if self._dropped:
+            line = self._notice() + line
+            self._dropped = 0
+        written = self._write_now(line) if not self._waiting else 0
+        if written == len(line):
+            return
+        self._waiting.append(line[written:])
+        # After a fork the thread of the parent is dead here.
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._write_waiting, name="log", daemon=True)
+            self._thread.start()
+
+    def _notice(self) -> bytes:
+        text = "%d log lines were dropped, because nobody read the log"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (self._dropped,), None)
+        return f"{self.format(record)}\n".encode()
+
+    def _write_waiting(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+                line = self._waiting[0]
+            with suppress(OSError):
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            with self._changed:
+                self._waiting.popleft()
+
+
+def _opened(descriptor: int) -> tuple[WriteNow, Callable[[], None]]:
+    """Return a function that writes to `descriptor` without waiting, and one that closes what it uses for that.
+
+    O_NONBLOCK belongs to the open file, which other processes may share, so a pipe and a terminal are opened anew.
+    """
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return (lambda line: os.write(descriptor, line)), _do_nothing
+        if stat.S_ISSOCK(mode):
+            connection = socket.socket(fileno=os.dup(descriptor))
+            return _without_waiting(lambda line: connection.send(line, socket.MSG_DONTWAIT)), connection.close
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        # It is closed, or belongs to another user: a thread writes every line.
+        return _nothing, _do_nothing
+    return _without_waiting(lambda line: os.write(own, line)), lambda: os.close(own)
+
+
+def _nothing(_line: bytes) -> int:
+    return 0
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _without_waiting(write: WriteNow) -> WriteNow:
+    def written(line: bytes) -> int:
+        try:
+            return write(line)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # Nobody reads it any more, so the line is lost.
+            return len(line)
+
+    return written

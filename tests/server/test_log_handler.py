@@ -1,0 +1,197 @@
+"""The log handler: a reader that stops, leaves or comes back costs at most some lines, and stops nobody."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pty
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from loader.server import log_handler
+from loader.server.log_handler import MAX_WAITING_LINES, LogHandler
+from tests.support.processes import poll
+from tests.support.procfs import open_descriptors
+
+SECONDS = 20.0
+ENDS = ("pipe", "socket", "terminal")
+
+
+class Reader:
+    """Both ends of a stderr that a test reads when it likes."""
+
+    def __init__(self, kind: str) -> None:
+        if kind == "pipe":
+            self.reads, self.writes = os.pipe()
+        elif kind == "socket":
+            ours, theirs = socket.socketpair()
+            self.reads, self.writes = ours.detach(), theirs.detach()
+        else:
+            self.reads, self.writes = pty.openpty()
+        self.handler = LogHandler(self.writes)
+        self.read = b""
+        self._thread: threading.Thread | None = None
+
+    def log(self, text: str) -> None:
+        """Write one line."""
+        self.handler.handle(logging.LogRecord("x", logging.INFO, "", 0, text, (), None))
+
+    def start_to_read(self) -> None:
+        """Read on in a thread until the end."""
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while piece := os.read(self.reads, 1 << 20):
+                self.read += piece
+
+    def lines(self, last: str) -> list[str]:
+        """Return the lines so far, once `last` is the last one."""
+        poll(lambda: self.read.rstrip().endswith(last.encode()), SECONDS, f"{last} is read")
+        return self.read.decode().splitlines()
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.handler.close()
+        os.close(self.writes)
+        if self._thread is not None:
+            self._thread.join(SECONDS)
+        os.close(self.reads)
+
+
+@pytest.fixture(params=ENDS)
+def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
+    with closing(Reader(request.param)) as made:
+        yield made
+        # Nothing must write to a descriptor that a later test may own.
+        if made._thread is None:
+            made.start_to_read()
+        poll(lambda: made.handler._thread is None, SECONDS, "all lines are written")
+
+
+def test_lines_are_written_at_once_and_in_order(reader: Reader) -> None:
+    for number in range(100):
+        reader.log(f"line-{number}")
+    assert reader.handler._thread is None
+    reader.start_to_read()
+    assert reader.lines("line-99") == [f"line-{number}" for number in range(100)]
+
+
+@pytest.mark.parametrize("length", [1, 100, 4093, 4094, 4095, 4096, 4097, 100_000])
+def test_a_reader_that_stops_for_a_while_loses_nothing(reader: Reader, length: int) -> None:
+    lines = [f"{number}-{'x' * length}" for number in range(40)]
+    for line in lines:
+        reader.log(line)
+    reader.log("end")
+    reader.start_to_read()
+    assert reader.lines("end") == [*lines, "end"]
+
+
+def test_of_a_log_that_nobody_reads_lines_are_dropped_and_counted(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_handler, "MAX_WAITING_LINES", 50)
+    text = "x" * 5000
+    for number in range(500):
+        reader.log(f"{number}-{text}")
+    reader.start_to_read()
+    poll(lambda: not reader.handler._waiting, SECONDS, "all lines are written")
+    reader.log("again")
+    reader.log("and again")
+    *kept, notice, again, and_again = reader.lines("and again")
+    assert kept == [f"{number}-{text}" for number in range(len(kept))]
+    assert notice == f"{500 - len(kept)} log lines were dropped, because nobody read the log"
+    assert (again, and_again) == ("again", "and again")
+
+
+def test_at_most_a_thousand_lines_wait(reader: Reader) -> None:
+    for _ in range(3 * MAX_WAITING_LINES):
+        reader.log("x" * 1000)
+    assert len(reader.handler._waiting) == MAX_WAITING_LINES
+
+
+def test_flush_says_what_was_dropped(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_handler, "MAX_WAITING_LINES", 2)
+    for _ in range(10):
+        reader.log("x" * 100_000)
+    reader.start_to_read()
+    reader.handler.flush()
+    assert reader.lines("the log")[-1].endswith(" log lines were dropped, because nobody read the log")
+
+
+def test_flush_waits_for_a_reader_but_not_for_ever(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_handler, "LAST_SECONDS", 0.1)
+    for _ in range(10):
+        reader.log("x" * 100_000)
+    reader.handler.flush()
+    assert reader.handler._waiting
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_reader_that_has_left_stops_nobody(kind: str) -> None:
+    made = Reader(kind)
+    os.close(made.reads)
+    for _ in range(100):
+        made.log("x" * 5000)
+    poll(lambda: made.handler._thread is None and not made.handler._waiting, SECONDS, "the lines are dropped")
+    made.handler.close()
+    os.close(made.writes)
+
+
+def test_a_closed_handler_keeps_nothing_open_and_still_writes() -> None:
+    reads, writes = os.pipe()
+    before = open_descriptors(os.getpid())
+    handler = LogHandler(writes)
+    assert open_descriptors(os.getpid()) != before
+    handler.close()
+    assert open_descriptors(os.getpid()) == before
+    handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "end", (), None))
+    handler.flush()
+    assert os.read(reads, 100) == b"end\n"
+    os.close(reads)
+    os.close(writes)
+
+
+def test_a_file_gets_every_line(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("ab") as file:
+        handler = LogHandler(file.fileno())
+        for number in range(100):
+            handler.handle(logging.LogRecord("x", logging.INFO, "", 0, f"line-{number}", (), None))
+    assert (tmp_path / "log").read_text().split() == [f"line-{number}" for number in range(100)]
+
+
+def test_other_users_of_the_pipe_may_still_wait() -> None:
+    with closing(Reader("pipe")) as made:
+        made.log("x")
+        assert not fcntl.fcntl(made.writes, fcntl.F_GETFL) & os.O_NONBLOCK
+
+
+def test_a_stderr_that_cannot_be_opened_anew_is_written_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError("it belongs to another user")
+
+    reads, writes = os.pipe()
+    monkeypatch.setattr(os, "open", refuse)
+    handler = LogHandler(writes)
+    for number in range(3):
+        handler.handle(logging.LogRecord("x", logging.INFO, "", 0, f"line-{number}", (), None))
+    handler.flush()
+    assert os.read(reads, 1000).split() == [b"line-0", b"line-1", b"line-2"]
+    os.close(reads)
+    os.close(writes)
+
+
+def test_a_line_that_cannot_be_formatted_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    with closing(Reader("pipe")) as made:
+        made.handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "%d", ("no number",), None))
+        made.log("end")
+        made.start_to_read()
+        assert made.lines("end") == ["1 log lines were dropped, because nobody read the log", "end"]
+    assert capfd.readouterr().err == ""
