@@ -37,7 +37,6 @@ HEAVY_PLACES = (
     "model_cache/test_resume.py",
     "model_cache/test_sharing.py",
     "model_cache/test_state_machine.py",
-    "model_cache/test_two_processes.py",
     "project/test_demo.py",
     "project/test_package.py",
     "project/test_soak.py",
@@ -114,7 +113,8 @@ def device_dir(tmp_path: Path) -> Path:
 def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
     """Yield a function that starts loaders on `device_dir`; they reach an API or an engine only if `env` names it.
 
-    A second loader of one test finds the files of the first. All loaders are stopped after the test.
+    The next loader of a test finds the files of the first, once the first one has stopped. All are stopped after the
+    test.
     """
     with ExitStack() as running:
         count = 0
@@ -136,7 +136,10 @@ def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a browser, an engine or a container, and those that take long, as `heavy`."""
+    """Mark the tests that need a browser, an engine or a container, and those that take long, as `heavy`.
+
+    They run first, because a long file that starts last would keep one process busy while the others have ended.
+    """
     places = [TESTS / place for place in HEAVY_PLACES]
     for item in items:
         fixtures = getattr(item, "fixturenames", [])
@@ -147,6 +150,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             or any(item.path.is_relative_to(place) for place in places)
         ):
             item.add_marker("heavy")
+    heavy_files = {item.path for item in items if item.get_closest_marker("heavy")}
+    items.sort(key=lambda item: item.path not in heavy_files)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

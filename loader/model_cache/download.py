@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import closing, suppress
 
-from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt, StorageError
+from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
 from loader.files import write_whole
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import Fetch, PartInUse
@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 # The number of attempts in a row without a new byte after which the download gives up.
 MAX_FRUITLESS_ATTEMPTS = 6
 FIRST_BACKOFF_SECONDS = 0.25
-# How long the previous process may take to end, for example after a reload.
-LOCK_SECONDS = 60.0
-LOCK_POLL_SECONDS = 0.2
 RECEIVE_SIZE = 1 << 18
 
 
@@ -45,7 +42,6 @@ class Download:
     def run(self) -> None:
         """Download the part, verify its digest and give the file its final name. The body of a thread."""
         try:
-            self._lock()
             self.file.update(self._digest)
             self._append_all()
             if not self.file.prove(self._digest.hexdigest()):
@@ -56,16 +52,6 @@ class Download:
         except Exception:
             log.exception("the download of %s failed with an unexpected error", self.label)
             self._end(LoaderError("The loader itself failed; its log says why."))
-        finally:
-            self.file.unlock()
-
-    def _lock(self) -> None:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not self.file.try_lock():
-            if time.monotonic() > deadline:
-                raise StorageError(f"Another process holds {self._directory.partial(self.file.part.sha256)}.")
-            time.sleep(LOCK_POLL_SECONDS)
-        self._start_offset = self.file.available
 
     def _append_all(self) -> None:
         # Count progress from the furthest offset so far, because a server without ranges sends the same bytes again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import threading
@@ -177,24 +176,6 @@ class BigFile:
         with storage(self._directory.path, 0):
             self._directory.remove(self.part.sha256)
 
-    def try_lock(self) -> bool:
-        """Become the one process that appends to the file; False while another process does.
-
-        The bytes that the other process has appended count as available.
-        """
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        with self._changed:
-            self.available = min(os.fstat(self._descriptor).st_size, self.part.size)
-            self._changed.notify_all()
-        return True
-
-    def unlock(self) -> None:
-        """Let another process append to the file."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
@@ -202,7 +183,7 @@ class BigFile:
     def _promote(self) -> None:
         with storage(self._directory.path, 0):
             os.fsync(self._descriptor)
-            # Compare the files, because another process may have renamed this one, or removed it and started another.
+            # Compare the files, because somebody may have removed this one, and the name may belong to another one.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).stat()):
                     self._directory.promote(self.part.sha256)

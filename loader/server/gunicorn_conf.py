@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from loader import logs
+from loader.server.one_loader import DirectoryInUse, claim_directories
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import stop
 
@@ -44,13 +45,28 @@ OPEN_FILES = 4096
 
 
 def on_starting(server: Any) -> None:
-    """Exit if the command line or the environment asks for several processes or for another worker class."""
+    """Exit if there would be several processes, another worker class, or a second loader. There is no socket yet."""
     if server.cfg.workers != 1:
         sys.exit(
             "azaion-loader: exactly one worker process is required, because the login and the unlock live in memory"
         )
     if server.cfg.worker_class_str != worker_class:
         sys.exit(f"azaion-loader: the worker class must be {worker_class}")
+    try:
+        claim_directories(_settings)
+    except DirectoryInUse as exc:
+        sys.exit(str(exc))
+
+
+def when_ready(server: Any) -> None:
+    """Refuse the signals by which gunicorn starts a second worker or a second master beside the first."""
+
+    def refuse(signum: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(signum).name
+        server.log.error("refusing %s: the login and the unlock live in memory; stop and start the loader", name)
+
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, refuse)
 
 
 def nworkers_changed(server: Any, new_value: int, _old_value: int | None) -> None:
@@ -68,13 +84,17 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let SIGTERM interrupt a running unlock as well as stop the worker."""
+    """Let SIGTERM interrupt a running unlock as well as stop the worker, and let SIGHUP do nothing.
+
+    A terminal that closes sends SIGHUP to every process.
+    """
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:
         stop()
         worker.handle_exit(signum, frame)
 
     signal.signal(signal.SIGTERM, stop_unlock)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

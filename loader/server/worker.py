@@ -13,7 +13,8 @@ gunicorn's own threaded worker has weaknesses that a device in the field cannot 
 
 This is the only module that uses internals of gunicorn. `Worker` refuses to start if this gunicorn does not have them:
 
-- `ThreadWorker`: the methods `accept`, `enqueue_req`, `finish_request`, `handle`, `handle_request`, `murder_pending`;
+- `ThreadWorker`: the methods `accept`, `enqueue_req`, `finish_request`, `handle`, `handle_request`, `murder_pending`,
+  `handle_exit` and `handle_quit`;
   the attributes `alive`, `cfg`, `tmp`, `tpool`, `poller`, `method_queue`, `nr_conns`, `worker_connections`;
 - `TConn`: `close(graceful=True)`, `init`, `sock`, `data_ready` and `parser.unreader.buf`;
 - `WorkerTmp.last_update`, which the master calls about once a second to see that the worker lives, and `close`.
@@ -64,7 +65,10 @@ BUSY = (
 )
 
 METHODS = {
-    ThreadWorker: ("accept", "enqueue_req", "finish_request", "handle", "handle_request", "murder_pending"),
+    ThreadWorker: (
+        *("accept", "enqueue_req", "finish_request", "handle", "handle_request", "murder_pending"),
+        *("handle_exit", "handle_quit"),
+    ),
     TConn: ("close", "init"),
     WorkerTmp: ("last_update", "close"),
 }
@@ -92,6 +96,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._without_head: dict[int, _Connection] = {}
         self._lingering: dict[ClientSocket, float] = {}
         self._requests = 0
+        self._told_to_quit = False
         super().init_process()
 
     def run(self) -> None:
@@ -179,8 +184,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         conn.sock.limit_reading(DRAIN_SECONDS)
         return keep_alive
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End without waiting for requests.
+
+        The event loop does it, because this signal handler may interrupt the thread pool while it starts a thread.
+        gunicorn's own would then wait for a lock of the pool for ever, or leave a thread that never ends.
+        """
+        self._told_to_quit = True
+        self.handle_exit(sig, frame)
+
     def murder_pending(self) -> None:
         """Close the connections whose time is over. The event loop calls this at least once a second."""
+        if self._told_to_quit:
+            sys.exit(0)
         super().murder_pending()
         now = time.monotonic()
         for conn in list(self._without_head.values()):

@@ -8,11 +8,13 @@ import sys
 
 from loader import create_app, logs
 from loader.server.memory import keep_freed_memory
+from loader.server.one_loader import DirectoryInUse, claim_directories
 from loader.settings import BadSettings, Settings
 
 try:
     _settings = Settings.from_env(os.environ)
-except BadSettings as exc:
+    claim_directories(_settings)
+except (BadSettings, DirectoryInUse) as exc:
     print(exc, file=sys.stderr)
     # Exit with 3, because gunicorn restarts a worker that ends with any other code again and again.
     sys.exit(3)
@@ -20,5 +22,5 @@ except BadSettings as exc:
 keep_freed_memory()
 logging.config.dictConfig(logs.config(_settings.log_level))
 app = create_app(_settings)
-# mod_wsgi and uWSGI look for this name.
+# uWSGI and mod_wsgi look for this name.
 application = app

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from flask import Flask, request
 from werkzeug.wsgi import ClosingIterator
 
-from loader.errors import Busy, CrossOrigin, UntrustedHost
+from loader.errors import Busy, CrossOrigin, LoaderError, UntrustedHost
 from loader.logs import sane_request_id, set_request_id
 
 if TYPE_CHECKING:
@@ -49,13 +49,16 @@ class RequestIds:
 def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
     """Make `app` refuse requests to other host names and from pages of other origins before any view runs.
 
-    The refusals are UntrustedHost and CrossOrigin.
+    The refusals are UntrustedHost and CrossOrigin. On a server with several processes every request is refused, because
+    each process would have a login of its own.
     """
     trusted = frozenset(host.lower() for host in trusted_hosts)
 
     @app.before_request
     def _guard() -> None:
         _limit_silence()
+        if request.is_multiprocess:
+            raise LoaderError("The server runs the loader in several processes; it must run one.")
         if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
             raise UntrustedHost("The loader does not serve this host name.")
         if request.method not in ("GET", "HEAD", "OPTIONS"):

@@ -14,8 +14,9 @@ from loader.errors import Busy
 from tests.support.cli_runs import invoke
 from tests.support.http_calls import call, login, upload
 from tests.support.loads import OpenLoad
-from tests.support.range_sites import HASTE, RangeSite, hasty_device
+from tests.support.range_sites import RangeSite, hasty_device
 from tests.support.range_upstream import RangeUpstream
+from tests.support.sites import HASTE
 from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_resource
 
 

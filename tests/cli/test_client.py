@@ -10,18 +10,21 @@ from loader.cli.client import LoaderClient
 from loader.errors import ArchiveNotFound, LoaderProblem, LoaderUnreachable
 from tests.conftest import StartLoader
 from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.processes import free_port
 from tests.support.sites import NOBODY_LISTENS
 
 CREDENTIALS = {"email": "a", "password": "b"}
 
 
 def test_it_reaches_a_loader_over_tcp_and_over_a_unix_socket(start_loader: StartLoader, tmp_path: Path) -> None:
-    for url in (start_loader().url, start_loader(LOADER_BIND=f"unix:{tmp_path}/loader.sock").url):
-        client = LoaderClient(url)
+    for bind in (f"127.0.0.1:{free_port()}", f"unix:{tmp_path}/loader.sock"):
+        running = start_loader(LOADER_BIND=bind)
+        client = LoaderClient(running.url)
         assert client.get("/health") == {"status": "healthy"}
         with pytest.raises(LoaderProblem, match="There is no archive") as raised:
             client.post("/unlock", CREDENTIALS)
         assert (raised.value.code, raised.value.hint) == ("ARCHIVE_NOT_FOUND", ArchiveNotFound.hint)
+        running.stop()
 
 
 @pytest.mark.parametrize("url", [NOBODY_LISTENS, "unix:/nonexistent/loader.sock"])

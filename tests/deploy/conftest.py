@@ -13,10 +13,10 @@ import pytest
 from tests.support.http_calls import EMAIL, PASSWORD, login
 from tests.support.http_probe import socket_path
 from tests.support.nginx_server import NginxServer, nginx
-from tests.support.range_sites import HASTE, hasty_device
+from tests.support.range_sites import hasty_device
 from tests.support.range_upstream import RangeUpstream
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.sites import BareSite, bare_site
+from tests.support.sites import HASTE, BareSite, bare_site
 
 
 @dataclass(frozen=True)

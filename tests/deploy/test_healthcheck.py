@@ -26,8 +26,10 @@ def check(bind: str) -> int:
 
 
 def test_a_loader_is_healthy_wherever_it_listens(start_loader: StartLoader, tmp_path: Path) -> None:
-    port = start_loader().url.rpartition(":")[2]
+    running = start_loader()
+    port = running.url.rpartition(":")[2]
     assert check(f"127.0.0.1:{port}") == check(f"0.0.0.0:{port}") == 0
+    running.stop()
     path = f"unix:{tmp_path}/loader.sock"
     start_loader(LOADER_BIND=path)
     assert check(path) == 0

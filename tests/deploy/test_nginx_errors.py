@@ -14,7 +14,7 @@ from tests.support.http_calls import BOUNDARY, Reply, call, form, load, login, p
 from tests.support.loads import OpenLoad
 from tests.support.nginx_server import nginx
 from tests.support.processes import poll
-from tests.support.range_sites import HASTE
+from tests.support.sites import HASTE
 from tests.support.small_disk import small_disk
 from tests.support.stored_resources import FOLDER, MIB, store_resource
 

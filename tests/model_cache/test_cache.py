@@ -99,29 +99,6 @@ def test_an_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_pat
     assert part.load(cache) == CONTENT
 
 
-def test_a_waiting_reader_continues_when_another_process_has_fetched_the_rest(
-    cache: ModelCache, part: MemoryPart, tmp_path: Path
-) -> None:
-    part.down = True
-    directory = CacheDirectory(tmp_path / "cache", 0)
-    directory.prepare()
-    other = BigFile(directory, part.big)
-    assert other.try_lock()
-    arrived: list[bytes] = []
-    loading = threading.Thread(target=lambda: arrived.append(part.load(cache)), daemon=True)
-    loading.start()
-    poll(lambda: cache.status().downloads, SECONDS, "the second process waits")
-    other.append(memoryview(part.data))
-    assert other.prove(hashlib.sha256(part.data).hexdigest())
-    other.unlock()
-    other.close()
-    loading.join(SECONDS)
-    assert arrived == [CONTENT]
-    assert part.fetches == 0
-    wait_until_idle(cache)
-    assert directory.big(part.big.sha256).read_bytes() == part.data
-
-
 def test_a_process_never_gives_the_final_name_to_the_partial_file_of_another_process(
     tmp_path: Path, part: MemoryPart
 ) -> None:

@@ -20,8 +20,9 @@ READY_SECONDS = 30.0
 class LoaderServer:
     """A running loader, which is ready (`GET /health` returned 200) when the constructor returns.
 
-    `env` is its whole environment. Without LOADER_BIND it listens on a free port of 127.0.0.1. `gunicorn_args` are
-    added to the command. Files in `directory` collect its output. The end of the `with` block stops it.
+    `env` is its whole environment. Without LOADER_BIND it listens on a free port of 127.0.0.1; with HASTE some of its
+    timeouts are shorter (see `hasty_gunicorn`). `gunicorn_args` are added to the command. Files in `directory` collect
+    its output. The end of the `with` block stops it.
     """
 
     def __init__(self, directory: Path, env: Mapping[str, str], *gunicorn_args: str) -> None:
@@ -30,9 +31,10 @@ class LoaderServer:
             self._places.append(Path(env["IMAGES_PATH"]).parent)
         bind = env.get("LOADER_BIND", f"127.0.0.1:{free_port()}")
         self.url = bind if bind.startswith(UNIX_PREFIX) else f"http://{bind}"
+        configuration = "tests/support/hasty_gunicorn.py" if "HASTE" in env else "gunicorn.conf.py"
         self.process = ManagedProcess(
             "loader",
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *gunicorn_args, "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", "-c", configuration, *gunicorn_args, "wsgi:app"],
             directory,
             env=clean_env(directory, **{**env, "LOADER_BIND": bind}),
             cwd=REPOSITORY,

@@ -14,11 +14,8 @@ from tests.support.loads import get_status
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
 from tests.support.range_upstream import RangeUpstream
-from tests.support.sites import NO_ENGINE, BareSite
+from tests.support.sites import HASTE, NO_ENGINE, BareSite
 
-HASTY_CONF = Path(__file__).with_name("hasty_gunicorn.py")
-# Six failed attempts then take one second instead of eight.
-HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
 IDLE_SECONDS = 20.0
 
 
@@ -35,7 +32,7 @@ class RangeSite(BareSite):
 
     def _open_parts(self) -> list[str]:
         named = open_descriptors(self.loader.worker_pid).values()
-        return [name for name in named if name.startswith(str(self.models))]
+        return [name for name in named if name.startswith(f"{self.models}/")]
 
     def reset(self) -> None:
         """Remove all objects and faults from the upstream, and all files from the cache."""
@@ -71,5 +68,5 @@ def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **en
         "API_READ_TIMEOUT": "1",
         "HASTE": json.dumps(haste),
     }
-    with LoaderServer(directory, {**defaults, **env}, "-c", str(HASTY_CONF)) as loader:
+    with LoaderServer(directory, {**defaults, **env}) as loader:
         yield BareSite(loader, models)

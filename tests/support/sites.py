@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from tests.support.resource_api_server import ResourceApiServer
 NOBODY_LISTENS = "http://127.0.0.1:9"
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 LOG_SECONDS = 10.0
+# Six failed attempts of a download then take one second instead of eight.
+HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def real_site(directory: Path, **env: str) -> Iterator[Site]:
 
 @contextmanager
 def faulty_site(directory: Path, **env: str) -> Iterator[FaultySite]:
-    """Yield a faulty API, which is healthy at first, and a loader that is logged in there."""
-    timeouts = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1"}
-    with FaultyApi() as api, bare_site(directory, api.url, **{**timeouts, **env}) as bare:
+    """Yield a faulty API, which is healthy at first, and a loader in HASTE that is logged in there."""
+    hasty = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1", "HASTE": json.dumps(HASTE)}
+    with FaultyApi() as api, bare_site(directory, api.url, **{**hasty, **env}) as bare:
         assert login(bare.url).status == 200
         yield FaultySite(bare.loader, bare.models, api)

@@ -28,7 +28,8 @@ def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
     try:
         yield mount_point
     finally:
-        subprocess.run(["umount", str(mount_point)], check=True)
+        # A loader that still runs keeps its directory open.
+        subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def read_only_view(directory: Path, mount_point: Path) -> Iterator[Path]:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(mount_point)], check=True)
         yield mount_point
     finally:
-        subprocess.run(["umount", str(mount_point)], check=True)
+        subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
 
 
 def make_read_only(mount_point: Path) -> None:

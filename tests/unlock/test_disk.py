@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartLoader
-from tests.support.archives import APP, Packed, seal
+from tests.support.archives import APP, Packed, remove_all_images, seal
 from tests.support.engines import Engine, docker_engine_at
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
@@ -134,7 +134,9 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     root.mkdir()
     fake.respond_to_info(200, {"DockerRootDir": str(root)})
     assert 2 * packed.manifest.tar_size < free_bytes(disk) < 3 * packed.manifest.tar_size
-    refusal = refused(small_device, start(small_device, fake.host), disk, "DISK_SPACE")
+    operator = start(small_device, fake.host)
+    refusal = refused(small_device, operator, disk, "DISK_SPACE")
+    operator.loader.stop()
     assert f"{disk} and {root}: {3 * packed.manifest.tar_size} bytes are needed" in refusal.error
     assert refusal.advises_stream
     # The advice is right: without the tar there is enough room, and the load reaches the fake engine.
@@ -165,11 +167,14 @@ def test_a_read_only_disk_is_found_before_the_login(small_device: UnlockDevice, 
     assert str(disk) in refusal.error
     assert refusal.advises_stream
 
-    # The advice is right: mode stream writes only to the engine.
-    stream = start(small_device, docker.host, UNLOCK_MODE="stream")
-    assert stream.unlock() == READY
     make_writable(disk)
     assert operator.unlock().state == "ready"
+    operator.loader.stop()
+
+    # The advice is right: mode stream writes only to the engine.
+    remove_all_images(docker)
+    make_read_only(disk)
+    assert start(small_device, docker.host, UNLOCK_MODE="stream").unlock() == READY
 
 
 def test_a_disk_that_fills_up_during_the_key_download_ends_the_unlock_without_leftovers(

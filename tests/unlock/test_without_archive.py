@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,8 +46,11 @@ def test_an_archive_that_appears_later_is_unlocked(rig: Rig, packed: Packed) -> 
     assert rig.unlock(packed.path) == READY
 
 
-def test_the_images_of_the_last_unlock_make_a_device_ready(unlocked: Rig) -> None:
-    operator = unlocked.device.start(unlocked.wire.host)  # as after a reboot
+def test_the_images_of_the_last_unlock_make_a_device_ready(unlocked: Rig, tmp_path: Path) -> None:
+    """As after a reboot: a new loader, on a copy of the disk."""
+    copy = shutil.copytree(unlocked.device.directory, tmp_path / "copy")
+    paths = {"IMAGES_PATH": str(copy / "images.enc"), "MODEL_CACHE_DIR": str(copy / "models")}
+    operator = unlocked.device.start(unlocked.wire.host, **paths)
     assert operator.post("a wrong password") == (200, {"state": "ready"})
     assert operator.status() == READY
     assert unlocked.device.api.requests() == []

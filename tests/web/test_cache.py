@@ -12,9 +12,9 @@ import pytest
 from tests.support.http_calls import call, load, login, upload
 from tests.support.loads import OpenLoad, load_hashed
 from tests.support.processes import poll
-from tests.support.range_sites import HASTE, RangeSite, hasty_device
+from tests.support.range_sites import RangeSite, hasty_device
 from tests.support.range_upstream import RangeUpstream
-from tests.support.sites import NOBODY_LISTENS, BareSite, Site, bare_site, real_site
+from tests.support.sites import HASTE, NOBODY_LISTENS, BareSite, Site, bare_site, real_site
 from tests.support.stored_resources import MIB, StoredResource, store_resource
 
 SECONDS = 20

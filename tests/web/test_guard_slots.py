@@ -20,9 +20,9 @@ from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.http_calls import BOUNDARY, call, form, open_socket, part, post_form, post_json, upload
 from tests.support.loads import OpenLoad, load_hashed, load_patiently
 from tests.support.processes import poll
-from tests.support.range_sites import HASTE, RangeSite, hasty_device
+from tests.support.range_sites import RangeSite, hasty_device
 from tests.support.range_upstream import RangeUpstream
-from tests.support.sites import Site, real_site
+from tests.support.sites import HASTE, Site, real_site
 from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_resource
 
 SECONDS = 20

@@ -6,9 +6,12 @@ import http.client
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from loader import create_app
+from loader.settings import Settings
 from tests.support.faulty_api import FaultyApi
 from tests.support.http_calls import CREDENTIALS, call, load, login, parse_reply, post_json, send_and_close, upload
 from tests.support.http_probe import http_status
@@ -98,3 +101,14 @@ def test_a_load_that_fails_after_its_start_is_cut(validated: Validated) -> None:
     audit = [line for line in validated.process.stderr().splitlines() if '"outcome": "cut"' in line]
     assert len(audit) == 1
     assert "RESOURCE_CORRUPT" in audit[0]
+
+
+@pytest.mark.parametrize(("several", "status"), [(True, 500), (False, 200)])
+@pytest.mark.parametrize("path", ["/health", "/status", "/unlock/status"])
+def test_a_server_with_several_processes_is_refused(tmp_path: Path, path: str, several: bool, status: int) -> None:
+    app = create_app(Settings.from_env({"MODEL_CACHE_DIR": str(tmp_path), "IMAGES_PATH": str(tmp_path / "images.enc")}))
+    reply = app.test_client().get(path, environ_overrides={"wsgi.multiprocess": several})
+    assert reply.status_code == status
+    if several:
+        assert reply.get_json()["code"] == "INTERNAL"
+        assert reply.get_json()["detail"] == "The server runs the loader in several processes; it must run one."
