@@ -9,7 +9,7 @@ SHIPPED := loader resource_api deploy wsgi.py gunicorn.conf.py
 CHECKS := check-style check-format check-types check-security check-page check-packages
 # Two processes, because most tests wait for a server most of the time. The tests of a file run in one process, because
 # they share servers.
-PYTEST := $(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-fast lint $(CHECKS) openapi demo bench soak image lock clean

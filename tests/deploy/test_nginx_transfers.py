@@ -23,7 +23,7 @@ from tests.support.raw_upstream import RawUpstream
 from tests.support.stored_resources import FOLDER, MIB, store_resource
 
 SECONDS = 20
-LARGE_MIB = 1024
+LARGE_MIB = 256
 MAX_NGINX_BYTES = 32 * MIB
 PIECE = (MARKER * (MIB // len(MARKER) + 1))[:MIB]
 BEGIN, END = form(part("folder", FOLDER.encode()), part("file", b"\0", filename="x")).split(b"\0")

@@ -28,11 +28,11 @@ from tests.support.unlocking import LOAD, READY, UnlockDevice
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-IMAGE_MIB = 1024
+IMAGE_MIB = 384
 MARKER = os.urandom(64)  # fills the image, so that any piece of its tar contains it
 SMALL_DISK_SIZE = 64 * MIB
-MIB_BEYOND_MEMORY = 256
-MOST_GROWTH = 64 * MIB
+MIB_BEYOND_MEMORY = 192
+MOST_GROWTH = 48 * MIB
 MOST_GROWTH_OF_STREAM = 48 * MIB
 TAR_SECONDS = 30.0
 SAMPLE_SECONDS = 0.05
@@ -41,7 +41,7 @@ MANY_LOOKS = 20
 
 @pytest.fixture(scope="module")
 def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A device whose archive holds an image of 1 GiB."""
+    """A device whose archive holds an image of 384 MiB."""
     directory = tmp_path_factory.mktemp("large")
     (directory / "models").mkdir()
     image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER)))[:MIB], IMAGE_MIB)
@@ -129,7 +129,7 @@ class Sampler:
 def test_mode_stream_never_writes_plaintext_to_a_file(
     large_device_dir: Path, large_device: UnlockDevice, docker: Engine, tmp_path: Path
 ) -> None:
-    """The archive lies on a read-only disk, and the disk that the loader may write to has a sixteenth of its size."""
+    """The archive lies on a read-only disk, and the disk that the loader may write to has a sixth of its size."""
     with (
         read_only_view(large_device_dir, tmp_path / "big") as big,
         small_disk(tmp_path / "small", SMALL_DISK_SIZE) as small,
