@@ -31,8 +31,8 @@ def medium(stored: Path) -> StoredResource:
 
 @pytest.fixture(scope="session")
 def large(stored: Path) -> StoredResource:
-    """Return a resource of 256 MiB."""
-    return store_resource(stored, "large", 256 * MIB)
+    """Return a resource of 96 MiB."""
+    return store_resource(stored, "large", 96 * MIB)
 
 
 @pytest.fixture(scope="module")

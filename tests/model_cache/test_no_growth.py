@@ -72,7 +72,7 @@ def discard(url: str, filename: str, size: int) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize(("size", "count"), [(MIB, 500), (16 * MIB, 100)], ids=["500 of 1 MiB", "100 of 16 MiB"])
+@pytest.mark.parametrize(("size", "count"), [(MIB, 400), (8 * MIB, 100)], ids=["400 of 1 MiB", "100 of 8 MiB"])
 def test_warm_loads_leak_nothing(site: Site, tmp_path: Path, size: int, count: int) -> None:
     resource = store_resource(tmp_path, "resource", size)
     resource.copy_to(site.api.data_dir / "resources")

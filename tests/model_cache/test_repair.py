@@ -10,12 +10,19 @@ import pytest
 from tests.support.loads import OpenLoad, load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
-from tests.support.stored_resources import MIB, StoredResource, assert_sound
+from tests.support.stored_resources import MIB, StoredResource, assert_sound, store_resource
 
 READERS = 8
 HEAD_SIZE = 65_536
-FIRST, MIDDLE, LAST = 3, 31 * MIB + 1, 64 * MIB - HEAD_SIZE
+SIZE = 20 * MIB
+FIRST, MIDDLE, LAST = 3, 9 * MIB + 1, SIZE - HEAD_SIZE
 MAX_REPAIR = 1.1 * MIB
+
+
+@pytest.fixture(scope="session")
+def medium(stored: Path) -> StoredResource:
+    """A resource of SIZE bytes."""
+    return store_resource(stored, "repaired", SIZE)
 
 
 def big(site: RangeSite, resource: StoredResource) -> Path:

@@ -27,7 +27,8 @@ def whole(site: RangeSite, resource: StoredResource) -> bool:
     return (site.models / f"{resource.big.sha256}.big").exists()
 
 
-def test_fifty_simultaneous_loads_cause_one_download(tmp_path: Path, medium: StoredResource) -> None:
+def test_fifty_simultaneous_loads_cause_one_download(tmp_path: Path, stored: Path) -> None:
+    medium = store_resource(stored, "for-fifty", 24 * MIB)
     with real_site(tmp_path / "site", MAX_TRANSFERS="25") as site:
         medium.copy_to(site.api.data_dir / "resources")
         with ThreadPoolExecutor(CLIENTS) as clients:

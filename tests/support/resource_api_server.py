@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from resource_api.accounts import Users
+from resource_api.data_directory import DataDirectory
 from tests.support.http_probe import http_status
 from tests.support.loader_server import REPOSITORY
 from tests.support.planted import plant, plant_from
@@ -54,8 +55,7 @@ class ResourceApiServer:
             RESOURCE_API_TOKEN_SECONDS=str(token_seconds),
             REQUEST_NOTES=str(self._notes),
         )
-        if data_dir is None:
-            self.command("init", str(self.data_dir))
+        self._data = DataDirectory.create(self.data_dir)
         plant_from(self._tokens)
         bind = f"127.0.0.1:{port or free_port()}"
         self.url = f"http://{bind}"
@@ -64,14 +64,12 @@ class ResourceApiServer:
     def add_user(self, email: str, password: str) -> None:
         """Let `email` log in with `password`, and register the password as a secret that no loader may write."""
         plant(password)
-        self.command("user", "add", str(self.data_dir), email, stdin=password.encode())
+        Users(self._data).set_password(email, password)
 
     def set_fragment(self, fragment: bytes) -> None:
         """Set the key fragment, and register it as a secret that no loader may write."""
         plant(fragment)
-        path = self.data_dir.parent / "fragment"
-        path.write_bytes(fragment)
-        self.command("key", "set", str(self.data_dir), str(path))
+        self._data.set_key_fragment(fragment)
 
     def requests(self, method: str | None = None, path: str | None = None) -> list[ApiRequest]:
         """Return the requests so far in order, only those of `method` and of exactly `path` if these are given.
@@ -94,18 +92,6 @@ class ResourceApiServer:
             return set()
         bearers = [request.headers.get("AUTHORIZATION", "") for request in self.requests()]
         return {bearer.removeprefix("Bearer ") for bearer in bearers}
-
-    def command(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Run `python -m resource_api` with `arguments` and return its output. Raises CalledProcessError."""
-        done = subprocess.run(
-            [sys.executable, "-m", "resource_api", *arguments],
-            input=stdin,
-            env=self._env,
-            cwd=REPOSITORY,
-            check=True,
-            stdout=subprocess.PIPE,
-        )
-        return done.stdout.decode()
 
     def stop(self) -> int:
         """Stop the API by SIGTERM and return its exit code; if it has ended already, only return the code."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.support.archives import Packed, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
@@ -44,10 +46,10 @@ def test_a_silent_engine_does_not_keep_the_loader_from_ending(
 ) -> None:
     wire.hold_response()
     unlock_device.put(packed.path)
-    operator = unlock_device.start(wire.host)
+    operator = unlock_device.start(wire.host, HASTE=json.dumps({"loader.unlock.run.COMMIT_PATIENCE_SECONDS": 2.0}))
     operator.post()
     wire.wait_until_held()
-    # The loader waits for an engine that has the whole tar, but not longer than the grace period.
+    # The loader waits for an engine that has the whole tar, but not longer than its patience.
     assert operator.loader.process.stop(GRACE_SECONDS) == 0
     assert audit_codes(operator) == ["INTERRUPTED"]
     assert not unlock_device.tar.exists()

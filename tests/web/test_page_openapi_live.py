@@ -22,7 +22,7 @@ from tests.support.resource_api_server import ResourceApiServer
 from tests.support.sites import BareSite, Site, real_site
 from tools.openapi.examples import CREDENTIALS, FILENAME
 
-EXAMPLES = 60
+EXAMPLES = 15
 FEW_EXAMPLES = 3
 LABELS = {f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods}
 
