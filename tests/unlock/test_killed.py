@@ -5,11 +5,10 @@ Afterwards there is no debris, the engine holds nothing, and the next unlock rea
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from tests.support.archives import APP, FRAGMENT, seal, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage, member
+from tests.support.handmade_image import HandmadeImage
 from tests.support.images import unnamed_images
 from tests.support.processes import poll
 from tests.support.procfs import is_running
@@ -27,7 +26,7 @@ from tests.support.unlocking import READY, Operator, UnlockDevice
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-PADDING_MIB = 320  # decrypting this takes long enough to end the loader meanwhile
+SLOWLY = json.dumps({"loader.unlock.progress.UnlockProgress.reach": 0.25})  # before each segment
 GRACE_SECONDS = 30.0  # graceful_timeout in gunicorn.conf.py
 ORPHAN_SECONDS = 15.0
 STALL_SECONDS = 10.0
@@ -36,49 +35,38 @@ MODES = ("tar", "stream")
 STATES = ("authenticating", "downloading_key", "decrypting", "loading_images")
 
 
-@dataclass(frozen=True)
-class Archives:
-    small: Path
-    large: Path
-
-
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
-    """The same image in an archive of 4 MiB, and in one that holds 320 MiB more, which the engine ignores."""
-    directory = tmp_path_factory.mktemp("archives")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of 4 MiB."""
     image = HandmadeImage(APP, os.urandom(MIB), 4)
-    small = seal(directory / "small.enc", [image.described()], image.tar(), image.tar_size())
-    padding = itertools.chain(member("padding", PADDING_MIB * MIB), itertools.repeat(bytes(MIB), PADDING_MIB))
-    size = image.tar_size() + 512 + PADDING_MIB * MIB
-    large = seal(directory / "large.enc", [image.described()], itertools.chain(padding, image.tar()), size)
-    yield Archives(small, large)
-    large.unlink()
+    return seal(tmp_path_factory.mktemp("archive") / "images.enc", [image.described()], image.tar(), image.tar_size())
 
 
 class Scene:
     """A loader that is held in a state, ended, and started again."""
 
     def __init__(
-        self, unlock_device: UnlockDevice, api: FaultyApi, wire: FaultyWire, archives: Archives, mode: str
+        self, unlock_device: UnlockDevice, api: FaultyApi, wire: FaultyWire, archive: Path, mode: str, state: str
     ) -> None:
+        """Start the loader that `hold_in` will hold in `state`; with an empty `state` one that is not held."""
         self._device = unlock_device
         self._api = api
         self._wire = wire
-        self._archives = archives
+        self._archive = archive
         self._scratch = unlock_device.directory.parent / "scratch"
         self._scratch.mkdir()
         self._env = {"UNLOCK_MODE": mode, "TMPDIR": str(self._scratch), "RESOURCE_API_URL": api.url}
         self.held_in = ""
         self.finished = False
-        self.operator = self.start()
+        self.operator = self.start(**({"HASTE": SLOWLY} if state == "decrypting" else {}))
 
-    def start(self) -> Operator:
-        return self._device.start(self._wire.host, **self._env)
+    def start(self, **env: str) -> Operator:
+        return self._device.start(self._wire.host, **self._env, **env)
 
     def hold_in(self, state: str) -> None:
         """Start an unlock and hold it in `state`."""
         self.held_in = state
-        os.link(self._archives.large if state == "decrypting" else self._archives.small, self._device.archive)
+        self._device.put(self._archive)
         if state == "authenticating":
             self._api.answer("POST", API_PATHS[state], Fault(silent=True), Fault(body=b'{"token": "any"}'))
         elif state == "downloading_key":
@@ -144,9 +132,10 @@ def scene(
     unlock_device: UnlockDevice,
     slow_api: FaultyApi,
     wire: FaultyWire,
-    archives: Archives,
+    archive: Path,
 ) -> Scene:
-    return Scene(unlock_device, slow_api, wire, archives, request.param)
+    state = request.node.callspec.params.get("state", "")
+    return Scene(unlock_device, slow_api, wire, archive, request.param, state)
 
 
 def assert_recovers(scene: Scene, docker: Engine) -> None:

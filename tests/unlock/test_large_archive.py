@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -28,20 +29,22 @@ from tests.support.unlocking import LOAD, READY, UnlockDevice
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-IMAGE_MIB = 384
+IMAGE_MIB = 160
 MARKER = os.urandom(64)  # fills the image, so that any piece of its tar contains it
-SMALL_DISK_SIZE = 64 * MIB
-MIB_BEYOND_MEMORY = 192
+SMALL_DISK_SIZE = 32 * MIB
+MIB_BEYOND_MEMORY = 160
 MOST_GROWTH = 48 * MIB
 MOST_GROWTH_OF_STREAM = 48 * MIB
 TAR_SECONDS = 30.0
 SAMPLE_SECONDS = 0.05
 MANY_LOOKS = 20
+# Pauses before each segment, so that there is time to look.
+SLOWLY = json.dumps({"loader.unlock.progress.UnlockProgress.reach": 0.02})
 
 
 @pytest.fixture(scope="module")
 def large_device_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A device whose archive holds an image of 384 MiB."""
+    """A device whose archive holds an image of 160 MiB."""
     directory = tmp_path_factory.mktemp("large")
     (directory / "models").mkdir()
     image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER)))[:MIB], IMAGE_MIB)
@@ -62,7 +65,7 @@ def settings(unlock_device: UnlockDevice) -> dict[str, str]:
 def test_a_loader_stopped_while_decrypting_leaves_no_tar_and_sends_nothing(
     large_device: UnlockDevice, recorded_docker: RecordingProxy
 ) -> None:
-    operator = large_device.start(recorded_docker.host, **settings(large_device))
+    operator = large_device.start(recorded_docker.host, HASTE=SLOWLY, **settings(large_device))
     operator.post()
     poll(large_device.tar.exists, TAR_SECONDS, "the tar is being written")
     operator.loader.process.send_signal(signal.SIGTERM)
@@ -129,7 +132,7 @@ class Sampler:
 def test_mode_stream_never_writes_plaintext_to_a_file(
     large_device_dir: Path, large_device: UnlockDevice, docker: Engine, tmp_path: Path
 ) -> None:
-    """The archive lies on a read-only disk, and the disk that the loader may write to has a sixth of its size."""
+    """The archive lies on a read-only disk, and the disk that the loader may write to has a fifth of its size."""
     with (
         read_only_view(large_device_dir, tmp_path / "big") as big,
         small_disk(tmp_path / "small", SMALL_DISK_SIZE) as small,
@@ -139,6 +142,7 @@ def test_mode_stream_never_writes_plaintext_to_a_file(
         operator = large_device.start(
             docker.host,
             UNLOCK_MODE="stream",
+            HASTE=SLOWLY,
             IMAGES_PATH=str(big / "images.enc"),
             MODEL_CACHE_DIR=str(small / "models"),
             TMPDIR=str(small / "tmp"),
@@ -161,7 +165,7 @@ def test_mode_stream_never_writes_plaintext_to_a_file(
 
 def test_the_sampler_finds_a_tar(large_device: UnlockDevice, recorded_docker: RecordingProxy) -> None:
     """Mode tar writes a tar, which the sampler must find."""
-    operator = large_device.start(recorded_docker.host, **settings(large_device))
+    operator = large_device.start(recorded_docker.host, HASTE=SLOWLY, **settings(large_device))
     operator.status()
     with Sampler(operator.loader.worker_pid, [], large_device.archive) as sampler:
         operator.post()
