@@ -7,19 +7,21 @@ VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"$$/\1/p' loader/version.py)
 # What runs on devices, and the resource API.
 SHIPPED := loader resource_api deploy wsgi.py gunicorn.conf.py
 CHECKS := check-style check-format check-types check-security check-page check-packages
-# Two processes, because most tests wait for a server most of the time. The tests of a file run in one process, because
-# they share servers.
+# Three processes on two cores, because most tests wait for a server most of the time. The tests of a file run in one
+# process, because they share servers.
 PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-fast lint $(CHECKS) openapi demo bench soak image lock clean
+.PHONY: help test test-long test-fast lint $(CHECKS) openapi demo bench soak image lock clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
 
-# A failing test is run once more and reported as RERUN, because a machine with other users sometimes stops for seconds.
-test: lint ## Run all checks of `make lint`, then all tests
-	$(PYTEST) --reruns 1 -r aR
+test: lint ## Run all checks of `make lint`, then the tests
+	$(PYTEST) -m "not long"
+
+test-long: $(READY) ## Run the rest of the tests: kills in every state, the container, hostile clients, long use
+	$(PYTEST) -m long
 
 test-fast: $(READY) ## Run the tests that need no browser, engine or container, without the long ones
 	$(PYTEST) -m "not heavy"

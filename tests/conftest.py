@@ -32,19 +32,14 @@ HEAVY_PLACES = (
     "deploy",
     "model_cache/test_disk.py",
     "model_cache/test_faults.py",
-    "model_cache/test_no_growth.py",
     "model_cache/test_repair.py",
     "model_cache/test_resume.py",
     "model_cache/test_sharing.py",
-    "model_cache/test_state_machine.py",
     "project/test_demo.py",
     "project/test_package.py",
-    "project/test_soak.py",
     "resource_api",
     "server",
     "support_tests",
-    "web/test_hostile.py",
-    "web/test_page_openapi_live.py",
     "web/test_guard_slots.py",
     "web/test_health_ready.py",
     "web/test_lock.py",
@@ -53,6 +48,17 @@ HEAVY_PLACES = (
     "web/test_resources_streaming.py",
     "web/test_upload_form_plaintext.py",
     "web/test_wsgi.py",
+)
+# `make test-long` runs the tests in these places, and `make test` the others.
+LONG_PLACES = (
+    "deploy/test_container.py",
+    "model_cache/test_no_growth.py",
+    "model_cache/test_state_machine.py",
+    "project/test_soak.py",
+    "unlock/test_killed.py",
+    "unlock/test_large_archive.py",
+    "web/test_hostile.py",
+    "web/test_page_openapi_live.py",
 )
 TESTS = Path(__file__).parent
 
@@ -136,12 +142,15 @@ def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a browser, an engine or a container, and those that take long, as `heavy`.
+    """Mark the tests of LONG_PLACES as `long`, and those that need a browser, an engine or a container as `heavy`.
 
-    They run first, because a long file that starts last would keep one process busy while the others have ended.
+    The heavy ones run first, because a file that takes long and starts last would keep one process busy while the
+    others have ended.
     """
-    places = [TESTS / place for place in HEAVY_PLACES]
+    places = [TESTS / place for place in HEAVY_PLACES + LONG_PLACES]
     for item in items:
+        if any(item.path == TESTS / place for place in LONG_PLACES):
+            item.add_marker("long")
         fixtures = getattr(item, "fixturenames", [])
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if (
