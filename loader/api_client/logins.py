@@ -28,9 +28,9 @@ class Logins:
         """`request_token` sends e-mail and password to the API and returns the token, or raises."""
         self._request_token = request_token
         self._present: Login | None = None
-        # Two locks, because `forget` must not wait for the API: the first is held during a login, the second only
-        # while a login is stored or dropped.
-        self._under_way = threading.Lock()
+        # Two locks, because neither `forget` nor a login may wait for another call of the API. The first is held during
+        # a renewal, the second only while a login is stored or dropped.
+        self._renewing = threading.Lock()
         self._storing = threading.Lock()
         self._forgotten = 0
         self._failed_renewals = 0
@@ -50,14 +50,17 @@ class Logins:
         return present
 
     def log_in(self, email: str, password: str, checkpoint: Checkpoint) -> None:
-        """Log in, then call `checkpoint` and keep the login.
+        """Log in, then call `checkpoint` and keep the login. Of several at a time the last one to be accepted is kept.
 
         Raises what either of them raises, and NotLoggedIn if `forget` was called meanwhile. After any error an earlier
         login is still kept.
         """
         forgotten = self._forgotten
-        with self._under_way:
-            self._store(Login(email, password, self._request_token(email, password)), forgotten, checkpoint)
+        login = Login(email, password, self._request_token(email, password))
+        with self._storing:
+            self._require_not_forgotten(forgotten)
+            checkpoint()
+            self._present = login
 
     def forget(self) -> None:
         """Drop the login at once, and a login under way as well."""
@@ -82,7 +85,7 @@ class Logins:
         forgotten are not sent again, because each attempt would count against the account.
         """
         failed_before, forgotten = self._failed_renewals, self._forgotten
-        with self._under_way:
+        with self._renewing:
             present = self._present
             if present is not None and present is not expired:
                 return present
@@ -93,21 +96,24 @@ class Logins:
             return self._renew(expired, forgotten)
 
     def _renew(self, expired: Login, forgotten: int) -> Login:
+        """Request a new token. A login that somebody else has made meanwhile takes precedence over the outcome."""
         try:
             token = self._request_token(expired.email, expired.password)
         except LoaderError as exc:
-            self._failed_renewals += 1
-            self._renewal_failure = partial(type(exc), str(exc))
-            if isinstance(exc, LoginRejected):
-                self._present = None
+            with self._storing:
+                if self._present is not None and self._present is not expired:
+                    return self._present
+                self._failed_renewals += 1
+                self._renewal_failure = partial(type(exc), str(exc))
+                if isinstance(exc, LoginRejected):
+                    self._present = None
             raise
-        renewed = Login(expired.email, expired.password, token)
-        self._store(renewed, forgotten, lambda: None)
-        return renewed
-
-    def _store(self, login: Login, forgotten: int, checkpoint: Checkpoint) -> None:
         with self._storing:
-            if self._forgotten != forgotten:
-                raise NotLoggedIn("The loader was locked during the login.")
-            checkpoint()
-            self._present = login
+            self._require_not_forgotten(forgotten)
+            if self._present is None or self._present is expired:
+                self._present = Login(expired.email, expired.password, token)
+            return self._present
+
+    def _require_not_forgotten(self, forgotten: int) -> None:
+        if self._forgotten != forgotten:
+            raise NotLoggedIn("The loader was locked during the login.")
