@@ -51,7 +51,7 @@ def test_a_download_resumes_after_cuts_a_kill_and_an_expired_token(tmp_path: Pat
             kill_worker(site)
             reader.join()
             assert 0 < opened.arrived < large.size
-        assert site.api.logins() == 2
+        assert site.api.logins == 2
         assert is_beginning(partial(site, large), large.big_file)
         assert size_of(partial(site, large)) > 0.6 * large.big.size
 
