@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.conftest import Open
 from tests.support.browsing import DEVICE_HOST, FOREIGN_HOST, Visit, blocked
-from tests.support.foreign_site import foreign_site
+from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import CREDENTIALS, EMAIL, PASSWORD
 from tests.support.processes import poll
 from tests.support.sites import Site
@@ -23,9 +23,10 @@ RESPONSE_SECONDS = 10.0
 
 @pytest.fixture(scope="module")
 def foreign_port() -> Iterator[int]:
-    """The port of a web server that does not belong to the loader."""
-    with foreign_site() as port:
-        yield port
+    """The port of a web server that does not belong to the loader. Its empty pages run the scripts of the tests."""
+    with FaultyApi() as server:
+        server.answer_all("GET", Fault(headers={"Content-Type": "text/html"}))
+        yield server.port
 
 
 @dataclass(frozen=True)

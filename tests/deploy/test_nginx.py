@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import Fronted, receive_all
+from tests.deploy.raw_upstream import RawUpstream
 from tests.support.http_calls import ANSWER_SECONDS, call, login, open_socket, post_json
 from tests.support.nginx_server import (
     CONFIGURATION,
@@ -20,7 +21,6 @@ from tests.support.nginx_server import (
     nginx,
 )
 from tests.support.processes import poll
-from tests.support.raw_upstream import RawUpstream
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 SPOOFED = {

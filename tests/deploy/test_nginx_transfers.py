@@ -14,12 +14,12 @@ import pytest
 
 from tests.deploy.conftest import Fronted, fronted_range, receive_all
 from tests.deploy.plaintext_watch import MARKER, PlaintextWatch
+from tests.deploy.raw_upstream import RawUpstream
 from tests.support.http_calls import BOUNDARY, Reply, call, form, login, open_socket, parse_reply, part
 from tests.support.loads import OpenLoad
 from tests.support.nginx_server import NginxServer, nginx
 from tests.support.processes import poll
 from tests.support.procfs import children, open_descriptors, peak_rss_bytes
-from tests.support.raw_upstream import RawUpstream
 from tests.support.stored_resources import FOLDER, MIB, store_resource
 
 SECONDS = 20

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import socketserver
-import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from tests.support.fault_server import READ_SIZE, InThread
 
 API_VERSION = "1.41"
-READ_SIZE = 1 << 16
-JOIN_SECONDS = 10.0
 
 # Responds to `POST /images/load` after its body was read.
 Load = Callable[["FakeCall"], None]
@@ -21,7 +20,7 @@ Load = Callable[["FakeCall"], None]
 class FakeCall(BaseHTTPRequestHandler):
     """One request to the fake."""
 
-    server: _Server
+    server: FakeEngine
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -67,8 +66,7 @@ class FakeCall(BaseHTTPRequestHandler):
 
     def send_message(self, message: Any) -> None:
         """Send one message."""
-        line = json.dumps(message).encode() + b"\r\n"
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self._send_chunk(json.dumps(message).encode() + b"\r\n")
 
     def end_stream(self) -> None:
         """End the response properly."""
@@ -76,51 +74,37 @@ class FakeCall(BaseHTTPRequestHandler):
 
     def respond_half(self, body: bytes) -> None:
         """Send a valid head and `body` as the first chunk, then cut the connection."""
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+        self.start_stream()
+        self._send_chunk(body)
         self.close_connection = True
 
-    def log_message(self, *_: Any) -> None:
+    def _send_chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def log_message(self, *_: object) -> None:
         """Log nothing, because standard error belongs to the tests."""
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class FakeEngine(InThread, socketserver.ThreadingUnixStreamServer):
+    """A fake engine on the unix socket `path`. `load` responds to loads; `host` is the value for DOCKER_HOST."""
+
     daemon_threads = True
 
     def __init__(self, path: Path, load: Load) -> None:
         super().__init__(str(path), FakeCall)
+        self.host = f"unix://{path}"
         self.load = load
         self.info: tuple[int, dict[str, Any]] = (403, {"message": "forbidden"})
         self.image: tuple[int, dict[str, Any]] = (404, {"message": "no such image"})
 
-
-class FakeEngine:
-    """A fake engine on the unix socket `path`. `load` responds to loads; `host` is the value for DOCKER_HOST."""
-
-    def __init__(self, path: Path, load: Load) -> None:
-        self.host = f"unix://{path}"
-        self._server = _Server(path, load)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-engine")
-
     def respond_to_loads(self, load: Load) -> None:
         """Respond to the next loads with `load`."""
-        self._server.load = load
+        self.load = load
 
     def respond_to_info(self, status: int, document: dict[str, Any]) -> None:
         """Set the response to a query for the description of the engine. The default is 403."""
-        self._server.info = (status, document)
+        self.info = (status, document)
 
     def respond_to_images(self, status: int, document: dict[str, Any]) -> None:
         """Set the response to a query for any image. The default is 404."""
-        self._server.image = (status, document)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join(JOIN_SECONDS)
-        self._server.server_close()
+        self.image = (status, document)

@@ -25,7 +25,7 @@ KEPT_BODY_BYTES = 16 << 20
 
 
 class InThread(socketserver.BaseServer):
-    """A server that runs in a thread of its own during its `with` block."""
+    """Lets a server of `socketserver` run in a thread of its own during its `with` block."""
 
     def __enter__(self) -> Self:
         self._runner = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name=type(self).__name__)
