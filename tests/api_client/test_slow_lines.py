@@ -11,7 +11,7 @@ import pytest
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable
-from tests.support.certificates import Authority
+from tests.api_client.certificates import Authority
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.rude_server import RudeServer
 

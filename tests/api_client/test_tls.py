@@ -15,8 +15,8 @@ import requests
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiProtocol, ApiUnreachable
+from tests.api_client.certificates import Authority
 from tests.api_client.conftest import TIMEOUTS
-from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
 from tests.support.sites import bare_site

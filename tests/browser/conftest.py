@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser
 
-from tests.support.browsing import DEVICE_HOST, LoaderPage, chromium
+from tests.browser.browsing import DEVICE_HOST, LoaderPage, chromium
 from tests.support.sites import Site, real_site
 
 

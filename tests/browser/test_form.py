@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
+from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
-from tests.support.browsing import LoaderPage
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
 from tests.support.sites import Site
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
 from tests.support.archives import Packed
-from tests.support.browsing import LoaderPage
 from tests.support.faulty_wire import FaultyWire
 from tests.support.sites import Site
 from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice

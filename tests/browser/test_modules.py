@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.support.browsing import LoaderPage
+from tests.browser.browsing import LoaderPage
 from tests.support.sites import Site
 
 HOUR = 3600

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser
 
+from tests.browser.browsing import DEVICE_HOST, FOREIGN_HOST, Visit, blocked
 from tests.browser.conftest import Open
-from tests.support.browsing import DEVICE_HOST, FOREIGN_HOST, Visit, blocked
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import CREDENTIALS, EMAIL, PASSWORD
 from tests.support.processes import poll

@@ -6,9 +6,9 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
 from tests.support.archives import APP, DATABASE, Packed
-from tests.support.browsing import LoaderPage
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.images import remove_image

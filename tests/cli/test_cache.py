@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from loader.errors import Busy
-from tests.support.cli_runs import invoke
+from tests.cli.cli_runs import invoke
 from tests.support.http_calls import call, login, upload
 from tests.support.loads import OpenLoad
 from tests.support.range_sites import RangeSite, hasty_device

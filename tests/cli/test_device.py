@@ -18,7 +18,7 @@ from loader.cli.client import LoaderClient
 from loader.cli.output import bar_text, draw_bar
 from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
-from tests.support.cli_runs import invoke, terminal
+from tests.cli.cli_runs import invoke, terminal
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.sites import BareSite, Site, bare_site, real_site
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from loader.cli import client as device_client
 from loader.cli.main import main
-from tests.support.cli_runs import COMMAND
+from tests.cli.cli_runs import COMMAND
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL
 from tests.support.loader_server import REPOSITORY

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from loader import errors
+from tests.cli.cli_runs import invoke, run_loader, terminal
 from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
-from tests.support.cli_runs import invoke, run_loader, terminal
 from tests.support.engines import Engine
 from tests.support.unlocking import EMAIL, PASSWORD, Rig, UnlockDevice
 

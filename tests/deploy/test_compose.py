@@ -11,7 +11,7 @@ import yaml
 
 from loader.server import gunicorn_conf
 from loader.settings import variables
-from tests.support.composed import COMPOSE_FILE, compose
+from tests.deploy.composed import COMPOSE_FILE, compose
 from tests.support.loader_server import REPOSITORY
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_FILE.read_text())["services"]

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from loader.version import VERSION
+from tests.deploy.base_image import PYTHON
+from tests.deploy.careless_checkout import PLANTED
+from tests.deploy.composed import IMAGE, USER, Composed
 from tests.support.archives import Packed, remove_all_images
-from tests.support.base_image import PYTHON
-from tests.support.careless_checkout import PLANTED
-from tests.support.composed import IMAGE, USER, Composed
 from tests.support.engines import Engine
 from tests.support.images import image_id
 from tests.support.loader_server import REPOSITORY
 from tests.support.unlocking import READY, Caller
 
-pytest_plugins = ("tests.support.unlock_fixtures", "tests.support.container_fixtures")
+pytest_plugins = ("tests.support.unlock_fixtures", "tests.deploy.container_fixtures")
 
 MIB = 1 << 20
 GRACE_SECONDS = 40

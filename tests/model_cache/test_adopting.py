@@ -14,7 +14,7 @@ import pytest
 
 from loader.errors import ApiUnreachable
 from loader.model_cache.cache import ModelCache
-from tests.support.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
 MIB = 1 << 20

@@ -18,7 +18,7 @@ from loader.model_cache import part_file
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import BigFile
-from tests.support.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
 MIB = 1 << 20

@@ -20,7 +20,7 @@ from loader.errors import LoaderError
 from loader.model_cache import download
 from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext
-from tests.support.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
 MIB = 1 << 20

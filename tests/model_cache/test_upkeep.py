@@ -16,7 +16,7 @@ from loader.errors import StorageError
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.upkeep import Clearance, PartListing, Verification
-from tests.support.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import MemoryPart, memory_part
 from tests.support.processes import poll
 
 MIB = 1 << 20

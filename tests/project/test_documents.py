@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.documents import anchors, broken_links, links, modules, paths_below, python_files
 from tests.project.test_architecture import LAYERS
-from tests.support.documents import anchors, broken_links, links, modules, paths_below, python_files
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

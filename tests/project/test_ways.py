@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TOLD
+from tests.project.traced_requests import Functions
 from tests.support.archives import VERSION, Packed
 from tests.support.engines import Engine
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.traced_requests import Functions
 
 MAX_FILES_OF_A_LOAD = 18
 MAX_FILES_OF_AN_UNLOCK = 22
@@ -37,7 +37,7 @@ def traced(docker: Engine, packed: Packed, unlock_api: ResourceApiServer, tmp_pa
         "API_VERSION": VERSION,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.traced_requests"],
+        [sys.executable, "-m", "tests.project.traced_requests"],
         cwd=REPOSITORY,
         env=clean_env(tmp_path, **settings),
         capture_output=True,

@@ -14,15 +14,15 @@ from typing import Protocol
 import pytest
 
 from tests.conftest import TOLD
-from tests.support.hostile import bodies, heads, names
-from tests.support.hostile.delivery import STATUS_LINE, Outcome, deliver, exchange
-from tests.support.hostile.requests import FOLDER, FORM, FORM_TYPE, NAME, Attack, Attacks, head, with_length
-from tests.support.hostile.slow import FIRST_BYTES, HealthProber, SlowClients
 from tests.support.http_calls import call, load, open_socket
 from tests.support.processes import poll
 from tests.support.procfs import Footprint, footprint, peak_rss_bytes, reset_peak_rss
 from tests.support.sealed_objects import debris
 from tests.support.sites import Site, real_site
+from tests.web.hostile import bodies, heads, names
+from tests.web.hostile.delivery import STATUS_LINE, Outcome, deliver, exchange
+from tests.web.hostile.requests import FOLDER, FORM, FORM_TYPE, NAME, Attack, Attacks, head, with_length
+from tests.web.hostile.slow import FIRST_BYTES, HealthProber, SlowClients
 
 MIB = 1 << 20
 AT_LEAST = 10_000

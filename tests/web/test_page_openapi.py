@@ -16,9 +16,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from loader.web.page import OPENAPI_PATH
 from loader.web.replies import STATUS_BY_CODE
 from loader.web.schemas import StatusResponse
-from tests.support.described import DOCUMENT, require_valid
 from tests.support.http_calls import call
 from tests.support.sites import BareSite
+from tests.web.described import DOCUMENT, require_valid
 from tests.web.test_replies import UNLOCK_ONLY
 from tools.openapi import document as described
 from tools.openapi import problems

@@ -13,13 +13,13 @@ import pytest
 from loader.web.page import OPENAPI_PATH
 from tests.conftest import TOLD, StartLoader
 from tests.support.archives import seal
-from tests.support.contract import run_contract
-from tests.support.described import DOCUMENT, operations, require_described
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage
 from tests.support.http_calls import call, login, parse_reply, send_and_close, upload
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.sites import BareSite, Site, real_site
+from tests.web.contract import run_contract
+from tests.web.described import DOCUMENT, operations, require_described
 from tools.openapi.examples import CREDENTIALS, FILENAME
 
 EXAMPLES = 15

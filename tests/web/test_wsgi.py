@@ -39,7 +39,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validated]:
     directory = tmp_path_factory.mktemp("wsgiref")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-W", "error", "-m", "tests.support.validated_server", str(port)]
+    command = [sys.executable, "-W", "error", "-m", "tests.web.validated_server", str(port)]
     with FaultyApi() as api:
         env = clean_env(
             directory,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.hostile.requests import FORM, HOST, JSON_TYPE, LOAD, NAME, Attack, Attacks, head, seeded, with_length
+from tests.web.hostile.requests import FORM, HOST, JSON_TYPE, LOAD, NAME, Attack, Attacks, head, seeded, with_length
 
 LOAD_PATH, UPLOAD_PATH = f"/load/{NAME}".encode(), f"/upload/{NAME}".encode()
 NAMES = (

@@ -57,7 +57,7 @@ def run_contract(
         ],
         cwd=directory,
         env=clean_env(
-            directory, PYTHONPATH=str(REPOSITORY), SCHEMATHESIS_HOOKS="tests.support.contract_hooks", COLUMNS="120"
+            directory, PYTHONPATH=str(REPOSITORY), SCHEMATHESIS_HOOKS="tests.web.contract_hooks", COLUMNS="120"
         ),
         capture_output=True,
         text=True,

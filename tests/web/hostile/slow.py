@@ -10,9 +10,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import Self
 
-from tests.support.hostile.requests import FORM_TYPE, JSON_TYPE, head
 from tests.support.http_calls import open_socket
 from tests.support.http_probe import http_status
+from tests.web.hostile.requests import FORM_TYPE, JSON_TYPE, head
 
 ROUND_SECONDS = 0.2
 JOIN_SECONDS = 30.0

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.base_image import NGINX, PYTHON, download_wheels, nginx_image, python_image
+from tests.deploy.careless_checkout import careless_checkout
+from tests.deploy.composed import IMAGE, USER, Composed, composed
 from tests.support.archives import FRAGMENT
-from tests.support.base_image import NGINX, PYTHON, download_wheels, nginx_image, python_image
-from tests.support.careless_checkout import careless_checkout
-from tests.support.composed import IMAGE, USER, Composed, composed
 from tests.support.engines import Engine
 from tests.support.images import image_id, remove_image
 from tests.support.missing import missing

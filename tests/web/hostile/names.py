@@ -6,7 +6,8 @@ import json
 import random
 from urllib.parse import quote_from_bytes
 
-from tests.support.hostile.requests import (
+from tests.support.http_calls import form, part
+from tests.web.hostile.requests import (
     FOLDER,
     FORM_TYPE,
     JSON_TYPE,
@@ -17,7 +18,6 @@ from tests.support.hostile.requests import (
     seeded,
     with_length,
 )
-from tests.support.http_calls import form, part
 
 PIECES = (
     *("..", "../", "/", "\\", "//", ".", "%2e", "%2f", "%5c", "%252e%252e%252f", "%c0%ae", "%00", "\0", "\r\n", "\n"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support.hostile.delivery import Outcome
-from tests.support.hostile.slow import HealthProber
 from tests.support.processes import poll
 from tests.support.sites import NOBODY_LISTENS
+from tests.web.hostile.delivery import Outcome
+from tests.web.hostile.slow import HealthProber
 
 SECONDS = 10.0
 

@@ -1,4 +1,4 @@
-"""`python -m tests.support.traced_requests`: prints as JSON which functions of the loader an unlock and a load call.
+"""`python -m tests.project.traced_requests`: prints as JSON which functions of the loader an unlock and a load call.
 
 The loader runs in this process, because only its own process can trace it, and the settings come from the environment.
 The process is separate from pytest, because its end closes the connections that the loader keeps open to the engine.

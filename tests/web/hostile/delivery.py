@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from socket import SHUT_WR
 
-from tests.support.hostile.requests import Attack
 from tests.support.http_calls import open_socket
+from tests.web.hostile.requests import Attack
 
 # There are fewer clients than transfer slots, so that most responses judge the attack and do not say BUSY.
 CLIENTS = 6

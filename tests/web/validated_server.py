@@ -1,6 +1,6 @@
 """Serves the loader with wsgiref instead of gunicorn, through the WSGI validator of the standard library.
 
-Run it with `python -m tests.support.validated_server PORT`. The environment configures the loader as usual.
+Run it with `python -m tests.web.validated_server PORT`. The environment configures the loader as usual.
 """
 
 from __future__ import annotations

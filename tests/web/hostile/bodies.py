@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.support.hostile.requests import (
+from tests.web.hostile.requests import (
     FORM,
     FORM_TYPE,
     JSON_TYPE,
