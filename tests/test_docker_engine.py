@@ -262,7 +262,7 @@ def test_an_engine_may_hide_its_root_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, info: tuple[int, dict[str, Any]]
 ) -> None:
     with FakeEngine(tmp_path / "fake.sock", lambda call: call.respond(200, {})) as fake:
-        fake.respond_to_info(*info)
+        fake.info = info
         assert connected(fake.host, monkeypatch).root_directory() is None
 
 

@@ -15,7 +15,7 @@ class RawUpstream(InThread, socketserver.UnixStreamServer):
     """A running server that closes each connection after one response.
 
     heads: the heads of the requests so far.
-    answers: the bytes of the response for each HTTP version of a request, such as `b"HTTP/1.1"`.
+    answers: the bytes of the response for each HTTP version of a request, such as `b"HTTP/1.1"`; none by default.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,4 +31,4 @@ class _Handler(socketserver.StreamRequestHandler):
         head = b"".join(iter(self.rfile.readline, b"\r\n"))
         self.server.heads.append(head)
         version = head.partition(b"\r\n")[0].rpartition(b" ")[2]
-        self.wfile.write(self.server.answers[version])
+        self.wfile.write(self.server.answers.get(version, b""))

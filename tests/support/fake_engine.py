@@ -86,7 +86,11 @@ class FakeCall(BaseHTTPRequestHandler):
 
 
 class FakeEngine(InThread, socketserver.ThreadingUnixStreamServer):
-    """A fake engine on the unix socket `path`. `load` responds to loads; `host` is the value for DOCKER_HOST."""
+    """A fake engine on the unix socket `path`. `host` is the value for DOCKER_HOST.
+
+    load: responds to loads.
+    info, image: status and body of the response to a query for the description of the engine, and for any image.
+    """
 
     daemon_threads = True
 
@@ -96,15 +100,3 @@ class FakeEngine(InThread, socketserver.ThreadingUnixStreamServer):
         self.load = load
         self.info: tuple[int, dict[str, Any]] = (403, {"message": "forbidden"})
         self.image: tuple[int, dict[str, Any]] = (404, {"message": "no such image"})
-
-    def respond_to_loads(self, load: Load) -> None:
-        """Respond to the next loads with `load`."""
-        self.load = load
-
-    def respond_to_info(self, status: int, document: dict[str, Any]) -> None:
-        """Set the response to a query for the description of the engine. The default is 403."""
-        self.info = (status, document)
-
-    def respond_to_images(self, status: int, document: dict[str, Any]) -> None:
-        """Set the response to a query for any image. The default is 404."""
-        self.image = (status, document)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.http_framing import RecordedRequest
 from tests.support.processes import poll
-from tests.support.recording_proxy import RecordingProxy
+from tests.support.recording_proxy import Line, RecordingProxy
 
 HELD_SECONDS = 30.0
 
@@ -26,11 +23,11 @@ class FaultyWire(RecordingProxy):
         super().__init__(listen, upstream)
         self._pattern = path_pattern
         self._released = threading.Event()
-        self._lines: list[_Line] = []
+        self._held: list[Line] = []
+        self._response_bytes: dict[Line, int] = {}
         self._hold_upload: int | None = None
         self._hold_response: int | None = None
         self._pause = 0.0
-        self._noting = threading.local()  # the line whose bytes this thread handles
 
     def hold_upload(self, after: int) -> None:
         """Hold a request once its body has `after` bytes. The piece that reaches this number is held too."""
@@ -46,7 +43,7 @@ class FaultyWire(RecordingProxy):
 
     def wait_until_held(self) -> None:
         """Wait until something is held."""
-        poll(lambda: any(line.held for line in self._lines), HELD_SECONDS, "a request is held on the wire")
+        poll(lambda: self._held, HELD_SECONDS, "a request is held on the wire")
 
     def release(self) -> None:
         """Let everything pass from now on."""
@@ -54,85 +51,49 @@ class FaultyWire(RecordingProxy):
 
     def cut(self) -> None:
         """Break the connections on which something is held."""
-        for line in self._lines:
-            if line.held:
-                line.cut()
+        for line in list(self._held):
+            line.cut()
         self.release()
 
     def heal(self) -> None:
         """Break what is held, and forget all faults and recorded requests."""
         self.cut()
-        poll(lambda: not any(line.held for line in self._lines), HELD_SECONDS, "nothing is held any more")
+        poll(lambda: not self._held, HELD_SECONDS, "nothing is held any more")
         self._hold_upload = self._hold_response = None
         self._pause = 0.0
         self._released.clear()
         self.forget()
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cut()
-        super().__exit__(*exc)
+        super().__exit__()
 
-    def _start(self, source: socket.socket, sink: socket.socket, look_at: Callable[[bytes], None]) -> None:
-        line = next((line for line in self._lines if line.client is sink), None)
-        if line is None:  # the first of the two directions comes from the client
-            line = _Line(source, sink)
-            self._lines.append(line)
-            watch = self._watched_upload(line, look_at)
-        else:
-            watch = self._watched_response(line)
-        super()._start(source, sink, watch)
+    def note(self, line: Line, request: RecordedRequest) -> None:
+        """Add a request, and count the bytes of its response from zero."""
+        self._response_bytes[line] = 0
+        super().note(line, request)
 
-    def _watched_upload(self, line: _Line, look_at: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def watch(data: bytes) -> None:
-            self._noting.line = line
-            look_at(data)
-            if self._concerns(line):
-                if self._pause:
-                    self._released.wait(self._pause)
-                if self._hold_upload is not None and line.body_bytes >= self._hold_upload:
-                    line.hold(self._released)
+    def before_upload(self, line: Line) -> None:
+        """Wait while the test wants the request to be slow or held."""
+        if (request := self._concerned(line)) is not None:
+            if self._pause:
+                self._released.wait(self._pause)
+            if self._hold_upload is not None and request.body_bytes >= self._hold_upload:
+                self._hold(line)
 
-        return watch
+    def before_response(self, line: Line, size: int) -> None:
+        """Wait while the test wants the response to be held."""
+        if self._concerned(line) is not None:
+            self._response_bytes[line] += size
+            if self._hold_response is not None and self._response_bytes[line] > self._hold_response:
+                self._hold(line)
 
-    def _watched_response(self, line: _Line) -> Callable[[bytes], None]:
-        def watch(data: bytes) -> None:
-            if self._concerns(line):
-                line.response_bytes += len(data)
-                if self._hold_response is not None and line.response_bytes > self._hold_response:
-                    line.hold(self._released)
-
-        return watch
-
-    def _concerns(self, line: _Line) -> bool:
+    def _concerned(self, line: Line) -> RecordedRequest | None:
+        """Return the request on `line` if the faults apply to it."""
         request = line.request
-        return request is not None and re.search(self._pattern, request.path.partition("?")[0]) is not None
+        return request if request and re.search(self._pattern, request.path.partition("?")[0]) else None
 
-    def _note(self, request: RecordedRequest) -> None:
-        line: _Line = self._noting.line
-        line.request, line.response_bytes = request, 0
-        super()._note(request)
-
-
-class _Line:
-    """One connection: both ends, the request on it, and whether something on it is held."""
-
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.client = client
-        self.server = server
-        self.request: RecordedRequest | None = None
-        self.response_bytes = 0
-        self.held = False
-
-    @property
-    def body_bytes(self) -> int:
-        return self.request.body_bytes if self.request else 0
-
-    def hold(self, released: threading.Event) -> None:
-        self.held = True
-        released.wait()
-        self.held = False
-
-    def cut(self) -> None:
-        for end in (self.client, self.server):
-            with contextlib.suppress(OSError):  # the peer has closed it already
-                end.shutdown(socket.SHUT_RDWR)
+    def _hold(self, line: Line) -> None:
+        self._held.append(line)
+        self._released.wait()
+        self._held.remove(line)

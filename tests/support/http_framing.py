@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -29,79 +29,53 @@ class RequestReader:
     def __init__(self, note: Callable[[RecordedRequest], None]) -> None:
         """Call `note` with each request as soon as its head is complete."""
         self._note = note
-        self._request = RecordedRequest("", "")
-        self._held = b""  # the first bytes of a head or a line that is not complete yet
-        self._body_left = 0
-        self._state: Callable[[bytes], bytes] = self._head
+        self._unread = b""
+        self._steps = self._requests()
+        next(self._steps)
 
     def feed(self, data: bytes) -> None:
-        """Read the next bytes of the connection. Each state consumes some of them and returns the rest."""
-        while data:
-            data = self._state(data)
+        """Read the next bytes of the connection, as far as they are complete."""
+        self._unread += data
+        next(self._steps)
 
-    def _head(self, data: bytes) -> bytes:
-        head, rest = self._until(HEAD_END, data)
-        if head is None:
-            return rest
-        lines = head.decode("latin-1").split("\r\n")
-        method, path, _ = lines[0].split(" ")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        self._request = RecordedRequest(method, path)
-        self._note(self._request)
-        self._body_left = int(headers.get("content-length", "0"))
-        if "upgrade" in headers:
-            self._state = self._other_protocol
-        elif headers.get("transfer-encoding", "").lower() == "chunked":
-            self._state = self._chunk_size
-        elif self._body_left:
-            self._state = self._fixed_body
-        return rest
+    def _requests(self) -> Generator[None]:
+        """Read one request after the other. This and the following generators yield where they need more bytes."""
+        while True:
+            lines = (yield from self._until(HEAD_END)).decode("latin-1").split("\r\n")
+            method, path, _ = lines[0].split(" ")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            request = RecordedRequest(method, path)
+            self._note(request)
+            while "upgrade" in headers:
+                self._unread = b""
+                yield
+            if headers.get("transfer-encoding", "").lower() == "chunked":
+                yield from self._chunks(request)
+            else:
+                yield from self._body(request, int(headers.get("content-length", "0")))
 
-    def _fixed_body(self, data: bytes) -> bytes:
-        return self._body(data, self._head)
+    def _chunks(self, request: RecordedRequest) -> Generator[None]:
+        while size := int((yield from self._until(LINE_END)).partition(b";")[0], 16):
+            yield from self._body(request, size)
+            if (yield from self._until(LINE_END)):
+                raise ValueError("a chunk is longer than its size says")
+        while (yield from self._until(LINE_END)):
+            pass  # a trailer
 
-    def _chunk_size(self, data: bytes) -> bytes:
-        line, rest = self._until(LINE_END, data)
-        if line is not None:
-            self._body_left = int(line.partition(b";")[0], 16)
-            self._state = self._chunk_data if self._body_left else self._trailers
-        return rest
+    def _body(self, request: RecordedRequest, size: int) -> Generator[None]:
+        while size:
+            if not self._unread:
+                yield
+            taken = min(size, len(self._unread))
+            request.body_bytes += taken
+            size -= taken
+            self._unread = self._unread[taken:]
 
-    def _chunk_data(self, data: bytes) -> bytes:
-        return self._body(data, self._chunk_end)
-
-    def _chunk_end(self, data: bytes) -> bytes:
-        line, rest = self._until(LINE_END, data)
-        if line:
-            raise ValueError("a chunk is longer than its size says")
-        if line is not None:
-            self._state = self._chunk_size
-        return rest
-
-    def _trailers(self, data: bytes) -> bytes:
-        line, rest = self._until(LINE_END, data)
-        if line == b"":
-            self._state = self._head
-        return rest
-
-    def _other_protocol(self, _: bytes) -> bytes:
-        return b""
-
-    def _body(self, data: bytes, after: Callable[[bytes], bytes]) -> bytes:
-        taken = min(self._body_left, len(data))
-        self._request.body_bytes += taken
-        self._body_left -= taken
-        if not self._body_left:
-            self._state = after
-        return data[taken:]
-
-    def _until(self, end: bytes, data: bytes) -> tuple[bytes | None, bytes]:
-        """Return the bytes before `end` and after it, or (None, b"") while `end` has not arrived."""
-        found, separator, rest = (self._held + data).partition(end)
-        if separator:
-            self._held = b""
-            return found, rest
-        if len(found) > MAX_HEAD_BYTES:
-            raise ValueError("a head or a line without an end")
-        self._held = found
-        return None, b""
+    def _until(self, end: bytes) -> Generator[None, None, bytes]:
+        """Return the bytes before `end`, and leave those after it unread."""
+        while end not in self._unread:
+            if len(self._unread) > MAX_HEAD_BYTES:
+                raise ValueError("a head or a line without an end")
+            yield
+        found, _, self._unread = self._unread.partition(end)
+        return found

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
+import socketserver
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Self
 
+from tests.support.fault_server import READ_SIZE, InThread
 from tests.support.http_framing import RecordedRequest, RequestReader
 
-READ_SIZE = 64 * 1024
-JOIN_SECONDS = 10.0
-BACKLOG = 128
+
+class Line:
+    """The connection of a client through the proxy, and the request on it."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.request: RecordedRequest | None = None
+
+    def cut(self) -> None:
+        """Break the connection to both sides."""
+        for end in (self.client, self.server):
+            with suppress(OSError):  # its peer has cut it already
+                end.shutdown(socket.SHUT_RDWR)
 
 
-class RecordingProxy:
+class RecordingProxy(InThread, socketserver.ThreadingUnixStreamServer):
     """Passes every byte between clients of `listen` and the server on `upstream` unchanged. Both are unix sockets.
 
     A request is recorded before its first byte goes upstream, so that a request that is not in `requests` was never
     sent. Leaving the context cuts the connections that are still open.
     """
 
+    request_queue_size = 128
+
     def __init__(self, listen: Path, upstream: Path) -> None:
+        super().__init__(str(listen), _Handler)
         self.host = f"unix://{listen}"
-        self._upstream = upstream
+        self.upstream = upstream
+        self.lines: list[Line] = []
         self._lock = threading.Lock()
         self._requests: list[RecordedRequest] = []
-        self._connections: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(listen))
-        self._listener.listen(BACKLOG)
-        self._acceptor = threading.Thread(target=self._accept, name="proxy-accept")
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -55,50 +66,55 @@ class RecordingProxy:
         with self._lock:
             self._requests.clear()
 
-    def __enter__(self) -> Self:
-        self._acceptor.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _cut(self._listener)
-        self._acceptor.join(JOIN_SECONDS)
-        self._listener.close()
-        _cut(*self._connections)
-        for thread in self._threads:
-            thread.join(JOIN_SECONDS)
-        for connection in self._connections:
-            connection.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:  # the listener was shut down
-                return
-            server = socket.socket(socket.AF_UNIX)
-            self._connections += [client, server]
-            try:
-                server.connect(str(self._upstream))
-            except OSError:  # the engine is down, so the client must see it down too
-                _cut(client)
-                continue
-            self._start(client, server, RequestReader(self._note).feed)
-            self._start(server, client, _unread)
-
-    def _start(self, source: socket.socket, sink: socket.socket, look_at: Callable[[bytes], None]) -> None:
-        thread = threading.Thread(target=_forward, args=(source, sink, look_at), name="proxy-forward")
-        self._threads.append(thread)
-        thread.start()
-
-    def _note(self, request: RecordedRequest) -> None:
+    def note(self, line: Line, request: RecordedRequest) -> None:
+        """Add a request, whose head has arrived on `line`, to `requests`."""
+        line.request = request
         with self._lock:
             self._requests.append(request)
 
+    def before_upload(self, line: Line) -> None:
+        """Do nothing. A subclass may wait here before the bytes that have arrived from the client go upstream."""
 
-def _forward(source: socket.socket, sink: socket.socket, look_at: Callable[[bytes], None]) -> None:
+    def before_response(self, line: Line, size: int) -> None:
+        """Do nothing. A subclass may wait here before `size` bytes of a response go to the client."""
+
+    def server_close(self) -> None:
+        """Cut all connections, and close the socket."""
+        for line in self.lines:
+            line.cut()
+        super().server_close()
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: RecordingProxy
+
+    def handle(self) -> None:
+        """Pass bytes in both directions until both sides have ended theirs."""
+        with socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(str(self.server.upstream))  # if it is down, the client must see it down too
+            line = Line(self.request, upstream)
+            self.server.lines.append(line)
+            reader = RequestReader(partial(self.server.note, line))
+
+            def upload(data: bytes) -> None:
+                reader.feed(data)
+                self.server.before_upload(line)
+
+            def respond(data: bytes) -> None:
+                self.server.before_response(line, len(data))
+
+            responding = threading.Thread(target=_forward, args=(line, line.server, line.client, respond))
+            responding.start()
+            try:
+                _forward(line, line.client, line.server, upload)
+            finally:
+                responding.join()
+
+
+def _forward(line: Line, source: socket.socket, sink: socket.socket, look_at: Callable[[bytes], None]) -> None:
     """Pass bytes from `source` to `sink`; `look_at` sees them first.
 
-    A half-closed `source` half-closes `sink`. A closed `sink`, or bytes that are not HTTP, cut both.
+    A half-closed `source` half-closes `sink`. A closed `sink`, or bytes that are not HTTP, cut the line.
     """
     try:
         while data := source.recv(READ_SIZE):
@@ -106,17 +122,7 @@ def _forward(source: socket.socket, sink: socket.socket, look_at: Callable[[byte
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:  # a killed client or engine ends its connection like this
-        _cut(source, sink)
+        line.cut()
     except ValueError:
-        _cut(source, sink)
+        line.cut()
         raise
-
-
-def _unread(_: bytes) -> None:
-    """Ignore the bytes of responses."""
-
-
-def _cut(*ends: socket.socket) -> None:
-    for end in ends:
-        with contextlib.suppress(OSError):  # already cut by its peer
-            end.shutdown(socket.SHUT_RDWR)

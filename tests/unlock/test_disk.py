@@ -118,7 +118,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
     unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed, mode: str, advice: bool
 ) -> None:
     unlock_device.put(packed.path)
-    fake.respond_to_info(200, {"DockerRootDir": str(disk)})
+    fake.info = (200, {"DockerRootDir": str(disk)})
     fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
     needed = f"at {disk}: {2 * packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
@@ -132,7 +132,7 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     """The disk has about 7 MiB: enough for the tar or for the engine, but not for both."""
     root = disk / "docker"
     root.mkdir()
-    fake.respond_to_info(200, {"DockerRootDir": str(root)})
+    fake.info = (200, {"DockerRootDir": str(root)})
     assert 2 * packed.manifest.tar_size < free_bytes(disk) < 3 * packed.manifest.tar_size
     operator = start(small_device, fake.host)
     refusal = refused(small_device, operator, disk, "DISK_SPACE")
@@ -152,7 +152,7 @@ def test_an_engine_whose_disk_cannot_be_read_does_not_count(
     unlock_device: UnlockDevice, fake: FakeEngine, packed: Packed, info: tuple[int, dict[str, Any]]
 ) -> None:
     unlock_device.put(packed.path)
-    fake.respond_to_info(*info)
+    fake.info = info
     operator = unlock_device.start(fake.host)
     plan = operator.get("/unlock/plan")
     assert [place["paths"] for place in plan["places"]] == [[str(unlock_device.directory)]]

@@ -244,7 +244,7 @@ def test_unexpected_responses_to_a_load_end_the_unlock(
     with FakeEngine(tmp_path / "fake.sock", success) as engine:
         operator = unlock_device.start(engine.host)
         for respond, code in UNEXPECTED_RESPONSES.items():
-            engine.respond_to_loads(respond)
+            engine.load = respond
             status = operator.unlock()
             assert_failed(status, code)
             assert ("something broke" in str(status.error)) is (code == "ENGINE_REJECTED")

@@ -211,7 +211,7 @@ def test_a_stopped_engine_has_its_code(tmp_path: Path) -> None:
 
 def test_a_refusing_engine_has_its_code(tmp_path: Path) -> None:
     with FakeEngine(tmp_path / "docker.sock", lambda _: None) as engine:
-        engine.respond_to_images(500, {"message": "broken"})
+        engine.image = (500, {"message": "broken"})
         with bare_site(tmp_path / "engine", EXPECTED_IMAGES="azaion/app", DOCKER_HOST=engine.host) as running:
             reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
             assert reply.problem(500, "ENGINE_REJECTED")["retryable"] is False
