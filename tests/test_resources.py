@@ -18,7 +18,6 @@ from loader.settings import Settings
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
-from tests.support.rude_server import RudeServer
 from tests.support.sealed_objects import BOUNDARY_SIZES, damaged, debris, seal
 
 MIB = 1 << 20
@@ -230,15 +229,16 @@ def test_a_lock_between_small_part_and_first_byte_stops_the_load(
 
 @pytest.mark.usefixtures("api")
 def test_a_lock_during_the_upload_of_a_part_cuts_it(store: ResourceStore) -> None:
-    with RudeServer(take=8 * MIB) as server, ThreadPoolExecutor(1) as pool:
-        api_client.configure(Settings.from_env({"RESOURCE_API_URL": server.url}))
+    with FaultyApi(small_buffer=True) as slow, ThreadPoolExecutor(1) as pool:
+        slow.answer_all("PUT", Fault(take=4 * MIB))
+        api_client.configure(Settings.from_env({"RESOURCE_API_URL": slow.url}))
         api_client.get_api_client().login(EMAIL, PASSWORD)
         storing = pool.submit(store.store, "x", Form("m", [CONTENT] * 4))
-        poll(lambda: server.taken, 10, "the first bytes")
+        poll(lambda: slow.taken, 10, "the first bytes")
         api_client.forget_login()
         with pytest.raises(NotLoggedIn):
             storing.result(10)
-        assert server.taken < 3 * len(CONTENT)
+        assert slow.taken < 3 * len(CONTENT)
 
 
 def test_an_upload_never_publishes_its_small_part_under_a_later_login(

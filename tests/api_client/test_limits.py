@@ -11,8 +11,8 @@ import pytest
 from loader.api_client.client import ApiClient
 from loader.errors import ApiError, ApiProtocol, LoaderError
 from tests.api_client.conftest import TIMEOUTS
+from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
-from tests.support.rude_server import RudeServer
 
 MIB = 1 << 20
 PIECE = bytes(1 << 16)
@@ -35,9 +35,13 @@ REQUESTS: dict[str, Callable[[ApiClient], object]] = {
 
 
 @contextmanager
-def rude_client(status: bytes, framing: str, *, login_too: bool) -> Iterator[tuple[RudeServer, ApiClient]]:
+def endless_api(status: bytes, framing: str, *, login_too: bool) -> Iterator[tuple[FaultyApi, ApiClient]]:
     head, piece = FRAMINGS[framing]
-    with RudeServer(endless=(b"HTTP/1.1 " + status + b"\r\n" + head, piece), login_too=login_too) as server:
+    endless = Fault(endless=(b"HTTP/1.1 " + status + b"\r\n" + head, piece))
+    with FaultyApi() as server:
+        server.answer_all("GET", endless)
+        if login_too:
+            server.answer("POST", "/login", endless)
         client = ApiClient(server.url, ca_bundle=None, timeouts=TIMEOUTS)
         if not login_too:
             client.login(EMAIL, PASSWORD)
@@ -58,7 +62,7 @@ def peak(request: Callable[[ApiClient], object], client: ApiClient, error: type[
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("name", REQUESTS)
 def test_client_gives_up_an_endless_response(name: str, framing: str) -> None:
-    with rude_client(b"200 OK", framing, login_too=name == "login") as (server, client):
+    with endless_api(b"200 OK", framing, login_too=name == "login") as (server, client):
         assert peak(REQUESTS[name], client, ApiProtocol) < MEMORY
         assert server.sent < SENT
 
@@ -66,7 +70,7 @@ def test_client_gives_up_an_endless_response(name: str, framing: str) -> None:
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("status", [b"500 Oh", b"403 No"])
 def test_body_of_an_error_is_not_read(framing: str, status: bytes) -> None:
-    with rude_client(status, framing, login_too=False) as (server, client):
+    with endless_api(status, framing, login_too=False) as (server, client):
         for name in ("key fragment", "small object"):
             assert peak(REQUESTS[name], client, ApiError) < MIB
         client.forget()
@@ -74,7 +78,9 @@ def test_body_of_an_error_is_not_read(framing: str, status: bytes) -> None:
 
 
 def test_endless_headers_are_given_up() -> None:
-    with RudeServer(endless=(b"HTTP/1.1 200 OK\r\n", b"X-More: " + PIECE[:1000].hex().encode() + b"\r\n")) as server:
+    headers = Fault(endless=(b"HTTP/1.1 200 OK\r\n", b"X-More: " + PIECE[:1000].hex().encode() + b"\r\n"))
+    with FaultyApi() as server:
+        server.answer_all("GET", headers)
         client = ApiClient(server.url, ca_bundle=None, timeouts=TIMEOUTS)
         client.login(EMAIL, PASSWORD)
         assert peak(REQUESTS["key fragment"], client, LoaderError) < MIB
@@ -82,5 +88,5 @@ def test_endless_headers_are_given_up() -> None:
 
 def test_the_memory_check_detects_a_lifted_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loader.api_client.client.FRAGMENT_MAX_SIZE", 4 * MEMORY)
-    with rude_client(b"200 OK", "chunks", login_too=False) as (_, client):
+    with endless_api(b"200 OK", "chunks", login_too=False) as (_, client):
         assert peak(REQUESTS["key fragment"], client, ApiProtocol) > MEMORY

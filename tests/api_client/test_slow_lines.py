@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -12,8 +12,8 @@ import pytest
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable
 from tests.api_client.certificates import Authority
+from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
-from tests.support.rude_server import RudeServer
 
 CONNECT_SECONDS, SILENCE_SECONDS = 0.2, 0.5
 MIB = 1 << 20
@@ -25,33 +25,35 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def tls(request: pytest.FixtureRequest, authority: Authority) -> ssl.SSLContext | None:
-    return authority.sign("server").server_context() if request.param else None
+def server(request: pytest.FixtureRequest, authority: Authority) -> Iterator[FaultyApi]:
+    tls = authority.sign("server").server_context() if request.param else None
+    with FaultyApi(tls=tls, small_buffer=True) as running:
+        yield running
 
 
-def logged_in(server: RudeServer, authority: Authority) -> ApiClient:
+def logged_in(server: FaultyApi, authority: Authority) -> ApiClient:
     client = ApiClient(server.url, ca_bundle=str(authority.path), timeouts=(CONNECT_SECONDS, SILENCE_SECONDS))
     client.login(EMAIL, PASSWORD)
     return client
 
 
-def test_upload_to_a_peer_that_stops_reading_ends(authority: Authority, tls: ssl.SSLContext | None) -> None:
-    with RudeServer(tls=tls) as server:
-        client = logged_in(server, authority)
-        started = time.monotonic()
-        with pytest.raises(ApiUnreachable):
-            client.put_object("m/x.big", bytes(64 * MIB))
-        assert SILENCE_SECONDS <= time.monotonic() - started < 5 * SILENCE_SECONDS
+def test_upload_to_a_peer_that_stops_reading_ends(authority: Authority, server: FaultyApi) -> None:
+    server.answer_all("PUT", Fault(take=0))
+    client = logged_in(server, authority)
+    started = time.monotonic()
+    with pytest.raises(ApiUnreachable):
+        client.put_object("m/x.big", bytes(64 * MIB))
+    assert SILENCE_SECONDS <= time.monotonic() - started < 5 * SILENCE_SECONDS
 
 
-def test_upload_over_a_slow_line_arrives(authority: Authority, tls: ssl.SSLContext | None) -> None:
+def test_upload_over_a_slow_line_arrives(authority: Authority, server: FaultyApi) -> None:
     """One piece takes longer than a connection may take to be made, and than the line may be silent."""
-    with RudeServer(take=4 * MIB, tls=tls) as server:
-        client = logged_in(server, authority)
-        started = time.monotonic()
-        client.put_object("m/x.big", bytes(4 * MIB))
-        assert time.monotonic() - started > 2 * SILENCE_SECONDS
-        assert server.taken == 4 * MIB
+    server.answer_all("PUT", Fault(take=2 * MIB))
+    client = logged_in(server, authority)
+    started = time.monotonic()
+    client.put_object("m/x.big", bytes(4 * MIB))
+    assert time.monotonic() - started > 2 * SILENCE_SECONDS
+    assert server.taken == 4 * MIB
 
 
 def test_peer_that_accepts_no_connection_is_given_up() -> None:

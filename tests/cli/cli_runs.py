@@ -1,12 +1,10 @@
-"""Runs of the command line, without and with a terminal."""
+"""Runs of the command line in this process, and in a terminal."""
 
 from __future__ import annotations
 
 import os
 import pty
 import select
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +13,8 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from loader.cli.main import main
-from tests.support.loader_server import REPOSITORY
+from tests.support.loader_server import COMMAND, REPOSITORY, RUN_SECONDS
 from tests.support.processes import clean_env
-
-RUN_SECONDS = 60.0
-COMMAND = (sys.executable, "-m", "loader")
-
-
-def run_loader(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, without a terminal."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=stdin,
-        env=clean_env(home, **env),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
 
 
 def invoke(url: str, *arguments: str, stdin: str = "") -> Result:

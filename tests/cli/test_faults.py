@@ -14,10 +14,9 @@ from click.testing import CliRunner, Result
 
 from loader.cli import client as device_client
 from loader.cli.main import main
-from tests.cli.cli_runs import COMMAND
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL
-from tests.support.loader_server import REPOSITORY
+from tests.support.loader_server import COMMAND, REPOSITORY
 from tests.support.processes import ManagedProcess, clean_env
 from tests.support.sites import NOBODY_LISTENS
 

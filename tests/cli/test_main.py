@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 
 from loader.cli.main import main
 from loader.version import VERSION
-from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed, run_cli
+from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage
 from tests.support.images import import_image
-from tests.support.loader_server import REPOSITORY
+from tests.support.loader_server import REPOSITORY, run_loader
 from tests.support.processes import ManagedProcess, clean_env
 from tests.support.procfs import open_descriptors
 
@@ -82,17 +82,17 @@ def test_help_describes_every_command(arguments: list[str], words: list[str], op
 
 
 def test_the_module_uses_its_own_name_in_its_usage(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "--help")
+    done = run_loader(tmp_path, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: python -m loader ")
-    done = run_cli(tmp_path, "images", "nonsense")
+    done = run_loader(tmp_path, "images", "nonsense")
     assert done.returncode == 2
     assert "No such command 'nonsense'" in done.stderr
 
 
 def test_only_the_owner_can_read_a_new_key_and_it_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "fragment.key"
-    done = run_cli(tmp_path, "key", "new", "-o", str(path))
+    done = run_loader(tmp_path, "key", "new", "-o", str(path))
     assert done.returncode == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     fragment = path.read_bytes()

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from loader import errors
-from tests.cli.cli_runs import invoke, run_loader, terminal
+from tests.cli.cli_runs import invoke, terminal
 from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
 from tests.support.engines import Engine
+from tests.support.loader_server import run_loader
 from tests.support.unlocking import EMAIL, PASSWORD, Rig, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +10,8 @@ from pathlib import Path
 from loader.crypto.archive import Manifest, ManifestImage, read_archive_header, seal_archive
 from loader.crypto.segments import key_check
 from tests.support.engines import Engine
-from tests.support.images import import_image, remove_image, save_images
-from tests.support.loader_server import REPOSITORY
-from tests.support.processes import clean_env
+from tests.support.images import import_image, remove_image, save_images, unnamed_images
+from tests.support.loader_server import run_loader
 
 # The fragment is text, so that a test would find it in a log.
 FRAGMENT = b"the key fragment that only the tests know"
@@ -38,18 +35,6 @@ class Packed:
         return self.manifest.images
 
 
-def run_cli(home: Path, *arguments: str, engine: str = "unix:///nonexistent") -> subprocess.CompletedProcess[str]:
-    """Run `python -m loader` with `arguments` and with `engine` as DOCKER_HOST."""
-    return subprocess.run(
-        [sys.executable, "-m", "loader", *arguments],
-        env=clean_env(home, DOCKER_HOST=engine),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def pack_and_remove(engine: Engine, directory: Path) -> Packed:
     """Make `APP` and `DATABASE` in `engine`, pack both under `FRAGMENT`, and remove them from the engine."""
     import_image(engine, APP, random_mib=3)
@@ -57,7 +42,7 @@ def pack_and_remove(engine: Engine, directory: Path) -> Packed:
     path, key = directory / "packed.enc", directory / "fragment.key"
     key.write_bytes(FRAGMENT)
     arguments = ("images", "pack", APP, DATABASE, "--key", str(key), "-o", str(path))
-    done = run_cli(directory, *arguments, engine=engine.host)
+    done = run_loader(directory, *arguments, DOCKER_HOST=engine.host)
     assert done.returncode == 0, done.stderr
     plain_tar = save_images(engine, [APP, DATABASE], directory / "plain.tar")
     remove_all_images(engine)
@@ -91,5 +76,5 @@ def remove_all_images(engine: Engine) -> None:
     for tag in tags_of_tests(engine):
         remove_image(engine, tag)
     if engine.process is not None:  # in an engine of the tests every image without a name was made by a test
-        for image in engine.client.images.list(filters={"dangling": True}):
-            remove_image(engine, image.id)
+        for image in unnamed_images(engine):
+            remove_image(engine, image)

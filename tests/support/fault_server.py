@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import select
-import socket
 import socketserver
 import ssl
 import sys
@@ -75,19 +74,9 @@ class FaultServer(InThread, ThreadingHTTPServer):
 
     request_queue_size = 128
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        tls: ssl.SSLContext | None = None,
-        socket_options: Mapping[int, int] | None = None,
-    ) -> None:
-        """Listen, so that connections wait until the `with` block begins. Connections inherit `socket_options`."""
-        super().__init__(("127.0.0.1", 0), Exchange, bind_and_activate=False)
-        for option, value in (socket_options or {}).items():
-            self.socket.setsockopt(socket.SOL_SOCKET, option, value)
-        self.server_bind()
-        self.server_activate()
+    def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        """Listen, so that connections wait until the `with` block begins."""
+        super().__init__(("127.0.0.1", 0), Exchange)
         self.port = self.server_port
         self.url = f"https://localhost:{self.port}" if tls else f"http://{host}:{self.port}"
         if tls is not None:  # the thread of each connection does the handshake, which can block

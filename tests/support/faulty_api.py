@@ -1,8 +1,10 @@
-"""A fake of the resource API that cuts, stalls, lies and redirects on demand, with small objects in memory."""
+"""A fake of the resource API that cuts, stalls, lies, redirects and never ends on demand, with objects in memory."""
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +12,9 @@ from tests.support.fault_server import Exchange, FaultServer, SeenRequest
 
 ANY_PATH = "*"
 MIME = "application/octet-stream"
+# The kernel otherwise accepts a small body as a whole, even if the server does not read it.
+SMALL_BUFFER = 1 << 14
+SLOW_READ_SIZE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Fault:
     stall_after: the server sends nothing after this position until `FaultyApi.resume` or until the client closes.
     silent: the same stall, but before the status line.
     unread: the server responds without reading the body of the request.
+    take: the server reads the body of the request at this many bytes a second; with 0, never (see `small_buffer`).
+    endless: the head of another response and a piece of its body; the server repeats the piece without end.
     """
 
     status: int = 200
@@ -31,20 +38,28 @@ class Fault:
     stall_after: int | None = None
     silent: bool = False
     unread: bool = False
+    take: int | None = None
+    endless: tuple[bytes, bytes] | None = None
 
 
 class FaultyApi(FaultServer):
     """A running API, which is healthy until a test gives it faults.
 
     It accepts every token while `valid_token` is None, and only `valid_token` otherwise; a login then renews
-    `valid_token`.
+    `valid_token`. `sent` and `taken` are the numbers of bytes that faults with `endless` have sent and that faults with
+    `take` have read.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None, small_buffer: bool = False) -> None:
+        """Start listening. With `small_buffer` a client notices soon that the server reads slowly."""
         super().__init__(tls=tls)
+        if small_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         self.objects: dict[str, bytes] = {}
         self.fragment = bytes(range(32))
         self.valid_token: str | None = None
+        self.sent = 0
+        self.taken = 0
         self._faults: dict[tuple[str, str], list[Fault]] = {}
 
     def answer(self, method: str, path: str, *faults: Fault) -> None:
@@ -70,10 +85,16 @@ class FaultyApi(FaultServer):
     def respond(self, exchange: Exchange) -> None:
         """Send the next fault, or the response of a healthy resource API."""
         fault = self._next_fault(exchange.seen)
-        if fault is None or not fault.unread:
+        if fault is not None and fault.take is not None:
+            self._take(exchange, fault.take)
+        elif fault is None or not fault.unread:
             exchange.read_body()
         self.note(exchange.seen)
-        _send(exchange, fault if fault is not None else self.healthy_response(exchange.seen))
+        response = fault if fault is not None else self.healthy_response(exchange.seen)
+        if response.endless is not None:
+            self._send_without_end(exchange, *response.endless)
+        else:
+            _send(exchange, response)
 
     def healthy_response(self, seen: SeenRequest) -> Fault:
         """Return the response of a healthy resource API."""
@@ -102,6 +123,21 @@ class FaultyApi(FaultServer):
         with self.lock:
             faults = self._faults.get((seen.method, seen.path)) or self._faults.get((seen.method, ANY_PATH), [])
             return faults.pop(0) if len(faults) > 1 else (faults[0] if faults else None)
+
+    def _take(self, exchange: Exchange, rate: int) -> None:
+        if not rate:
+            self.resumed.wait()
+        missing = int(exchange.seen.headers["content-length"])
+        while not self.resumed.is_set() and (piece := exchange.rfile.read1(min(missing, SLOW_READ_SIZE))):
+            missing -= len(piece)
+            self.taken += len(piece)
+            time.sleep(len(piece) / rate)
+
+    def _send_without_end(self, exchange: Exchange, head: bytes, piece: bytes) -> None:
+        exchange.wfile.write(head)
+        while not self.resumed.is_set():
+            exchange.wfile.write(piece)
+            self.sent += len(piece)
 
 
 def _send(exchange: Exchange, fault: Fault) -> None:

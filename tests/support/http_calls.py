@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.support.http_probe import connect
 
 ANSWER_SECONDS = 30.0
 BOUNDARY = "boundary-of-the-tests"
@@ -55,18 +59,15 @@ def call(
     body: bytes | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Send one request on a new connection and return the response.
+    """Send one request on a new connection to `url` (as for `http_status`) and return the response.
 
     `path` is sent unchanged. An iterable `body` is sent in chunks unless `headers` have a Content-Length.
     """
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
-    try:
+    with closing(connect(url, ANSWER_SECONDS)) as connection:
         chunked = body is not None and not isinstance(body, bytes) and "Content-Length" not in (headers or {})
         connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
         response = connection.getresponse()
         return Reply(response.status, response.headers, response.read())
-    finally:
-        connection.close()
 
 
 def post_json(url: str, path: str, document: object, headers: Mapping[str, str] | None = None) -> Reply:
@@ -128,9 +129,6 @@ def parse_reply(raw: bytes) -> Reply:
     """Parse `raw`, which must be one whole response with a Content-Length."""
     head, _, body = raw.partition(b"\r\n\r\n")
     status_line, _, fields = head.partition(b"\r\n")
-    headers = http.client.HTTPMessage()
-    for line in fields.decode("latin-1").split("\r\n"):
-        name, _, value = line.partition(": ")
-        headers[name] = value
+    headers = http.client.parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
     assert len(body) == int(headers["Content-Length"])
     return Reply(int(status_line.split()[1]), headers, body)

@@ -1,8 +1,9 @@
-"""The loader as on a device: a process of its own under a real gunicorn."""
+"""The loader as on a device: a process of its own, under a real gunicorn or on the command line."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.support.processes import ManagedProcess, clean_env, free_port
 from tests.support.procfs import children
 
 REPOSITORY = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "loader")
+RUN_SECONDS = 60.0
 READY_SECONDS = 30.0
 
 
@@ -76,3 +79,17 @@ class LoaderServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def run_loader(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m loader` with `arguments`, without a terminal."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        env=clean_env(home, **env),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )

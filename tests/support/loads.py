@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tests.support.http_calls import ANSWER_SECONDS
+from tests.support.http_calls import call
 from tests.support.stored_resources import FOLDER, MIB
 
 PATIENCE_SECONDS = 60.0
@@ -104,10 +104,5 @@ def load_patiently(url: str, filename: str) -> Loaded:
 
 def get_status(url: str) -> dict[str, Any]:
     """Return the document of GET /status."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", "/status")
-        document: dict[str, Any] = json.loads(connection.getresponse().read())
-        return document
-    finally:
-        connection.close()
+    document: dict[str, Any] = call(url, "GET", "/status").json()
+    return document

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.http_calls import login
-from tests.support.loader_server import LoaderServer
 from tests.support.loads import get_status
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
 from tests.support.range_upstream import RangeUpstream
-from tests.support.sites import HASTE, NO_ENGINE, BareSite
+from tests.support.sites import HASTE, ONE_SECOND, BareSite, bare_site
 
 IDLE_SECONDS = 20.0
 
@@ -57,16 +56,8 @@ def hasty_device(directory: Path, api_url: str, haste: Mapping[str, float], **en
 
     `haste` maps the full names of constants of the loader to the values that this loader uses instead.
     """
-    models = Path(env.get("MODEL_CACHE_DIR", directory / "device" / "models"))
-    models.mkdir(parents=True, exist_ok=True)
-    defaults = {
-        "IMAGES_PATH": str(directory / "images.enc"),
-        "MODEL_CACHE_DIR": str(models),
-        "RESOURCE_API_URL": api_url,
-        "DOCKER_HOST": NO_ENGINE,
-        "API_CONNECT_TIMEOUT": "1",
-        "API_READ_TIMEOUT": "1",
-        "HASTE": json.dumps(haste),
-    }
-    with LoaderServer(directory, {**defaults, **env}) as loader:
-        yield BareSite(loader, models)
+    if "MODEL_CACHE_DIR" in env:
+        Path(env["MODEL_CACHE_DIR"]).mkdir(exist_ok=True)
+    hasty = {**ONE_SECOND, "IMAGES_PATH": str(directory / "images.enc"), "HASTE": json.dumps(haste)}
+    with bare_site(directory, api_url, **{**hasty, **env}) as site:
+        yield site

@@ -58,7 +58,8 @@ class RangeUpstream(FaultServer):
 
     def __init__(self, directory: Path, *, host: str = "127.0.0.1", guarded: bool = True) -> None:
         """Store the bodies of PUT requests as files in `directory`."""
-        super().__init__(host=host, socket_options={socket.SO_SNDBUF: SEND_BUFFER_SIZE})
+        super().__init__(host=host)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
         self.directory = directory
         self.guarded = guarded
         self.redirect: tuple[int, str] | None = None

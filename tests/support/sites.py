@@ -21,6 +21,7 @@ NO_ENGINE = "unix:///nonexistent/docker.sock"
 LOG_SECONDS = 10.0
 # Six failed attempts of a download then take one second instead of eight.
 HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
+ONE_SECOND = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1"}
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,18 @@ class FaultySite(BareSite):
 
 @contextmanager
 def bare_site(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Iterator[BareSite]:
-    """Yield a loader with its files below the new `directory`; it reaches an engine only if `env` names one."""
-    models = directory / "device" / "models"
-    models.mkdir(parents=True)
+    """Yield a loader with its files below `directory`; it reaches an engine only if `env` names one."""
+    device = directory / "device"
+    (device / "models").mkdir(parents=True, exist_ok=True)
     defaults = {
-        "IMAGES_PATH": str(directory / "device" / "images.enc"),
-        "MODEL_CACHE_DIR": str(models),
+        "IMAGES_PATH": str(device / "images.enc"),
+        "MODEL_CACHE_DIR": str(device / "models"),
         "RESOURCE_API_URL": api_url,
         "DOCKER_HOST": NO_ENGINE,
     }
-    with LoaderServer(directory, {**defaults, **env}) as loader:
-        yield BareSite(loader, models)
+    settings = {**defaults, **env}
+    with LoaderServer(directory, settings) as loader:
+        yield BareSite(loader, Path(settings["MODEL_CACHE_DIR"]))
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def real_site(directory: Path, **env: str) -> Iterator[Site]:
 @contextmanager
 def faulty_site(directory: Path, **env: str) -> Iterator[FaultySite]:
     """Yield a faulty API, which is healthy at first, and a loader in HASTE that is logged in there."""
-    hasty = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1", "HASTE": json.dumps(HASTE)}
+    hasty = {**ONE_SECOND, "HASTE": json.dumps(HASTE)}
     with FaultyApi() as api, bare_site(directory, api.url, **{**hasty, **env}) as bare:
         assert login(bare.url).status == 200
         yield FaultySite(bare.loader, bare.models, api)

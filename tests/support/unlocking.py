@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -15,15 +14,14 @@ from typing import Any
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
+from tests.support.http_calls import call
 from tests.support.http_framing import RecordedRequest
-from tests.support.http_probe import connect
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
 
 EMAIL = "operator@example.com"
 PASSWORD = "correct horse battery staple"
-RESPONSE_SECONDS = 30.0
 UNLOCK_SECONDS = 60.0
 LOAD = r"/images/load$"
 AT_REST = ("idle", "ready", "error")
@@ -49,7 +47,7 @@ class Caller:
 
     def post(self, password: str = PASSWORD) -> tuple[int, dict[str, Any]]:
         """Send `POST /unlock`; return the status and the body of the response."""
-        return self._call("POST", "/unlock", json.dumps({"email": EMAIL, "password": password}))
+        return self._call("POST", "/unlock", json.dumps({"email": EMAIL, "password": password}).encode())
 
     def status(self) -> Status:
         """Send `GET /unlock/status`."""
@@ -89,11 +87,9 @@ class Caller:
         poll(look, UNLOCK_SECONDS, message)
         return seen[-1]
 
-    def _call(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, Any]]:
-        with closing(connect(self._url, RESPONSE_SECONDS)) as connection:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-            with connection.getresponse() as response:
-                return response.status, json.loads(response.read())
+    def _call(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+        reply = call(self._url, method, path, body, {"Content-Type": "application/json"} if body else {})
+        return reply.status, json.loads(reply.body)
 
 
 class Operator(Caller):
