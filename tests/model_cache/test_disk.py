@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from loader.model_cache.directory import UPLOAD_PREFIX
+from tests.model_cache.soundness import assert_sound
 from tests.support import http_calls
 from tests.support.loads import OpenLoad, get_status, load_hashed
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite, range_site
 from tests.support.small_disk import fill, free_bytes, small_disk
-from tests.support.stored_resources import FOLDER, MIB, StoredResource, assert_sound, content, store_resource
+from tests.support.stored_resources import FOLDER, MIB, StoredResource, content, store_resource
 
 SECONDS = 20
 DISK_SIZE = 40 * MIB

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_cache.soundness import assert_sound
 from tests.support.loads import load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
-from tests.support.stored_resources import MIB, StoredResource, assert_sound
+from tests.support.stored_resources import MIB, StoredResource
 
 SEGMENT = MIB
 MAX_EXCESS = 1.02

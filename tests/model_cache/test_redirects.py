@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_cache.soundness import assert_sound
 from tests.support import http_calls
 from tests.support.loads import load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import SIGNATURE, RangeUpstream
-from tests.support.stored_resources import FOLDER, MIB, StoredResource, assert_sound, content
+from tests.support.stored_resources import FOLDER, MIB, StoredResource, content
 
 
 @pytest.fixture

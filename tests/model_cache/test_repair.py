@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_cache.soundness import assert_sound
 from tests.support.loads import OpenLoad, load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
-from tests.support.stored_resources import MIB, StoredResource, assert_sound, store_resource
+from tests.support.stored_resources import MIB, StoredResource, store_resource
 
 READERS = 8
 HEAD_SIZE = 65_536

@@ -7,13 +7,14 @@ import signal
 import threading
 from pathlib import Path
 
+from tests.model_cache.soundness import assert_sound, is_beginning
 from tests.support.http_calls import login
 from tests.support.http_probe import http_status
 from tests.support.loads import OpenLoad, load_hashed
 from tests.support.processes import poll
 from tests.support.procfs import children
 from tests.support.range_sites import RangeSite, range_site
-from tests.support.stored_resources import MIB, StoredResource, assert_sound, is_beginning
+from tests.support.stored_resources import MIB, StoredResource
 
 MAX_EXCESS = 1.02
 RESTART_SECONDS = 20

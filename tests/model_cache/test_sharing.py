@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.model_cache.soundness import assert_sound
 from tests.support.loads import OpenLoad, get_status, load_hashed, load_patiently
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
 from tests.support.sites import real_site
-from tests.support.stored_resources import FOLDER, MIB, StoredResource, assert_sound, store_resource
+from tests.support.stored_resources import FOLDER, MIB, StoredResource, store_resource
 
 SECONDS = 20
 CLIENTS = 50

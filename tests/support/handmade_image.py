@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 
 from loader.crypto.archive import ManifestImage
 
-JUNK_SIZE = 1 << 20
 CREATED = "2026-01-02T03:04:05.678Z"
 ROOM = 10 * tarfile.BLOCKSIZE  # what Python writes at the end of a tar
 
@@ -100,22 +98,3 @@ def _entry(name: str, data: bytes) -> Iterator[bytes]:
 
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def member(name: str, size: int) -> Iterator[bytes]:
-    """Yield the head of a tar member. `size` bytes, a multiple of 512, must follow."""
-    yield _head(name, size)
-
-
-def junk(size: int) -> Iterator[bytes]:
-    """Yield `size` bytes that are not a tar."""
-    for _ in range(size // JUNK_SIZE):
-        yield b"\xa5" * JUNK_SIZE
-    yield b"\xa5" * (size % JUNK_SIZE)
-
-
-def empty_tar() -> bytes:
-    """Return a tar without members."""
-    target = io.BytesIO()
-    tarfile.open(fileobj=target, mode="w").close()
-    return target.getvalue()

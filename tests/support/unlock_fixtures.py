@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.archives import FRAGMENT, Packed, pack_and_remove, remove_all_images
 from tests.support.engines import Engine
-from tests.support.faulty_api import FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.loader_server import LoaderServer
 from tests.support.resource_api_server import ResourceApiServer
@@ -22,12 +21,6 @@ from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Rig, UnlockDevice
 def packed(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     """An archive of two images that docker has made, with at least four segments."""
     return pack_and_remove(docker_engine, tmp_path_factory.mktemp("packed"))
-
-
-@pytest.fixture(scope="session")
-def packed_by_podman(podman_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """The same as `packed`, made by podman."""
-    return pack_and_remove(podman_engine, tmp_path_factory.mktemp("packed-by-podman"))
 
 
 @pytest.fixture(scope="session")
@@ -43,14 +36,6 @@ def unlock_api(_session_api: ResourceApiServer) -> ResourceApiServer:
     """A reference API with the user `EMAIL` and the key fragment `FRAGMENT`, without recorded requests."""
     _session_api.forget_requests()
     return _session_api
-
-
-@pytest.fixture
-def slow_api() -> Iterator[FaultyApi]:
-    """An API that serves `FRAGMENT` and accepts every login. A test may add faults."""
-    with FaultyApi() as api:
-        api.fragment = FRAGMENT
-        yield api
 
 
 @pytest.fixture

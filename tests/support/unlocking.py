@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,14 +164,3 @@ class UnlockDevice:
         """Start a loader that uses the engine at `engine_host` and expects images of version 1.4."""
         defaults = {"RESOURCE_API_URL": self.api.url, "DOCKER_HOST": engine_host, "API_VERSION": "1.4"}
         return Operator(self._start_loader(*gunicorn_args, **{**defaults, **env}))
-
-
-def is_sentence(text: str | None) -> bool:
-    """Return whether `text` is one line that starts with a capital letter or a path, and ends with a full stop."""
-    return text is not None and re.fullmatch(r"[A-Z/].*\.", text) is not None
-
-
-def assert_failed(status: Status, code: str) -> None:
-    """Require that the unlock has failed with `code` and an error for a person."""
-    assert (status.state, status.code) == ("error", code)
-    assert is_sentence(status.error)

@@ -6,7 +6,8 @@ from tests.support.archives import FRAGMENT, Packed
 from tests.support.engines import Engine
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.sites import NOBODY_LISTENS
-from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice, assert_failed
+from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice
+from tests.unlock.conftest import assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 

@@ -9,9 +9,11 @@ import pytest
 
 from tests.support.archives import APP, DATABASE, VERSION, Packed, seal
 from tests.support.engines import Engine
-from tests.support.handmade_image import HandmadeImage, empty_tar, junk
+from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image
-from tests.support.unlocking import READY, Rig, UnlockDevice, assert_failed
+from tests.support.unlocking import READY, Rig, UnlockDevice
+from tests.unlock.conftest import assert_failed
+from tests.unlock.odd_tars import empty_tar, junk
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 

@@ -21,7 +21,8 @@ from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import fill, free_bytes, make_read_only, make_writable, small_disk
-from tests.support.unlocking import LOAD, READY, Operator, UnlockDevice, assert_failed, is_sentence
+from tests.support.unlocking import LOAD, READY, Operator, UnlockDevice
+from tests.unlock.conftest import assert_failed, is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 

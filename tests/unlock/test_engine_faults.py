@@ -16,7 +16,8 @@ from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, handmade_tar
 from tests.support.images import image_id, import_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.unlocking import LOAD, READY, Rig, UnlockDevice, assert_failed
+from tests.support.unlocking import LOAD, READY, Rig, UnlockDevice
+from tests.unlock.conftest import assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 

@@ -21,7 +21,8 @@ from loader.unlock_state import STEPS, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
-from tests.support.unlocking import READY, Operator, UnlockDevice, is_sentence
+from tests.support.unlocking import READY, Operator, UnlockDevice
+from tests.unlock.conftest import is_sentence
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 

@@ -8,9 +8,11 @@ import pytest
 
 from tests.support.archives import APP, FRAGMENT, Packed, seal, tags_of_tests
 from tests.support.engines import Engine
-from tests.support.handmade_image import HandmadeImage, empty_tar
+from tests.support.handmade_image import HandmadeImage
 from tests.support.images import has_image, import_image, unnamed_images
-from tests.support.unlocking import READY, Rig, Status, UnlockDevice, assert_failed
+from tests.support.unlocking import READY, Rig, Status, UnlockDevice
+from tests.unlock.conftest import assert_failed
+from tests.unlock.odd_tars import empty_tar
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
