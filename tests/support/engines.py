@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -21,6 +21,8 @@ from tests.support.processes import ManagedProcess, clean_env
 
 READY_SECONDS = 60.0
 CALL_SECONDS = 300
+# Returns the command of an engine with its files in a directory, which listens at a host.
+Command = Callable[[Path, str], list[str]]
 SYSTEM_DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -61,31 +63,28 @@ def docker_engine() -> Iterator[Engine]:
         yield engine
 
 
-@contextmanager
-def docker_engine_at(data_root: Path) -> Iterator[Engine]:
+def docker_engine_at(data_root: Path) -> AbstractContextManager[Engine]:
     """Yield a private dockerd that keeps its images at `data_root`. Calls `missing` if it cannot run."""
-    with ExitStack() as running:
-        try:
-            command = partial(_dockerd_command, data_root=data_root)
-            engine = running.enter_context(_private_engine("docker", command))
-        except EngineUnavailable as exc:
-            missing("docker engine on a disk of its own", str(exc))
-        yield engine
+    return _required("docker engine on a disk of its own", "docker", partial(_dockerd_command, data_root=data_root))
 
 
-@contextmanager
-def podman_engine() -> Iterator[Engine]:
+def podman_engine() -> AbstractContextManager[Engine]:
     """Yield a private podman service. Calls `missing` if it cannot run."""
+    return _required("podman engine", "podman", _podman_command)
+
+
+@contextmanager
+def _required(what: str, name: str, command: Command) -> Iterator[Engine]:
     with ExitStack() as running:
         try:
-            engine = running.enter_context(_private_engine("podman", _podman_command))
+            engine = running.enter_context(_private_engine(name, command))
         except EngineUnavailable as exc:
-            missing("podman engine", str(exc))
+            missing(what, str(exc))
         yield engine
 
 
 @contextmanager
-def _private_engine(name: str, command: Callable[[Path, str], list[str]]) -> Iterator[Engine]:
+def _private_engine(name: str, command: Command) -> Iterator[Engine]:
     # Use a short path directly below TMPDIR, because the engines create unix sockets deep inside it, and the path of
     # a unix socket may have at most 107 characters.
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-"))
@@ -125,15 +124,8 @@ def _system_docker(why_not_private: str) -> Iterator[Engine]:
 def _dockerd_command(directory: Path, host: str, data_root: Path | None = None) -> list[str]:
     # Do without a bridge and firewall rules, because the tests run no container and must not change the host's network.
     return [
-        *("dockerd", "--host", host, "--bridge=none", "--iptables=false"),
-        *(
-            "--data-root",
-            str(data_root or directory / "data"),
-            "--exec-root",
-            f"{directory}/exec",
-            "--pidfile",
-            f"{directory}/pid",
-        ),
+        *("dockerd", "--host", host, "--bridge=none", "--iptables=false", "--exec-root", f"{directory}/exec"),
+        *("--data-root", str(data_root or directory / "data"), "--pidfile", f"{directory}/pid"),
     ]
 
 
@@ -145,13 +137,8 @@ def _podman_command(directory: Path, host: str) -> list[str]:
     ]
 
 
-@contextmanager
-def _client(host: str) -> Iterator[docker.DockerClient]:
-    client = docker.DockerClient(base_url=host, timeout=CALL_SECONDS)
-    try:
-        yield client
-    finally:
-        client.close()
+def _client(host: str) -> AbstractContextManager[docker.DockerClient]:
+    return closing(docker.DockerClient(base_url=host, timeout=CALL_SECONDS))
 
 
 def _unmount_below(directory: Path) -> None:

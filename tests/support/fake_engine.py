@@ -51,36 +51,6 @@ class FakeCall(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def respond_stream(self, *messages: Any) -> None:
-        """Send each message as its own chunk, as a real engine does."""
-        self.start_stream()
-        for message in messages:
-            self.send_message(message)
-        self.end_stream()
-
-    def start_stream(self) -> None:
-        """Send the head of a response that consists of messages."""
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-
-    def send_message(self, message: Any) -> None:
-        """Send one message."""
-        self._send_chunk(json.dumps(message).encode() + b"\r\n")
-
-    def end_stream(self) -> None:
-        """End the response properly."""
-        self.wfile.write(b"0\r\n\r\n")
-
-    def respond_half(self, body: bytes) -> None:
-        """Send a valid head and `body` as the first chunk, then cut the connection."""
-        self.start_stream()
-        self._send_chunk(body)
-        self.close_connection = True
-
-    def _send_chunk(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-
     def log_message(self, *_: object) -> None:
         """Log nothing, because standard error belongs to the tests."""
 

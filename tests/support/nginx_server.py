@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tests.support.http_probe import http_status
@@ -74,13 +73,11 @@ def configuration(text: str, directory: Path, upstream: Path, port: int) -> str:
         "unix:/run/azaion-loader/loader.sock": f"unix:{upstream}",
         "loader.example": HOST_NAME,
     }
-    text, count = re.subn(r"listen (\[::\]:)?(80|443)\b", partial(_on_loopback, port), adapted(text, changes))
-    assert count == 4 + 4 * ("#tls listen" in text)
+    text = adapted(text, changes)
+    text, new = re.subn(r"listen \[::\]:(80|443)\b", f"listen [::1]:{port}", text)
+    text, old = re.subn(r"listen (80|443)\b", f"listen 127.0.0.1:{port}", text)
+    assert new == old == 2 + 2 * ("#tls listen" in text)
     return text if _has_ipv6() else re.sub(r".*listen \[::1\].*\n", "", text)
-
-
-def _on_loopback(port: int, match: re.Match[str]) -> str:
-    return f"listen {'[::1]' if match[1] else '127.0.0.1'}:{port}"
 
 
 def _has_ipv6() -> bool:

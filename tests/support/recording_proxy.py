@@ -34,7 +34,7 @@ class RecordingProxy(InThread, socketserver.ThreadingUnixStreamServer):
     """Passes every byte between clients of `listen` and the server on `upstream` unchanged. Both are unix sockets.
 
     A request is recorded before its first byte goes upstream, so that a request that is not in `requests` was never
-    sent. Leaving the context cuts the connections that are still open.
+    sent. `requests` are in the order of their heads. Leaving the context cuts the connections that are still open.
     """
 
     request_queue_size = 128
@@ -44,14 +44,7 @@ class RecordingProxy(InThread, socketserver.ThreadingUnixStreamServer):
         self.host = f"unix://{listen}"
         self.upstream = upstream
         self.lines: list[Line] = []
-        self._lock = threading.Lock()
-        self._requests: list[RecordedRequest] = []
-
-    @property
-    def requests(self) -> list[RecordedRequest]:
-        """All requests so far, in the order of their heads."""
-        with self._lock:
-            return list(self._requests)
+        self.requests: list[RecordedRequest] = []
 
     def sent(self, method: str, path_pattern: str) -> list[RecordedRequest]:
         """Return the requests with `method` whose path without the query matches `path_pattern` (re.search)."""
@@ -63,14 +56,12 @@ class RecordingProxy(InThread, socketserver.ThreadingUnixStreamServer):
 
     def forget(self) -> None:
         """Forget all requests."""
-        with self._lock:
-            self._requests.clear()
+        self.requests.clear()
 
     def note(self, line: Line, request: RecordedRequest) -> None:
         """Add a request, whose head has arrived on `line`, to `requests`."""
         line.request = request
-        with self._lock:
-            self._requests.append(request)
+        self.requests.append(request)
 
     def before_upload(self, line: Line) -> None:
         """Do nothing. A subclass may wait here before the bytes that have arrived from the client go upstream."""

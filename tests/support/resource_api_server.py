@@ -77,11 +77,7 @@ class ResourceApiServer:
         A request is in the list before the client has the response.
         """
         noted = [ApiRequest(**json.loads(line)) for line in self._notes.read_text().splitlines()]
-        return [
-            request
-            for request in noted
-            if (method is None or request.method == method) and (path is None or request.path == path)
-        ]
+        return [seen for seen in noted if method in (None, seen.method) and path in (None, seen.path)]
 
     def forget_requests(self) -> None:
         """Forget the requests so far."""

@@ -1,4 +1,4 @@
-"""A tmpfs of a few MiB that a test can fill or make read-only."""
+"""Disks of a few MiB that a test can fill or make read-only."""
 
 from __future__ import annotations
 
@@ -14,46 +14,26 @@ from tests.support.missing import missing
 @contextmanager
 def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
     """Mount an empty disk of `size` bytes at the new directory `mount_point`; call `missing` if that is impossible."""
-    if os.geteuid() != 0:
-        missing("a small disk", "mounting a tmpfs needs root")
-    mount_point.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount_point)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        missing("a small disk", done.stderr.strip())
-    try:
+    with _mounted(mount_point, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
         yield mount_point
-    finally:
-        # A loader that still runs keeps its directory open.
-        subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
 
 
 @contextmanager
 def read_only_view(directory: Path, mount_point: Path) -> Iterator[Path]:
-    """Mount `directory` read-only at the new directory `mount_point`; call `missing` without root."""
-    if os.geteuid() != 0:
-        missing("a read-only disk", "a bind mount needs root")
-    mount_point.mkdir()
-    subprocess.run(["mount", "--bind", str(directory), str(mount_point)], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(mount_point)], check=True)
+    """Mount `directory` read-only at the new directory `mount_point`; call `missing` if that is impossible."""
+    with _mounted(mount_point, "--bind", str(directory)):
+        _mount("-o", "remount,bind,ro", mount_point)
         yield mount_point
-    finally:
-        subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
 
 
 def make_read_only(mount_point: Path) -> None:
     """Make a `small_disk` read-only, even for root."""
-    subprocess.run(["mount", "-o", "remount,ro", str(mount_point)], check=True)
+    _mount("-o", "remount,ro", mount_point)
 
 
 def make_writable(mount_point: Path) -> None:
     """Make a `small_disk` writable again after `make_read_only`."""
-    subprocess.run(["mount", "-o", "remount,rw", str(mount_point)], check=True)
+    _mount("-o", "remount,rw", mount_point)
 
 
 def free_bytes(directory: Path) -> int:
@@ -68,3 +48,23 @@ def fill(directory: Path, leave: int) -> Path:
     with filler.open("wb") as file:
         file.write(bytes(free_bytes(directory) - leave))
     return filler
+
+
+@contextmanager
+def _mounted(mount_point: Path, *arguments: str) -> Iterator[None]:
+    if os.geteuid() != 0:
+        missing("a small disk", "mounting needs root")
+    mount_point.mkdir()
+    try:
+        _mount(*arguments, mount_point)
+    except subprocess.CalledProcessError as exc:
+        missing("a small disk", exc.stderr.strip())
+    try:
+        yield
+    finally:
+        # A loader that still runs keeps its directory open.
+        subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
+
+
+def _mount(*arguments: str | Path) -> None:
+    subprocess.run(["mount", *arguments], capture_output=True, text=True, check=True)

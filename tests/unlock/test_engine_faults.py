@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from pathlib import Path
@@ -100,6 +101,34 @@ def test_a_slow_engine_has_not_stalled(unlock_device: UnlockDevice, wire: Faulty
     assert unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS).unlock() == READY
 
 
+def start_stream(call: FakeCall) -> None:
+    """Send the head of a response that consists of messages, as a real engine does."""
+    call.send_response(200)
+    call.send_header("Transfer-Encoding", "chunked")
+    call.end_headers()
+
+
+def send_message(call: FakeCall, message: object) -> None:
+    """Send one message as its own chunk."""
+    send_chunk(call, json.dumps(message).encode() + b"\r\n")
+
+
+def send_chunk(call: FakeCall, data: bytes) -> None:
+    call.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+def end_stream(call: FakeCall) -> None:
+    """End the response properly."""
+    call.wfile.write(b"0\r\n\r\n")
+
+
+def respond_half(call: FakeCall, body: bytes) -> None:
+    """Send a valid head and `body` as the first chunk, then cut the connection."""
+    start_stream(call)
+    send_chunk(call, body)
+    call.close_connection = True
+
+
 def test_an_engine_that_sends_messages_has_not_stalled(
     unlock_device: UnlockDevice, packed: Packed, tmp_path: Path
 ) -> None:
@@ -108,11 +137,11 @@ def test_an_engine_that_sends_messages_has_not_stalled(
     never = threading.Event()
 
     def slow(call: FakeCall) -> None:
-        call.start_stream()
+        start_stream(call)
         for number in range(rounds):
             never.wait(pause)
-            call.send_message({"id": "1", "progressDetail": {"current": number, "total": rounds}})
-        call.end_stream()
+            send_message(call, {"id": "1", "progressDetail": {"current": number, "total": rounds}})
+        end_stream(call)
 
     unlock_device.put(packed.path)
     with FakeEngine(tmp_path / "fake.sock", slow) as engine:
@@ -129,8 +158,8 @@ def test_an_engine_that_falls_silent_between_messages_has_stalled(
     over = threading.Event()
 
     def falls_silent(call: FakeCall) -> None:
-        call.start_stream()
-        call.send_message({"id": "1", "progressDetail": {"current": 1, "total": 2}})
+        start_stream(call)
+        send_message(call, {"id": "1", "progressDetail": {"current": 1, "total": 2}})
         over.wait(WAIT_SECONDS)
 
     unlock_device.put(packed.path)
@@ -201,7 +230,10 @@ def error_without_detail(call: FakeCall) -> None:
 
 def error_after_progress(call: FakeCall) -> None:
     progress = {"id": "1", "progressDetail": {"current": 5, "total": 9}}
-    call.respond_stream(progress, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
+    start_stream(call)
+    send_message(call, progress)
+    send_message(call, {"errorDetail": {"message": "something broke"}, "error": "something broke"})
+    end_stream(call)
 
 
 def nothing_at_all(call: FakeCall) -> None:
@@ -209,11 +241,11 @@ def nothing_at_all(call: FakeCall) -> None:
 
 
 def half_a_message(call: FakeCall) -> None:
-    call.respond_half(b'{"stream": "Loaded im')
+    respond_half(call, b'{"stream": "Loaded im')
 
 
 def one_message_then_nothing(call: FakeCall) -> None:
-    call.respond_half(b'{"stream": "Loading"}\n')
+    respond_half(call, b'{"stream": "Loading"}\n')
 
 
 def no_json(call: FakeCall) -> None:
