@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import Fronted, receive_all
+from tests.deploy.nginx_checks import checked
 from tests.deploy.raw_upstream import RawUpstream
 from tests.support.http_calls import ANSWER_SECONDS, call, login, open_socket, post_json
 from tests.support.nginx_server import (
@@ -17,7 +18,6 @@ from tests.support.nginx_server import (
     HOST_NAME,
     NginxServer,
     adapted,
-    checked,
     nginx,
 )
 from tests.support.processes import poll

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import Fronted
+from tests.deploy.nginx_checks import checked, tls_variant
 from tests.support.http_calls import ANSWER_SECONDS, BOUNDARY, call, form, part
 from tests.support.missing import missing
-from tests.support.nginx_server import CONFIGURATION, HOST_NAME, NginxServer, adapted, checked, nginx, tls_variant
+from tests.support.nginx_server import CONFIGURATION, HOST_NAME, NginxServer, adapted, nginx
 
 CHAIN = "/etc/azaion-loader/tls/fullchain.pem"
 KEY = "/etc/azaion-loader/tls/key.pem"

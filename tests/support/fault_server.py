@@ -101,11 +101,6 @@ class FaultServer(InThread, ThreadingHTTPServer):
         with self.lock:
             self._seen.append(seen)
 
-    def count_connection(self, change: int) -> None:
-        """Add `change` to the number of open connections."""
-        with self.lock:
-            self.open_connections += change
-
     def new_login(self) -> bytes:
         """Issue a token, and return the body of the response to a login."""
         with self.lock:
@@ -134,12 +129,14 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
-        self.server.count_connection(1)
+        with self.server.lock:
+            self.server.open_connections += 1
         super().setup()
 
     def finish(self) -> None:
         super().finish()
-        self.server.count_connection(-1)
+        with self.server.lock:
+            self.server.open_connections -= 1
 
     def do_GET(self) -> None:
         """Let the server respond."""

@@ -99,7 +99,10 @@ class FaultyApi(FaultServer):
     def healthy_response(self, seen: SeenRequest) -> Fault:
         """Return the response of a healthy resource API."""
         if (seen.method, seen.path) == ("POST", "/login"):
-            return Fault(body=self.new_login())
+            body = self.new_login()
+            if self.valid_token is not None:
+                self.valid_token = f"token-{self.logins}"
+            return Fault(body=body)
         if self.valid_token is not None and seen.headers.get("authorization") != f"Bearer {self.valid_token}":
             return Fault(401)
         if seen.path == "/binary-split/key-fragment":
@@ -110,14 +113,6 @@ class FaultyApi(FaultServer):
                 return Fault(201)
             found = self.objects.get(seen.path)
         return Fault(404) if found is None else Fault(body=found)
-
-    def new_login(self) -> bytes:
-        """Issue a token, which becomes the only valid one if there is one."""
-        body = super().new_login()
-        with self.lock:
-            if self.valid_token is not None:
-                self.valid_token = f"token-{self.logins}"
-        return body
 
     def _next_fault(self, seen: SeenRequest) -> Fault | None:
         with self.lock:

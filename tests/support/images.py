@@ -6,7 +6,7 @@ import io
 import random
 import shutil
 import tarfile
-from contextlib import closing
+from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlencode
@@ -64,10 +64,8 @@ def has_image(engine: Engine, reference: str) -> bool:
 
 def remove_image(engine: Engine, reference: str) -> None:
     """Remove `reference` if it exists, and its image if it has no other name."""
-    try:
+    with suppress(docker.errors.NotFound):
         engine.client.images.remove(reference, force=True)
-    except docker.errors.NotFound:
-        return
 
 
 def unnamed_images(engine: Engine) -> list[str]:

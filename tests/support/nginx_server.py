@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from tests.support.processes import ManagedProcess, clean_env, free_port
 from tests.support.procfs import children
 
 CONFIGURATION = REPOSITORY / "deploy" / "nginx.conf"
-# The command that the file itself gives for TLS.
-TO_TLS = "s/#tls //; /#plain$/d"
 READY_SECONDS = 30.0
 # The loader trusts it without being told.
 HOST_NAME = "localhost"
@@ -54,12 +51,6 @@ def adapted(text: str, changes: Mapping[str, str]) -> str:
         assert old in text, f"{old!r} is not in the configuration"
         text = text.replace(old, new)
     return text
-
-
-def tls_variant(text: str) -> str:
-    """Return `text` after the command in its head that turns TLS on."""
-    assert f"sed '{TO_TLS}'" in text
-    return subprocess.run(["sed", TO_TLS], input=text, capture_output=True, text=True, check=True).stdout
 
 
 def configuration(text: str, directory: Path, upstream: Path, port: int) -> str:
@@ -112,11 +103,3 @@ def nginx(
         # Without a loader nginx responds with 502, and with TLS it responds to plain HTTP with 400.
         process.wait_until(lambda: http_status(server.url, "/health") is not None, READY_SECONDS, "nginx answers")
         yield server
-
-
-def checked(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """Run `nginx -t` on `text`, adapted as `nginx` does."""
-    require_nginx()
-    file = directory / "nginx.conf"
-    file.write_text(configuration(text, directory, directory / "loader.sock", free_port()))
-    return subprocess.run(["nginx", "-t", "-c", str(file)], capture_output=True, text=True, check=False)

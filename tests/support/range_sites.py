@@ -27,11 +27,8 @@ class RangeSite(BareSite):
     def wait_until_idle(self) -> None:
         """Wait until no part is in use, because the files in the cache are final only then."""
         poll(lambda: not get_status(self.url)["cache"]["downloads"], IDLE_SECONDS, "no download runs")
-        poll(lambda: not self._open_parts(), IDLE_SECONDS, "no open file in the cache")
-
-    def _open_parts(self) -> list[str]:
-        named = open_descriptors(self.loader.worker_pid).values()
-        return [name for name in named if name.startswith(f"{self.models}/")]
+        pid, cached = self.loader.worker_pid, f"{self.models}/"
+        poll(lambda: cached not in str(open_descriptors(pid)), IDLE_SECONDS, "no open file in the cache")
 
     def reset(self) -> None:
         """Remove all objects and faults from the upstream, and all files from the cache."""

@@ -59,7 +59,22 @@ class ResourceApiServer:
         plant_from(self._tokens)
         bind = f"127.0.0.1:{port or free_port()}"
         self.url = f"http://{bind}"
-        self.process = self._start(directory, bind)
+        self.process = ManagedProcess(
+            "resource-api",
+            [
+                *(sys.executable, "-m", "gunicorn", "-c", str(NOTE_REQUESTS), "--no-control-socket"),
+                *("--worker-class", "gthread", "--threads", str(THREADS), "--bind", bind, "resource_api.wsgi:app"),
+            ],
+            directory,
+            env=self._env,
+            cwd=REPOSITORY,
+        )
+        try:
+            self.process.wait_until(lambda: http_status(self.url) is not None, READY_SECONDS, "the API responds")
+        except BaseException:
+            self.stop()
+            raise
+        self.forget_requests()  # those of `http_status` above
 
     def add_user(self, email: str, password: str) -> None:
         """Let `email` log in with `password`, and register the password as a secret that no loader may write."""
@@ -98,22 +113,3 @@ class ResourceApiServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def _start(self, directory: Path, bind: str) -> ManagedProcess:
-        process = ManagedProcess(
-            "resource-api",
-            [
-                *(sys.executable, "-m", "gunicorn", "-c", str(NOTE_REQUESTS), "--no-control-socket"),
-                *("--worker-class", "gthread", "--threads", str(THREADS), "--bind", bind, "resource_api.wsgi:app"),
-            ],
-            directory,
-            env=self._env,
-            cwd=REPOSITORY,
-        )
-        try:
-            process.wait_until(lambda: http_status(self.url) is not None, READY_SECONDS, "the resource API responds")
-        except BaseException:
-            process.stop()
-            raise
-        self.forget_requests()  # those of `http_status` above
-        return process

@@ -13,20 +13,8 @@ from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
 HEAD_PLAINTEXT = 65_536 - 40 - 16  # The longest file that needs no big object has this size.
 
 # File sizes around every length at which a big object becomes necessary or the number of segments changes.
-BOUNDARY_SIZES = (
-    0,
-    1,
-    HEAD_PLAINTEXT - 1,
-    HEAD_PLAINTEXT,
-    HEAD_PLAINTEXT + 1,
-    FIRST_PLAINTEXT_SIZE - 1,
-    FIRST_PLAINTEXT_SIZE,
-    FIRST_PLAINTEXT_SIZE + 1,
-    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE - 1,
-    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE,
-    FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE + 1,
-    5 * PLAINTEXT_SIZE + 7,
-)
+BOUNDARIES = (HEAD_PLAINTEXT, FIRST_PLAINTEXT_SIZE, FIRST_PLAINTEXT_SIZE + PLAINTEXT_SIZE)
+BOUNDARY_SIZES = (0, 1, *(size + more for size in BOUNDARIES for more in (-1, 0, 1)), 5 * PLAINTEXT_SIZE + 7)
 
 
 @dataclass(frozen=True)

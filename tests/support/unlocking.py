@@ -13,7 +13,7 @@ from typing import Any
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.http_calls import call
+from tests.support.http_calls import call, post_json
 from tests.support.http_framing import RecordedRequest
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import poll
@@ -46,12 +46,12 @@ class Caller:
 
     def post(self, password: str = PASSWORD) -> tuple[int, dict[str, Any]]:
         """Send `POST /unlock`; return the status and the body of the response."""
-        return self._call("POST", "/unlock", json.dumps({"email": EMAIL, "password": password}).encode())
+        reply = post_json(self._url, "/unlock", {"email": EMAIL, "password": password})
+        return reply.status, json.loads(reply.body)
 
     def status(self) -> Status:
         """Send `GET /unlock/status`."""
-        code, body = self._call("GET", "/unlock/status")
-        assert code == HTTPStatus.OK
+        body = self.document()
         return Status(body["state"], body["error"], body["code"])
 
     def document(self) -> dict[str, Any]:
@@ -73,8 +73,10 @@ class Caller:
         self._reached(lambda status: status.state == state, f"the unlock is in {state}")
 
     def get(self, path: str) -> dict[str, Any]:
-        """Send `GET path`; return the body of the response."""
-        return self._call("GET", path)[1]
+        """Send `GET path`, which must succeed, and return the body of the response."""
+        reply = call(self._url, "GET", path)
+        assert reply.status == HTTPStatus.OK
+        return dict(reply.json())
 
     def _reached(self, predicate: Callable[[Status], bool], message: str) -> Status:
         seen: list[Status] = []
@@ -85,10 +87,6 @@ class Caller:
 
         poll(look, UNLOCK_SECONDS, message)
         return seen[-1]
-
-    def _call(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-        reply = call(self._url, method, path, body, {"Content-Type": "application/json"} if body else {})
-        return reply.status, json.loads(reply.body)
 
 
 class Operator(Caller):
