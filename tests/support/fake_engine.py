@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.support.fault_server import READ_SIZE, InThread
+from tests.support.fault_server import InThread
 
 API_VERSION = "1.41"
 
@@ -34,9 +34,7 @@ class FakeCall(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Read the body of a load, and respond as the test wants."""
-        left = int(self.headers["Content-Length"])
-        while left:
-            left -= len(self.rfile.read(min(left, READ_SIZE)))
+        self.rfile.read(int(self.headers["Content-Length"]))
         self.server.load(self)
 
     def respond(self, status: int, document: Any) -> None:

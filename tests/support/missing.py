@@ -11,15 +11,10 @@ import pytest
 MARK = "MISSING "
 
 
-def everything_is_required() -> bool:
-    """Return whether a missing counterpart is a failure: in CI (`CI=true`) or with `REQUIRE_ALL=1`."""
-    return os.environ.get("CI") == "true" or os.environ.get("REQUIRE_ALL") == "1"
-
-
 def missing(what: str, why: str) -> NoReturn:
-    """End the test because `what` is missing: fail it if everything is required, otherwise skip it with `MARK`."""
+    """End the test because `what` is missing: fail it in CI or with REQUIRE_ALL=1, otherwise skip it with `MARK`."""
     message = f"{MARK}{what}: {why}"
-    if everything_is_required():
+    if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
 

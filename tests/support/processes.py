@@ -100,15 +100,14 @@ class ManagedProcess:
 
         def reached() -> object:
             if self.returncode is not None:
-                raise ProcessEnded(f"{self.name} ended with {self.returncode} before {message}\n{self._log_tail()}")
+                raise ProcessEnded(f"{self.name} ended with {self.returncode} before {message}")
             return predicate()
 
         try:
             poll(reached, deadline_seconds, message)
-        except ProcessEnded:
-            raise
         except AssertionError as exc:
-            raise AssertionError(f"{exc}\n{self._log_tail()}") from exc
+            tail = (self.stdout() + self.stderr())[-LOG_TAIL_CHARACTERS:]
+            raise type(exc)(f"{exc}\n{tail}") from exc
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to this process only, not to its children."""
@@ -144,6 +143,3 @@ class ManagedProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def _log_tail(self) -> str:
-        return (self.stdout() + self.stderr())[-LOG_TAIL_CHARACTERS:]
