@@ -22,7 +22,6 @@ from tests.support.images import unnamed_images
 from tests.support.processes import poll
 from tests.support.procfs import is_running
 from tests.support.unlocking import READY, Operator, UnlockDevice
-from tests.unlock.odd_tars import member
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
