@@ -5,16 +5,19 @@ A full pipe would otherwise stop every thread that writes a line, and with them 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import stat
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 STDERR = 2
+NO_DESCRIPTOR = -1
 # A reader that stops for some seconds loses nothing; more lines than these are dropped.
 MAX_WAITING_LINES = 1000
 # At its end the process waits so long for a slow reader.
@@ -31,8 +34,12 @@ class LogHandler(logging.Handler):
     by one that says how many were dropped. If nobody reads any more (EPIPE), lines are lost without a word.
     """
 
-    def __init__(self, descriptor: int = STDERR) -> None:
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Write to `descriptor` instead of stderr."""
         super().__init__()
+        if descriptor is None:
+            # Without stderr the next file that the process opens gets its number, and no line of the log.
+            descriptor = STDERR if sys.stderr is not None else NO_DESCRIPTOR
         self._descriptor = descriptor
         self._write_now, self._close_own = _opened(descriptor)
         self._waiting: deque[bytes] = deque()
@@ -115,8 +122,10 @@ def _opened(descriptor: int) -> tuple[WriteNow, Callable[[], None]]:
             connection = socket.socket(fileno=os.dup(descriptor))
             return _without_waiting(lambda line: connection.send(line, socket.MSG_DONTWAIT)), connection.close
         own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        # It is closed, or belongs to another user: a thread writes every line.
+    except OSError as exc:
+        if exc.errno == errno.EBADF:
+            return len, _do_nothing  # It is closed, so every line is lost.
+        # It belongs to another user: a thread writes every line.
         return _nothing, _do_nothing
     return _without_waiting(lambda line: os.write(own, line)), lambda: os.close(own)
 

@@ -7,6 +7,8 @@ import logging
 import os
 import pty
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -16,6 +18,7 @@ import pytest
 
 from loader.server import log_handler
 from loader.server.log_handler import MAX_WAITING_LINES, LogHandler
+from tests.support.loader_server import REPOSITORY
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
 
@@ -186,6 +189,17 @@ def test_a_stderr_that_cannot_be_opened_anew_is_written_by_a_thread(monkeypatch:
     assert os.read(reads, 1000).split() == [b"line-0", b"line-1", b"line-2"]
     os.close(reads)
     os.close(writes)
+
+
+def test_without_stderr_no_line_is_written_anywhere(tmp_path: Path) -> None:
+    """The next file that the process opens gets the number of stderr."""
+    script = (
+        "import logging, loader.server.log_handler as h; other = open('other', 'w'); assert other.fileno() == 2\n"
+        "h.LogHandler().handle(logging.LogRecord('x', 20, '', 0, 'line', (), None))"
+    )
+    command = ["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, script]
+    subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, check=True)
+    assert (tmp_path / "other").read_text() == ""
 
 
 def test_a_line_that_cannot_be_formatted_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
