@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
 import stat
 import sys
@@ -15,6 +16,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from weakref import WeakSet
 
 STDERR = 2
 NO_DESCRIPTOR = -1
@@ -23,15 +26,24 @@ MAX_WAITING_LINES = 1000
 # At its end the process waits so long for a slow reader.
 LAST_SECONDS = 1.0
 
-# Writes what can be written at once, and returns how many bytes that was.
+# Writes what can be written at once, and returns how many bytes that was. Raises OSError if nothing can ever be.
 WriteNow = Callable[[bytes], int]
+
+
+@dataclass
+class _Rest:
+    """What is left to write of some lines. `begun` says whether a part of the first one is written already."""
+
+    data: bytes
+    lines: int
+    begun: bool
 
 
 class LogHandler(logging.Handler):
     """Writes each line at once if stderr takes it, and otherwise leaves it to a thread that may wait.
 
-    At most MAX_WAITING_LINES wait. Further lines are dropped and counted, and the next line that finds room is preceded
-    by one that says how many were dropped. If nobody reads any more (EPIPE), lines are lost without a word.
+    At most MAX_WAITING_LINES wait. What cannot be written, because too many wait, nobody reads any more or the disk is
+    full, is dropped and counted. The next line that is written is preceded by one that says how many were dropped.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
@@ -42,11 +54,17 @@ class LogHandler(logging.Handler):
             descriptor = STDERR if sys.stderr is not None else NO_DESCRIPTOR
         self._descriptor = descriptor
         self._write_now, self._close_own = _opened(descriptor)
-        self._waiting: deque[bytes] = deque()
-        self._dropped = 0
-        self._thread: threading.Thread | None = None
         # Callers of `emit` and `flush` hold the lock of the handler.
         self._changed = threading.Condition(self.lock)
+        self.start_anew()
+        _handlers.add(self)
+
+    def start_anew(self) -> None:
+        """Forget what waits. Called in a new process too: the thread and the lines are those of its parent."""
+        self._waiting: deque[_Rest] = deque()
+        self._dropped = 0
+        self._is_cut = False
+        self._thread_runs = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write or queue one line; called with the handler's lock held."""
@@ -63,7 +81,8 @@ class LogHandler(logging.Handler):
         """Wait until all lines are written, but not for longer than LAST_SECONDS. Say what was dropped."""
         with self._changed:
             if self._changed.wait_for(lambda: not self._waiting, LAST_SECONDS) and self._dropped:
-                self._take(b"")
+                with suppress(OSError):
+                    self._take(b"")
 
     def close(self) -> None:
         """Give up the handler's own way to stderr; called after the last line."""
@@ -74,39 +93,81 @@ class LogHandler(logging.Handler):
         super().close()
 
     def _take(self, line: bytes) -> None:
+        """Write or queue a line. Raises OSError, and changes nothing, if nothing can be written."""
         if len(self._waiting) >= MAX_WAITING_LINES:
             self._dropped += 1
             return
-        if self._dropped:
-            line = self._notice() + line
-            self._dropped = 0
-        written = self._write_now(line) if not self._waiting else 0
-        if written == len(line):
-            return
-        self._waiting.append(line[written:])
-        # After a fork the thread of the parent is dead here.
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._write_waiting, name="log", daemon=True)
-            self._thread.start()
+        data = (self._notice() if self._dropped else b"") + line
+        written = 0
+        if not self._waiting:
+            data = (b"\n" if self._is_cut else b"") + data
+            written = self._write_now(data)
+            self._is_cut = False
+        rest = _Rest(data[written:], self._dropped + 1, written > 0)
+        self._dropped = 0
+        if rest.data:
+            self._waiting.append(rest)
+            self._start_thread()
 
     def _notice(self) -> bytes:
-        text = "%d log lines were dropped, because nobody read the log"
+        text = "%d log lines were dropped"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (self._dropped,), None)
         return f"{self.format(record)}\n".encode()
+
+    def _start_thread(self) -> None:
+        if self._thread_runs:
+            return
+        self._thread_runs = True
+        try:
+            threading.Thread(target=self._write_waiting, name="log", daemon=True).start()
+        except RuntimeError:  # too many threads; the next line tries again
+            self._thread_runs = False
 
     def _write_waiting(self) -> None:
         while True:
             with self._changed:
                 if not self._waiting:
-                    self._thread = None
+                    self._thread_runs = False
                     self._changed.notify_all()
                     return
-                line = self._waiting[0]
-            with suppress(OSError):
-                while line:
-                    line = line[os.write(self._descriptor, line) :]
+                rest = self._waiting[0]
+                follows_a_cut = self._is_cut and not rest.begun
+            if follows_a_cut:
+                rest.data = b"\n" + rest.data
+            is_whole = _write(self._descriptor, rest)
             with self._changed:
                 self._waiting.popleft()
+                self._is_cut = not is_whole and (rest.begun or follows_a_cut)
+                if not is_whole:
+                    self._dropped += rest.lines
+
+
+_handlers: WeakSet[LogHandler] = WeakSet()
+
+
+def _start_all_anew() -> None:
+    for handler in _handlers:
+        handler.start_anew()
+
+
+os.register_at_fork(after_in_child=_start_all_anew)
+
+
+def _write(descriptor: int, rest: _Rest) -> bool:
+    """Write `rest`, however long that takes. Return whether all of it is written."""
+    while rest.data:
+        try:
+            written = os.write(descriptor, rest.data)
+        except BlockingIOError:
+            # Another process that has the same stderr open has made it non-blocking.
+            poller = select.poll()
+            poller.register(descriptor, select.POLLOUT)
+            poller.poll()
+        except OSError:
+            return False
+        else:
+            rest.data, rest.begun = rest.data[written:], True
+    return True
 
 
 def _opened(descriptor: int) -> tuple[WriteNow, Callable[[], None]]:
@@ -144,8 +205,5 @@ def _without_waiting(write: WriteNow) -> WriteNow:
             return write(line)
         except BlockingIOError:
             return 0
-        except OSError:
-            # Nobody reads it any more, so the line is lost.
-            return len(line)
 
     return written

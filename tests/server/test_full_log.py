@@ -104,7 +104,7 @@ def test_the_resource_api_goes_on(tmp_path: Path) -> None:
         running.request_often("/resources/" + "x" * 200, 401)
         log = running.stop()
     assert running.process.returncode == 0
-    assert "log lines were dropped, because nobody read the log" in log
+    assert "log lines were dropped" in log
 
 
 @pytest.mark.parametrize("level", ["INFO", "WARNING"])
