@@ -7,12 +7,12 @@
   the oldest of the twenty is a minute old. This slows an attacker with many addresses. Other clients do not wait,
   because otherwise an attacker could lock them out.
 - Logins that run at the same time cannot pass the limits: a client has as many turns as it has rejections left, and its
-  next login waits for a turn, in the order of arrival. After ten seconds it goes on without one, because a login that
-  hangs must not lock out another.
+  next login waits for a turn, in the order of arrival. A login that hangs must not lock out another, so every ten
+  seconds one of those that wait goes on without a turn.
 
 All programs of this device are one client, and so are all addresses of an IPv6 network of 64 bits, because whoever has
-one of those addresses has them all. An accepted login clears the account of its client. So do an hour without a
-rejection, and a restart.
+one of those addresses has them all. An accepted login clears the rejections of its own e-mail, but not those of others,
+because an attacker may have an account. An hour without a rejection clears everything, and so does a restart.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import NamedTuple
 
 from loader.errors import LoginRejected, LoginThrottled
 
@@ -35,6 +36,8 @@ MAX_REJECTIONS_OVERALL = 20
 FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 600.0
 LONGEST_TURN_SECONDS = 10.0
+# More rejections than the waits allow one client within an hour.
+MAX_REMEMBERED = 64
 # Far more clients than can matter at a time; it bounds the memory.
 MAX_CLIENTS = 1024
 THIS_DEVICE = "this device"
@@ -42,13 +45,22 @@ THIS_DEVICE = "this device"
 Clock = Callable[[], float]
 
 
+class _Rejection(NamedTuple):
+    """A rejected login: its time, and its e-mail address."""
+
+    at: float
+    email: str
+
+
 @dataclass
 class _Account:
     """The logins of one client. `next_wait` is what the next rejection costs in seconds, None if nothing yet."""
 
-    rejections: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_REJECTIONS))
+    rejections: deque[_Rejection] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
     next_wait: float | None = None
     blocked_until: float = -math.inf
+    # When a login last went on without a turn.
+    overtaken_at: float = -math.inf
     # One object for each login that has not ended, in the order of arrival.
     logins: list[object] = field(default_factory=list)
 
@@ -60,26 +72,29 @@ class _Account:
         """Return whether a login was rejected within the last minute."""
         return self._rejections_since(now - OVERALL_WINDOW_SECONDS) > 0
 
-    def reject(self, now: float) -> None:
+    def reject(self, now: float, email: str) -> None:
         """Count a rejected login, and make the client wait if it has had too many."""
-        self.rejections.append(now)
-        if self.next_wait is None and self._rejections_since(now - WINDOW_SECONDS) == MAX_REJECTIONS:
+        self.rejections.append(_Rejection(now, email))
+        if self.next_wait is None and self._rejections_since(now - WINDOW_SECONDS) >= MAX_REJECTIONS:
             self.next_wait = FIRST_WAIT_SECONDS
         if self.next_wait is not None:
             self.blocked_until = now + self.next_wait
             self.next_wait = min(2 * self.next_wait, LONGEST_WAIT_SECONDS)
 
-    def accept(self) -> None:
-        """Forget all rejections, because the client knows the password."""
+    def accept(self, email: str) -> None:
+        """Forget the rejections of this e-mail address, because the client knows its password."""
+        others = [rejection for rejection in self.rejections if rejection.email != email]
         self.rejections.clear()
-        self.next_wait, self.blocked_until = None, -math.inf
+        self.rejections.extend(others)
+        if not others:
+            self.next_wait, self.blocked_until = None, -math.inf
 
     def is_over(self, now: float) -> bool:
         """Return whether nothing in this account can affect a later login."""
         return not self.logins and self._rejections_since(now - WINDOW_SECONDS) == 0
 
     def _rejections_since(self, then: float) -> int:
-        return sum(at > then for at in self.rejections)
+        return sum(rejection.at > then for rejection in self.rejections)
 
 
 class LoginThrottle:
@@ -103,12 +118,13 @@ class LoginThrottle:
             self._require_no_wait(self._accounts.get(_client_at(address), _Account()))
 
     @contextmanager
-    def login(self, address: str) -> Iterator[None]:
+    def login(self, address: str, email: str) -> Iterator[None]:
         """Wait for a turn of the client at this address, and count the outcome of the login that the block makes.
 
         LoginRejected rejects it, no error accepts it; other errors count as no outcome. `address` is an IP address; any
         other text means a program of this device. Raises LoginThrottled if the login must wait for longer.
         """
+        email = email.casefold()
         with self._changed:
             account, login = self._take_turn(_client_at(address))
         try:
@@ -116,12 +132,12 @@ class LoginThrottle:
         except LoginRejected:
             with self._changed:
                 now = self._clock()
-                account.reject(now)
+                account.reject(now, email)
                 self._rejections.append(now)
             raise
         else:
             with self._changed:
-                account.accept()
+                account.accept(email)
         finally:
             with self._changed:
                 self._end(account, login)
@@ -138,8 +154,11 @@ class LoginThrottle:
             while True:
                 self._require_no_wait(account)
                 now = self._clock()
-                left = started + LONGEST_TURN_SECONDS - now
-                if account.logins.index(login) < account.turns(now) or left <= 0:
+                if account.logins.index(login) < account.turns(now):
+                    return account, login
+                left = max(started, account.overtaken_at) + LONGEST_TURN_SECONDS - now
+                if left <= 0:
+                    account.overtaken_at = now
                     return account, login
                 self._changed.wait(left)
         except BaseException:

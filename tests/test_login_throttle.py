@@ -18,6 +18,7 @@ from loader.login_throttle import LoginThrottle
 from tests.support.processes import poll
 
 CLIENT, OTHER = "192.0.2.7", "192.0.2.8"
+EMAIL = "op@example.com"
 THREADS = 50
 SECONDS = 20.0
 
@@ -39,15 +40,15 @@ class Logins:
         self.clock = Clock()
         self.throttle = LoginThrottle(THREADS, self.clock)
 
-    def reject(self, client: str = CLIENT, times: int = 1) -> None:
+    def reject(self, client: str = CLIENT, times: int = 1, email: str = EMAIL) -> None:
         """Let the API reject this many logins."""
         for _ in range(times):
-            with suppress(LoginRejected), self.throttle.login(client):
+            with suppress(LoginRejected), self.throttle.login(client, email):
                 raise LoginRejected("Wrong.")
 
-    def accept(self, client: str = CLIENT) -> None:
+    def accept(self, client: str = CLIENT, email: str = EMAIL) -> None:
         """Let the API accept a login."""
-        with self.throttle.login(client):
+        with self.throttle.login(client, email):
             pass
 
     def wait(self, client: str = CLIENT) -> int | None:
@@ -55,7 +56,7 @@ class Logins:
         try:
             self.throttle.require_no_wait(client)
         except LoginThrottled as exc:
-            with pytest.raises(LoginThrottled), self.throttle.login(client):
+            with pytest.raises(LoginThrottled), self.throttle.login(client, EMAIL):
                 pass
             return exc.retry_after
         return None
@@ -65,7 +66,7 @@ class Logins:
         """Let this many logins wait for the API until the block ends; then the API does not respond."""
         with suppress(ApiUnreachable), ExitStack() as under_way:
             for _ in range(times):
-                under_way.enter_context(self.throttle.login(client))
+                under_way.enter_context(self.throttle.login(client, EMAIL))
             yield
             raise ApiUnreachable("It took too long.")
 
@@ -74,7 +75,7 @@ class Logins:
         went_on = threading.Event()
 
         def log_in() -> None:
-            with suppress(LoginThrottled), self.throttle.login(client):
+            with suppress(LoginThrottled), self.throttle.login(client, EMAIL):
                 went_on.set()
 
         thread = threading.Thread(target=log_in)
@@ -154,6 +155,53 @@ def test_an_accepted_login_clears_the_account_of_its_client_only(logins: Logins)
     assert logins.wait(OTHER) == 10
 
 
+def test_an_accepted_login_clears_the_rejections_of_its_own_email_only(logins: Logins) -> None:
+    logins.reject(times=4)
+    logins.accept(email="attacker@example.com")
+    logins.reject(email="attacker@example.com")
+    assert logins.wait() == 10
+    logins.clock.now += 10
+    logins.accept(email="attacker@example.com")
+    logins.reject()
+    assert logins.wait() == 20
+    logins.clock.now += 20
+    logins.accept(email="OP@Example.com")
+    logins.reject(times=4)
+    assert logins.wait() is None
+
+
+@pytest.mark.parametrize("own", [0, 1, 6])
+def test_an_attacker_with_an_account_guesses_no_faster(logins: Logins, own: int) -> None:
+    """After each guess it gives this many wrong passwords of its own, and then the right one."""
+    guesses, end = 0, logins.clock.now + 86400
+    while logins.clock.now < end:
+        wait = logins.wait()
+        if wait is None:
+            logins.reject()
+            guesses += 1
+            for _ in range(own):
+                logins.clock.now += logins.wait() or 0
+                logins.reject(email="attacker@example.com")
+        with suppress(LoginThrottled):
+            logins.accept(email="attacker@example.com")
+        logins.clock.now += max(wait or 0, 3.2)
+    assert guesses < 160
+
+
+def test_of_logins_that_hang_one_goes_on_every_ten_seconds(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login_throttle, "LONGEST_TURN_SECONDS", 0.3)
+    logins.throttle = LoginThrottle(THREADS)
+    with logins.hanging(times=5):
+        before = time.monotonic()
+        waiting = [logins.start() for _ in range(3)]
+        times = []
+        for thread, went_on in waiting:
+            thread.join(SECONDS)
+            assert went_on.is_set()
+            times.append(time.monotonic() - before)
+    assert times[0] > 0.3
+
+
 def test_an_accepted_login_after_the_wait_ends_it(logins: Logins) -> None:
     logins.reject(times=5)
     logins.clock.now += 10
@@ -176,7 +224,7 @@ def test_only_rejections_count(logins: Logins) -> None:
     for _ in range(100):
         with logins.hanging():
             pass
-        with pytest.raises(ApiUnreachable), logins.throttle.login(CLIENT):
+        with pytest.raises(ApiUnreachable), logins.throttle.login(CLIENT, EMAIL):
             raise ApiUnreachable("Nobody listens.")
     assert logins.wait() is None
 
@@ -278,7 +326,7 @@ def test_a_login_that_waits_for_a_turn_is_refused_when_those_before_are_rejected
     with ExitStack() as before:
         for _ in range(5):
             before.enter_context(suppress(LoginRejected))
-            before.enter_context(logins.throttle.login(CLIENT))
+            before.enter_context(logins.throttle.login(CLIENT, EMAIL))
             before.callback(_reject)
         thread, went_on = logins.start()
         poll(lambda: len(logins.throttle._accounts[CLIENT].logins) == 6, SECONDS, "the sixth login")
@@ -307,7 +355,7 @@ def test_after_the_wait_one_login_at_a_time_has_a_turn(logins: Logins) -> None:
 def test_the_logins_of_one_client_are_bounded(logins: Logins, most: int) -> None:
     logins.throttle = LoginThrottle(most, logins.clock)
     with logins.hanging(times=most):
-        with pytest.raises(LoginThrottled) as refused, logins.throttle.login(CLIENT):
+        with pytest.raises(LoginThrottled) as refused, logins.throttle.login(CLIENT, EMAIL):
             pass
         assert refused.value.retry_after == 1
         logins.accept(OTHER)
@@ -337,7 +385,7 @@ def test_of_many_logins_at_once_five_reach_the_api(logins: Logins) -> None:
 
     def wrong_login() -> None:
         barrier.wait()
-        with suppress(LoginThrottled, LoginRejected), logins.throttle.login(CLIENT):
+        with suppress(LoginThrottled, LoginRejected), logins.throttle.login(CLIENT, EMAIL):
             reached.append(None)
             raise LoginRejected("Wrong.")
 
@@ -366,7 +414,7 @@ def run(taken: list[tuple[str, str, float]], see: Callable[[Logins, str, str, in
         if wait is not None:
             see(logins, client, "throttled", wait)
             continue
-        with suppress(LoginRejected, ApiUnreachable), logins.throttle.login(client):
+        with suppress(LoginRejected, ApiUnreachable), logins.throttle.login(client, EMAIL):
             if outcome != "accept":
                 raise LoginRejected("Wrong.") if outcome == "reject" else ApiUnreachable("Nobody listens.")
         see(logins, client, outcome, None)

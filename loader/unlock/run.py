@@ -244,7 +244,7 @@ def _log_in(run: UnlockRun, api: ApiClient) -> None:
 
     def log_in() -> None:
         # An interrupt may leave this call behind. The outcome of its login counts in the throttle even then.
-        with run.throttle.login(run.credentials.client):
+        with run.throttle.login(run.credentials.client, run.credentials.email):
             api.login(run.credentials.email, run.credentials.password, run.interrupter.checkpoint)
 
     run.interrupter.call(log_in)

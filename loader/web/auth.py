@@ -22,7 +22,7 @@ def blueprint(throttle: LoginThrottle) -> Blueprint:
         """Log in to the resource API, for all later loads and uploads."""
         with failures_audited("login") as audit:
             credentials = json_body(LoginRequest())
-            with throttle.login(client_address()):
+            with throttle.login(client_address(), credentials["email"]):
                 get_api_client().login(credentials["email"], credentials["password"])
         audit.write("ok")
         return dict(OkResponse().dump({"status": "ok"}))

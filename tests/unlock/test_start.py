@@ -143,7 +143,7 @@ def test_a_throttled_caller_starts_nothing_and_keeps_the_error(
 def reject(throttle: LoginThrottle, times: int) -> None:
     """Let the API reject this many logins of the client of CREDENTIALS."""
     for _ in range(times):
-        with suppress(LoginRejected), throttle.login(CREDENTIALS.client):
+        with suppress(LoginRejected), throttle.login(CREDENTIALS.client, CREDENTIALS.email):
             raise LoginRejected("Wrong.")
 
 
