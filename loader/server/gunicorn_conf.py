@@ -42,6 +42,8 @@ forwarder_headers = ""
 worker_connections = 1024
 # For the connections, and for what transfers and the cache open.
 OPEN_FILES = 4096
+# By these gunicorn starts a second worker or a second master beside the first.
+REFUSED_SIGNALS = (signal.SIGHUP, signal.SIGUSR2)
 
 
 def on_starting(server: Any) -> None:
@@ -53,19 +55,20 @@ def on_starting(server: Any) -> None:
     if server.cfg.worker_class_str != worker_class:
         sys.exit(f"azaion-loader: the worker class must be {worker_class}")
     try:
-        claim_directories(_settings)
+        # The worker creates what is missing, because it may run as another user.
+        claim_directories(_settings, create=False)
     except DirectoryInUse as exc:
         sys.exit(str(exc))
 
 
 def when_ready(server: Any) -> None:
-    """Refuse the signals by which gunicorn starts a second worker or a second master beside the first."""
+    """Refuse REFUSED_SIGNALS."""
 
     def refuse(signum: int, _frame: FrameType | None) -> None:
         name = signal.Signals(signum).name
         server.log.error("refusing %s: the login and the unlock live in memory; stop and start the loader", name)
 
-    for number in (signal.SIGHUP, signal.SIGUSR2):
+    for number in REFUSED_SIGNALS:
         signal.signal(number, refuse)
 
 
@@ -84,9 +87,9 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let SIGTERM interrupt a running unlock as well as stop the worker, and let SIGHUP do nothing.
+    """Let SIGTERM interrupt a running unlock as well as stop the worker, and ignore what `when_ready` refuses.
 
-    A terminal that closes sends SIGHUP to every process.
+    A terminal that closes sends SIGHUP to every process, and a supervisor may send any signal to all of them.
     """
 
     def stop_unlock(signum: int, frame: FrameType | None) -> None:
@@ -94,7 +97,8 @@ def post_worker_init(worker: Any) -> None:
         worker.handle_exit(signum, frame)
 
     signal.signal(signal.SIGTERM, stop_unlock)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in REFUSED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from loader.files import make_private_directory
 from loader.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class DirectoryInUse(Exception):
@@ -19,30 +23,36 @@ class DirectoryInUse(Exception):
 _locked: dict[tuple[int, int], int] = {}
 
 
-def claim_directories(settings: Settings) -> None:
-    """Lock the directory of the cache, which is created if it is missing, and the one of the archive.
+def claim_directories(settings: Settings, *, create: bool) -> None:
+    """Lock the directory of the cache, which `create` makes if it is missing, and the one of the archive.
 
-    A directory that this process has locked before, or the process that it was forked from, is fine. What cannot be
-    opened or locked for other reasons is left: the loader reports it when it needs it. Raises DirectoryInUse.
+    A directory that this process has locked before, or the process that it was forked from, is fine. One that cannot be
+    opened or locked for another reason is a warning in the log. Raises DirectoryInUse.
     """
-    with suppress(OSError):
-        make_private_directory(settings.model_cache_dir)
+    if create:
+        with suppress(OSError):
+            make_private_directory(settings.model_cache_dir)
     for path in (settings.model_cache_dir, settings.images_path.parent):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            continue
+            _claim(path)
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            raise DirectoryInUse(f"azaion-loader: another loader works in {path}; stop it first") from None
+        except OSError as exc:
+            log.warning("%s cannot be locked, so a second loader would not be noticed: %s", path, exc.strerror)
+
+
+def _claim(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         status = os.fstat(descriptor)
         key = status.st_dev, status.st_ino
-        if key in _locked:
-            os.close(descriptor)
-            continue
-        try:
+        if key not in _locked:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise DirectoryInUse(f"azaion-loader: another loader works in {path}; stop it first") from None
-        except OSError:
-            os.close(descriptor)
-            continue
-        _locked[key] = descriptor
+            _locked[key] = descriptor
+            return
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)

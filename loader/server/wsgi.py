@@ -13,7 +13,7 @@ from loader.settings import BadSettings, Settings
 
 try:
     _settings = Settings.from_env(os.environ)
-    claim_directories(_settings)
+    claim_directories(_settings, create=True)
 except (BadSettings, DirectoryInUse) as exc:
     print(exc, file=sys.stderr)
     # Exit with 3, because gunicorn restarts a worker that ends with any other code again and again.

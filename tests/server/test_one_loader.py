@@ -106,6 +106,13 @@ def test_the_next_worker_may_use_the_directories(start_loader: StartLoader) -> N
     poll(lambda: http_status(loader.url, "/status") == 200, SECONDS, "the next worker answers")
 
 
+def test_a_directory_that_cannot_be_locked_is_a_warning(start_loader: StartLoader, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    loader = start_loader(IMAGES_PATH=f"{tmp_path}/file/images.enc")
+    warnings = [line["message"] for line in loader.log_lines() if line["level"] == "WARNING"]
+    assert any(f"{tmp_path}/file cannot be locked" in message for message in warnings)
+
+
 def test_a_loader_whose_directories_are_missing_starts(start_loader: StartLoader, tmp_path: Path) -> None:
     loader = start_loader(IMAGES_PATH=f"{tmp_path}/no/images.enc", MODEL_CACHE_DIR=f"{tmp_path}/new/models")
     assert http_status(loader.url, "/health") == 200
@@ -117,6 +124,17 @@ def logged_in(tmp_path: Path) -> Iterator[FaultySite]:
     with faulty_site(tmp_path) as running:
         assert login(running.url).status == 200
         yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+def test_a_signal_to_every_process_costs_nothing(logged_in: FaultySite, number: signal.Signals) -> None:
+    """A terminal that closes sends SIGHUP so, and a supervisor may send any signal."""
+    loader = logged_in.loader
+    worker = loader.worker_pid
+    os.killpg(loader.master_pid, number)
+    poll(lambda: refusals(loader, number) == 1, SECONDS, "a refusal in the log")
+    assert call(logged_in.url, "GET", "/status").json()["authenticated"] is True
+    assert children(loader.master_pid) == [worker]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
@@ -133,13 +151,3 @@ def test_no_signal_to_the_master_makes_a_second_process(logged_in: FaultySite, n
 
 def refusals(loader: LoaderServer, number: signal.Signals) -> int:
     return sum(f"refusing {number.name}" in line["message"] for line in loader.log_lines())
-
-
-def test_a_terminal_that_closes_does_not_cost_the_login(logged_in: FaultySite) -> None:
-    """The kernel sends SIGHUP to the whole process group."""
-    loader = logged_in.loader
-    worker = loader.worker_pid
-    os.killpg(loader.master_pid, signal.SIGHUP)
-    poll(lambda: refusals(loader, signal.SIGHUP) == 1, SECONDS, "a refusal in the log")
-    assert call(logged_in.url, "GET", "/status").json()["authenticated"] is True
-    assert children(loader.master_pid) == [worker]
