@@ -28,7 +28,6 @@ HEAVY_PLACES = (
     "api_client/test_slow_lines.py",
     "browser",
     "cli/test_faults.py",
-    "crypto/test_fuzz.py",
     "deploy",
     "model_cache/test_disk.py",
     "model_cache/test_faults.py",
@@ -51,6 +50,8 @@ HEAVY_PLACES = (
 )
 # `make test-long` runs the tests in these places, and `make test` the others.
 LONG_PLACES = (
+    "browser/test_looks.py",
+    "crypto/test_fuzz.py",
     "deploy/test_container.py",
     "model_cache/test_no_growth.py",
     "model_cache/test_state_machine.py",

@@ -215,19 +215,30 @@ def test_a_pipe_that_somebody_has_made_non_blocking_loses_nothing(length: int) -
         assert made.lines("end") == [*lines, "end"]
 
 
+FORK = """
+import logging, os, sys
+from loader.server import log_handler
+log_handler.LAST_SECONDS = 20.0
+handler = log_handler.LogHandler()
+log = lambda text: handler.handle(logging.LogRecord("x", 20, "", 0, text, (), None))
+for _ in range(40):
+    log("x" * 5000)
+print("full", flush=True)
+pid = os.fork()
+log("parent" if pid else "child")
+handler.flush()
+os.waitpid(pid, 0) if pid else os._exit(0)
+"""
+
+
 def test_a_new_process_writes_no_line_of_its_parent() -> None:
-    with closing(Reader("pipe")) as made:
-        log(made.handler, *["x" * 5000] * 40)
-        pid = os.fork()
-        if not pid:
-            log(made.handler, "child")
-            made.handler.flush()
-            os._exit(0)
-        made.start_to_read()
-        os.waitpid(pid, 0)
-        poll(lambda: not made.handler._thread_runs, SECONDS, "all lines are written")
-        log(made.handler, "end")
-        assert sorted(made.lines("end")) == sorted(["x" * 5000] * 40 + ["child", "end"])
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"full\n"
+        written = process.communicate(timeout=SECONDS)[1].decode().split()
+    assert process.returncode == 0
+    assert sorted(written) == sorted(["x" * 5000] * 40 + ["child", "parent"])
 
 
 def test_a_file_gets_every_line(tmp_path: Path) -> None:
