@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ class Device:
     archive: Path
 
     def loader(self, directory: Path, mode: str) -> AbstractContextManager[LoaderServer]:
-        """Start a loader for this archive and engine."""
-        settings = {"IMAGES_PATH": str(self.archive), "API_VERSION": TAG, "DOCKER_HOST": self.engine.host}
+        """Start a loader for this archive and engine. It gets a link to the archive in a directory of its own."""
+        archive = directory.with_name(f"{directory.name}-archive") / self.archive.name
+        archive.parent.mkdir()
+        os.link(self.archive, archive)
+        settings = {"IMAGES_PATH": str(archive), "API_VERSION": TAG, "DOCKER_HOST": self.engine.host}
         return loader(directory, self.api, UNLOCK_MODE=mode, **settings)
 
     def lock(self) -> None:

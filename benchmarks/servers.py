@@ -94,7 +94,8 @@ def api_token(api: ResourceApiServer) -> str:
 def loader(directory: Path, api: ResourceApiServer, **env: str) -> Iterator[LoaderServer]:
     """Run the loader under gunicorn, logged in at `api`; `env` is further configuration."""
     directory.mkdir()
-    configuration = {"RESOURCE_API_URL": api.url, "MODEL_CACHE_DIR": str(directory / "models"), **env}
+    paths = {"IMAGES_PATH": str(directory / "images.enc"), "MODEL_CACHE_DIR": str(directory / "models")}
+    configuration = {"RESOURCE_API_URL": api.url, **paths, **env}
     with LoaderServer(directory, configuration) as server:
         login = requests.post(f"{server.url}/login", json={"email": EMAIL, "password": PASSWORD}, timeout=CALL_SECONDS)
         login.raise_for_status()
