@@ -20,7 +20,7 @@ help: ## Show these commands
 test: lint ## Run all checks of `make lint`, then the tests
 	$(PYTEST) -m "not long"
 
-test-long: $(READY) ## Run the rest of the tests: kills in every state, the container, hostile clients, fuzzing, long use
+test-long: $(READY) ## Run the rest of the tests: faults of engines, kills in every state, the container, hostile clients, fuzzing, long use
 	$(PYTEST) -m long
 
 test-fast: $(READY) ## Run the tests that need no browser, engine or container, without the long ones

@@ -56,6 +56,8 @@ LONG_PLACES = (
     "model_cache/test_no_growth.py",
     "model_cache/test_state_machine.py",
     "project/test_soak.py",
+    "unlock/test_engine_faults.py",
+    "unlock/test_interrupted.py",
     "unlock/test_killed.py",
     "unlock/test_large_archive.py",
     "web/test_hostile.py",
