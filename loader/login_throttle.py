@@ -10,9 +10,10 @@
   next login waits for a turn, in the order of arrival. A login that hangs must not lock out another, so every ten
   seconds one of those that wait goes on without a turn.
 
-All programs of this device are one client, and so are all addresses of an IPv6 network of 64 bits, because whoever has
-one of those addresses has them all. An accepted login clears the rejections of its own e-mail, but not those of others,
-because an attacker may have an account. An hour without a rejection clears everything, and so does a restart.
+The throttle counts all programs of this device as one client. It also counts all addresses of an IPv6 network of 64
+bits as one, because a host usually has the whole network. An accepted login clears the rejections of its own e-mail,
+but not those of others, because an attacker may have an account. An hour without a rejection clears everything, and so
+does a restart.
 """
 
 from __future__ import annotations

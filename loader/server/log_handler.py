@@ -1,6 +1,6 @@
-"""The handler of all log lines: it writes to stderr, and never waits for whoever reads them there.
+"""The log handler: it writes all lines to stderr, and a slow reader of stderr delays no thread.
 
-A full pipe would otherwise stop every thread that writes a line, and with them every request.
+The handler of the standard library waits while a pipe is full, and every thread that writes a line waits with it.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _write(descriptor: int, rest: _Rest) -> bool:
 def _opened(descriptor: int) -> tuple[WriteNow, Callable[[], None]]:
     """Return a function that writes to `descriptor` without waiting, and one that closes what it uses for that.
 
-    O_NONBLOCK belongs to the open file, which other processes may share, so a pipe and a terminal are opened anew.
+    Other processes may share the open file, and O_NONBLOCK would apply to them too, so the function opens it anew.
     """
     try:
         mode = os.fstat(descriptor).st_mode
