@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from benchmarks import report
-from benchmarks.decrypt import decrypt
+from benchmarks.decrypt import decrypt, verify
 from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
@@ -23,7 +23,7 @@ from benchmarks.scale import Scale, scale
 from benchmarks.small_loads import small_loads
 from benchmarks.start import start
 from benchmarks.tables import Result, Table
-from benchmarks.unlock import unlock, verify
+from benchmarks.unlock import unlock, unlock_gzip
 from benchmarks.upload import upload
 from benchmarks.workload import QUICK, BadWorkload, Workload, workload
 
@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "verify": verify,
     "pack": pack,
     "unlock": unlock,
+    "unlock-gzip": unlock_gzip,
     "load": load,
     "load-cold": load_cold,
     "small-loads": small_loads,

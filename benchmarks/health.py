@@ -11,9 +11,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from subprocess import PIPE
 
-from benchmarks.devices import Device, device
+from benchmarks.devices import Device, packed_device
+from benchmarks.images import noise_image
 from benchmarks.measure import Contender, compare, p50_and_p99
 from benchmarks.peers import REPOSITORY, python
+from benchmarks.servers import private_dockerd, resource_api
 from benchmarks.small_loads import PATH, load_clients, small_model
 from benchmarks.tables import Result
 from benchmarks.unlock import unlock_once
@@ -29,7 +31,8 @@ def health(work: Workload) -> Result:
     """Measure GET /health during an unlock and 64 clients that honour Retry-After or ignore it, and without clients."""
     with ExitStack() as running:
         place = running.enter_context(work.place("health"))
-        locked = device(work, running, place)
+        engine, api = running.enter_context(private_dockerd()), running.enter_context(resource_api(place / "api"))
+        locked = packed_device(engine, api, noise_image(engine, work, place).name, place)
         server = running.enter_context(locked.loader(place / "loader", "stream"))
         small_model(server.url, work)
         what = f"p99 of GET /health; an unlock runs, {CLIENTS} clients load"

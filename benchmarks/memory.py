@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
-from benchmarks.devices import IMAGE, Device
+from benchmarks.devices import Device
+from benchmarks.images import new_key
 from benchmarks.load import load_command
 from benchmarks.measure import Missing
-from benchmarks.peers import run
+from benchmarks.peers import RunFailed, python, run
 from benchmarks.servers import loader, private_dockerd, resource_api
 from benchmarks.start import Start, answering, start_bare, start_loader
 from benchmarks.tables import Figure, Figures
 from benchmarks.unlock import unlock_once
 from benchmarks.upload import upload_command
 from benchmarks.workload import MIB, Workload
-from tests.support.archives import FRAGMENT, seal
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import poll
 from tests.support.procfs import descendants, peak_rss_bytes, pss_bytes, reset_peak_rss, rss_bytes
 
+NAME = "azaion-bench/large:1"
 TIMES = 4
 STILL_SECONDS = 1.0
+LOOK_SECONDS = 0.005
 SETTLED_SECONDS = 30.0
 # The kernel counts pages per thread and in batches.
 STILL_BYTES = 128 * 1024
@@ -41,7 +45,7 @@ def memory(work: Workload) -> Figures:
             _idle("a Flask application of one function, under gunicorn, likewise", start_bare, place, work.rounds),
         ]
     missing = []
-    for measure in (_transfers, _unlock):
+    for measure in (_transfers, _archives):
         try:
             rows.extend(measure(work, TIMES * work.mib))
         except Missing as exc:
@@ -75,19 +79,49 @@ def _transfers(work: Workload, mib: int) -> Iterator[Figure]:
             yield _growth("load from the cache", mib, server, lambda: run(load_command(server.url)))
 
 
-def _unlock(work: Workload, mib: int) -> Iterator[Figure]:
+def _archives(work: Workload, mib: int) -> Iterator[Figure]:
+    """Pack, verify and unlock an image of `mib` MiB that compresses well, so that the disk holds it once."""
     with ExitStack() as running:
         engine = running.enter_context(private_dockerd())
         place = running.enter_context(work.place("memory"))
         api = running.enter_context(resource_api(place / "api"))
-        api.set_fragment(FRAGMENT)
-        # Pack without the engine, because it would keep three copies meanwhile.
-        image = HandmadeImage(IMAGE, bytes(MIB), mib)
-        archive = place / "device" / "images.enc"
+        key, archive = new_key(place), place / "device" / "images.enc"
+        api.set_fragment(key.read_bytes())
         archive.parent.mkdir()
-        seal(archive, [image.described()], image.tar(), image.tar_size())
-        server = running.enter_context(Device(engine, api, archive).loader(place / "loader", "stream"))
+        # Pack without the engine, because it would keep three copies meanwhile.
+        pack = python("loader", "images", "pack", "--from", "-", "--key", key, "-o", archive)
+        verify = python("loader", "images", "verify", archive, "--key", key)
+        peaks = {}
+        for size in (1, mib):
+            peaks["images pack", size] = _peak_mib(pack, _image(size))
+            peaks["images verify", size] = _peak_mib(verify, ())
+        for what in ("images pack", "images verify"):
+            grown = peaks[what, mib] - peaks[what, 1]
+            yield _figure(f"loader, growth of the command: {what} of {mib} MiB", grown)
+        server = running.enter_context(Device(engine, api, archive, NAME).loader(place / "loader", "stream"))
         yield _growth("unlock, mode stream", mib, server, partial(unlock_once, server.url))
+
+
+def _image(mib: int) -> Iterator[bytes]:
+    return docker_archive(HandmadeImage(NAME, (HandmadeLayer(bytes(MIB), mib),)))
+
+
+def _peak_mib(command: list[str], standard_input: Iterable[bytes]) -> float:
+    """Run `command` with this input, and return its largest resident set. Raises RunFailed."""
+    peak = 0
+    with subprocess.Popen(command, stdin=PIPE, stderr=DEVNULL, stdout=DEVNULL) as process:
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            for piece in standard_input:
+                pipe.write(piece)
+        # Ask while it runs, because the figure that the system keeps of an ended child includes that of its parent.
+        while process.poll() is None:
+            with suppress(OSError, KeyError):  # it has just ended
+                peak = max(peak, peak_rss_bytes(process.pid))
+            time.sleep(LOOK_SECONDS)
+    if process.returncode:
+        raise RunFailed(f"{command} exited with {process.returncode}")
+    return peak / MIB
 
 
 def _growth(what: str, mib: int, server: LoaderServer, work: Callable[[], None]) -> Figure:
@@ -97,9 +131,12 @@ def _growth(what: str, mib: int, server: LoaderServer, work: Callable[[], None])
     before = rss_bytes(pid)
     work()
     grown = (peak_rss_bytes(pid) - before) / MIB
-    figure = Figure(f"loader, growth of its worker: {what} of {mib} MiB", "MiB", (grown,))
-    print(f"memory: {grown:8.1f} MiB  {figure.name}", file=sys.stderr)
-    return figure
+    return _figure(f"loader, growth of its worker: {what} of {mib} MiB", grown)
+
+
+def _figure(name: str, mib: float) -> Figure:
+    print(f"memory: {mib:8.1f} MiB  {name}", file=sys.stderr)
+    return Figure(name, "MiB", (mib,))
 
 
 def _at_rest(measure: Callable[[], int]) -> int:

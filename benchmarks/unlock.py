@@ -1,4 +1,4 @@
-"""An unlock, compared with a plain `docker load` into the same engine."""
+"""An unlock, compared with a plain `docker load` of the same image into the same engine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import requests
 
-from benchmarks.decrypt import age_decrypt, openssl_decrypt, sealed
-from benchmarks.devices import IMAGE, Device, device, docker
+from benchmarks.decrypt import age_decrypt, openssl_decrypt
+from benchmarks.devices import Device, docker, packed_device
+from benchmarks.images import noise_image, saved, service_image
 from benchmarks.measure import Contender, compare
-from benchmarks.peers import RunFailed, piped, process, python, require_program
-from benchmarks.servers import CALL_SECONDS, EMAIL, PASSWORD
+from benchmarks.peers import RunFailed, piped, process
+from benchmarks.servers import CALL_SECONDS, EMAIL, PASSWORD, private_dockerd, resource_api
 from benchmarks.tables import Result
 from benchmarks.workload import Workload
-from tests.support.images import save_images
 from tests.support.processes import clean_env
 
 # Poll as often as a page or a script does, because each response takes time of the two cores.
@@ -32,8 +32,10 @@ def unlock(work: Workload) -> list[Result]:
     """Compare POST /unlock in both modes with the load of the plain tar and with a decryption in a pipe."""
     with ExitStack() as running:
         place = running.enter_context(work.place("unlock"))
-        locked = device(work, running, place)
-        tar = save_images(locked.engine, [IMAGE], place / "plain.tar")
+        engine, api = running.enter_context(private_dockerd()), running.enter_context(resource_api(place / "api"))
+        image = noise_image(engine, work, place)
+        tar = saved(engine, image, place)
+        locked = packed_device(engine, api, image.name, place)
         stream, by_tar = (
             Contender(name, work.mib, partial(unlock_once, server.url), locked.lock)
             for name, server in (
@@ -52,18 +54,19 @@ def unlock(work: Workload) -> list[Result]:
     return [both.beside("unlock, mode stream", STREAM, theirs), both.beside("unlock, mode tar", BY_TAR, theirs)]
 
 
-def verify(work: Workload) -> Result:
-    """Measure the verifying pass of mode `stream`, on all cores and on one."""
-    with work.place("verify") as place:
-        key, archive = sealed(work.data, place)
-        command = python("loader", "images", "verify", archive, "--key", key)
-        ours = process("loader images verify", work.mib, command)
-
-        def on_one_core() -> Contender:
-            require_program("taskset")
-            return process("the same on one core", work.mib, ["taskset", "--cpu-list", "0", *command])
-
-        return compare("verify an archive", work.rounds, ours, [on_one_core])
+def unlock_gzip(work: Workload) -> Result:
+    """Compare POST /unlock of a compressed archive with the load of the plain tar."""
+    with ExitStack() as running:
+        place = running.enter_context(work.place("unlock-gzip"))
+        engine, api = running.enter_context(private_dockerd()), running.enter_context(resource_api(place / "api"))
+        image = service_image(engine, work, place)
+        tar = saved(engine, image, place)
+        locked = packed_device(engine, api, image.name, place)
+        server = running.enter_context(locked.loader(place / "stream", "stream"))
+        ours = Contender(STREAM, image.mib, partial(unlock_once, server.url), locked.lock)
+        return compare(
+            "unlock a compressed archive", work.rounds, ours, [partial(_docker_load, image.mib, locked, tar)]
+        )
 
 
 def unlock_once(url: str) -> None:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
+import itertools
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.crypto.archive import ArchiveHeader, Manifest, read_archive_header
-from loader.crypto.streaming_aead import DecryptingReader
-from loader.errors import ArchiveCorrupt, ArchiveNotFound, Checkpoint, CorruptCiphertext, KeyMismatch, VersionMismatch
+from loader.crypto.archive import ArchiveIndex
+from loader.crypto.archive_head import GZIP, Blob, Head
+from loader.crypto.blobs import open_blob
+from loader.crypto.gzip_members import decompress
+from loader.crypto.pieces import PIECE_SIZE, PieceDigests
+from loader.crypto.streaming_aead import Prove
+from loader.errors import (
+    ArchiveCorrupt,
+    ArchiveIncomplete,
+    ArchiveNotFound,
+    Checkpoint,
+    CorruptCiphertext,
+    KeyMismatch,
+    VersionMismatch,
+)
 from loader.files import FileIdentity, storage
+from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
+
+READ_SIZE = 256 << 10
 
 
 def identify(path: Path) -> FileIdentity | None:
@@ -26,73 +45,215 @@ def identify(path: Path) -> FileIdentity | None:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive. Its manifest is not authenticated before the first segment is."""
+    """An open archive. Nothing in its head is authentic before `unseal`."""
 
     path: Path
     identity: FileIdentity
-    header: ArchiveHeader
+    index: ArchiveIndex
     file: io.FileIO
 
     @property
-    def manifest(self) -> Manifest:
-        """The manifest in the header of the archive."""
-        return self.header.manifest
+    def head(self) -> Head:
+        """What the archive says that it holds."""
+        return self.index.head
 
-    def require_version(self, tag: str) -> None:
-        """Raise VersionMismatch unless an image of the archive has `tag`."""
-        if not any(image.tag == tag for image in self.manifest.images):
-            held = ", ".join(image.reference for image in self.manifest.images)
-            raise VersionMismatch(f"The archive holds no image of version {tag}, only {held}.")
+    def require_version(self, version: str) -> None:
+        """Raise VersionMismatch unless the archive is the release of this version."""
+        if self.head.release.version != version:
+            held = self.head.release.version
+            raise VersionMismatch(f"The archive is release {held}, but the device wants version {version}.")
+
+    def require_complete(self) -> None:
+        """Raise ArchiveIncomplete unless every blob is in the file."""
+        if absent := self.index.absent:
+            size = sum(blob.stored_size for blob in absent)
+            raise ArchiveIncomplete(f"The archive {self.path} lacks {len(absent)} blobs of {size} bytes.")
 
     def require_fragment(self, fragment: bytes) -> None:
-        """Raise KeyMismatch unless the archive was made with `fragment`."""
-        if not self.header.matches(fragment):
+        """Raise KeyMismatch unless the archive was sealed with `fragment`."""
+        if not self.index.seals.match(fragment):
             raise KeyMismatch("The archive was made for another key fragment.")
 
-    def plaintext(self, fragment: bytes, checkpoint: Checkpoint) -> Iterator[memoryview]:
-        """Yield the authenticated segments of the tar; each is valid until the next is taken.
+    def unseal(self, fragment: bytes, checkpoint: Checkpoint) -> Contents:
+        """Return the contents once the head and its root are proven, and every manifest and configuration.
 
-        Calls `checkpoint` before each segment. Raises StorageError, and ArchiveCorrupt at the first segment that cannot
-        be authenticated.
+        Raises ArchiveCorrupt, StorageError, and what `checkpoint` raises.
         """
-        return self._segments(self.header.decrypt, fragment, checkpoint)
+        with archive_faults(self.path):
+            contents = Contents(self, self.index.seals.open(self.index.stored, fragment), checkpoint)
+        contents.require_descriptions()
+        return contents
 
-    def verified_sizes(self, fragment: bytes, checkpoint: Checkpoint) -> Iterator[int]:
-        """Authenticate the segments without decrypting them, and yield their sizes in bytes.
+    def stored(self, blob: Blob) -> StoredBlob:
+        """Return the stored bytes of a blob that the file holds."""
+        return StoredBlob(self.file, self.index.offsets[blob.digest], blob.stored_size)
 
-        Calls and raises what `plaintext` does.
+
+class StoredBlob:
+    """A part of the open file, as a file of its own that is read once."""
+
+    def __init__(self, file: io.FileIO, begin: int, size: int) -> None:
+        self._file = file
+        self._position = begin
+        self._end = begin + size
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Read the next bytes, and return how many there were. Raises OSError."""
+        count = os.preadv(self._file.fileno(), [buffer[: self._end - self._position]], self._position)
+        self._position += count
+        return count
+
+    def add_to(self, digests: PieceDigests) -> Iterator[int]:
+        """Add all pieces to `digests`, and yield their sizes. Each is read and hashed on any core.
+
+        Raises CorruptCiphertext if the file has become shorter, and OSError; maybe only when the digests are taken.
         """
-        return map(len, self._segments(self.header.verify, fragment, checkpoint))
+        # The buffers are small, so that what was read is hashed while it is still in the cache of the processor.
+        buffers = [memoryview(bytearray(READ_SIZE)) for _ in range(digests.lag + 1)]
+        for begin, buffer in zip(range(self._position, self._end, PIECE_SIZE), itertools.cycle(buffers), strict=False):
+            end = min(begin + PIECE_SIZE, self._end)
+            digests.add_later(functools.partial(self._digest, begin, end, buffer))
+            yield end - begin
 
-    def _segments(
-        self, read: Callable[[io.FileIO, bytes], DecryptingReader], fragment: bytes, checkpoint: Checkpoint
-    ) -> Iterator[memoryview]:
-        with _archive_faults(self.path):
-            self.file.seek(len(self.header.raw))
-            for segment in read(self.file, fragment):
-                checkpoint()
-                yield segment
+    def _digest(self, begin: int, end: int, buffer: memoryview) -> bytes:
+        sha256 = hashlib.sha256()
+        while begin < end:
+            count = os.preadv(self._file.fileno(), [buffer[: end - begin]], begin)
+            if not count:
+                raise CorruptCiphertext("it was cut short while it was read")
+            sha256.update(buffer[:count])
+            begin += count
+        return sha256.digest()
+
+
+ReadBlob = Callable[[str], Iterator[bytes | memoryview]]
+
+
+class Contents:
+    """What an unsealed archive holds. A blob can be read once it was authenticated."""
+
+    def __init__(self, archive: Archive, root: bytes, checkpoint: Checkpoint) -> None:
+        """`checkpoint` is called before each piece that is read."""
+        self.head = archive.head
+        self._archive = archive
+        self._root = root
+        self._checkpoint = checkpoint
+        self._digests: dict[str, PieceDigests] = {}
+
+    def require_descriptions(self) -> None:
+        """Authenticate manifests and configurations, and compare them with the head. Raises ArchiveCorrupt."""
+        for image, *_ in self.head.distinct_images:
+            for digest in (image.manifest, image.config):
+                for _ in self.authenticate(digest):
+                    pass
+            manifest, config = self._whole(image.manifest), self._whole(image.config)
+            with archive_faults(self._archive.path):
+                require_described(self.head, image, manifest, config)
+
+    def authenticate(self, digest: str) -> Iterator[int]:
+        """Compare a blob with the head, and yield how many bytes were read so far. Does nothing if that was done.
+
+        The digests of its pieces are kept, because the file may change before the blob is read. Raises ArchiveCorrupt,
+        StorageError, and what the checkpoint raises.
+        """
+        if digest in self._digests:
+            return
+        digests, done = PieceDigests(), 0
+        with archive_faults(self._archive.path):
+            for size in self._archive.stored(self.head.blob[digest]).add_to(digests):
+                self._checkpoint()
+                done += size
+                yield done
+        self._require_stored(digest, digests)
+
+    def content(self, digest: str) -> Iterator[bytes | memoryview]:
+        """Yield the content of an authenticated blob; each piece is valid until the next is taken.
+
+        Each piece of the file is compared with what was authenticated before it is decrypted. Raises ArchiveCorrupt,
+        StorageError, and what the checkpoint raises.
+        """
+        digests = self._digests[digest]
+
+        def prove(number: int, piece: memoryview) -> None:
+            if not digests.match(number, piece):
+                raise CorruptCiphertext(f"the blob {digest} changed while it was read")
+
+        yield from self._opened(digest, prove)
+
+    def content_to_prove(self, digest: str) -> Iterator[bytes | memoryview]:
+        """Authenticate a blob while its content is yielded: none of it may leave the device before the end.
+
+        Each piece is valid until the next is taken. Raises what `content` raises.
+        """
+        digests = PieceDigests()
+        yield from self._opened(digest, digests.note)
+        self._require_stored(digest, digests)
+
+    def layout(self, layout: Layout, content: ReadBlob) -> Iterator[bytes | memoryview]:
+        """Yield the tar of one image, whose blobs `content` reads; each piece is valid until the next is taken.
+
+        Raises what `content` raises.
+        """
+        yield from layout.listing()
+        for digest in layout.blobs:
+            size = self.head.blob[digest].size
+            yield member_header(blob_path(digest), size)
+            yield from content(digest)
+            yield padding(size)
+        yield TAR_END
+
+    def _opened(self, digest: str, prove: Prove) -> Iterator[bytes | memoryview]:
+        blob = self.head.blob[digest]
+        with archive_faults(self._archive.path):
+            packed = self._checked(open_blob(self._archive.stored(blob), blob, self._root, prove))
+            yield from decompress(packed, blob.size) if blob.codec == GZIP else packed
+
+    def _require_stored(self, digest: str, digests: PieceDigests) -> None:
+        with archive_faults(self._archive.path):
+            if digests.hex() != self.head.blob[digest].stored:
+                raise CorruptCiphertext(f"the blob {digest} is not the one that its head names")
+        self._digests[digest] = digests
+
+    def _checked(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        for piece in pieces:
+            self._checkpoint()
+            yield piece
+
+    def _whole(self, digest: str) -> bytes:
+        data = b"".join(map(bytes, self.content(digest)))
+        if digest_of(data) != digest:
+            with archive_faults(self._archive.path):
+                raise CorruptCiphertext(f"the blob {digest} does not have that digest")
+        return data
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open the archive at `path` and read its header. Raises ArchiveNotFound, ArchiveCorrupt or StorageError."""
+    """Open the archive at `path` and read all but its blobs. Raises ArchiveNotFound, ArchiveCorrupt or StorageError."""
     with _opened(path) as file:
-        with _archive_faults(path):
-            header = read_archive_header(file)
-        yield Archive(path, FileIdentity.of(os.fstat(file.fileno())), header, file)
+        with archive_faults(path):
+            status = os.fstat(file.fileno())
+            index = ArchiveIndex.read(file, status.st_size)
+        yield Archive(path, FileIdentity.of(status), index, file)
 
 
 def _opened(path: Path) -> io.FileIO:
-    with storage(path, 0):
+    with archive_faults(path):
         try:
-            return path.open("rb", buffering=0)
+            # O_NONBLOCK, because a pipe at this place must not stop the loader.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as exc:
             raise ArchiveNotFound(f"There is no archive at {path}.") from exc
+        # Look before the file object is made, because Python makes none of a directory.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise CorruptCiphertext("it is not a regular file")
+        return io.FileIO(descriptor)
 
 
 @contextmanager
-def _archive_faults(path: Path) -> Iterator[None]:
+def archive_faults(path: Path) -> Iterator[None]:
+    """Raise ArchiveCorrupt for a CorruptCiphertext of the block, and StorageError for an OSError."""
     try:
         with storage(path, 0):
             yield

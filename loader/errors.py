@@ -131,7 +131,7 @@ class ArchiveNotFound(CallerError):
 
 
 class ImageNotFound(CallerError):
-    """The Docker engine has no image of that name."""
+    """The Docker engine, or the file or directory to pack from, has no such image."""
 
     code = "IMAGE_NOT_FOUND"
     hint = "Check the name and the tag, and try again."
@@ -199,10 +199,17 @@ class KeyMismatch(ArchiveFault):
 
 
 class VersionMismatch(ArchiveFault):
-    """No image of the archive carries the tag API_VERSION."""
+    """The archive is a release of another version than API_VERSION."""
 
     code = "VERSION_MISMATCH"
-    hint = "Set API_VERSION to a version that the archive holds, or copy the right archive."
+    hint = "Set API_VERSION to the version of the archive, or copy the right archive."
+
+
+class ArchiveIncomplete(ArchiveFault):
+    """The archive is thin: it lacks blobs that this unlock needs."""
+
+    code = "ARCHIVE_INCOMPLETE"
+    hint = "Copy the full archive of this release to the device."
 
 
 class DeviceFault(LoaderError):
@@ -245,10 +252,10 @@ class EngineStalled(DeviceFault):
 
 
 class ImageMismatch(DeviceFault):
-    """The Docker engine loaded other images than the manifest names."""
+    """After a load the Docker engine lacks an image of the archive, or has another one under its name."""
 
     code = "IMAGE_MISMATCH"
-    hint = "Pack the archive again, because its images are not those that its manifest names."
+    hint = "Make sure that nothing else changes the images of this engine, and try again."
 
 
 class DiskSpace(DeviceFault):
@@ -277,6 +284,13 @@ class Interrupted(DeviceFault):
 
 class CommandFault(LoaderError):
     """The command line cannot use the loader."""
+
+
+class SourceCorrupt(CommandFault):
+    """The images to pack are damaged, incomplete, or not what their source says that they are."""
+
+    code = "SOURCE_CORRUPT"
+    hint = "Save or build the images again, and try again."
 
 
 class LoaderUnreachable(CommandFault):

@@ -58,13 +58,25 @@ class FilePieces:
 
     def __iter__(self) -> Iterator[memoryview]:
         """Yield pieces of at most 1 MiB, each a view that is valid until the next one is asked for."""
-        buffer = memoryview(bytearray(SEND_SIZE))
-        offset = 0
         with storage(self._path, 0):
-            while count := os.preadv(self._file.fileno(), [buffer], offset):
+            for piece in read_pieces(self._file, 0, len(self)):
                 self._checkpoint()
-                yield buffer[:count]
-                offset += count
+                yield piece
+
+
+def read_pieces(file: BinaryIO, begin: int, size: int) -> Iterator[memoryview]:
+    """Yield `size` bytes from offset `begin` on, in pieces of at most 1 MiB; each is valid until the next is taken.
+
+    Raises OSError, also if the file ends before.
+    """
+    buffer = memoryview(bytearray(min(SEND_SIZE, size)))
+    end = begin + size
+    while begin < end:
+        count = os.preadv(file.fileno(), [buffer[: end - begin]], begin)
+        if not count:
+            raise OSError(errno.EIO, "it was cut short while it was read")
+        yield buffer[:count]
+        begin += count
 
 
 def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
@@ -77,6 +89,14 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
     while rest:
         file.write(rest[:WRITE_SIZE])
         rest = rest[WRITE_SIZE:]
+
+
+def write_at(descriptor: int, data: bytes | bytearray, offset: int) -> None:
+    """Write all of `data` at `offset`, 128 KiB at a time as `write_large` does. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(descriptor, rest[:WRITE_SIZE], offset)
+        rest, offset = rest[count:], offset + count
 
 
 def sync_beside(file: BinaryIO) -> Future[None]:

@@ -185,10 +185,11 @@ class ResourceStore:
         # Spool the file until its folder is known, because the folder is associated data of the ciphertext. The spool
         # has no name, because nothing of it must stay after `kill -9`.
         with tempfile.TemporaryFile(dir=self._work_dir) as file:
-            spool = SealedSpool(file, pieces)
+            spool = SealedSpool(file)
+            region = spool.add(pieces)
             name = ResourceName(form.folder_at_end(), filename)
-            self._cache.free_disk_space(spool.size)
-            return name, seal_resource(spool.read(), name, big_file)
+            self._cache.free_disk_space(region.size)
+            return name, seal_resource(spool.read(region), name, big_file)
 
     def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
         """Upload the big part first, because a small part must never name a big one that is not there."""

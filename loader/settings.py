@@ -124,13 +124,15 @@ class Settings:
     images_path: Path = field(
         metadata=_from("IMAGES_PATH", "/opt/azaion/images.enc", _path, "the encrypted archive of images")
     )
-    api_version: str = field(metadata=_from("API_VERSION", "latest", _tag, "the image tag that the archive must hold"))
+    api_version: str = field(
+        metadata=_from("API_VERSION", "latest", _tag, "the version of the release that the archive must be")
+    )
     model_cache_dir: Path = field(
         metadata=_from(
             "MODEL_CACHE_DIR",
             "/opt/azaion/models",
             _path,
-            "where encrypted parts of models and the remembered manifest lie",
+            "where encrypted parts of models and the head of the last unlocked archive lie",
         )
     )
     model_cache_max_bytes: int = field(

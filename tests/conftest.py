@@ -21,9 +21,9 @@ from tests.support.sites import NO_ENGINE, NOBODY_LISTENS
 # The summary of the run shows the value of every test property with this name.
 TOLD = "told"
 # `make test-fast` leaves out the tests with one of these fixtures or parameters, or in one of these places.
-HEAVY_FIXTURES = {"docker_engine", "podman_engine"}
+HEAVY_FIXTURES = {"docker_engine", "podman_engine", "docker_classic_26", "docker_containerd_26", "podman_5"}
 # Values of parameters that name an engine, because such tests request the fixture by its name.
-HEAVY_PARAMETERS = ("docker", "podman")
+HEAVY_PARAMETERS = {"docker", "podman", *HEAVY_FIXTURES}
 HEAVY_PLACES = (
     "api_client/test_slow_lines.py",
     "browser",
@@ -52,14 +52,19 @@ HEAVY_PLACES = (
 LONG_PLACES = (
     "browser/test_looks.py",
     "crypto/test_fuzz.py",
+    "crypto/test_memory.py",
     "deploy/test_container.py",
     "model_cache/test_no_growth.py",
     "model_cache/test_state_machine.py",
+    "packing/test_configurations.py",
+    "packing/test_matrix_whole.py",
+    "packing/test_memory.py",
     "project/test_soak.py",
     "unlock/test_engine_faults.py",
     "unlock/test_interrupted.py",
     "unlock/test_killed.py",
     "unlock/test_large_archive.py",
+    "unlock/test_tampering_everywhere.py",
     "web/test_hostile.py",
     "web/test_page_openapi_live.py",
 )
@@ -88,6 +93,27 @@ def docker_engine() -> Iterator[Engine]:
 def podman_engine() -> Iterator[Engine]:
     """Yield a podman service that lasts for the session. Each test removes the images that it makes."""
     with engines.podman_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def docker_classic_26() -> Iterator[Engine]:
+    """Yield a Docker 26.1 with the classic store, under the conditions of `docker_engine`."""
+    with engines.docker_classic_26() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def docker_containerd_26() -> Iterator[Engine]:
+    """Yield a Docker 26.1 with the containerd store, under the conditions of `docker_engine`."""
+    with engines.docker_containerd_26() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def podman_5() -> Iterator[Engine]:
+    """Yield a podman 5.4 service, under the conditions of `docker_engine`."""
+    with engines.podman_5() as engine:
         yield engine
 
 

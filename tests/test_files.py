@@ -19,8 +19,10 @@ from loader.files import (
     FilePieces,
     make_private_directory,
     punch_hole,
+    read_pieces,
     remove_unfinished,
     storage,
+    write_at,
     write_large,
     write_whole,
 )
@@ -70,9 +72,54 @@ def test_a_checkpoint_runs_before_each_piece_and_can_stop_the_iteration(tmp_path
             next(pieces)
 
 
-def test_a_read_error_while_sending_raises_storage_error() -> None:
+def test_a_read_error_while_sending_raises_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FilePieces, "__len__", lambda _: 1)  # a file of /proc has no size
     with SURELY_UNREADABLE.open("rb", buffering=0) as file, pytest.raises(StorageError, match="/proc/self/mem"):
         next(iter(FilePieces(file, SURELY_UNREADABLE)))
+
+
+@pytest.mark.parametrize("left", [0, 1, SEND_SIZE, SEND_SIZE + 1])
+def test_a_file_that_is_cut_while_it_is_sent_raises_storage_error(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3 * SEND_SIZE))
+    with path.open("rb") as file:
+        pieces = iter(FilePieces(file, path))
+        next(pieces)
+        os.truncate(path, left)
+        with pytest.raises(StorageError, match=r"file cannot be used"):
+            list(pieces)
+
+
+@pytest.mark.parametrize("begin", [0, 1, SEND_SIZE - 1])
+@pytest.mark.parametrize("size", [0, 1, SEND_SIZE, SEND_SIZE + 1, 2 * SEND_SIZE + 7])
+def test_read_pieces_reads_a_part_of_a_file(tmp_path: Path, begin: int, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(begin + size + 9))
+    with path.open("rb") as file:
+        file.seek(5)
+        pieces = [bytes(piece) for piece in read_pieces(file, begin, size)]
+        assert file.tell() == 5  # the position of the file does not matter, and stays
+    assert b"".join(pieces) == path.read_bytes()[begin : begin + size]
+    assert all(0 < len(piece) <= SEND_SIZE for piece in pieces)
+
+
+def test_read_pieces_raises_an_error_at_the_end_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with path.open("rb") as file, pytest.raises(OSError, match="cut short"):
+        list(read_pieces(file, 3, 5))
+
+
+def test_read_pieces_reads_what_was_written_meanwhile(tmp_path: Path) -> None:
+    """A piece is read when it is asked for, from the file that is open and not from its name."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(2 * SEND_SIZE))
+    with path.open("r+b", buffering=0) as file:
+        pieces = read_pieces(file, 0, 2 * SEND_SIZE)
+        next(pieces)
+        path.unlink()
+        os.pwrite(file.fileno(), b"new", SEND_SIZE)
+        assert bytes(next(pieces)[:3]) == b"new"
 
 
 @pytest.mark.parametrize("size", [0, 1, WRITE_SIZE - 1, WRITE_SIZE, WRITE_SIZE + 1, 3 * WRITE_SIZE + 5])
@@ -83,6 +130,15 @@ def test_write_large_writes_everything_in_small_calls(size: int, kind: Callable[
     write_large(file, kind(data))
     assert b"".join(written) == data
     assert max(map(len, written), default=0) <= WRITE_SIZE
+
+
+@pytest.mark.parametrize("size", [0, 1, WRITE_SIZE, 3 * WRITE_SIZE + 5])
+def test_write_at_writes_everything_at_its_place(size: int, tmp_path: Path) -> None:
+    data = os.urandom(size)
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        file.write(b"before")
+        write_at(file.fileno(), bytearray(data), 100)
+    assert (tmp_path / "file").read_bytes() == b"before" + (bytes(94) + data if size else b"")
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, MIB), (MIB, 2 * MIB), (2 * MIB, MIB + 5), (0, 3 * MIB + 5)])

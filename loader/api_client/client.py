@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from loader.api_client.logins import Logins
 from loader.api_client.transport import Body, Response, Transport
-from loader.crypto.archive import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
+from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
 from loader.errors import (
     ApiError,

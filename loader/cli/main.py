@@ -22,6 +22,7 @@ from loader.errors import (
     LoginRejected,
     LoginThrottled,
     NotLoggedIn,
+    SourceCorrupt,
     kind_of,
 )
 from loader.version import VERSION
@@ -43,6 +44,7 @@ COMMANDS = {
 
 # click itself adds 0, and 2 for wrong usage. The first row that matches an error counts.
 _EXIT_CODES: tuple[tuple[type[LoaderError], int], ...] = (
+    (SourceCorrupt, 4),
     (CommandFault, 3),
     (NotLoggedIn, 5),
     (LoginRejected, 5),

@@ -71,11 +71,18 @@ def _watch(loader: LoaderClient) -> dict[str, Any]:
 
 
 def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
-    yield f"{plan['archive']}: made {plan['created']}, a tar of {size_text(plan['tar_size'])}, mode {plan['mode']}"
+    release = plan["release"]
+    yield f"{plan['archive']}: release {release['version']}, made {release['created']}, mode {plan['mode']}"
     words = {True: "present", False: "missing", None: "unknown"}
     for image in plan["images"]:
-        size = f", {size_text(image['size'])}" if image["size"] is not None else ""
-        yield f"  {image['reference']}: {words[image['present']]}{size}, created {image['created']}"
+        # An image may have no time at which it was made.
+        created = f", created {image['created']}" if image["created"] else ""
+        size = size_text(image["size"])
+        yield f"  {image['reference']}: {words[image['present']]}, {size}, for {image['platform']}{created}"
+    for warning in plan["warnings"]:
+        yield f"  warning: {warning}"
+    if not plan["done"]:
+        yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
     for place in plan["places"]:
         verdict = (
             "fits" if place["fits"] and place["writable"] else "DOES NOT FIT" if place["writable"] else "READ-ONLY"
@@ -86,3 +93,9 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         yield "  the Docker engine does not respond: its disk space is not checked"
     if plan["done"]:
         yield "all images are present: an unlock would write nothing"
+
+
+def _work_text(work: dict[str, int], *, at_most: bool) -> str:
+    read, sent, unpacked = (size_text(work[part]) for part in ("to_read", "to_send", "to_unpack"))
+    limit = "at most " if at_most else ""
+    return f"reads {limit}{read} of the archive, sends {limit}{sent} to the engine, which unpacks {limit}{unpacked}"

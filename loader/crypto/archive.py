@@ -1,139 +1,98 @@
-"""`images.enc`: an encrypted archive of Docker images.
+"""`images.enc`, format 2: a sealed OCI image layout.
 
-    AZIMAGE1 | uint32 BE N | N bytes of JSON, the manifest | streaming ciphertext of the tar, `docker save` form
+    AZIMAGE2 | uint32 BE H | head | uint32 BE S | seals | uint32 BE P | present | blobs
 
-The key material is the key fragment. The associated data is all bytes before the ciphertext, so that a changed manifest
-makes the first segment fail. Anybody can read the manifest without the key; it is proven once a segment is verified.
+`present` names the blobs that follow, by their piece digests of 32 bytes each, in the order of the head. They follow
+without gaps, and then the file ends. docs/formats.md describes every byte.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from loader.crypto.json_header import exactly, is_size, read_header, require, write_header
-from loader.crypto.segments import ciphertext_size, key_check
-from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, VerifyingReader, encrypt
+from loader.crypto.archive_head import MAX_BLOBS, Blob, Head, StoredHead
+from loader.crypto.archive_seals import SEALS_MAX_SIZE, Seals
+from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE, read_json
+from loader.crypto.pieces import DIGEST_SIZE
 from loader.errors import CorruptCiphertext
 
-MAGIC = b"AZIMAGE1"
-FRAGMENT_MIN_SIZE = 32
-FRAGMENT_MAX_SIZE = 4096
+MAGIC = b"AZIMAGE2"
+_PRESENT_MAX_SIZE = MAX_BLOBS * DIGEST_SIZE
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_KEY_CHECK = re.compile(r"[0-9a-f]{16}")
+
+class Readable(Protocol):
+    """An open binary file that returns as many bytes as were asked for, unless it ends."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
-class ManifestImage:
-    """One image as the engine that saved it described it: reference with tag, ID, diff IDs of layers, RFC 3339 time."""
+class ArchiveIndex:
+    """All of an archive but its blobs, and where these are: `offsets` by the digests of their content, in bytes."""
 
-    reference: str
-    id: str
-    layers: tuple[str, ...]
-    created: str
+    stored: StoredHead
+    seals: Seals
+    offsets: dict[str, int]
+    size: int
 
     @property
-    def tag(self) -> str:
-        """The part of the reference behind its last colon; empty if it has no tag."""
-        return self.reference.rpartition("/")[2].partition(":")[2]
-
-    @classmethod
-    def parse(cls, document: Any) -> ManifestImage:
-        """Parse one entry of a manifest. Raises CorruptCiphertext."""
-        require(isinstance(document, dict), "images")
-        reference, image_id, layers, created = exactly(document, "reference", "id", "layers", "created")
-        require(isinstance(reference, str) and reference.isprintable() and 0 < len(reference) <= 512, "reference")
-        require(isinstance(image_id, str) and _DIGEST.fullmatch(image_id), "id")
-        require(isinstance(layers, list) and all(isinstance(x, str) and _DIGEST.fullmatch(x) for x in layers), "layers")
-        require(isinstance(created, str) and created.isprintable() and len(created) <= 64, "created")
-        return cls(reference, image_id, tuple(layers), created)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The description of an archive. `tar_size` is in bytes, `created` is RFC 3339."""
-
-    images: tuple[ManifestImage, ...]
-    tar_size: int
-    key_check: str
-    created: str
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def parse(cls, document: dict[str, Any]) -> Manifest:
-        """Parse a JSON object. Raises CorruptCiphertext for anything that the format does not allow."""
-        images, tar_size, check, created = exactly(document, "images", "tar_size", "key_check", "created")
-        require(isinstance(images, list) and images, "images")
-        parsed = tuple(ManifestImage.parse(image) for image in images)
-        require(len({image.reference for image in parsed}) == len(parsed), "images")
-        require(is_size(tar_size), "tar_size")
-        require(isinstance(check, str) and _KEY_CHECK.fullmatch(check), "key_check")
-        require(isinstance(created, str) and _RFC_3339.fullmatch(created), "created")
-        return cls(parsed, tar_size, check, created)
-
-
-@dataclass(frozen=True)
-class ArchiveHeader:
-    """The part of an archive that is readable without the key. `raw` is the associated data of the ciphertext."""
-
-    manifest: Manifest
-    raw: bytes
-
-    @classmethod
-    def read(cls, archive: BinaryIO) -> ArchiveHeader:
-        """Read the header at the position of `archive`, up to the ciphertext. Raises CorruptCiphertext."""
-        document, raw = read_header(MAGIC, archive.read)
-        return cls(Manifest.parse(document), raw)
+    def head(self) -> Head:
+        """The head; authentic only once the seals were opened."""
+        return self.stored.head
 
     @property
-    def archive_size(self) -> int:
-        """The size that the whole archive must have, in bytes."""
-        return len(self.raw) + ciphertext_size(self.manifest.tar_size)
+    def absent(self) -> tuple[Blob, ...]:
+        """The blobs that the file lacks. A full archive lacks none."""
+        return tuple(blob for blob in self.head.blobs if blob.digest not in self.offsets)
 
-    def matches(self, fragment: bytes) -> bool:
-        """Return whether the archive was made with `fragment`, as far as its header tells."""
-        return (
-            FRAGMENT_MIN_SIZE <= len(fragment) <= FRAGMENT_MAX_SIZE and key_check(fragment) == self.manifest.key_check
-        )
-
-    def decrypt(self, ciphertext: Source, fragment: bytes) -> DecryptingReader:
-        """Return a reader of the tar. `ciphertext` must stand at the start of the ciphertext."""
-        return DecryptingReader(ciphertext, ciphertext_size(self.manifest.tar_size), fragment, self.raw)
-
-    def verify(self, ciphertext: Source, fragment: bytes) -> VerifyingReader:
-        """Return a reader that verifies the tar without decrypting it. `ciphertext` is as for `decrypt`."""
-        return VerifyingReader(ciphertext, ciphertext_size(self.manifest.tar_size), fragment, self.raw)
-
-
-def seal_archive(manifest: Manifest, tar: Iterable[Buffer], fragment: bytes) -> Iterator[Buffer]:
-    """Yield the bytes of an archive. Raises ValueError, without an end that authenticates, if `tar` has another size
-    than `manifest.tar_size`."""
-    header = write_header(MAGIC, manifest.document())
-    yield header
-    yield from encrypt(_of_size(tar, manifest.tar_size), fragment, header)
+    @classmethod
+    def read(cls, archive: Readable, file_size: int) -> ArchiveIndex:
+        """Read the start of a file of `file_size` bytes. Raises CorruptCiphertext, also if its size is another one."""
+        if archive.read(len(MAGIC)) != MAGIC:
+            raise CorruptCiphertext(f"it does not start with {MAGIC.decode()}")
+        document, raw_head = read_json(archive.read, JSON_MAX_SIZE)
+        stored = StoredHead(Head.parse(document), raw_head)
+        document, raw_seals = read_json(archive.read, SEALS_MAX_SIZE)
+        seals = Seals.parse(document)
+        present = _read_present(archive, stored.head)
+        start = len(MAGIC) + len(raw_head) + len(raw_seals) + LENGTH_SIZE + len(present) * DIGEST_SIZE
+        offsets, end = _offsets(present, start)
+        if file_size != end:
+            raise CorruptCiphertext(f"it has {file_size} bytes instead of {end}")
+        return cls(stored, seals, offsets, end)
 
 
-def _of_size(pieces: Iterable[Buffer], size: int) -> Iterator[Buffer]:
-    total = 0
-    for piece in pieces:
-        total += len(piece)
-        yield piece
-    if total != size:
-        raise ValueError(f"the tar has {total} bytes instead of {size}")
+def archive_start(stored: StoredHead, seals: Seals, present: Sequence[Blob]) -> bytes:
+    """Return all bytes of an archive before its blobs. `present` are the blobs that follow, as the head orders them."""
+    digests = b"".join(bytes.fromhex(blob.stored) for blob in present)
+    return MAGIC + stored.raw + seals.to_bytes() + len(digests).to_bytes(LENGTH_SIZE, "big") + digests
 
 
-def read_archive_header(archive: BinaryIO) -> ArchiveHeader:
-    """Return the header of the open file `archive`. Raises CorruptCiphertext, also if the file has another size."""
-    header = ArchiveHeader.read(archive)
-    size = os.fstat(archive.fileno()).st_size
-    if size != header.archive_size:
-        raise CorruptCiphertext(f"it has {size} bytes instead of {header.archive_size}")
-    return header
+def _read_present(archive: Readable, head: Head) -> list[Blob]:
+    """Return the blobs that follow, which must be some of the head's in its order."""
+    length = archive.read(LENGTH_SIZE)
+    size = int.from_bytes(length, "big")
+    if len(length) != LENGTH_SIZE or size % DIGEST_SIZE or size > _PRESENT_MAX_SIZE:
+        raise CorruptCiphertext("its list of blobs is malformed")
+    digests = archive.read(size)
+    if len(digests) != size:
+        raise CorruptCiphertext("it ends within its list of blobs")
+    rest = iter(head.blobs)
+    present = []
+    for begin in range(0, size, DIGEST_SIZE):
+        wanted = digests[begin : begin + DIGEST_SIZE].hex()
+        blob = next((blob for blob in rest if blob.stored == wanted), None)
+        if blob is None:
+            raise CorruptCiphertext("its list of blobs is not that of its head")
+        present.append(blob)
+    return present
+
+
+def _offsets(present: Sequence[Blob], start: int) -> tuple[dict[str, int], int]:
+    offsets = {}
+    for blob in present:
+        offsets[blob.digest] = start
+        start += blob.stored_size
+    return offsets, start

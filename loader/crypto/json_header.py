@@ -1,10 +1,13 @@
-"""The start of both file formats: 8 bytes of magic, uint32 BE N, N bytes of UTF-8 JSON."""
+"""JSON in the file formats: uint32 BE N, N bytes of UTF-8 JSON; at the start of a file behind 8 bytes of magic."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from loader.errors import CorruptCiphertext
 
@@ -12,26 +15,38 @@ MAGIC_SIZE = 8
 LENGTH_SIZE = 4
 JSON_MAX_SIZE = 1 << 20
 SIZE_LIMIT = 1 << 52  # no ciphertext is larger, because its segments of 1 MiB are numbered with 32 bits
+INTEGER_LIMIT = 1 << 53  # every JSON parser reads smaller integers exactly (RFC 8259, section 6)
 
 Read = Callable[[int], bytes]
 
 
 def write_header(magic: bytes, document: dict[str, Any]) -> bytes:
     """Return `magic`, length and JSON of `document`. Raises ValueError if the JSON has more than 1 MiB."""
+    return magic + write_json(document, JSON_MAX_SIZE)
+
+
+def write_json(document: dict[str, Any], max_size: int) -> bytes:
+    """Return length and JSON of `document`. Raises ValueError if the JSON has more than `max_size` bytes."""
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-    if len(body) > JSON_MAX_SIZE:
-        raise ValueError(f"the header has {len(body)} bytes, at most {JSON_MAX_SIZE} are allowed")
-    return magic + len(body).to_bytes(LENGTH_SIZE, "big") + body
+    if len(body) > max_size:
+        raise ValueError(f"the header has {len(body)} bytes, at most {max_size} are allowed")
+    return len(body).to_bytes(LENGTH_SIZE, "big") + body
 
 
 def read_header(magic: bytes, read: Read) -> tuple[dict[str, Any], bytes]:
     """Read a header by `read(n)` and return its document and its raw bytes. Raises CorruptCiphertext."""
-    prefix = read(MAGIC_SIZE + LENGTH_SIZE)
-    if len(prefix) != MAGIC_SIZE + LENGTH_SIZE or prefix[:MAGIC_SIZE] != magic:
+    if read(MAGIC_SIZE) != magic:
         raise CorruptCiphertext(f"it does not start with {magic.decode()}")
-    size = int.from_bytes(prefix[MAGIC_SIZE:], "big")
-    if not 1 <= size <= JSON_MAX_SIZE:
-        raise CorruptCiphertext(f"it announces a header of {size} bytes")
+    document, raw = read_json(read, JSON_MAX_SIZE)
+    return document, magic + raw
+
+
+def read_json(read: Read, max_size: int) -> tuple[dict[str, Any], bytes]:
+    """Read length and JSON by `read(n)`, and return the object and the raw bytes. Raises CorruptCiphertext."""
+    length = read(LENGTH_SIZE)
+    size = int.from_bytes(length, "big")
+    if len(length) != LENGTH_SIZE or not 1 <= size <= max_size:
+        raise CorruptCiphertext(f"it announces a header of {size} bytes" if length else "it ends before its header")
     body = read(size)
     if len(body) != size:
         raise CorruptCiphertext("it ends within its header")
@@ -41,7 +56,7 @@ def read_header(magic: bytes, read: Read) -> tuple[dict[str, Any], bytes]:
         raise CorruptCiphertext("its header is not JSON") from None
     if not isinstance(document, dict):
         raise CorruptCiphertext("its header is not a JSON object")
-    return document, prefix + body
+    return document, length + body
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,4 +82,26 @@ def require(condition: object, field: str) -> None:
 
 def is_size(value: object) -> bool:
     """Return whether a JSON value is a number of bytes."""
-    return type(value) is int and 0 <= value < SIZE_LIMIT
+    return is_integer(value) and value < SIZE_LIMIT
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Return whether a JSON value is an integer that is not negative and that every parser reads exactly."""
+    return type(value) is int and 0 <= value < INTEGER_LIMIT
+
+
+def is_text(value: object, pattern: re.Pattern[str]) -> TypeGuard[str]:
+    """Return whether a JSON value is a string of this form."""
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def parse_base64(value: object, size: int, field: str) -> bytes:
+    """Return the `size` bytes that a JSON string holds in padded base64. Raises CorruptCiphertext about `field`."""
+    require(isinstance(value, str), field)
+    try:
+        data = base64.b64decode(str(value), validate=True)
+    except (binascii.Error, ValueError):
+        raise CorruptCiphertext(f"its field {field} is malformed") from None
+    # Compare the encoded form, because spare bits of base64 must be zero (RFC 4648, section 3.5): one value, one form.
+    require(len(data) == size and base64.b64encode(data).decode() == value, field)
+    return data

@@ -10,7 +10,6 @@ served in the place of another. The big object is worthless without the small on
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 import re
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 
 from Crypto.Random import get_random_bytes
 
-from loader.crypto.json_header import JSON_MAX_SIZE, exactly, is_size, read_header, require, write_header
+from loader.crypto.json_header import JSON_MAX_SIZE, exactly, is_size, parse_base64, read_header, require, write_header
 from loader.crypto.segments import HEADER_SIZE, SEGMENT_SIZE, ciphertext_size, plaintext_size
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, encrypt
 from loader.errors import CorruptCiphertext
@@ -91,7 +90,7 @@ class SmallPart:
         document, _ = read_header(MAGIC, stream.read)
         key, size, big = exactly(document, "key", "size", "big")
         require(is_size(size), "size")
-        part = cls(_parse_key(key), size, _parse_big(big), stream.read())
+        part = cls(parse_base64(key, KEY_SIZE, "key"), size, _parse_big(big), stream.read())
         total = ciphertext_size(size)
         if len(part.head) != min(HEAD_SIZE, total) or len(part.head) + (part.big.size if part.big else 0) != total:
             raise CorruptCiphertext("its head and its big part do not add up to its size")
@@ -116,17 +115,6 @@ class SmallPart:
         begin = max(segment * SEGMENT_SIZE - HEAD_SIZE, 0)
         end = min((segment + 1) * SEGMENT_SIZE, ciphertext_size(self.size)) - HEAD_SIZE
         return begin, max(begin, end)
-
-
-def _parse_key(value: Any) -> bytes:
-    require(isinstance(value, str), "key")
-    try:
-        key = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        raise CorruptCiphertext("its field key is malformed") from None
-    # Compare the encoded form, because spare bits of base64 must be zero (RFC 4648, section 3.5): one key has one form.
-    require(len(key) == KEY_SIZE and base64.b64encode(key).decode() == value, "key")
-    return key
 
 
 def _parse_big(value: Any) -> BigPart | None:

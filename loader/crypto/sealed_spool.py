@@ -1,58 +1,129 @@
-"""A spool for plaintext that must wait for its folder or its size: it waits on the disk in encrypted form only."""
+"""A spool for plaintext that must wait for its folder or its use: it waits on the disk in encrypted form only."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
 from collections.abc import Iterable
-from typing import BinaryIO
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, Self
 
 from Crypto.Random import get_random_bytes
 
 from loader.crypto.segments import KEY_MATERIAL_MIN_SIZE, plaintext_size
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, encrypt
-from loader.files import write_large
+from loader.crypto.work_ahead import READ_AHEAD, WorkAhead
+from loader.files import write_at
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where one plaintext lies in the file of a spool, in bytes."""
+
+    offset: int
+    sealed_size: int
+
+    @property
+    def size(self) -> int:
+        """The size of the plaintext."""
+        return plaintext_size(self.sealed_size)
 
 
 class SealedSpool:
-    """Plaintext in a new file, encrypted under a key that exists in this object only.
+    """Plaintexts one after the other in a new file, encrypted under a key that exists in this object only.
 
-    `size` is that of the plaintext in bytes. The caller closes the file.
+    The caller closes the file.
     """
 
-    def __init__(self, file: BinaryIO, plaintext: Iterable[Buffer]) -> None:
-        """Encrypt `plaintext` into `file`, which is open for reading and writing."""
+    def __init__(self, file: BinaryIO) -> None:
+        """`file` is empty, and open for reading and writing."""
         self._file = file
         self._key = get_random_bytes(KEY_MATERIAL_MIN_SIZE)
-        for piece in encrypt(plaintext, self._key, b""):
-            write_large(file, piece)
-        self._sealed_size = file.tell()
-        file.flush()
-        self._position = 0
-        self.size = plaintext_size(self._sealed_size)
+        self._end = 0
+        # Everything before this offset was read, or is not needed any more.
+        self._free = 0
 
-    def read(self) -> DecryptingReader:
-        """Return a reader of the plaintext from its start. Use one reader at a time, because they share a position."""
-        self._position = 0
-        return DecryptingReader(self, self._sealed_size, self._key, b"")
+    def add(self, plaintext: Iterable[Buffer]) -> Region:
+        """Encrypt one more plaintext at the end of the file."""
+        begin = self._end
+        with _Writer(self._file) as writer:
+            for piece in encrypt(plaintext, self._key, b""):
+                writer.write(bytes(piece), self._end)
+                self._end += len(piece)
+        return Region(begin, self._end - begin)
 
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Read ciphertext, for the reader."""
-        count = os.preadv(self._file.fileno(), [buffer], self._position)
-        self._position += count
+    def read(self, region: Region) -> DecryptingReader:
+        """Return a reader of one plaintext from its start."""
+        return DecryptingReader(_RegionSource(self, region), region.sealed_size, self._key, b"")
+
+    def read_at(self, buffer: memoryview, offset: int) -> int:
+        """Read ciphertext, for the readers."""
+        count = os.preadv(self._file.fileno(), [buffer], offset)
+        self._free = offset + count
         return count
 
-    def overwrite(self, pieces: Iterable[Buffer]) -> None:
-        """Replace the content of the file by `pieces`, which may be made from what `read` yields at the same time.
+    def overwrite(self, pieces: Iterable[bytes | bytearray], begin: int) -> None:
+        """Replace the content of the file from the offset `begin` on by `pieces`, and end the file after them.
 
-        They are written where the reader has been already, so that the file needs its room on the disk only once.
+        A piece must stay as it is, because it may wait. The pieces may be made at the same time from what `read`
+        yields, if the plaintexts are read in their order and each once. They are written where a reader has been
+        already, so that the file needs its room on the disk only once. The caller writes the bytes before `begin`
+        afterwards.
         """
-        waiting: deque[bytes] = deque()
-        self._file.seek(0)
-        written = 0
-        for piece in pieces:
-            waiting.append(bytes(piece))
-            while waiting and written + len(waiting[0]) <= self._position:
-                written += self._file.write(waiting.popleft())
-        self._file.writelines(waiting)
-        self._file.truncate()
+        self._free = 0
+        waiting: deque[bytes | bytearray] = deque()
+        end = begin
+        with _Writer(self._file) as writer:
+            for piece in pieces:
+                waiting.append(piece)
+                while waiting and end + len(waiting[0]) <= self._free:
+                    writer.write(waiting[0], end)
+                    end += len(waiting.popleft())
+            for rest in waiting:
+                writer.write(rest, end)
+                end += len(rest)
+        self._file.truncate(end)
+
+
+class _Writer:
+    """Writes pieces on another core, because the consumer of the spool is busy. The block ends when all are written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = file.fileno()
+        self._work = WorkAhead[None]()
+
+    def write(self, piece: bytes | bytearray, offset: int) -> None:
+        """Write a piece, which must stay as it is. Raises OSError, also of an earlier piece."""
+        self._work.put(partial(write_at, self._descriptor, piece, offset))
+        if len(self._work) == READ_AHEAD:
+            self._work.get()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Wait in any case, because the descriptor may soon belong to another file.
+        failures = []
+        while self._work:
+            try:
+                self._work.get()
+            except OSError as exc:
+                failures.append(exc)
+        if failures and kind is None:
+            raise failures[0]
+
+
+class _RegionSource:
+    """The ciphertext of one region, from its start."""
+
+    def __init__(self, spool: SealedSpool, region: Region) -> None:
+        self._spool = spool
+        self._position = region.offset
+        self._end = region.offset + region.sealed_size
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        # Nothing is left once the last segment was read.
+        count = self._spool.read_at(buffer[: self._end - self._position], self._position)
+        self._position += count
+        return count

@@ -27,11 +27,7 @@ FIRST_PLAINTEXT_SIZE = SEGMENT_SIZE - HEADER_SIZE - TAG_SIZE
 PLAINTEXT_SIZE = SEGMENT_SIZE - TAG_SIZE
 KEY_MATERIAL_MIN_SIZE = 32
 SEGMENT_KEY_SIZE = 32
-KEY_CHECK_SIZE = 8
-KEY_CHECK_INFO = b"azaion-loader key check v1"
-BLOCK_BITS = 128
-# The reduction polynomial of NIST SP 800-38D, section 6.3, with its bits in the order of a block.
-REDUCTION = 0xE1 << (BLOCK_BITS - 8)
+HASH_SIZE = 32
 
 
 def ciphertext_size(plaintext_size: int) -> int:
@@ -57,22 +53,21 @@ def segment_key(key_material: bytes, salt: bytes, associated_data: bytes) -> byt
     """
     if len(key_material) < KEY_MATERIAL_MIN_SIZE:
         raise ValueError(f"key material must have at least {KEY_MATERIAL_MIN_SIZE} bytes")
-    return _hkdf(key_material, SEGMENT_KEY_SIZE, salt, associated_data)
+    return hkdf(key_material, associated_data, SEGMENT_KEY_SIZE, salt)
 
 
-def key_check(fragment: bytes) -> str:
-    """Return the 16 hex digits by which an archive recognises its key fragment. They tell nothing else about it."""
-    return _hkdf(fragment, KEY_CHECK_SIZE, b"", KEY_CHECK_INFO).hex()
-
-
-def _hkdf(key_material: bytes, size: int, salt: bytes, info: bytes) -> bytes:
-    """HKDF-SHA256 (RFC 5869) for a `size` of at most 32 bytes, where the expansion is one block, T(1).
+def hkdf(key_material: bytes, info: bytes, size: int, salt: bytes = b"") -> bytes:
+    """Return `size` bytes of HKDF-SHA256 (RFC 5869, sections 2.2 and 2.3).
 
     The package Crypto has it too, but makes some sixty calls that each release the GIL: many loads at once would spend
     most of their time on taking it back.
     """
     extracted = hmac.digest(salt, key_material, "sha256")
-    return hmac.digest(extracted, info + b"\x01", "sha256")[:size]
+    output = block = b""
+    for number in range(1, -(-size // HASH_SIZE) + 1):
+        block = hmac.digest(extracted, block + info + bytes([number]), "sha256")
+        output += block
+    return output[:size]
 
 
 @dataclass(frozen=True)
@@ -110,43 +105,9 @@ class SegmentCipher:
             raise CorruptCiphertext(f"segment {number} does not authenticate", number) from None
         return text
 
-    def verify(self, number: int, last: bool, segment: memoryview) -> memoryview:
-        """Verify `segment` without decrypting it and return a view of its ciphertext. Raises CorruptCiphertext."""
-        text, tag = segment[:-TAG_SIZE], segment[-TAG_SIZE:]
-        if not hmac.compare_digest(ciphertext_tag(self.key, self._nonce(number, last), text), tag):
-            raise CorruptCiphertext(f"segment {number} does not authenticate", number)
-        return text
-
     def _gcm(self, number: int, last: bool):  # type: ignore[no-untyped-def]  # the package keeps its mode classes private
         return AES.new(self.key, AES.MODE_GCM, nonce=self._nonce(number, last))
 
     def _nonce(self, number: int, last: bool) -> bytes:
         # A nonce never repeats under one key, because each ciphertext has its own key and each segment its own number.
         return self.nonce_prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
-
-
-def ciphertext_tag(key: bytes, nonce: bytes, ciphertext: memoryview) -> bytes:
-    """Return the 16-byte GCM tag of `ciphertext` without decrypting it, which takes a third of the time.
-
-    `nonce` has 12 bytes and there is no associated data (NIST SP 800-38D, section 7.1). The package Crypto either does
-    both or neither. But GHASH takes associated data as it takes ciphertext: the tag of a text as the one and its tag as
-    the other differ only by the block of lengths, times the hash key.
-    """
-    gcm = AES.new(key, AES.MODE_GCM, nonce=nonce)
-    gcm.update(ciphertext)
-    tag_as_associated_data = int.from_bytes(gcm.digest(), "big")
-    bits = 8 * len(ciphertext)
-    # The block of lengths is len(A) || len(C), 64 bits each: (bits, 0) in the one case and (0, bits) in the other.
-    difference = bits << 64 | bits
-    hash_key = int.from_bytes(AES.new(key, AES.MODE_ECB).encrypt(bytes(BLOCK_BITS // 8)), "big")
-    return (tag_as_associated_data ^ product(difference, hash_key)).to_bytes(BLOCK_BITS // 8, "big")
-
-
-def product(x: int, y: int) -> int:
-    """Return x times y, both blocks as big-endian integers (NIST SP 800-38D, section 6.3, algorithm 1)."""
-    z, v = 0, y
-    for bit in reversed(range(BLOCK_BITS)):
-        if x >> bit & 1:
-            z ^= v
-        v = v >> 1 ^ (REDUCTION if v & 1 else 0)
-    return z

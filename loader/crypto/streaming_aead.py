@@ -1,20 +1,12 @@
 """Streams of Google Tink's AES-GCM-HKDF streaming AEAD, byte for byte, made of the segments in `segments`.
 
-A few segments are sealed or opened ahead of the consumer. The cipher releases the GIL, so that a helper thread for each
-further core keeps all cores busy. The consumer works too instead of waiting, because a hand-over between threads costs
-time. Of many streams only one consumer works beside the helpers, because more threads than cores would spend their time
-on taking the GIL from each other.
+A few segments are sealed or opened ahead of the consumer, on all cores: see `work_ahead`.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Protocol
 
 from Crypto.Random import get_random_bytes
@@ -30,13 +22,12 @@ from loader.crypto.segments import (
     SegmentCipher,
     plaintext_size,
 )
+from loader.crypto.work_ahead import READ_AHEAD, WorkAhead
 from loader.errors import CorruptCiphertext
 
-# One segment for the consumer, one for a helper, and one that waits for the first of them to finish.
-READ_AHEAD = 3
-MAX_CORES = 4
-
 Buffer = bytes | bytearray | memoryview
+# Gets the number of a segment, and the segment as it is stored; with the header in front of the first one.
+Prove = Callable[[int, memoryview], None]
 
 
 class Source(Protocol):
@@ -45,16 +36,24 @@ class Source(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
-def encrypt(plaintext: Iterable[Buffer], key_material: bytes, associated_data: bytes) -> Iterator[memoryview]:
-    """Yield the ciphertext of `plaintext`, which comes in pieces of any length, in pieces of at most 1 MiB.
+def random_header() -> bytes:
+    """Return a new header: its own size, a random salt and a random nonce prefix."""
+    return bytes([HEADER_SIZE]) + get_random_bytes(SALT_SIZE + NONCE_PREFIX_SIZE)
 
+
+def encrypt(
+    plaintext: Iterable[Buffer], key_material: bytes, associated_data: bytes, header: bytes | None = None
+) -> Iterator[memoryview]:
+    """Yield the ciphertext of `plaintext`, which comes in pieces of any length: the header, then whole segments.
+
+    Give a `header` only if no other plaintext ever meets it with the same key material and associated data.
     Each piece is a view that is valid until the next one is asked for. An exception of `plaintext` passes through: the
     last segment is then missing, so that an unfinished ciphertext never authenticates.
     """
-    header = bytes([HEADER_SIZE]) + get_random_bytes(SALT_SIZE + NONCE_PREFIX_SIZE)
+    header = header or random_header()
     cipher = SegmentCipher.derive(header, key_material, associated_data)
     yield memoryview(header)
-    work = WorkAhead()
+    work = WorkAhead[memoryview]()
     for number, last, segment in _cut(plaintext):
         work.put(functools.partial(cipher.seal, number, last, segment), alone=last and number == 0)
         if len(work) == READ_AHEAD:
@@ -90,8 +89,6 @@ class DecryptingReader:
     call raises it again. Raises CorruptCiphertext, and what `source` raises. The caller closes `source`.
     """
 
-    _process = staticmethod(SegmentCipher.open)
-
     def __init__(
         self,
         source: Source,
@@ -101,10 +98,12 @@ class DecryptingReader:
         *,
         header: bytes | None = None,
         first_segment: int = 0,
+        prove: Prove | None = None,
     ) -> None:
         """Read nothing yet. `size` is the size of the whole ciphertext in bytes, header included.
 
         To start at a later segment, give its number and the 40-byte `header`; `source` must stand at that segment.
+        `prove` gets each segment before it is decrypted, on any thread, and raises CorruptCiphertext to refuse it.
         """
         self.plaintext_size = plaintext_size(size)
         self._source = source
@@ -113,11 +112,11 @@ class DecryptingReader:
         self._derive = functools.partial(
             SegmentCipher.derive, key_material=key_material, associated_data=associated_data
         )
-        self._header = header
-        self._cipher: SegmentCipher | None = None
+        self._cipher = self._derive(header) if header is not None else None
+        self._prove = prove
         self._buffers = _Ring(size)
         self._first = self._read = self._released = first_segment
-        self._work = WorkAhead()
+        self._work = WorkAhead[memoryview]()
         self._failure: BaseException | None = None
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -143,24 +142,30 @@ class DecryptingReader:
         while len(self._work) < window and self._read < self._segments:
             number, last = self._read, self._read == self._segments - 1
             try:
-                cipher, segment = self._read_segment(number, last)
+                piece = self._read_segment(number, last)
             except Exception as exc:  # noqa: BLE001  # it is raised after the segments that were read before it
                 self._work.put(functools.partial(_raise, exc), alone=True)
                 self._read = self._segments
                 return
             self._read += 1
-            self._work.put(functools.partial(self._process, cipher, number, last, segment), alone=number == self._first)
+            self._work.put(functools.partial(self._open, number, last, piece), alone=number == self._first)
 
-    def _read_segment(self, number: int, last: bool) -> tuple[SegmentCipher, memoryview]:
-        if self._cipher is None:
-            header = self._header or bytes(self._read_exactly(memoryview(bytearray(HEADER_SIZE))))
-            self._cipher = self._derive(header)
-        begin = max(number * SEGMENT_SIZE, HEADER_SIZE)
-        end = min((number + 1) * SEGMENT_SIZE, self._size)
-        segment = self._read_exactly(self._buffers[number][: end - begin])
+    def _read_segment(self, number: int, last: bool) -> memoryview:
+        """Return a segment as it is stored; the first one with the header in front of it."""
+        size = min(SEGMENT_SIZE, self._size - number * SEGMENT_SIZE)
+        piece = self._read_exactly(self._buffers[number][:size])
         if last and self._source.readinto(memoryview(bytearray(1))):
             raise CorruptCiphertext("bytes follow the last segment")
-        return self._cipher, segment
+        return piece
+
+    def _open(self, number: int, last: bool, piece: memoryview) -> memoryview:
+        if self._prove is not None:
+            self._prove(number, piece)
+        header_size = 0 if number else HEADER_SIZE
+        if self._cipher is None:
+            # The first segment is opened alone, so that every later one finds the cipher.
+            self._cipher = self._derive(bytes(piece[:header_size]))
+        return self._cipher.open(number, last, piece[header_size:])
 
     def _read_exactly(self, buffer: memoryview) -> memoryview:
         filled = 0
@@ -170,12 +175,6 @@ class DecryptingReader:
                 raise CorruptCiphertext("the ciphertext is cut short")
             filled += count
         return buffer
-
-
-class VerifyingReader(DecryptingReader):
-    """Verifies without decrypting: each piece is the ciphertext of a verified segment, without its tag."""
-
-    _process = staticmethod(SegmentCipher.verify)
 
 
 class _Ring:
@@ -197,68 +196,3 @@ class _Ring:
 
 def _raise(exc: Exception) -> memoryview:
     raise exc
-
-
-# Held by the one consumer that works beside the helpers.
-_beside_helpers = threading.Lock()
-
-
-class WorkAhead:
-    """A queue of work on segments for one consumer, which gets the results in the order of the work."""
-
-    def __init__(self) -> None:
-        self._pending: deque[_Work] = deque()
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def put(self, do: Callable[[], memoryview], *, alone: bool = False) -> None:
-        """Queue `do`. No helper is asked if the work is `alone`, because the consumer would only wait."""
-        self._pending.append(_Work(do, None if alone else _submitted(do)))
-
-    def get(self) -> memoryview:
-        """Return the oldest result, or raise what its work raised."""
-        oldest = self._pending.popleft()
-        if oldest.helped is None:
-            return oldest.do()
-        if _beside_helpers.acquire(blocking=False):
-            try:
-                for work in (oldest, *self._pending):
-                    if oldest.helped.done():
-                        break
-                    work.do_unless_started()
-            finally:
-                _beside_helpers.release()
-        return oldest.helped.result()
-
-
-class _Work:
-    """Work that a helper does, or the consumer if no helper has started it."""
-
-    def __init__(self, do: Callable[[], memoryview], helped: Future[memoryview] | None) -> None:
-        self.do = do
-        self.helped = helped
-
-    def do_unless_started(self) -> None:
-        if self.helped is not None and self.helped.cancel():
-            self.helped = Future()
-            try:
-                self.helped.set_result(self.do())
-            except Exception as exc:  # noqa: BLE001  # the consumer gets it in its turn
-                self.helped.set_exception(exc)
-
-
-def _submitted(do: Callable[[], memoryview]) -> Future[memoryview] | None:
-    helpers = _helpers()
-    if helpers is not None:
-        # At the end of the process the helpers take no more work.
-        with suppress(RuntimeError):
-            return helpers.submit(do)
-    return None
-
-
-@functools.cache
-def _helpers() -> ThreadPoolExecutor | None:
-    """Return the helpers that all streams share, so that many transfers do not mean many threads."""
-    cores = min(MAX_CORES, os.cpu_count() or 1)
-    return ThreadPoolExecutor(cores - 1, thread_name_prefix="segments") if cores > 1 else None

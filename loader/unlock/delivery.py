@@ -1,129 +1,164 @@
-"""The way of the tar from the archive to the engine: through a file (mode `tar`) or directly (mode `stream`).
+"""The way of the images from the archive to the engine: through a file (mode `tar`) or directly (mode `stream`).
 
-Both ways authenticate the whole archive before the engine gets a byte.
+Both ways authenticate everything that will be sent before the engine gets a byte.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from loader.binary_split import Archive
+from loader.binary_split import Archive, Contents
 from loader.errors import Checkpoint
-from loader.files import FilePieces, punch_hole, storage, write_large
+from loader.files import punch_hole, read_pieces, storage, write_large
+from loader.oci import Layout
 from loader.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 def tar_path(settings: Settings) -> Path:
-    """Return where mode `tar` decrypts the archive to: IMAGES_PATH without `.enc`, with `.tar`."""
+    """Return where mode `tar` decrypts the images to: IMAGES_PATH without `.enc`, with `.tar`."""
     return settings.images_path.with_name(settings.images_path.name.removesuffix(".enc") + ".tar")
 
 
-class TarDelivery(Protocol):
-    """Authenticates the tar, then delivers it once.
+class Delivery(Protocol):
+    """Authenticates what will be sent, then delivers it: one layout an image.
 
-    Call `authenticate`, then take all of `pieces`, then `close`, which leaves no plaintext behind. `size` is in bytes.
+    Call `prepare`, then take all `pieces` of each layout, then `close`, which leaves no plaintext behind.
+    `preparation` is how many bytes `prepare` counts.
     """
 
-    size: int
+    preparation: int
 
-    def authenticate(self, fragment: bytes, on_authenticated: Callable[[int], None]) -> None:
-        """Authenticate every segment. `on_authenticated` gets the bytes of the tar authenticated so far.
+    def prepare(self, fragment: bytes, on_prepared: Callable[[int], None]) -> None:
+        """Authenticate everything. `on_prepared` gets the bytes done so far.
 
         Raises ArchiveCorrupt, DiskSpace, StorageError, and what the checkpoint raises.
         """
 
-    def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the whole tar; each piece is valid until the next is taken.
+    def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
+        """Yield the tar of a layout; each piece is valid until the next is taken.
 
-        Raises RuntimeError unless the tar was authenticated since its last delivery.
+        Raises RuntimeError unless everything was authenticated.
         """
 
     def close(self) -> None: ...
 
 
-class TarByFile:
-    """Mode `tar`: decrypts the archive into a file (0600), and delivers that file."""
-
-    def __init__(self, archive: Archive, path: Path, checkpoint: Checkpoint) -> None:
-        self.size = archive.manifest.tar_size
-        self._archive = archive
-        self._path = path
-        self._checkpoint = checkpoint
-        self._is_whole = False
-        remove_tar(path)
-
-    def authenticate(self, fragment: bytes, on_authenticated: Callable[[int], None]) -> None:
-        done = 0
-        with _new_private_file(self._path, self.size) as tar:
-            for segment in self._archive.plaintext(fragment, self._checkpoint):
-                with storage(self._path, self.size):
-                    write_large(tar, segment)
-                done += len(segment)
-                on_authenticated(done)
-        self._is_whole = True
-
-    def pieces(self) -> Iterator[memoryview]:
-        if not self._is_whole:
-            raise RuntimeError("a tar must be authenticated before each delivery")
-        self._is_whole = False
-        with storage(self._path, 0):
-            tar = self._path.open("r+b", buffering=0)
-        with tar:
-            taken = 0
-            for piece in FilePieces(tar, self._path, self._checkpoint):
-                yield piece
-                # Free what was sent, because the engine needs the room on the disk and in the page cache.
-                punch_hole(tar, taken, len(piece))
-                taken += len(piece)
-
-    def close(self) -> None:
-        remove_tar(self._path)
-
-
-class TarByStream:
+class StreamDelivery:
     """Mode `stream`: authenticates the archive in a first pass, and decrypts it to the engine in a second one."""
 
-    def __init__(self, archive: Archive, checkpoint: Checkpoint) -> None:
-        self.size = archive.manifest.tar_size
+    def __init__(self, archive: Archive, layouts: Sequence[Layout], checkpoint: Checkpoint) -> None:
         self._archive = archive
         self._checkpoint = checkpoint
-        self._fragment: bytes | None = None
+        self._blobs = dict.fromkeys(digest for layout in layouts for digest in layout.blobs)
+        self._contents: Contents | None = None
+        self.preparation = sum(archive.head.blob[digest].stored_size for digest in self._blobs)
 
-    def authenticate(self, fragment: bytes, on_authenticated: Callable[[int], None]) -> None:
+    def prepare(self, fragment: bytes, on_prepared: Callable[[int], None]) -> None:
+        contents = self._archive.unseal(fragment, self._checkpoint)
         done = 0
-        for size in self._archive.verified_sizes(fragment, self._checkpoint):
-            done += size
-            on_authenticated(done)
-        self._fragment = fragment
+        for digest in self._blobs:
+            for authenticated in contents.authenticate(digest):
+                on_prepared(done + authenticated)
+            done += self._archive.head.blob[digest].stored_size
+        on_prepared(done)
+        self._contents = contents
 
-    def pieces(self) -> Iterator[memoryview]:
-        fragment, self._fragment = self._fragment, None
-        if fragment is None:
-            raise RuntimeError("a tar must be authenticated before each delivery")
-        # The second pass authenticates each segment again, because the file may have changed after the first pass. The
-        # engine then gets an incomplete body and keeps nothing.
-        yield from self._archive.plaintext(fragment, self._checkpoint)
+    def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
+        if self._contents is None:
+            raise RuntimeError("an archive must be authenticated before its delivery")
+        # The file may have changed after the first pass: then a piece differs, and the engine gets an incomplete body
+        # and keeps nothing.
+        yield from self._contents.layout(layout, self._contents.content)
 
     def close(self) -> None:
-        self._fragment = None
+        self._contents = None
+
+
+class TarDelivery:
+    """Mode `tar`: decrypts the layouts into one file (0600), one after another, and delivers them from that file."""
+
+    def __init__(self, archive: Archive, layouts: Sequence[Layout], path: Path, checkpoint: Checkpoint) -> None:
+        self._archive = archive
+        self._layouts = layouts
+        self._path = path
+        self._checkpoint = checkpoint
+        self._contents: Contents | None = None
+        self._tar: BinaryIO | None = None
+        self._end = 0
+        self._offsets: dict[Layout, int] = {}
+        self.preparation = sum(layout.size for layout in layouts)
+        remove_tar(path)
+
+    def prepare(self, fragment: bytes, on_prepared: Callable[[int], None]) -> None:
+        contents = self._archive.unseal(fragment, self._checkpoint)
+        for layout in self._layouts:
+            # One pass does both, because the engine gets nothing of the file before all of it was written.
+            for _ in self._write(layout, contents.layout(layout, contents.content_to_prove)):
+                on_prepared(self._end)
+        self._contents = contents
+
+    def pieces(self, layout: Layout) -> Iterator[memoryview]:
+        if self._contents is None:
+            raise RuntimeError("an archive must be authenticated before its delivery")
+        if layout not in self._offsets:
+            # A layout that was not planned replaces one that the engine has refused.
+            for _ in self._write(layout, self._contents.layout(layout, self._contents.content)):
+                pass
+        tar, begin = self._opened(layout), self._offsets.pop(layout)
+        with storage(self._path, 0):
+            for piece in read_pieces(tar, begin, layout.size):
+                self._checkpoint()
+                yield piece
+                # Free what was sent, because the engine needs the room on the disk and in the page cache.
+                punch_hole(tar, begin, len(piece))
+                begin += len(piece)
+
+    def close(self) -> None:
+        self._contents = None
+        if self._tar is not None:
+            with suppress(OSError):  # the last bytes of a file that is removed anyway may find the disk full
+                self._tar.close()
+        remove_tar(self._path)
+
+    def _write(self, layout: Layout, pieces: Iterator[bytes | memoryview]) -> Iterator[None]:
+        """Append the pieces of a layout to the tar, and yield after each of them."""
+        begin = self._end
+        for piece in pieces:
+            tar = self._opened(layout)
+            with storage(self._path, layout.size):
+                write_large(tar, piece)
+            self._end += len(piece)
+            yield
+        with storage(self._path, layout.size):
+            self._opened(layout).flush()
+        self._offsets[layout] = begin
+
+    def _opened(self, layout: Layout) -> BinaryIO:
+        if self._tar is None:
+            with storage(self._path, layout.size):
+                # O_EXCL refuses a link or a file that another user put there, because that user could read it.
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._tar = os.fdopen(os.open(self._path, flags, 0o600), "w+b")
+        return self._tar
 
 
 @contextmanager
-def tar_delivery(settings: Settings, archive: Archive, checkpoint: Checkpoint) -> Iterator[TarDelivery]:
+def image_delivery(
+    settings: Settings, archive: Archive, layouts: Sequence[Layout], checkpoint: Checkpoint
+) -> Iterator[Delivery]:
     """Yield the delivery of the mode in UNLOCK_MODE, and close it after a success and after any error."""
-    delivery: TarDelivery
+    delivery: Delivery
     if settings.unlock_mode == "stream":
-        delivery = TarByStream(archive, checkpoint)
+        delivery = StreamDelivery(archive, layouts, checkpoint)
     else:
-        delivery = TarByFile(archive, tar_path(settings), checkpoint)
+        delivery = TarDelivery(archive, layouts, tar_path(settings), checkpoint)
     try:
         yield delivery
     finally:
@@ -136,16 +171,3 @@ def remove_tar(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as exc:
         log.warning("the decrypted %s could not be removed: %s", path, exc.strerror)
-
-
-@contextmanager
-def _new_private_file(path: Path, size: int) -> Iterator[io.BufferedWriter]:
-    with storage(path, size):
-        # O_EXCL refuses a link or a file that another user put there, because that user could read the plaintext.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    tar = os.fdopen(descriptor, "wb")
-    try:
-        yield tar
-    finally:
-        with storage(path, size):
-            tar.close()

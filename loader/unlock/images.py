@@ -4,44 +4,106 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loader.crypto.archive import Manifest, ManifestImage
+from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine
-from loader.errors import ArchiveNotFound, CorruptCiphertext, EngineStalled, EngineUnavailable, LoaderError
+from loader.errors import (
+    ArchiveNotFound,
+    CorruptCiphertext,
+    EngineRejected,
+    EngineStalled,
+    EngineUnavailable,
+    ImageMismatch,
+    LoaderError,
+)
 from loader.files import make_private_directory, remove_unfinished, write_whole
+from loader.oci import Layout
 from loader.settings import Settings
-from loader.unlock.delivery import TarDelivery
+from loader.unlock.delivery import Delivery
 
 log = logging.getLogger(__name__)
 
-# Holds the manifest of the last unlock, for a device whose archive was removed after it.
+# Holds the head of the last archive that was unlocked, for a device whose archive was removed after it.
 REMEMBERED_NAME = "unlocked-manifest.json"
 
 
-def load_images(
-    engine: DockerEngine, images: tuple[ManifestImage, ...], delivery: TarDelivery, on_progress: Callable[[int], None]
-) -> None:
-    """Load the tar, prove that its images are those of the manifest, and remove the images that they replaced.
+class Loading:
+    """Loads the planned images into the engine, and proves that all images of the archive are there afterwards."""
 
-    `on_progress` gets the bytes that the engine has taken and unpacked so far. After a failure every reference names
-    what it named before. Raises the errors of the engine, ImageMismatch, and what the delivery raises.
-    """
-    with _restored_after_failure(engine, images):
+    def __init__(self, engine: DockerEngine, head: Head, layouts: Sequence[Layout], delivery: Delivery) -> None:
+        self._engine = engine
+        self._head = head
+        self._layouts = layouts
+        self._delivery = delivery
+        self._left = 0
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether the engine has got all of the current image, and works on it."""
+        return self._left == 0
+
+    def run(self, on_progress: Callable[[int], None]) -> None:
+        """Load each image, prove that it is there, and give all images their names.
+
+        `on_progress` gets the bytes that the engine has taken and unpacked so far: each byte that is sent counts
+        twice. After a failure every reference names what it named before; after a success the images that lost their
+        name are removed. Raises the errors of the engine, ImageMismatch, and what the delivery raises.
+        """
+        done = 0
+        with _restored_after_failure(self._engine, self._head.images):
+            for layout in self._layouts:
+                self._load(layout, lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
+                done += 2 * layout.size
+            for names in self._head.distinct_images:
+                self._name(names)
+            self._engine.verify(self._head.images)
+
+    def _load(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
+        whole = Layout(self._head, layout.image, layout.image.layers)
         try:
-            engine.load(_CountedBody(delivery, on_progress), lambda unpacked: on_progress(delivery.size + unpacked))
+            self._send(layout, on_progress)
+        except (EngineRejected, ImageMismatch):
+            # The engine may have lost the layers that were left out.
+            if layout == whole:
+                raise
+            self._send(whole, on_progress)
+
+    def _send(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
+        self._left = layout.size
+        try:
+            self._engine.load(
+                _Body(self._taken(layout, on_progress), layout.size),
+                lambda unpacked: on_progress(layout.size + min(unpacked, layout.size)),
+            )
         except (EngineStalled, EngineUnavailable):
-            # The load succeeded if the images are there, because a silent engine may have finished its work.
-            if not _holds_after_all(engine, images):
+            # The load succeeded if the image is there, because a silent engine may have finished its work.
+            if not _holds_after_all(self._engine, [layout.image]):
                 raise
         else:
-            engine.verify(images)
+            self._engine.verify([layout.image])
+        finally:
+            self._left = 0
+
+    def _taken(self, layout: Layout, on_progress: Callable[[int], None]) -> Iterator[bytes | memoryview]:
+        for piece in self._delivery.pieces(layout):
+            yield piece
+            self._left -= len(piece)
+            on_progress(layout.size - self._left)
+
+    def _name(self, names: tuple[Image, ...]) -> None:
+        """Give the image all of its names; the engine has it under one of them."""
+        present = [image.reference for image in names if self._engine.holds([image])]
+        for image in names if present else ():
+            if image.reference not in present:
+                self._engine.name(present[0], image.reference)
 
 
-def _holds_after_all(engine: DockerEngine, images: tuple[ManifestImage, ...]) -> bool:
+def _holds_after_all(engine: DockerEngine, images: Sequence[Image]) -> bool:
     try:
         return engine.holds(images)
     except LoaderError:
@@ -49,7 +111,7 @@ def _holds_after_all(engine: DockerEngine, images: tuple[ManifestImage, ...]) ->
 
 
 @contextmanager
-def _restored_after_failure(engine: DockerEngine, images: tuple[ManifestImage, ...]) -> Iterator[None]:
+def _restored_after_failure(engine: DockerEngine, images: Sequence[Image]) -> Iterator[None]:
     """Restore what the references name now if the block fails; otherwise remove the images that lost their name."""
     before = {image.reference: engine.find(image.reference) for image in images}
     try:
@@ -71,28 +133,24 @@ def _tidy(steps: Iterable[Callable[[], None]]) -> None:
                 return  # Every further step would wait for the same engine in vain.
 
 
-class _CountedBody:
-    """A delivery as a request body of known length. `on_taken` gets the bytes that the engine has taken so far."""
+@dataclass(frozen=True)
+class _Body:
+    """Pieces as a request body of known length, which can be sent once."""
 
-    def __init__(self, delivery: TarDelivery, on_taken: Callable[[int], None]) -> None:
-        self._delivery = delivery
-        self._on_taken = on_taken
+    pieces: Iterator[bytes | memoryview]
+    size: int
 
     def __len__(self) -> int:
-        return self._delivery.size
+        return self.size
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        taken = 0
-        for piece in self._delivery.pieces():
-            yield piece
-            taken += len(piece)
-            self._on_taken(taken)
+        return self.pieces
 
 
 def require_images_without_archive(settings: Settings, engine: DockerEngine) -> None:
-    """Raise ArchiveNotFound unless the images of the remembered manifest are in the engine.
+    """Raise ArchiveNotFound unless the remembered images are in the engine.
 
-    Without a remembered manifest, any images under the references of EXPECTED_IMAGES will do. Raises EngineUnavailable.
+    Without them, any images under the references of EXPECTED_IMAGES will do. Raises EngineUnavailable.
     """
     remembered = remembered_images(settings.model_cache_dir)
     if remembered:
@@ -104,29 +162,29 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
         raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
 
 
-def remember_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest` to `directory`. Never raises, because a failure must not undo an unlock."""
+def remember_head(directory: Path, head: Head) -> None:
+    """Write `head` to `directory`. Never raises, because a failure must not undo an unlock."""
     path = directory / REMEMBERED_NAME
     try:
         make_private_directory(directory)
-        write_whole(path, json.dumps(manifest.document()).encode())
+        write_whole(path, json.dumps(head.document()).encode())
     except OSError as exc:
-        log.warning("the manifest could not be remembered at %s: %s", path, exc.strerror)
+        log.warning("the images could not be remembered at %s: %s", path, exc.strerror)
 
 
-def remembered_images(directory: Path) -> tuple[ManifestImage, ...]:
-    """Return the images of the manifest in `directory`, none if it is absent or cannot be used."""
+def remembered_images(directory: Path) -> tuple[Image, ...]:
+    """Return the images of the head in `directory`, none if it is absent or cannot be used."""
     path = directory / REMEMBERED_NAME
     try:
         document = json.loads(path.read_bytes())
-        return Manifest.parse(document if isinstance(document, dict) else {}).images
+        return Head.parse(document if isinstance(document, dict) else {}).images
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, RecursionError, CorruptCiphertext) as exc:
-        log.warning("the remembered manifest %s cannot be used: %s", path, exc)
+        log.warning("the remembered images %s cannot be used: %s", path, exc)
         return ()
 
 
-def remove_unfinished_manifest(directory: Path) -> None:
-    """Remove what a process left that was killed while it wrote the manifest. Never raises."""
+def remove_unfinished_head(directory: Path) -> None:
+    """Remove what a process left that was killed while it wrote the head. Never raises."""
     remove_unfinished(directory / REMEMBERED_NAME)

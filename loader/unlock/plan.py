@@ -1,63 +1,71 @@
-"""What an unlock would do: which images are in the engine, how many bytes go to which disk, and whether they fit."""
+"""What an unlock would do: which images are in the engine, what is sent to it, and whether the disks have room."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loader.binary_split import Archive, open_archive
-from loader.crypto.archive import ManifestImage
-from loader.docker_engine import DockerEngine, EngineImage
-from loader.errors import DiskSpace, EngineUnavailable, StorageError
-from loader.files import free_bytes, storage
+from loader.crypto.archive_head import Head, Image, Release
+from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
+from loader.errors import EngineUnavailable
+from loader.oci import Layout
 from loader.settings import Settings
-from loader.unlock.delivery import tar_path
+from loader.unlock.room import Place, Work, places
 
-# The engine unpacks a copy of the tar before it makes layers from it.
-ENGINE_COPIES = 2
-STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
-
-
-@dataclass(frozen=True)
-class Place:
-    """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk."""
-
-    paths: tuple[Path, ...]
-    needed: int
-    free: int
-    writable: bool
-
-    @property
-    def fits(self) -> bool:
-        """Whether the disk has enough room."""
-        return self.free >= self.needed
+Chain = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One image of the archive.
+    """One image of the archive under one name, and what the engine has there.
 
-    `present` is None if the engine did not respond. `size` is in bytes, and None unless the image is present.
+    `present` is None if the engine did not respond, and True only if it has exactly this image. `size` is that of the
+    unpacked layers in bytes.
     """
 
-    reference: str
-    id: str
-    created: str
+    image: Image = field(repr=False)
+    size: int
     present: bool | None
-    size: int | None
+    found: EngineImage | None = field(default=None, repr=False)
+
+    @property
+    def reference(self) -> str:
+        """The full name of the image."""
+        return self.image.reference
+
+    @property
+    def config(self) -> str:
+        """The digest of its configuration, which is its ID in most engines."""
+        return self.image.config
+
+    @property
+    def platform(self) -> str:
+        """The platform that it was built for."""
+        return self.image.platform
+
+    @property
+    def created(self) -> str:
+        """The time at which it was built."""
+        return self.image.created
 
 
 @dataclass(frozen=True)
 class UnlockPlan:
-    """The whole plan. `tar_size` is in bytes. `engine_answers` is False if the engine's need for room is not known."""
+    """The whole plan. `layouts` are sent to the engine, in this order.
+
+    `engine_answers` is False if the engine's need for room is not known. `warnings` are sentences.
+    """
 
     archive: Path
-    created: str
-    tar_size: int
+    release: Release
     mode: str
     images: tuple[PlannedImage, ...]
+    layouts: tuple[Layout, ...] = field(repr=False)
+    work: Work
     places: tuple[Place, ...]
+    warnings: tuple[str, ...]
     engine_answers: bool
 
     @property
@@ -77,13 +85,14 @@ def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
         try:
             images = look_up_images(engine, archive)
         except EngineUnavailable:
-            return _plan_without_engine(settings, archive)
+            unknown = (PlannedImage(image, _size(archive.head, image), None) for image in archive.head.images)
+            return _plan(settings, archive, tuple(unknown), None)
         return make_plan(settings, engine, archive, images)
 
 
 def look_up_images(engine: DockerEngine, archive: Archive) -> tuple[PlannedImage, ...]:
     """Look for each image of the archive in the engine, once. Raises EngineUnavailable or EngineRejected."""
-    return tuple(_planned(image, engine.find(image.reference)) for image in archive.manifest.images)
+    return tuple(_planned(archive.head, image, engine.find(image.reference)) for image in archive.head.images)
 
 
 def make_plan(
@@ -91,80 +100,80 @@ def make_plan(
 ) -> UnlockPlan:
     """Return the plan for an open archive with the `images` that were just looked up. Raises StorageError."""
     try:
-        root = engine.root_directory()
+        description = engine.describe()
     except EngineUnavailable:
-        return _plan_without_engine(settings, archive)
-    return _plan(settings, archive, images, root)
+        description = None
+    return _plan(settings, archive, images, description)
 
 
-def require_room(plan: UnlockPlan) -> None:
-    """Raise StorageError or DiskSpace for the first place that cannot take what the unlock writes."""
-    for place in plan.places:
-        paths = " and ".join(map(str, place.paths))
-        if not place.writable:
-            raise StorageError(f"{paths} cannot be written to.", hint=_with_advice(StorageError.hint, plan.mode))
-        if not place.fits:
-            sentence = (
-                f"There is too little room at {paths}: {place.needed} bytes are needed, {place.free} bytes are free."
-            )
-            raise DiskSpace(sentence, hint=_with_advice(DiskSpace.hint, plan.mode))
+def layouts_of(head: Head, present: set[str]) -> Iterator[Layout]:
+    """Yield a layout for each image that the engine lacks under all of its names.
 
-
-def _with_advice(hint: str, mode: str) -> str:
-    return f"{hint} {STREAM_ADVICE}" if mode == "tar" else hint
-
-
-def _plan_without_engine(settings: Settings, archive: Archive) -> UnlockPlan:
-    unknown = (PlannedImage(image.reference, image.id, image.created, None, None) for image in archive.manifest.images)
-    return _plan(settings, archive, tuple(unknown), None)
+    Layers at the bottom of its chain that an earlier layout brings are left out, because the engine has them by then.
+    """
+    brought: set[Chain] = set()
+    for names in head.distinct_images:
+        if not any(image.reference in present for image in names):
+            image = names[0]
+            yield Layout(head, image, image.layers[_known(image.layers, brought) :])
+            brought.update(_chains([image.layers]))
 
 
 def _plan(
-    settings: Settings, archive: Archive, images: tuple[PlannedImage, ...], engine_root: Path | None
+    settings: Settings, archive: Archive, images: tuple[PlannedImage, ...], engine: EngineDescription | None
 ) -> UnlockPlan:
+    head = archive.head
+    layouts = tuple(layouts_of(head, {image.reference for image in images if image.present}))
+    # A layer is there if an image of the engine has it on top of the same layers, whatever the image is.
+    there = [image.found.layers for image in images if image.found is not None]
+    sizes = [layout.size for layout in layouts]
+    work = Work(
+        to_read=sum(head.blob[digest].stored_size for layout in layouts for digest in layout.blobs),
+        to_send=sum(sizes),
+        largest=max(sizes, default=0),
+        to_unpack=sum(head.blob[digest].size for digest in _to_unpack(layouts, there)),
+    )
     return UnlockPlan(
         archive=archive.path,
-        created=archive.manifest.created,
-        tar_size=archive.manifest.tar_size,
+        release=head.release,
         mode=settings.unlock_mode,
         images=images,
-        places=_places(settings, archive.manifest.tar_size, engine_root),
+        layouts=layouts,
+        work=work,
+        places=places(settings, work, engine),
+        warnings=tuple(_warnings(head, engine)) if engine is not None else (),
         engine_answers=all(image.present is not None for image in images),
     )
 
 
-def _planned(expected: ManifestImage, found: EngineImage | None) -> PlannedImage:
+def _planned(head: Head, expected: Image, found: EngineImage | None) -> PlannedImage:
     present = found is not None and found.is_image_of(expected)
-    size = found.size if found is not None and present else None
-    return PlannedImage(expected.reference, expected.id, expected.created, present, size)
+    return PlannedImage(expected, _size(head, expected), present, found)
 
 
-def _places(settings: Settings, tar_size: int, engine_root: Path | None) -> tuple[Place, ...]:
-    """Return one place for each disk, because directories on one disk share its free room."""
-    tar_directory = tar_path(settings).parent
-    needs: dict[Path, int] = {}
-    if settings.unlock_mode == "tar":
-        needs[tar_directory] = tar_size
-    if engine_root is not None and _is_visible(engine_root):
-        # The two needs are added, because both directories may be the same one.
-        needs[engine_root] = needs.get(engine_root, 0) + ENGINE_COPIES * tar_size
-    disks: dict[int, list[Path]] = {}
-    for path in needs:
-        with storage(path, needs[path]):
-            disks.setdefault(path.stat().st_dev, []).append(path)
-    return tuple(_place(paths, sum(needs[path] for path in paths), tar_directory) for paths in disks.values())
+def _size(head: Head, image: Image) -> int:
+    return sum(head.blob[layer].size for layer in image.layers)
 
 
-def _is_visible(engine_root: Path) -> bool:
-    """Return False if the engine runs on another machine or in another container, where its disk cannot be read."""
-    try:
-        return engine_root.is_dir()
-    except OSError:
-        return False
+def _to_unpack(layouts: Iterable[Layout], there: Iterable[Chain]) -> Iterator[str]:
+    """Yield each layer that the engine will unpack."""
+    known = _chains(there)
+    for layout in layouts:
+        layers = layout.image.layers
+        yield from layers[_known(layers, known) :]
+        known |= _chains([layers])
 
 
-def _place(paths: list[Path], needed: int, tar_directory: Path) -> Place:
-    with storage(paths[0], needed):
-        free = free_bytes(paths[0])
-    writable = tar_directory not in paths or os.access(tar_directory, os.W_OK | os.X_OK)
-    return Place(tuple(paths), needed, free, writable)
+def _chains(chains: Iterable[Chain]) -> set[Chain]:
+    return {chain[:length] for chain in chains for length in range(1, len(chain) + 1)}
+
+
+def _known(layers: Chain, chains: set[Chain]) -> int:
+    """Return how many layers at the bottom of `layers` are one of `chains`."""
+    return max((length for length in range(len(layers) + 1) if layers[:length] in chains), default=0)
+
+
+def _warnings(head: Head, engine: EngineDescription) -> Iterator[str]:
+    for image, *_ in head.distinct_images:
+        if not engine.runs(image.platform):
+            yield f"{image.reference} is made for {image.platform}, but the engine runs {engine.platform}."

@@ -10,9 +10,6 @@ from datetime import UTC, datetime
 
 from loader.unlock_state import ProgressReport, Step
 
-# Each byte of the tar counts three times: when it is authenticated, when the engine has taken it, and when the engine
-# has unpacked it.
-PASSES = 3
 RATE_WINDOW_SECONDS = 5.0
 
 
@@ -30,10 +27,10 @@ class UnlockProgress:
         self._ended: tuple[bool, float, datetime] | None = None
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
-    def expect(self, tar_size: int) -> None:
-        """Set the size of the tar in bytes. Call this before `reach`."""
+    def expect(self, total: int) -> None:
+        """Set how many bytes there are to do, in all passes over them. Call this before `reach`."""
         with self._lock:
-            self._total = PASSES * tar_size
+            self._total = total
 
     def enter(self, step: str) -> None:
         """Start the next step. Does nothing if `step` is the current one."""

@@ -19,15 +19,11 @@ from loader.docker_engine import DockerEngine
 from loader.errors import Interrupted, LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock.delivery import TarDelivery, remove_tar, tar_delivery, tar_path
-from loader.unlock.images import (
-    load_images,
-    remember_manifest,
-    remove_unfinished_manifest,
-    require_images_without_archive,
-)
-from loader.unlock.plan import look_up_images, make_plan, require_room
+from loader.unlock.delivery import Delivery, image_delivery, remove_tar, tar_path
+from loader.unlock.images import Loading, remember_head, remove_unfinished_head, require_images_without_archive
+from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
+from loader.unlock.room import require_room
 from loader.unlock_state import (
     AT_REST,
     STEPS,
@@ -181,7 +177,7 @@ def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
     try:
         engine.ping()
         with open_archive(settings.images_path) as archive:
-            return not engine.holds(archive.manifest.images)
+            return not engine.holds(archive.head.images)
     except LoaderError:
         return False
 
@@ -197,7 +193,7 @@ def _new_interrupter() -> Interrupter:
 def remove_leftover(settings: Settings) -> None:
     """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises."""
     remove_tar(tar_path(settings))
-    remove_unfinished_manifest(settings.model_cache_dir)
+    remove_unfinished_head(settings.model_cache_dir)
 
 
 def _run_audited(run: UnlockRun, request_id: str | None) -> None:
@@ -220,22 +216,23 @@ def _run_unlock(run: UnlockRun) -> None:
     """Take the seven steps of an unlock. Ends in `ready` or in `error`, and never raises."""
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
-        run.progress.expect(archive.manifest.tar_size)
         archive.require_version(run.settings.api_version)
         images = look_up_images(run.engine, archive)
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity)
             return
-        require_room(make_plan(run.settings, run.engine, archive, images))
+        archive.require_complete()
+        plan = make_plan(run.settings, run.engine, archive, images)
+        require_room(plan.places, plan.mode)
         _log_in(run, api)
         fragment = _download_fragment(run, api, archive)
         # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
-        with tar_delivery(run.settings, archive, run.interrupter.checkpoint) as delivery:
-            _decrypt(run, delivery, fragment)
+        with image_delivery(run.settings, archive, plan.layouts, run.interrupter.checkpoint) as delivery:
+            _decrypt(run, plan, delivery, fragment)
             del fragment
-            _load(run, archive, delivery)
-        remember_manifest(run.settings.model_cache_dir, archive.manifest)
+            _load(run, plan, archive, delivery)
+        remember_head(run.settings.model_cache_dir, archive.head)
         _unlock.set(UnlockState.READY, archive=archive.identity)
 
 
@@ -257,24 +254,21 @@ def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> byte
     return fragment
 
 
-def _decrypt(run: UnlockRun, delivery: TarDelivery, fragment: bytes) -> None:
+def _decrypt(run: UnlockRun, plan: UnlockPlan, delivery: Delivery, fragment: bytes) -> None:
     _unlock.set(UnlockState.DECRYPTING)
-    delivery.authenticate(fragment, run.progress.reach)
+    # Each byte that is sent counts twice: when the engine has taken it, and when the engine has unpacked it.
+    run.progress.expect(delivery.preparation + 2 * plan.work.to_send)
+    delivery.prepare(fragment, run.progress.reach)
 
 
-def _load(run: UnlockRun, archive: Archive, delivery: TarDelivery) -> None:
+def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery) -> None:
     _unlock.set(UnlockState.LOADING_IMAGES)
-    loaded = 0
-
-    def reach(taken_and_unpacked: int) -> None:
-        nonlocal loaded
-        loaded = taken_and_unpacked
-        run.progress.reach(delivery.size + loaded)
+    loading = Loading(run.engine, archive.head, plan.layouts, delivery)
 
     def patience() -> float:
-        return COMMIT_PATIENCE_SECONDS if loaded >= delivery.size else PIECE_PATIENCE_SECONDS
+        return COMMIT_PATIENCE_SECONDS if loading.is_committing else PIECE_PATIENCE_SECONDS
 
-    run.interrupter.call(lambda: load_images(run.engine, archive.manifest.images, delivery, reach), patience)
+    run.interrupter.call(lambda: loading.run(lambda done: run.progress.reach(delivery.preparation + done)), patience)
 
 
 @contextmanager

@@ -196,13 +196,33 @@ class UnlockStatusResponse(UnlockResponse):
 
 
 class UnlockPlanImage(Schema):
-    """An image of the archive. `present` is null if no engine responded; `size` is null unless the image is present."""
+    """An image of the archive. `present` is null if no engine responded. `size` is that of its unpacked layers.
+
+    `config` is the digest of its configuration, which is its ID in most engines.
+    """
 
     reference = fields.String(required=True)
-    id = fields.String(required=True)
+    config = fields.String(required=True)
+    platform = fields.String(required=True)
     created = fields.String(required=True)
     present = fields.Boolean(required=True, allow_none=True)
-    size = fields.Integer(required=True, allow_none=True)
+    size = fields.Integer(required=True)
+
+
+class UnlockPlanWork(Schema):
+    """Bytes of the archive that are read, bytes that the engine gets, and bytes that it unpacks."""
+
+    to_read = fields.Integer(required=True)
+    to_send = fields.Integer(required=True)
+    to_unpack = fields.Integer(required=True)
+
+
+class UnlockPlanRelease(Schema):
+    """What the archive says that it is; not proven before the unlock."""
+
+    version = fields.String(required=True)
+    serial = fields.Integer(required=True)
+    created = fields.String(required=True, metadata=_TIME)
 
 
 class UnlockPlanPlace(Schema):
@@ -219,11 +239,12 @@ class UnlockPlanResponse(Schema):
     """What an unlock would do now."""
 
     archive = fields.String(required=True)
-    created = fields.String(required=True, metadata=_TIME)
-    tar_size = fields.Integer(required=True)
+    release = fields.Nested(UnlockPlanRelease, required=True)
+    work = fields.Nested(UnlockPlanWork, required=True)
     mode = fields.String(required=True, validate=validate.OneOf(("tar", "stream")))
     images = fields.List(fields.Nested(UnlockPlanImage), required=True)
     places = fields.List(fields.Nested(UnlockPlanPlace), required=True)
+    warnings = fields.List(fields.String(), required=True)
     engine_answers = fields.Boolean(required=True)
     done = fields.Boolean(required=True)
     fits = fields.Boolean(required=True)

@@ -6,8 +6,9 @@ from playwright.sync_api import expect
 
 from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
-from tests.support.archives import Packed
+from tests.support.archives import APP, DATABASE, Packed
 from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.sites import Site
 from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
@@ -52,6 +53,14 @@ def test_every_state_is_accessible_and_fits_every_window(
     wire.release()
     page.wait_for_badge("ready")
     assert_fit(page, "ready")
+
+    seal(
+        unlock_device.archive,
+        [HandmadeImage(name, settings={"Cmd": [name]}, architecture="s390x") for name in (APP, DATABASE)],
+    )
+    page.page.reload()
+    page.wait_for_text("warnings", "s390x")
+    assert_fit(page, "warning")
 
 
 def test_the_checks_detect_planted_faults(site: Site, open_page: Open) -> None:

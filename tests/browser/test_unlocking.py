@@ -6,11 +6,13 @@ import re
 
 from playwright.sync_api import expect
 
+from loader.references import full_reference
 from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
 from tests.support.archives import APP, DATABASE, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.images import remove_image
 from tests.support.processes import free_port
 from tests.support.sites import NO_ENGINE
@@ -19,6 +21,7 @@ from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 HELD_AFTER = 1 << 20
+FULL_APP, FULL_DATABASE = full_reference(APP), full_reference(DATABASE)
 
 
 def rows(page: LoaderPage, element_id: str) -> list[str]:
@@ -37,7 +40,10 @@ def test_an_unlock_from_the_form_to_ready(
     unlock_device.put(packed.path)
     page = open_page(unlock_device.start(wire.host).loader.url)
     page.wait_for_badge("locked")
-    assert rows(page, "images") == [f"{APP}: not loaded yet", f"{DATABASE}: not loaded yet"]
+    assert rows(page, "images") == [f"{FULL_APP}: not loaded yet", f"{FULL_DATABASE}: not loaded yet"]
+    expect(page.at("version")).to_have_text("1.4")
+    expect(page.at("to-send")).to_have_text("3 MB")
+    expect(page.at("warnings")).to_be_hidden()
     assert rows(page, "places")
     assert all(row.endswith(": fits") for row in rows(page, "places"))
 
@@ -53,7 +59,7 @@ def test_an_unlock_from_the_form_to_ready(
 
     page.wait_for_text("title", "Ready")
     page.wait_for_text("cache-note", "Somebody has logged in")
-    assert rows(page, "images") == [f"{APP}: in the engine", f"{DATABASE}: in the engine"]
+    assert rows(page, "images") == [f"{FULL_APP}: in the engine", f"{FULL_DATABASE}: in the engine"]
     assert page.at("steps").locator("[data-status=done]").count() == 4
     expect(page.at("form")).to_be_hidden()
     assert PASSWORD not in page.kept()
@@ -91,11 +97,33 @@ def test_the_page_reports_a_stopped_engine_before_and_after_a_run(
     unlock_device.put(packed.path)
     page = open_page(unlock_device.start(NO_ENGINE).loader.url)
     page.wait_for_text("plan-note", "The Docker engine does not respond")
-    assert rows(page, "images") == [f"{APP}: unknown", f"{DATABASE}: unknown"]
+    assert rows(page, "images") == [f"{FULL_APP}: unknown", f"{FULL_DATABASE}: unknown"]
+    expect(page.at("to-send")).to_have_text("at most 3 MB")
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("failed")
     page.wait_for_text("failure", "Start the Docker engine, check DOCKER_HOST")
     page.wait_for_text("failure", "ENGINE_UNAVAILABLE")
+
+
+def test_the_page_warns_of_images_for_another_architecture(
+    unlock_device: UnlockDevice, docker: Engine, open_page: Open
+) -> None:
+    seal(
+        unlock_device.archive,
+        [HandmadeImage(name, settings={"Cmd": [name]}, architecture="s390x") for name in (APP, DATABASE)],
+    )
+    page = open_page(unlock_device.start(docker.host).loader.url)
+    page.wait_for_text("warnings", f"{FULL_APP} is made for linux/s390x")
+    assert page.at("warnings").locator("li").count() == 2
+
+
+def test_an_image_without_a_time_is_shown_without_one(
+    unlock_device: UnlockDevice, docker: Engine, open_page: Open
+) -> None:
+    seal(unlock_device.archive, [HandmadeImage(APP, created="")])
+    page = open_page(unlock_device.start(docker.host).loader.url)
+    page.wait_for_text("images", FULL_APP)
+    expect(page.at("images").locator(".detail")).to_have_text("for linux/amd64 · 6 kB")
 
 
 def test_present_images_need_only_a_login_and_missing_images_an_unlock(
@@ -106,6 +134,7 @@ def test_present_images_need_only_a_login_and_missing_images_an_unlock(
     operator = unlock_device.start(docker.host)
     page = open_page(operator.loader.url)
     page.wait_for_text("title", "All images are here")
+    expect(page.at("to-send")).to_have_text("nothing")
     page.at("email").fill(EMAIL)
     page.at("password").fill(PASSWORD)
     page.page.keyboard.press("Enter")
@@ -121,10 +150,11 @@ def test_present_images_need_only_a_login_and_missing_images_an_unlock(
     unlock_device.put(packed.path)
     page.page.reload()
     page.wait_for_text("title", "Images are missing")
-    assert rows(page, "images") == [f"{APP}: not loaded yet", f"{DATABASE}: in the engine"]
+    assert rows(page, "images") == [f"{FULL_APP}: not loaded yet", f"{FULL_DATABASE}: in the engine"]
+    expect(page.at("to-send")).to_have_text("3 MB, 1 of 2 images")
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("ready")
-    assert rows(page, "images") == [f"{APP}: in the engine", f"{DATABASE}: in the engine"]
+    assert rows(page, "images") == [f"{FULL_APP}: in the engine", f"{FULL_DATABASE}: in the engine"]
 
 
 def test_the_page_reports_a_loader_that_restarts_during_an_unlock(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import stat
 import subprocess
@@ -14,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from loader.cli.main import main
 from loader.version import VERSION
-from tests.support.archives import APP, DATABASE, FRAGMENT, PREFIX, Packed
+from tests.support.archives import APP, DATABASE, PREFIX, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, docker_archive
 from tests.support.images import import_image
 from tests.support.loader_server import REPOSITORY, run_loader
 from tests.support.processes import ManagedProcess, clean_env
@@ -66,11 +67,12 @@ def output(tmp_path: Path) -> Path:
     [
         ([], ["key", "images", "images pack", "key new"]),
         (["key"], ["new"]),
-        (["images"], ["pack", "show", "verify"]),
+        (["images"], ["pack", "show", "verify", "rewrap"]),
         (["key", "new"], ["--output", "must not exist"]),
-        (["images", "pack"], ["IMAGE...", "--key", "--output", "DOCKER_HOST", "no plaintext is written"]),
+        (["images", "pack"], ["IMAGE", "--from", "--key", "--output", "DOCKER_HOST", "No plaintext is written"]),
         (["images", "show"], ["ARCHIVE", "Needs no key"]),
-        (["images", "verify"], ["ARCHIVE", "--key", "Authenticate every byte"]),
+        (["images", "verify"], ["ARCHIVE", "--key", "every byte"]),
+        (["images", "rewrap"], ["ARCHIVE", "--key", "--new-key", ".head"]),
     ],
     ids=" ".join,
 )
@@ -105,17 +107,39 @@ def test_only_the_owner_can_read_a_new_key_and_it_is_never_overwritten(tmp_path:
 
 def test_two_images_are_packed_shown_and_verified(docker: Engine, key: Path, output: Path) -> None:
     ids = [import_image(docker, APP, random_mib=1), import_image(docker, DATABASE)]
-    result = invoke("images", "pack", APP, DATABASE, "--key", key, "-o", output, engine=docker.host)
+    arguments = ("images", "pack", APP, DATABASE, "--version", "1.4", "--key", key, "-o", output)
+    result = invoke(*arguments, engine=docker.host)
     assert result.exit_code == 0, result.output
     assert f"{output}: {output.stat().st_size} bytes" in result.stdout
     shown = invoke("images", "show", output)
     verified = invoke("images", "verify", output, "--key", key)
-    assert (shown.exit_code, verified.exit_code) == (0, 0)
-    for reference, image in zip((APP, DATABASE), ids, strict=True):
-        for told in (result.stdout, shown.stdout, verified.stdout):
-            assert f"  {reference}  {image}  1 layers, created " in told
-    assert f"{output}: authentic, all " in verified.stdout
+    unproven = invoke("images", "verify", output)
+    for told in (result, shown, verified, unproven):
+        assert told.exit_code == 0
+        assert told.stdout.startswith("release 1.4, serial ")
+        for reference, image in zip((APP, DATABASE), ids, strict=True):
+            assert f"  docker.io/{reference}  linux/amd64  {image}  1 layer, " in told.stdout
+    assert f"{output}: authentic and undamaged" in verified.stdout
+    assert "does not prove who made it" in unproven.stdout
     assert list(output.parent.iterdir()) == [output]
+
+
+def test_the_description_is_one_json_document(packed: Packed) -> None:
+    document = json.loads(invoke("images", "show", packed.path, "--json").stdout)
+    assert document["size"] == packed.path.stat().st_size
+    assert document["complete"] is True
+    assert [image["reference"] for image in document["images"]] == [f"docker.io/{APP}", f"docker.io/{DATABASE}"]
+
+
+def test_another_key_makes_a_head_or_a_whole_archive(packed: Packed, key: Path, tmp_path: Path) -> None:
+    archive, other = tmp_path / "images.enc", tmp_path / "other.key"
+    archive.write_bytes(packed.path.read_bytes())
+    other.write_bytes(b"x" * 32)
+    rewrap = ("images", "rewrap", archive, "--key", key, "--new-key", other)
+    assert f"{tmp_path}/images.head: " in invoke(*rewrap).stdout
+    assert "incomplete: it lacks" in invoke("images", "show", tmp_path / "images.head").stdout
+    assert invoke(*rewrap, "-o", archive).exit_code == 0
+    assert invoke("images", "verify", archive, "--key", other).exit_code == 0
 
 
 def test_podman_packs_too(podman: Engine, key: Path, output: Path) -> None:
@@ -123,6 +147,44 @@ def test_podman_packs_too(podman: Engine, key: Path, output: Path) -> None:
     result = invoke("images", "pack", APP, "--key", key, "-o", output, engine=podman.host)
     assert result.exit_code == 0, result.output
     assert invoke("images", "verify", output, "--key", key).exit_code == 0
+
+
+def test_standard_input_is_packed_without_an_engine(packed: Packed, key: Path, output: Path, tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m loader images pack --from - --version 1 --key {key} -o {output} < {packed.plain_tar}"
+    )
+    subprocess.run(["bash", "-c", command], cwd=REPOSITORY, env=clean_env(tmp_path), check=True, capture_output=True)
+    assert invoke("images", "verify", output, "--key", key).exit_code == 0
+
+
+def test_a_damaged_source_is_told_with_what_to_do(packed: Packed, key: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.tar").write_bytes(packed.plain_tar.read_bytes()[:-20_000])
+    result = invoke("images", "pack", "--from", tmp_path / "cut.tar", "--version", "1", "--key", key, "-o", output)
+    assert result.exit_code == 4
+    assert "(SOURCE_CORRUPT)\nWhat to do: " in result.stderr
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["UPPER", f"{APP}@sha256:{'0' * 64}", "0" * 64, "a:b:c"])
+def test_a_malformed_name_is_the_callers_error(name: str, key: Path, output: Path) -> None:
+    assert_refused(invoke("images", "pack", name, "--key", key, "-o", output), "VALIDATION_FAILED", 4)
+
+
+def test_different_tags_need_a_version_before_anything_is_saved(docker: Engine, key: Path, output: Path) -> None:
+    import_image(docker, APP)
+    import_image(docker, DATABASE)
+    result = invoke("images", "pack", APP, DATABASE, "--key", key, "-o", output, engine=docker.host)
+    assert result.exit_code == 4
+    assert "say the version with --version. (VALIDATION_FAILED)" in result.stderr
+    assert "reading" not in result.stderr
+
+
+def test_an_image_of_another_platform_is_a_warning(docker: Engine, key: Path, output: Path) -> None:
+    image = HandmadeImage(APP, architecture="arm64")
+    list(docker.client.api.load_image(b"".join(docker_archive(image))))
+    result = invoke("images", "pack", APP, "--key", key, "-o", output, engine=docker.host)
+    assert result.exit_code == 0, result.output
+    assert f"warning: docker.io/{APP} is linux/arm64, the engine is linux/amd64\n" in result.stderr
 
 
 def test_an_image_that_is_named_twice_makes_a_good_archive(docker: Engine, key: Path, output: Path) -> None:
@@ -189,7 +251,12 @@ def test_a_file_that_is_not_an_archive_is_refused(key: Path) -> None:
         ("images", "pack", APP, "--key", "{key}"),
         ("images", "pack", APP, "--key", "/nonexistent", "-o", "x"),
         ("images", "show", "/nonexistent"),
-        ("images", "verify", "{key}"),
+        ("images", "rewrap", "{key}", "--key", "{key}"),
+        ("images", "pack", APP, "--platform", "arm64", "--key", "{key}", "-o", "x"),
+        ("images", "pack", APP, "--serial", "-1", "--key", "{key}", "-o", "x"),
+        ("images", "pack", APP, "--serial", str(1 << 53), "--key", "{key}", "-o", "x"),
+        ("images", "pack", APP, "--compress", "zstd", "--key", "{key}", "-o", "x"),
+        ("images", "pack", "--from", "/nonexistent", "--key", "{key}", "-o", "x"),
         ("key", "new"),
     ],
     ids=" ".join,
@@ -201,7 +268,7 @@ def test_a_missing_argument_prints_the_usage(arguments: tuple[str, ...], key: Pa
 
 
 def start_pack(wire: FaultyWire, key: Path, output: Path, home: Path) -> ManagedProcess:
-    arguments = ("images", "pack", APP, "--key", str(key), "-o", str(output))
+    arguments = ("images", "pack", APP, "--compress", "none", "--key", str(key), "-o", str(output))
     return ManagedProcess(
         "pack",
         [sys.executable, "-m", "loader", *arguments],
@@ -262,8 +329,9 @@ def files_of(pid: int, directory: Path) -> list[bytes]:
 
 
 def test_no_plaintext_touches_the_disk_while_packing(docker: Engine, key: Path, output: Path, tmp_path: Path) -> None:
-    image = HandmadeImage(APP, (MARKER * (MIB // len(MARKER) + 1))[:MIB], 8)
-    docker.client.images.load(b"".join(image.tar()))
+    block = (MARKER * (MIB // len(MARKER) + 1))[:MIB]
+    image = HandmadeImage(APP, (HandmadeLayer(block, 8),))
+    docker.client.images.load(b"".join(docker_archive(image)))
     seen: list[bytes] = []
     with FaultyWire(tmp_path / "wire.sock", docker.socket, r"/images/get$") as wire:
         wire.hold_response(after=7 * MIB)

@@ -12,8 +12,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from tests.crypto.reference import HEADER, MIB, TAG, ReferenceCipher, hkdf_sha256, pattern
-from tests.crypto.vectors_format import DIRECTORY, ArchiveVector, ResourceVector, StreamVector, Vector, written
+from tests.crypto.archive_vectors import archive_vectors, blob_vectors, seals_vectors
+from tests.crypto.reference import HEADER, MIB, TAG, ReferenceCipher, pattern
+from tests.crypto.reference_archive import piece_digest
+from tests.crypto.vectors_format import DIRECTORY, PieceVector, ResourceVector, StreamVector, Vector, written
 
 KEY = bytes(range(32))
 LONG_KEY = bytes(range(48))
@@ -58,34 +60,10 @@ def stream(name: str, outcome: str, size: int, key_material: bytes = KEY, associ
     return StreamVector(name, outcome, key_material, associated_data, size, ciphertext)
 
 
-def archive_vectors() -> list[ArchiveVector]:
-    """Archives that are small, long, and made for another fragment, and damaged ones."""
-    small = archive(100, KEY)
-    return [
-        ArchiveVector("100 bytes", "plaintext", KEY, 100, small),
-        ArchiveVector("empty tar", "plaintext", KEY, 0, archive(0, KEY)),
-        ArchiveVector("fragment of 48 bytes", "plaintext", LONG_KEY, 100, archive(100, LONG_KEY)),
-        ArchiveVector("3 MiB", "plaintext", KEY, 3 * MIB, archive(3 * MIB, KEY)),
-        ArchiveVector("another fragment", "key mismatch", LONG_KEY, 100, small),
-        ArchiveVector("manifest changed", "corrupt", KEY, 100, small.replace(b"2026-03-01", b"2026-03-02")),
-        ArchiveVector("last byte cut off", "corrupt", KEY, 100, small[:-1]),
-        ArchiveVector("a byte added", "corrupt", KEY, 100, small + b"\0"),
-        ArchiveVector("last byte flipped", "corrupt", KEY, 100, small[:-1] + bytes([small[-1] ^ 1])),
-        ArchiveVector("a field added", "corrupt", KEY, 100, archive(100, KEY, further="field")),
-    ]
-
-
-def archive(tar_size: int, fragment: bytes, **further: str) -> bytes:
-    """An `images.enc`."""
-    image = {"reference": "azaion/detector:1.4.2", "id": "sha256:" + "0a" * 32, "layers": ["sha256:" + "1b" * 32]}
-    manifest = {
-        "images": [image | {"created": "2026-02-28T08:00:00Z"}],
-        "tar_size": tar_size,
-        "key_check": hkdf_sha256(fragment, b"", b"azaion-loader key check v1", 8).hex(),
-        "created": "2026-03-01T12:00:00Z",
-    }
-    header = json_header(b"AZIMAGE1", manifest | further)
-    return header + ReferenceCipher(fragment, header).seal(pattern(tar_size))
+def piece_vectors() -> list[PieceVector]:
+    """Sizes around one and more pieces of 1 MiB."""
+    sizes = [0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 5 * MIB + 7]
+    return [PieceVector(f"{size} bytes", "digest", size, piece_digest(pattern(size))) for size in sizes]
 
 
 def json_header(magic: bytes, document: dict[str, object]) -> bytes:
@@ -128,6 +106,9 @@ def all_vectors() -> dict[str, Sequence[Vector]]:
     """The vectors of each file."""
     return {
         "streaming_aead.json": stream_vectors(),
+        "piece_digest.json": piece_vectors(),
+        "archive_blob.json": blob_vectors(),
+        "archive_seals.json": seals_vectors(),
         "archive.json": archive_vectors(),
         "resource.json": resource_vectors(),
     }

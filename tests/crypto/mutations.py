@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.crypto.framing import framed
 from tests.crypto.hostile_json import MISSING, JsonPath, changed, damaged
-from tests.crypto.manifests import framed
 
 # Include lone surrogates, which JSON can contain and UTF-8 cannot.
 ANY_TEXT = st.text(st.characters(), max_size=70)

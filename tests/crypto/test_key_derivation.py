@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader.crypto.segments import key_check, segment_key
+from loader.crypto.archive_seals import key_check, root_id
+from loader.crypto.segments import hkdf, segment_key
 from tests.crypto.reference import hkdf_sha256
 from tests.crypto.streams import UNHURRIED
 
@@ -52,6 +53,12 @@ def test_a_segment_key_is_hkdf_of_key_material_salt_and_associated_data(key: byt
     assert segment_key(key, salt, data) == hkdf_sha256(key, salt, data, 32)
 
 
+@pytest.mark.parametrize(("secret", "salt", "info", "output"), RFC_5869.values(), ids=RFC_5869)
+def test_hkdf_is_that_of_the_rfc(secret: bytes, salt: bytes, info: bytes, output: str) -> None:
+    for size in range(len(output) // 2 + 1):
+        assert hkdf(secret, info, size, salt).hex() == output[: 2 * size]
+
+
 @pytest.mark.parametrize("size", [32, 33, 64, 65, 4096])
 def test_key_material_of_any_length_from_32_bytes(size: int) -> None:
     assert segment_key(b"k" * size, b"s" * 32, b"") == hkdf_sha256(b"k" * size, b"s" * 32, b"", 32)
@@ -81,3 +88,11 @@ def test_another_fragment_has_another_key_check(position: int) -> None:
     fragment = bytearray(32)
     fragment[position] = 1
     assert key_check(bytes(fragment)) != key_check(bytes(32))
+
+
+@UNHURRIED
+@given(st.binary(min_size=32, max_size=32))
+def test_a_root_id_is_sixteen_bytes_of_hkdf_in_hex(root: bytes) -> None:
+    named = root_id(root)
+    assert named == hkdf_sha256(root, b"", b"azaion-loader/2 root id", 16).hex()
+    assert re.fullmatch("[0-9a-f]{32}", named)

@@ -13,8 +13,8 @@ import pytest
 
 from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.errors import CorruptCiphertext
+from tests.crypto.framing import framed
 from tests.crypto.hostile_io import ShortSource
-from tests.crypto.manifests import framed
 from tests.crypto.reference import MIB, ReferenceCipher, cut, pattern
 from tests.crypto.streams import KEY, read_all, read_to_failure
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto.sealed_spool import SealedSpool
+from loader.crypto.sealed_spool import Region, SealedSpool
 from loader.crypto.segments import ciphertext_size
 from loader.crypto.streaming_aead import encrypt
 from loader.errors import CorruptCiphertext
@@ -27,10 +27,11 @@ MARKER = b"this is plaintext, which no disk may ever see. "
 
 
 @contextmanager
-def spool_of(directory: Path, *plaintext: bytes) -> Iterator[SealedSpool]:
-    """Yield a spool in a file without a name, as the loader uses it."""
+def spool_of(directory: Path, *plaintext: bytes) -> Iterator[tuple[SealedSpool, Region]]:
+    """Yield a spool of one plaintext in a file without a name, as the loader uses it."""
     with tempfile.TemporaryFile(dir=directory) as file:
-        yield SealedSpool(file, plaintext)
+        spool = SealedSpool(file)
+        yield spool, spool.add(plaintext)
 
 
 def descriptors_below(directory: Path) -> list[int]:
@@ -46,25 +47,25 @@ def raw_content(directory: Path) -> bytes:
 
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
 def test_a_spool_returns_its_plaintext(size: int, tmp_path: Path) -> None:
-    with spool_of(tmp_path, pattern(size)) as spool:
-        assert spool.size == size
-        reader = spool.read()
+    with spool_of(tmp_path, pattern(size)) as (spool, region):
+        assert region.size == size
+        reader = spool.read(region)
         assert reader.plaintext_size == size
         assert read_all(reader) == pattern(size)
 
 
 def test_a_spool_can_be_read_again_even_after_a_partial_read(tmp_path: Path) -> None:
-    with spool_of(tmp_path, pattern(3 * MIB), b"", b"end") as spool:
-        next(spool.read())
-        assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
-        assert read_all(spool.read()) == pattern(3 * MIB) + b"end"
+    with spool_of(tmp_path, pattern(3 * MIB), b"", b"end") as (spool, region):
+        next(spool.read(region))
+        assert read_all(spool.read(region)) == pattern(3 * MIB) + b"end"
+        assert read_all(spool.read(region)) == pattern(3 * MIB) + b"end"
 
 
 def test_the_disk_holds_only_ciphertext_in_an_unnamed_file(tmp_path: Path) -> None:
     plaintext = MARKER * 50_000
-    with spool_of(tmp_path, plaintext) as spool:
+    with spool_of(tmp_path, plaintext) as (spool, region):
         assert list(tmp_path.iterdir()) == []
-        read_all(spool.read())
+        read_all(spool.read(region))
         raw = raw_content(tmp_path)
         assert len(raw) == ciphertext_size(len(plaintext))
         assert not any(MARKER[begin : begin + 8] in raw for begin in range(len(MARKER) - 8))
@@ -75,18 +76,18 @@ def test_the_disk_holds_only_ciphertext_in_an_unnamed_file(tmp_path: Path) -> No
 def test_every_spool_has_a_key_of_its_own(tmp_path: Path) -> None:
     raws = []
     for _ in range(2):
-        with spool_of(tmp_path, bytes(100_000)) as spool:
-            next(spool.read())
+        with spool_of(tmp_path, bytes(100_000)) as (spool, region):
+            next(spool.read(region))
             raws.append(raw_content(tmp_path))
     assert raws[0][40:1000] != raws[1][40:1000]
 
 
 def test_a_file_changed_from_outside_is_refused(tmp_path: Path) -> None:
-    with spool_of(tmp_path, pattern(100_000)) as spool:
-        spool.read()
+    with spool_of(tmp_path, pattern(100_000)) as (spool, region):
+        spool.read(region)
         (number,) = descriptors_below(tmp_path)
         os.pwrite(number, b"\0\0\0\0", 50_000)
-        failed = read_to_failure(spool.read)
+        failed = read_to_failure(lambda: spool.read(region))
     assert isinstance(failed.failure, CorruptCiphertext)
     assert failed.released == []
 
@@ -101,45 +102,66 @@ def test_a_plaintext_that_fails_leaves_no_file(before: int, tmp_path: Path) -> N
         raise torn
 
     with pytest.raises(OSError, match="the sender is gone") as caught, tempfile.TemporaryFile(dir=tmp_path) as file:
-        SealedSpool(file, failing())
+        SealedSpool(file).add(failing())
     assert caught.value is torn
     assert list(tmp_path.iterdir()) == []
     assert descriptors_below(tmp_path) == []
 
 
+def test_plaintexts_lie_one_after_the_other(tmp_path: Path) -> None:
+    sizes = [0, 1, MIB, 3 * MIB + 1, 0, 7]
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        spool = SealedSpool(file)
+        regions = [spool.add([pattern(size)]) for size in sizes]
+        assert [region.size for region in regions] == sizes
+        ends = [region.offset + region.sealed_size for region in regions]
+        assert [0, *ends] == [*(region.offset for region in regions), os.fstat(file.fileno()).st_size]
+        for size, region in reversed([*zip(sizes, regions, strict=True)]):
+            assert read_all(spool.read(region)) == pattern(size)
+        assert read_all(spool.read(spool.add([b"later"]))) == b"later"
+
+
+def test_equal_plaintexts_have_different_ciphertexts(tmp_path: Path) -> None:
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        spool = SealedSpool(file)
+        regions = [spool.add([bytes(1000)]) for _ in range(2)]
+        raw = [os.pread(file.fileno(), region.sealed_size, region.offset) for region in regions]
+        assert raw[0][40:] != raw[1][40:]
+
+
 @pytest.mark.parametrize("size", BOUNDARY_SIZES)
-@pytest.mark.parametrize("prefix", [0, 1, 5_000, 3 * MIB])
-def test_a_spool_is_overwritten_by_content_made_from_it(size: int, prefix: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", [0, 1, 5_000, 3 * MIB])
+def test_a_spool_is_overwritten_by_content_made_from_it(size: int, begin: int, tmp_path: Path) -> None:
     """This also works where the new content is far ahead of the reader."""
     path = tmp_path / "file"
     with path.open("w+b") as file:
-        spool = SealedSpool(file, [pattern(size)])
-        spool.overwrite([b"x" * prefix, *map(bytes, spool.read())])
-    assert path.read_bytes() == b"x" * prefix + pattern(size)
-    with path.open("w+b") as file:
-        spool = SealedSpool(file, [pattern(size)])
-        spool.overwrite(chain([b"x" * prefix], spool.read()))
-    assert path.read_bytes() == b"x" * prefix + pattern(size)
+        spool = SealedSpool(file)
+        regions = [spool.add([pattern(size)]), spool.add([b"dropped" * 1000]), spool.add([pattern(MIB)])]
+        spool.overwrite(map(bytes, chain(spool.read(regions[0]), spool.read(regions[2]))), begin)
+    assert path.read_bytes()[begin:] == pattern(size) + pattern(MIB)
 
 
 def test_overwriting_with_shorter_content_truncates_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("w+b") as file:
-        spool = SealedSpool(file, [pattern(3 * MIB)])
-        spool.overwrite(bytes(piece[:10]) for piece in spool.read())
-    assert path.stat().st_size == 40
+        spool = SealedSpool(file)
+        region = spool.add([pattern(3 * MIB)])
+        spool.overwrite((bytes(piece[:10]) for piece in spool.read(region)), 7)
+    assert path.stat().st_size == 47
 
 
 def test_the_file_never_grows_beyond_the_new_content(tmp_path: Path) -> None:
     """The limit also holds during the overwriting, because an archive must need its disk space only once."""
     path, sizes = tmp_path / "file", []
     with path.open("w+b") as file:
-        spool = SealedSpool(file, [pattern(8 * MIB)])
-        spool.overwrite(_calling(lambda: sizes.append(path.stat().st_size), encrypt(spool.read(), bytes(32), b"")))
-    assert max(sizes) <= path.stat().st_size == ciphertext_size(8 * MIB)
+        spool = SealedSpool(file)
+        region = spool.add([pattern(8 * MIB)])
+        sealed = map(bytes, encrypt(spool.read(region), bytes(32), b""))
+        spool.overwrite(_calling(lambda: sizes.append(path.stat().st_size), sealed), 1000)
+    assert max(sizes) <= path.stat().st_size == ciphertext_size(8 * MIB) + 1000
 
 
-def _calling(note: Callable[[], None], pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+def _calling(note: Callable[[], None], pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         note()
         yield piece
@@ -150,7 +172,7 @@ import sys, tempfile
 from loader.crypto.sealed_spool import SealedSpool
 
 with tempfile.TemporaryFile(dir=sys.argv[1]) as file:
-    SealedSpool(file, [bytes(3_000_000)])
+    SealedSpool(file).add([bytes(3_000_000)])
     print("spooled", flush=True)
     sys.stdin.read()
 """

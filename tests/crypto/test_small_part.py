@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from loader.crypto.model_parts import SMALL_MAX_SIZE, SmallPart
 from loader.errors import CorruptCiphertext
+from tests.crypto.framing import framed
 from tests.crypto.hostile_json import JSON_VALUES, MISSING, NO_SIZES, NO_STRINGS, JsonPath, case_name, changed, damaged
-from tests.crypto.manifests import framed
 from tests.crypto.streams import UNHURRIED
 
 HEAD = 65_536

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, HEADER_SIZE, SEGMENT_SIZE
-from loader.crypto.streaming_aead import READ_AHEAD
+from loader.crypto.work_ahead import READ_AHEAD
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_io import EndingSource, LyingSource, RecordingSource, ShortSource
 from tests.crypto.reference import ReferenceCipher, cut, pattern
@@ -37,7 +37,7 @@ def test_a_segment_is_released_before_the_next_is_asked_for_at_the_begin() -> No
     reader = reader_of(source, len(CIPHERTEXT))
     assert source.asked == []
     assert bytes(next(reader)) == SEGMENTS[0]
-    assert source.asked == [HEADER_SIZE, SEGMENT_SIZE - HEADER_SIZE]
+    assert source.asked == [SEGMENT_SIZE]
 
 
 def test_a_reader_is_never_far_ahead_of_its_consumer() -> None:

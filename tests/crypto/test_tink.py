@@ -1,28 +1,32 @@
-"""Tink reads what the loader writes, and the loader reads what Tink writes: streams, archives and resources."""
+"""Tink reads what the loader writes, and the loader reads what Tink writes: streams, roots, blobs and resources."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import re
-import subprocess
-import sys
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tink
 
-from loader.crypto.archive import read_archive_header, seal_archive
+from loader.crypto.archive import ArchiveIndex
+from loader.crypto.archive_head import Blob, Head, Packed, StoredHead
+from loader.crypto.archive_seals import Seals
+from loader.crypto.blobs import open_blob, seal_blob
+from loader.crypto.json_header import JSON_MAX_SIZE, read_json
 from loader.crypto.model_parts import HEAD_SIZE, ResourceName, SmallPart, seal_resource
-from tests.crypto.manifests import FRAGMENT, document, framed, manifest
-from tests.crypto.reference import pattern
+from tests.crypto.framing import framed
+from tests.crypto.reference import hkdf_sha256, pattern
+from tests.crypto.reference_archive import ROOT, ReferenceBlob, ReferenceImage, framed_json, head_of, seals_of
 from tests.crypto.streams import AD, BOUNDARY_SIZES, KEY, read_all, seal, unseal
 from tests.crypto.tink_peer import TinkPeer
+from tests.support import handmade_image
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer
 
 NAME = ResourceName("models/day", "detector.onnx")
-FORMATS_MD = Path(__file__).parents[2] / "docs" / "formats.md"
 
 # Tink accepts key material of 32 bytes and more, as the loader accepts key fragments.
 FRAGMENT_SIZES = [32, 33, 4096]
@@ -44,37 +48,79 @@ def test_tink_refuses_what_we_sealed_for_another_place() -> None:
         TinkPeer(KEY).unseal(seal(b"text"), AD + b"x")
 
 
-@pytest.mark.parametrize("size", [0, 10_240, 3_670_016])
+def blob_peer(packed: bytes, root: bytes = ROOT) -> tuple[TinkPeer, bytes]:
+    """Return Tink with the key material of a blob, and its associated data, both as docs/formats.md describes them."""
+    digest = hashlib.sha256(packed).digest()
+    material = hkdf_sha256(root, b"", b"azaion-loader/2 blob key\0" + digest, 32)
+    return TinkPeer(material), b"azaion-loader/2 blob\0" + digest + len(packed).to_bytes(8, "big")
+
+
+def packed_of(data: bytes) -> Packed:
+    return Packed(hashlib.sha256(data).hexdigest(), len(data))
+
+
+@pytest.mark.parametrize("size", BOUNDARY_SIZES)
+def test_tink_reads_our_blob(size: int) -> None:
+    stored = b"".join(map(bytes, seal_blob([pattern(size)], packed_of(pattern(size)), ROOT)))
+    peer, associated_data = blob_peer(pattern(size))
+    assert peer.unseal(stored, associated_data) == pattern(size)
+
+
+@pytest.mark.parametrize("size", BOUNDARY_SIZES)
+def test_we_read_tinks_blob(size: int) -> None:
+    """Tink draws a header at random; a reader takes it from the file, whatever it is."""
+    peer, associated_data = blob_peer(pattern(size))
+    stored = peer.seal(pattern(size), associated_data)
+    blob = Blob("sha256:" + "0a" * 32, size, "none", packed_of(pattern(size)), "0b" * 32)
+    assert read_all(open_blob(io.BytesIO(stored), blob, ROOT)) == pattern(size)
+
+
+def test_tink_refuses_our_blob_as_another() -> None:
+    stored = b"".join(map(bytes, seal_blob([b"text"], packed_of(b"text"), ROOT)))
+    for peer, associated_data in (blob_peer(b"texT"), blob_peer(b"text", bytes(32))):
+        with pytest.raises(tink.TinkError):
+            peer.unseal(stored, associated_data)
+
+
+IMAGE = ReferenceImage("a.b/c:1", (ReferenceBlob(pattern(100)),))
+ROOT_LABEL = b"azaion-loader/2 root\0"
+
+
+def stored_head() -> StoredHead:
+    raw = framed_json(head_of([IMAGE]))
+    return StoredHead(Head.parse(read_json(io.BytesIO(raw).read, JSON_MAX_SIZE)[0]), raw)
+
+
 @pytest.mark.parametrize("fragment_size", FRAGMENT_SIZES)
-def test_tink_reads_our_archive(fragment_size: int, size: int) -> None:
-    fragment = pattern(fragment_size)
-    archive = b"".join(bytes(piece) for piece in seal_archive(manifest(size, fragment), [pattern(size)], fragment))
-    begin = 12 + int.from_bytes(archive[8:12], "big")
-    assert TinkPeer(fragment).unseal(archive[begin:], archive[:begin]) == pattern(size)
+def test_tink_reads_our_root(fragment_size: int) -> None:
+    fragment, stored = pattern(fragment_size), stored_head()
+    sealed = Seals.make(stored, ROOT, fragment).root
+    assert TinkPeer(fragment).unseal(sealed, ROOT_LABEL + stored.head.root_id.encode()) == ROOT
 
 
-@pytest.mark.parametrize("size", [0, 10_240, 3_670_016])
 @pytest.mark.parametrize("fragment_size", FRAGMENT_SIZES)
-def test_we_read_an_archive_that_was_made_with_tink(fragment_size: int, size: int, tmp_path: Path) -> None:
-    fragment = pattern(fragment_size)
-    described = document(size) | {"key_check": manifest(size, fragment).key_check}
-    header = framed(b"AZIMAGE1", json.dumps(described, indent=4).encode())
-    path = tmp_path / "images.enc"
-    path.write_bytes(header + TinkPeer(fragment).seal(pattern(size), header))
-    with path.open("rb") as file:
-        read = read_archive_header(file)
-        assert read.matches(fragment)
-        assert read_all(read.decrypt(file, fragment)) == pattern(size)
+def test_we_read_tinks_root(fragment_size: int) -> None:
+    fragment, stored = pattern(fragment_size), stored_head()
+    sealed = TinkPeer(fragment).seal(ROOT, ROOT_LABEL + stored.head.root_id.encode())
+    seals = replace(Seals.parse(seals_of(stored.raw, fragment=fragment)), root=sealed)
+    assert seals.open(stored, fragment) == ROOT
 
 
-def test_an_archive_with_a_manifest_of_a_megabyte(tmp_path: Path) -> None:
-    """The associated data, which HKDF takes as its info, is far longer than a name here."""
-    described = json.dumps(document(5)).encode()
-    header = framed(b"AZIMAGE1", described + b" " * ((1 << 20) - len(described)))
-    path = tmp_path / "images.enc"
-    path.write_bytes(header + TinkPeer(FRAGMENT).seal(b"a tar", header))
-    with path.open("rb") as file:
-        assert read_all(read_archive_header(file).decrypt(file, FRAGMENT)) == b"a tar"
+@pytest.mark.parametrize("codec", ["none", "gzip"])
+def test_tink_reads_every_blob_of_our_archive(tmp_path: Path, codec: str) -> None:
+    image = HandmadeImage("app:1", (HandmadeLayer(pattern(3 << 20)), HandmadeLayer(b"a", 99)))
+    path = handmade_image.seal(tmp_path / "images.enc", [image], codec=codec)
+    data = path.read_bytes()
+    index = ArchiveIndex.read(io.BytesIO(data), len(data))
+    label = ROOT_LABEL + index.head.root_id.encode()
+    root = TinkPeer(handmade_image.FRAGMENT).unseal(index.seals.root, label)
+    for blob in index.head.blobs:
+        digest = bytes.fromhex(blob.packed.sha256)
+        peer = TinkPeer(hkdf_sha256(root, b"", b"azaion-loader/2 blob key\0" + digest, 32))
+        offset = index.offsets[blob.digest]
+        label = b"azaion-loader/2 blob\0" + digest + blob.packed.size.to_bytes(8, "big")
+        packed = peer.unseal(data[offset : offset + blob.stored_size], label)
+        assert packed_of(packed) == blob.packed
 
 
 RESOURCE_SIZES = [0, 1, HEAD_SIZE - 57, HEAD_SIZE - 56, HEAD_SIZE - 55, 1_048_520, 1_048_521, 3_670_016]
@@ -98,14 +144,3 @@ def test_we_read_a_resource_that_was_made_with_tink(size: int) -> None:
     small = framed(b"AZSMALL1", {"key": b64encode(KEY).decode(), "size": size, "big": big}) + head
     reader = SmallPart.from_bytes(small).decrypt(NAME, io.BytesIO(rest) if rest else None)
     assert read_all(reader) == pattern(size)
-
-
-def test_the_program_of_the_documentation_reads_our_archive(tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", FORMATS_MD.read_text(), re.DOTALL)
-    archive, fragment, tar = (tmp_path / name for name in ("images.enc", "key-fragment", "images.tar"))
-    archive.write_bytes(
-        b"".join(bytes(piece) for piece in seal_archive(manifest(2_000_000), [pattern(2_000_000)], FRAGMENT))
-    )
-    fragment.write_bytes(FRAGMENT)
-    subprocess.run([sys.executable, "-c", program, archive, fragment, tar], check=True, timeout=60)
-    assert tar.read_bytes() == pattern(2_000_000)

@@ -1,3 +1,5 @@
+"""Work done ahead: in order, each once, on helpers and in the consumer."""
+
 from __future__ import annotations
 
 import threading
@@ -5,20 +7,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from loader.crypto import streaming_aead
-from loader.crypto.streaming_aead import WorkAhead
+from loader.crypto import work_ahead
+from loader.crypto.work_ahead import MAX_CORES, WorkAhead
 
 SECONDS = 20.0
 
 
 @pytest.fixture(params=[1, 2, 8], ids=["one-core", "two-cores", "eight-cores"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr("os.cpu_count", lambda: request.param)
-    streaming_aead._helpers.cache_clear()
+    monkeypatch.setattr(work_ahead, "CORES", request.param)
+    work_ahead._helpers.cache_clear()
     yield request.param
-    if (helpers := streaming_aead._helpers()) is not None:
+    if (helpers := work_ahead._helpers()) is not None:
         helpers.shutdown()
-    streaming_aead._helpers.cache_clear()
+    work_ahead._helpers.cache_clear()
 
 
 def piece(number: int) -> memoryview:
@@ -27,7 +29,7 @@ def piece(number: int) -> memoryview:
 
 @pytest.mark.usefixtures("cores")
 def test_results_come_in_order_each_done_once() -> None:
-    work, done = WorkAhead(), []
+    work, done = WorkAhead[memoryview](), []
 
     def do(number: int) -> memoryview:
         done.append(number)
@@ -46,7 +48,7 @@ def test_results_come_in_order_each_done_once() -> None:
 
 @pytest.mark.usefixtures("cores")
 def test_a_failure_is_raised_in_its_turn_and_affects_no_other_result() -> None:
-    work = WorkAhead()
+    work = WorkAhead[memoryview]()
 
     def fail() -> memoryview:
         raise ValueError("the second")
@@ -78,7 +80,7 @@ def test_the_consumer_runs_work_that_no_helper_has_started() -> None:
 
         return do
 
-    work = WorkAhead()
+    work = WorkAhead[memoryview]()
     work.put(first)
     assert begun.wait(SECONDS), "the one helper has the first"
     work.put(later(1))
@@ -91,7 +93,7 @@ def test_the_consumer_runs_work_that_no_helper_has_started() -> None:
 @pytest.mark.usefixtures("cores")
 def test_work_marked_alone_runs_in_the_consumer_when_its_result_is_wanted() -> None:
     by: list[threading.Thread] = []
-    work = WorkAhead()
+    work = WorkAhead[memoryview]()
 
     def do() -> memoryview:
         by.append(threading.current_thread())
@@ -106,16 +108,86 @@ def test_work_marked_alone_runs_in_the_consumer_when_its_result_is_wanted() -> N
 @pytest.mark.parametrize("cores", [2], indirect=True)
 @pytest.mark.usefixtures("cores")
 def test_the_consumer_does_all_work_after_the_helpers_have_ended() -> None:
-    helpers = streaming_aead._helpers()
+    helpers = work_ahead._helpers()
     assert helpers is not None
     helpers.shutdown()
-    work = WorkAhead()
+    work = WorkAhead[memoryview]()
     work.put(lambda: piece(7))
     assert work.get() == piece(7)
 
 
-@pytest.mark.parametrize(("cores", "helpers"), [(1, 0), (2, 1), (8, 3)], indirect=["cores"])
+@pytest.mark.parametrize(("cores", "helpers"), [(1, 0), (2, 1), (8, 7)], indirect=["cores"])
 @pytest.mark.usefixtures("cores")
-def test_a_helper_for_each_further_core_and_not_too_many(helpers: int) -> None:
-    pool = streaming_aead._helpers()
+def test_a_helper_for_each_further_core(helpers: int) -> None:
+    pool = work_ahead._helpers()
     assert (0 if pool is None else pool._max_workers) == helpers
+
+
+def test_a_machine_of_many_cores_has_a_few_helpers() -> None:
+    assert 1 <= work_ahead.CORES <= MAX_CORES
+
+
+@pytest.mark.usefixtures("cores")
+def test_results_may_be_of_any_type_and_none() -> None:
+    work = WorkAhead[int | None]()
+    for value in (None, 7, 0):
+        work.put(lambda value=value: value)  # type: ignore[misc]
+    assert [work.get() for _ in range(3)] == [None, 7, 0]
+
+
+@pytest.mark.parametrize("cores", [2], indirect=True)
+@pytest.mark.usefixtures("cores")
+def test_a_failure_of_later_work_waits_for_its_turn_in_the_consumer_too() -> None:
+    """The consumer meets it while it works beside the one helper, which is busy with the first work."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def first() -> int:
+        begun.set()
+        assert go_on.wait(SECONDS)
+        return 1
+
+    def second() -> int:
+        go_on.set()
+        raise ValueError("the second")
+
+    work = WorkAhead[int]()
+    work.put(first)
+    assert begun.wait(SECONDS), "the one helper has the first"
+    work.put(second)
+    assert work.get() == 1
+    with pytest.raises(ValueError, match="the second"):
+        work.get()
+
+
+@pytest.mark.parametrize("cores", [2], indirect=True)
+@pytest.mark.usefixtures("cores")
+def test_one_consumer_works_beside_the_helpers_and_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads than cores would spend their time on taking the GIL from each other."""
+    begun, go_on, by = threading.Event(), threading.Event(), []
+
+    def first() -> int:
+        begun.set()
+        assert go_on.wait(SECONDS)
+        return 1
+
+    work = WorkAhead[int]()
+    work.put(first)
+    assert begun.wait(SECONDS), "the one helper has the first"
+
+    def later() -> int:
+        by.append(threading.current_thread())
+        return 2
+
+    work.put(later)
+    helped = work._pending[0].helped
+    assert helped is not None
+    result = helped.result
+
+    def wait() -> int:
+        go_on.set()
+        return result()
+
+    monkeypatch.setattr(helped, "result", wait)
+    with work_ahead._beside_helpers:
+        assert [work.get(), work.get()] == [1, 2]
+    assert threading.current_thread() not in by

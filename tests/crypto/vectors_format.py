@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 DIRECTORY = Path(__file__).parent / "vectors"
-LONGEST_HEX = 1024
+LONGEST_HEX = 4096
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,67 @@ class StreamVector:
 
 
 @dataclass(frozen=True)
-class ArchiveVector:
-    """An `images.enc`. `outcome` is `plaintext`, `corrupt` or `key mismatch`."""
+class PieceVector:
+    """The piece digest of the first `size` bytes of the plaintext. `outcome` is `digest`."""
 
     name: str
     outcome: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class BlobVector:
+    """One blob of an `images.enc` and all that follows from its root and its packed bytes.
+
+    `outcome` is `content` or `corrupt`, and `reason` is then what the loader says.
+    """
+
+    name: str
+    outcome: str
+    reason: str
+    root: bytes
+    content: bytes
+    codec: str
+    packed: bytes
+    key_material: bytes
+    header: bytes
+    associated_data: bytes
+    stored: bytes
+    entry: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SealsVector:
+    """A head and its seals, both with their lengths, and what follows from fragment and root.
+
+    `outcome` is `root`, `corrupt` or `key mismatch`, and `reason` is then what the loader says.
+    """
+
+    name: str
+    outcome: str
+    reason: str
     fragment: bytes
-    tar_size: int
+    root: bytes
+    root_id: str
+    check: str
+    mac: str
+    head: bytes
+    seals: bytes
+
+
+@dataclass(frozen=True)
+class ArchiveVector:
+    """An `images.enc`. `outcome` is `contents`, `corrupt`, `key mismatch` or `incomplete`.
+
+    `reason` is what the loader says about one that it refuses. `contents` has the digests of the blobs that are there.
+    """
+
+    name: str
+    outcome: str
+    reason: str
+    fragment: bytes
+    contents: list[str]
     archive: bytes
 
 
@@ -52,7 +106,7 @@ class ResourceVector:
     big: bytes
 
 
-Vector = StreamVector | ArchiveVector | ResourceVector
+Vector = StreamVector | PieceVector | BlobVector | SealsVector | ArchiveVector | ResourceVector
 
 
 def written(vectors: Sequence[Vector]) -> str:
@@ -69,7 +123,7 @@ def _encoded(value: Any) -> Any:
     return digest | ({"hex": value.hex()} if len(value) <= LONGEST_HEX else {})
 
 
-V = TypeVar("V", StreamVector, ArchiveVector, ResourceVector)
+V = TypeVar("V", StreamVector, PieceVector, BlobVector, SealsVector, ArchiveVector, ResourceVector)
 
 
 def parsed(text: str, remade: Sequence[V]) -> list[V]:
@@ -94,7 +148,7 @@ def _parsed(entry: dict[str, Any], remade: V) -> V:
 
 
 def _decoded(value: Any, remade: Any) -> Any:
-    if not isinstance(value, dict):
+    if not isinstance(remade, bytes):
         return value
     if not {"size", "sha256"} <= value.keys() <= {"size", "sha256", "hex"}:
         raise ValueError(f"unknown or missing fields in {sorted(value)}")

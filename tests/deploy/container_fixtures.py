@@ -14,8 +14,8 @@ import pytest
 from tests.deploy.base_image import NGINX, PYTHON, download_wheels, nginx_image, python_image
 from tests.deploy.careless_checkout import careless_checkout
 from tests.deploy.composed import IMAGE, USER, Composed, composed
-from tests.support.archives import FRAGMENT
 from tests.support.engines import Engine
+from tests.support.handmade_image import FRAGMENT
 from tests.support.images import image_id, remove_image
 from tests.support.missing import missing
 from tests.support.processes import clean_env

@@ -15,8 +15,8 @@ from loader.cli.main import COMMANDS
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "version"},
-    {"crypto", "api_client", "docker_engine", "model_cache"},
+    {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "references", "version"},
+    {"crypto", "api_client", "docker_engine", "model_cache", "oci"},
     {"binary_split", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
     {"app"},

@@ -59,7 +59,7 @@ def test_the_loader_writes_no_secret(
     for stored in (resource_api.data_dir / "resources" / "day").iterdir():
         stored.write_bytes(damaged(stored.read_bytes(), 200))
     responses.append(load(loader.url, "day", "model"))
-    (device_dir / "images.enc").write_bytes(b"AZIMAGE1 and nothing of use")
+    (device_dir / "images.enc").write_bytes(b"AZIMAGE2 and nothing of use")
     responses.append(post_json(loader.url, "/unlock", {"email": EMAIL, "password": PASSWORD}))
     poll(lambda: call(loader.url, "GET", "/unlock/status").json()["state"] == "error", 10, "the unlock fails")
     responses.append(call(loader.url, "GET", "/unlock/status"))

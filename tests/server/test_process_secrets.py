@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with real_site(tmp_path_factory.mktemp("process")) as running:
         upload(running.url, "m", "x", bytes(3_000_000))
         assert load(running.url, "m", "x").status == 200
-        (running.models.parent / "images.enc").write_bytes(b"AZIMAGE1 and nothing of use")
+        (running.models.parent / "images.enc").write_bytes(b"AZIMAGE2 and nothing of use")
         post_json(running.url, "/unlock", CREDENTIALS)
         running.next_audit_line("unlock", 0)
         yield running

@@ -1,69 +1,59 @@
-"""Archives of images: packed by the command line as on a shipping machine, or sealed around any bytes."""
+"""Archives of images: one that most tests unlock, and what they look for in an engine afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from loader.crypto.archive import Manifest, ManifestImage, read_archive_header, seal_archive
-from loader.crypto.segments import key_check
+from loader.binary_split import open_archive
+from loader.crypto.archive_head import Head, Image
+from loader.unlock.plan import layouts_of
 from tests.support.engines import Engine
-from tests.support.images import import_image, remove_image, save_images, unnamed_images
-from tests.support.loader_server import run_loader
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
+from tests.support.images import remove_image, unnamed_images
 
-# The fragment is text, so that a test would find it in a log.
-FRAGMENT = b"the key fragment that only the tests know"
 VERSION = "1.4"
 PREFIX = "azaion-test/"
 APP = f"{PREFIX}app:{VERSION}"
 DATABASE = f"{PREFIX}database:9"
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Packed:
-    """An archive of images that were removed from the engine afterwards."""
+    """An archive of `APP`, of more than 3 MiB, and of `DATABASE`, whose one layer is at the bottom of `APP` too."""
 
     path: Path
-    manifest: Manifest
+    head: Head
     plain_tar: Path  # the same images as `docker save` writes them
 
     @property
-    def images(self) -> tuple[ManifestImage, ...]:
-        """Its images: `APP` of more than 3 MiB, and `DATABASE`."""
-        return self.manifest.images
+    def images(self) -> tuple[Image, ...]:
+        """Its images."""
+        return self.head.images
+
+    @property
+    def sent(self) -> list[int]:
+        """The sizes of the tars that an empty engine gets, in bytes."""
+        return [layout.size for layout in layouts_of(self.head, set())]
 
 
-def pack_and_remove(engine: Engine, directory: Path) -> Packed:
-    """Make `APP` and `DATABASE` in `engine`, pack both under `FRAGMENT`, and remove them from the engine."""
-    import_image(engine, APP, random_mib=3)
-    import_image(engine, DATABASE, seed=9)
-    path, key = directory / "packed.enc", directory / "fragment.key"
-    key.write_bytes(FRAGMENT)
-    arguments = ("images", "pack", APP, DATABASE, "--key", str(key), "-o", str(path))
-    done = run_loader(directory, *arguments, DOCKER_HOST=engine.host)
-    assert done.returncode == 0, done.stderr
-    plain_tar = save_images(engine, [APP, DATABASE], directory / "plain.tar")
-    remove_all_images(engine)
-    return Packed(path, manifest_of(path), plain_tar)
+def sealed_images(directory: Path) -> Packed:
+    """Seal `APP` and `DATABASE` in `directory` under `FRAGMENT`."""
+    noise = random.Random(14).randbytes(MIB)  # noqa: S311  every run needs the same bytes
+    base = HandmadeLayer(b"base" * 256, 256, "base.bin")
+    images = HandmadeImage(APP, (base, HandmadeLayer(noise, 3))), HandmadeImage(DATABASE, (base,))
+    path = seal(directory / "packed.enc", images)
+    plain_tar = directory / "plain.tar"
+    plain_tar.write_bytes(b"".join(docker_archive(*images)))
+    return Packed(path, head_of(path), plain_tar)
 
 
-def seal(
-    path: Path, images: Sequence[ManifestImage], tar: Iterable[bytes], size: int, fragment: bytes = FRAGMENT
-) -> Path:
-    """Write an archive whose manifest lists `images` and that holds `tar` of `size` bytes; return `path`."""
-    manifest = Manifest(tuple(images), size, key_check(fragment), datetime.now(UTC).isoformat(timespec="seconds"))
-    with path.open("wb") as file:
-        for piece in seal_archive(manifest, tar, fragment):
-            file.write(piece)
-    return path
-
-
-def manifest_of(path: Path) -> Manifest:
-    """Return the manifest of the archive at `path`."""
-    with path.open("rb") as file:
-        return read_archive_header(file).manifest
+def head_of(path: Path) -> Head:
+    """Return the head of the archive at `path`."""
+    with open_archive(path) as archive:
+        return archive.head
 
 
 def tags_of_tests(engine: Engine) -> list[str]:

@@ -1,7 +1,8 @@
-"""Container engines for the tests: a private dockerd and a private podman, each below one temporary directory."""
+"""Container engines for the tests: private dockerds and podmans, each below one temporary directory."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import docker
 
+from tests.support.debian_13 import Debian13Unavailable, in_debian_13
 from tests.support.http_probe import UNIX_PREFIX, http_status, socket_path
 from tests.support.missing import missing
 from tests.support.processes import ManagedProcess, clean_env
@@ -73,6 +75,21 @@ def podman_engine() -> AbstractContextManager[Engine]:
     return _required("podman engine", "podman", _podman_command)
 
 
+def docker_classic_26() -> AbstractContextManager[Engine]:
+    """Yield a private dockerd 26.1 with the classic store. Calls `missing` if it cannot run."""
+    return _required("Docker 26.1 with the classic store", "docker-classic-26", _newer(_dockerd_command))
+
+
+def docker_containerd_26() -> AbstractContextManager[Engine]:
+    """Yield a private dockerd 26.1 with the containerd store. Calls `missing` if it cannot run."""
+    return _required("Docker 26.1 with the containerd store", "docker-containerd-26", _newer(_containerd_command))
+
+
+def podman_5() -> AbstractContextManager[Engine]:
+    """Yield a private podman 5.4 service. Calls `missing` if it cannot run."""
+    return _required("podman 5.4", "podman-5", _newer(partial(_podman_command, driver=())))
+
+
 @contextmanager
 def _required(what: str, name: str, command: Command) -> Iterator[Engine]:
     with ExitStack() as running:
@@ -124,17 +141,43 @@ def _system_docker(why_not_private: str) -> Iterator[Engine]:
 def _dockerd_command(directory: Path, host: str, data_root: Path | None = None) -> list[str]:
     # Do without a bridge and firewall rules, because the tests run no container and must not change the host's network.
     return [
-        *("dockerd", "--host", host, "--bridge=none", "--iptables=false", "--exec-root", f"{directory}/exec"),
-        *("--data-root", str(data_root or directory / "data"), "--pidfile", f"{directory}/pid"),
+        *("dockerd", "--host", host, "--bridge=none", "--iptables=false", "--ip6tables=false"),
+        *(
+            "--exec-root",
+            f"{directory}/exec",
+            "--data-root",
+            str(data_root or directory / "data"),
+            "--pidfile",
+            f"{directory}/pid",
+        ),
     ]
 
 
-def _podman_command(directory: Path, host: str) -> list[str]:
-    # Use the driver vfs, because it mounts nothing and works on every file system, also inside a container.
+def _containerd_command(directory: Path, host: str) -> list[str]:
+    config = directory / "daemon.json"
+    config.write_text(json.dumps({"features": {"containerd-snapshotter": True}}))
+    return [*_dockerd_command(directory, host), "--config-file", str(config)]
+
+
+def _podman_command(directory: Path, host: str, driver: tuple[str, ...] = ("--storage-driver", "vfs")) -> list[str]:
+    # Use the driver vfs, because it mounts nothing and works on every file system, also inside a container. Without a
+    # driver, podman takes the best one that works, whose mounts must not be those of the host.
     return [
         *("podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp"),
-        *("--storage-driver", "vfs", "system", "service", "--time=0", host),
+        *(*driver, "system", "service", "--time=0", host),
     ]
+
+
+def _newer(command: Command) -> Command:
+    """Return `command` with the engine of Debian 13."""
+
+    def newer(directory: Path, host: str) -> list[str]:
+        try:
+            return in_debian_13(command(directory, host))
+        except Debian13Unavailable as exc:
+            raise EngineUnavailable(str(exc)) from exc
+
+    return newer
 
 
 def _client(host: str) -> AbstractContextManager[docker.DockerClient]:

@@ -26,7 +26,9 @@ class FakeCall(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Respond to queries for the version, for the description of the engine, and for any image."""
         if self.path.endswith("/version"):
-            self.respond(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", "Version": "0"})
+            self.respond(200, {"ApiVersion": API_VERSION, "MinAPIVersion": "1.12", **self.server.version})
+        elif self.path.endswith("/libpod/info"):
+            self.respond(403, {"message": "forbidden"})
         elif self.path.endswith("/info"):
             self.respond(*self.server.info)
         else:
@@ -57,6 +59,7 @@ class FakeEngine(InThread, socketserver.ThreadingUnixStreamServer):
     """A fake engine on the unix socket `path`. `host` is the value for DOCKER_HOST.
 
     load: responds to loads.
+    version: what the engine says about itself when it is asked for its version, besides that of its API.
     info, image: status and body of the response to a query for the description of the engine, and for any image.
     """
 
@@ -66,5 +69,6 @@ class FakeEngine(InThread, socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), FakeCall)
         self.host = f"unix://{path}"
         self.load = load
+        self.version: dict[str, Any] = {}
         self.info: tuple[int, dict[str, Any]] = (403, {"message": "forbidden"})
         self.image: tuple[int, dict[str, Any]] = (404, {"message": "no such image"})

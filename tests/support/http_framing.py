@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_HEAD_BYTES = 64 * 1024
 LINE_END = b"\r\n"
@@ -12,11 +12,16 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass
 class RecordedRequest:
-    """Method and path of a request, and the number of its body bytes (without chunk framing) read so far."""
+    """Method and path of a request, and the number of its body bytes (without chunk framing) read so far.
+
+    `length` is what Content-Length announces. `body` collects the bytes if it was set when the request was noted.
+    """
 
     method: str
     path: str
     body_bytes: int = 0
+    length: int = field(default=0, compare=False)
+    body: bytearray | None = field(default=None, compare=False)
 
 
 class RequestReader:
@@ -44,7 +49,7 @@ class RequestReader:
             lines = (yield from self._until(HEAD_END)).decode("latin-1").split("\r\n")
             method, path, _ = lines[0].split(" ")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-            request = RecordedRequest(method, path)
+            request = RecordedRequest(method, path, length=int(headers.get("content-length", "0")))
             self._note(request)
             while "upgrade" in headers:
                 self._unread = b""
@@ -52,7 +57,7 @@ class RequestReader:
             if headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._chunks(request)
             else:
-                yield from self._body(request, int(headers.get("content-length", "0")))
+                yield from self._body(request, request.length)
 
     def _chunks(self, request: RecordedRequest) -> Generator[None]:
         while size := int((yield from self._until(LINE_END)).partition(b";")[0], 16):
@@ -68,6 +73,8 @@ class RequestReader:
                 yield
             taken = min(size, len(self._unread))
             request.body_bytes += taken
+            if request.body is not None:
+                request.body += self._unread[:taken]
             size -= taken
             self._unread = self._unread[taken:]
 

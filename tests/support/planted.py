@@ -11,7 +11,7 @@ MIN_SIZE = 8
 # The search reads only the start of a file, because the rest of a large file is random ciphertext.
 SEARCHED_BYTES = 8 << 20
 # The search skips archives: only the tests write them, never a loader, and to search them all takes a minute.
-ARCHIVE_MAGIC = b"AZIMAGE1"
+ARCHIVE_MAGIC = b"AZIMAGE2"
 
 _secrets: set[bytes] = set()
 _sources: list[Callable[[], set[str]]] = []

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import FRAGMENT, Packed, pack_and_remove, remove_all_images
+from tests.support.archives import Packed, remove_all_images, sealed_images
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import FRAGMENT
 from tests.support.loader_server import LoaderServer
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.unlocking import EMAIL, LOAD, PASSWORD, Rig, UnlockDevice
 
 
 @pytest.fixture(scope="session")
-def packed(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """An archive of two images that docker has made, with at least four segments."""
-    return pack_and_remove(docker_engine, tmp_path_factory.mktemp("packed"))
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """An archive of two images, of which one has at least four segments."""
+    return sealed_images(tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="session")

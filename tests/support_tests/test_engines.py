@@ -1,25 +1,64 @@
-"""Both engines import, save and load images, also through the proxy, which records exactly what a client sends."""
+"""The engines import, save and load images, also through the proxy, which records exactly what a client sends."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import docker
 import pytest
 
-from tests.support.engines import Engine
+from tests.support.engines import Engine, docker_containerd_26
 from tests.support.images import MIB, has_image, image_id, import_image, remove_image, rootfs_tar, save_images
+from tests.support.processes import STOP_SECONDS, poll
+from tests.support.procfs import descendants, is_running
 from tests.support.recording_proxy import RecordingProxy
 
 REFERENCE = "azaion/harness:1.2.3"
 SECOND = "azaion/second:1.2.3"
 
 
-@pytest.fixture(params=["docker", "podman"])
+NEWER = {
+    "docker_classic_26": ("26.1", "overlay2"),
+    "docker_containerd_26": ("26.1", "io.containerd.snapshotter.v1"),
+    "podman_5": ("5.4", "overlay"),
+}
+
+
+@pytest.fixture(params=["docker_engine", "podman_engine", *NEWER])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Return one engine after the other."""
-    found: Engine = request.getfixturevalue(f"{request.param}_engine")
+    found: Engine = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.mark.parametrize("fixture", NEWER)
+def test_a_newer_engine_has_the_version_and_the_store_of_its_name(request: pytest.FixtureRequest, fixture: str) -> None:
+    newer: Engine = request.getfixturevalue(fixture)
+    version, store = NEWER[fixture]
+    info = newer.client.info()
+    assert newer.client.version()["Version"].startswith(version)
+    assert store in (info["Driver"], *(value for _, value in info["DriverStatus"]))
+    assert Path(info["DockerRootDir"]).is_relative_to(newer.socket.parent)
+    assert Path(info["DockerRootDir"]).is_dir()
+
+
+def mounts_of(newer: Engine) -> list[str]:
+    lines = Path("/proc/mounts").read_text().splitlines()
+    return [line for line in lines if str(newer.socket.parent) in line or "debian-13" in line]
+
+
+def test_a_killed_engine_of_debian_13_leaves_no_mount_no_process_and_no_file() -> None:
+    with docker_containerd_26() as newer:
+        assert newer.process
+        started = descendants(newer.process.pid)
+        assert started
+        assert mounts_of(newer) == []
+        newer.process.send_signal(signal.SIGKILL)
+        newer.process.wait(STOP_SECONDS)
+    poll(lambda: not any(map(is_running, started)), STOP_SECONDS, "the engine's containerd ends")
+    assert mounts_of(newer) == []
+    assert not newer.socket.parent.exists()
 
 
 def test_the_same_seed_makes_the_same_root_file_system() -> None:

@@ -7,16 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.archives import FRAGMENT, Packed, pack_and_remove
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
+from tests.support.handmade_image import FRAGMENT
 from tests.support.unlocking import Status
-
-
-@pytest.fixture(scope="session")
-def packed_by_podman(podman_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """The same as `packed`, made by podman."""
-    return pack_and_remove(podman_engine, tmp_path_factory.mktemp("packed-by-podman"))
+from tests.unlock.watched_device import MODES, WatchedDevice, watched_device
 
 
 @pytest.fixture
@@ -25,6 +20,15 @@ def slow_api() -> Iterator[FaultyApi]:
     with FaultyApi() as api:
         api.fragment = FRAGMENT
         yield api
+
+
+@pytest.fixture(scope="module", params=MODES)
+def watched(
+    request: pytest.FixtureRequest, docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WatchedDevice]:
+    """A device in each mode, which all tests of a module share."""
+    with watched_device(tmp_path_factory.mktemp(request.param), docker_engine, request.param) as device:
+        yield device
 
 
 def is_sentence(text: str | None) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.archives import FRAGMENT, Packed
+from tests.support.archives import Packed
 from tests.support.engines import Engine
+from tests.support.handmade_image import FRAGMENT
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.sites import NOBODY_LISTENS
 from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice

@@ -1,102 +1,86 @@
-"""Archives that must not be unlocked: damaged, for another key, of another version, or unlike their manifest."""
+"""Archives that must not be unlocked: damaged, for another key, of another version, or with lies of the packer."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.archives import APP, DATABASE, VERSION, Packed, seal
+from loader.binary_split import open_archive
+from loader.crypto.archive_head import GZIP
+from tests.support.archives import APP, DATABASE, VERSION, Packed
 from tests.support.engines import Engine
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 from tests.support.images import has_image
 from tests.support.unlocking import READY, Rig, UnlockDevice
 from tests.unlock.conftest import assert_failed
-from tests.unlock.odd_tars import empty_tar, junk
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 SEGMENT = 1 << 20
 
-Damage = Callable[[bytearray], None]
-
-
-def flip(offset: int) -> Damage:
-    """Change one bit of the byte at `offset`, which may count from the end."""
-
-    def damage(data: bytearray) -> None:
-        data[offset] ^= 1
-
-    return damage
+Damage = Callable[[bytearray, slice], None]
 
 
 def flip_in_segment(number: int) -> Damage:
-    def damage(data: bytearray) -> None:
-        start = 12 + int.from_bytes(data[8:12], "big")
-        data[start + number * SEGMENT + SEGMENT // 2] ^= 1
+    def damage(data: bytearray, blob: slice) -> None:
+        data[blob.start + number * SEGMENT + SEGMENT // 2] ^= 1
 
     return damage
 
 
-def cut(count: int) -> Damage:
-    def damage(data: bytearray) -> None:
-        del data[-count:]
-
-    return damage
+def flip_the_last_tag(data: bytearray, blob: slice) -> None:
+    data[blob.stop - 1] ^= 1
 
 
-def append(data: bytearray) -> None:
-    data.append(0)
+def cut_a_segment(data: bytearray, _: slice) -> None:
+    del data[-SEGMENT:]
 
 
-def rename_an_image(data: bytearray) -> None:
-    """Change a manifest that stays well-formed, so that only the authentication detects it."""
-    position = data.index(DATABASE.encode())
-    data[position : position + len(DATABASE)] = DATABASE.replace("database", "datebase").encode()
-
-
-def swap_two_segments(data: bytearray) -> None:
-    start = 12 + int.from_bytes(data[8:12], "big")
-    first, second = (slice(start + n * SEGMENT, start + (n + 1) * SEGMENT) for n in (1, 2))
+def swap_two_segments(data: bytearray, blob: slice) -> None:
+    first, second = (slice(blob.start + n * SEGMENT, blob.start + (n + 1) * SEGMENT) for n in (1, 2))
     data[first], data[second] = data[second], data[first]
 
 
-def repeat_a_segment(data: bytearray) -> None:
-    start = 12 + int.from_bytes(data[8:12], "big")
+def repeat_a_segment(data: bytearray, blob: slice) -> None:
+    start = blob.start
     data[start + 2 * SEGMENT : start + 3 * SEGMENT] = data[start + SEGMENT : start + 2 * SEGMENT]
 
 
+# Changes of a blob of more than three segments; test_tampering.py changes every other part.
 DAMAGES = {
-    "magic": flip(0),
-    "renamed image": rename_an_image,
     "first segment": flip_in_segment(0),
     "middle segment": flip_in_segment(1),
-    "last tag": flip(-1),
-    "cut by one byte": cut(1),
-    "cut by a segment": cut(SEGMENT),
-    "appended byte": append,
+    "last tag": flip_the_last_tag,
+    "cut by a segment": cut_a_segment,
     "swapped segments": swap_two_segments,
     "repeated segment": repeat_a_segment,
 }
 
 
+def large_blob(packed: Packed) -> slice:
+    """Return where the large layer of `APP` lies in the archive."""
+    blob = packed.head.blob[packed.images[0].layers[1]]
+    with open_archive(packed.path) as archive:
+        start = archive.index.offsets[blob.digest]
+    return slice(start, start + blob.stored_size)
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packed, damage: Damage) -> None:
     rig.device.put(packed.path)
-    rig.device.change(damage)
+    rig.device.change(lambda data: damage(data, large_blob(packed)))
     assert_failed(rig.operator.unlock(), "ARCHIVE_CORRUPT")
     assert rig.loads == []
     assert not rig.device.tar.exists()
 
     assert rig.unlock(packed.path) == READY
-    assert len(rig.loads) == 1
+    assert len(rig.loads) == 2
     assert all(has_image(rig.engine, image.reference) for image in packed.images)
 
 
 def test_another_key_fragment_is_reported_as_a_mismatch_and_not_as_damage(rig: Rig, packed: Packed) -> None:
-    tar = empty_tar()
-    seal(rig.device.archive, packed.images, [tar], len(tar), fragment=b"another key fragment" * 2)
+    seal(rig.device.archive, [HandmadeImage(APP)], fragment=b"another key fragment" * 2)
     assert_failed(rig.operator.unlock(), "KEY_MISMATCH")
     assert len(rig.device.api.requests("GET", "/binary-split/key-fragment")) == 1
     assert rig.loads == []
@@ -105,73 +89,78 @@ def test_another_key_fragment_is_reported_as_a_mismatch_and_not_as_damage(rig: R
     assert rig.unlock(packed.path) == READY
 
 
-def test_an_archive_without_the_expected_version_is_refused_before_any_download(rig: Rig) -> None:
-    image = dataclasses.replace(HandmadeImage(APP, b"a", 1).described(), reference=DATABASE)
-    seal(rig.device.archive, [image], junk(10), 10)
+def test_an_archive_of_another_version_is_refused_before_any_download(rig: Rig) -> None:
+    """The version is that of the release: an image of the expected version in it changes nothing."""
+    seal(rig.device.archive, [HandmadeImage(APP)], version="1.4.1")
     status = rig.operator.unlock()
     assert_failed(status, "VERSION_MISMATCH")
     assert VERSION in str(status.error)
-    assert DATABASE in str(status.error)
+    assert "1.4.1" in str(status.error)
     assert rig.device.api.requests() == []
     assert rig.wire.requests == []
 
 
-@pytest.mark.parametrize("content", [b"", b"AZIMAGE1", b"AZIMAGE1\xff\xff\xff\xff", b"not an archive at all"], ids=repr)
+def test_the_tags_of_the_images_do_not_decide_about_the_version(rig: Rig) -> None:
+    seal(rig.device.archive, [HandmadeImage(DATABASE)], version=VERSION)
+    assert rig.operator.unlock() == READY
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"AZIMAGE2", b"AZIMAGE2\xff\xff\xff\xff", b"AZIMAGE1", b"not an archive at all"], ids=repr
+)
 def test_a_file_that_is_not_an_archive_is_refused_before_any_download(rig: Rig, content: bytes) -> None:
     rig.device.archive.write_bytes(content)
     assert_failed(rig.operator.unlock(), "ARCHIVE_CORRUPT")
     assert rig.device.api.requests() == []
 
 
-def test_an_archive_with_another_image_than_in_its_manifest_is_a_mismatch(rig: Rig) -> None:
-    image = HandmadeImage(APP, b"a" * 4096, 1)
-    lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
-    seal(rig.device.archive, [lie], image.tar(), image.tar_size())
-    status = rig.operator.unlock()
-    assert_failed(status, "IMAGE_MISMATCH")
-    assert APP in str(status.error)
-    assert not rig.device.tar.exists()
-    assert not rig.device.remembered.exists()
+IMAGE = HandmadeImage(APP, (HandmadeLayer(b"a" * 4096),))
+LAYER = IMAGE.image.layers[0]
 
 
-def test_an_archive_without_an_image_of_its_manifest_is_a_mismatch(rig: Rig) -> None:
-    image = HandmadeImage(APP, b"a" * 4096, 1)
-    absent = dataclasses.replace(image.described(), reference=DATABASE)
-    seal(rig.device.archive, [image.described(), absent], image.tar(), image.tar_size())
-    status = rig.operator.unlock()
-    assert_failed(status, "IMAGE_MISMATCH")
-    assert DATABASE in str(status.error)
+def content_of(digest: str) -> bytes:
+    return b"".join(IMAGE.contents()[digest])
 
 
-def no_tar() -> bytes:
-    return b"".join(junk(100_000))
+def other_layer() -> dict[str, bytes]:
+    """Return the layer with another content of the same size."""
+    return {LAYER: content_of(LAYER).replace(b"a" * 4096, b"b" * 4096)}
 
 
-def tar_with_a_corrupt_layer() -> bytes:
-    tar = bytearray(b"".join(HandmadeImage(APP, b"a" * 4096, 1).tar()))
-    tar[tar.index(b"a" * 4096)] ^= 1
-    return bytes(tar)
+def no_layer() -> dict[str, bytes]:
+    """Return a layer that is no tar."""
+    return {LAYER: b"\xa5" * len(content_of(LAYER))}
 
 
-REFUSED = {"no tar": (no_tar, "invalid tar header"), "corrupt layer": (tar_with_a_corrupt_layer, "diffID")}
+REFUSED = {"other layer": (other_layer, "diffID"), "no layer": (no_layer, "")}
 
 
-@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_refusal_by_docker_is_reported(rig: Rig, make: Callable[[], bytes], reason: str) -> None:
-    tar = make()
-    seal(rig.device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
+@pytest.mark.parametrize(("lies", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_by_docker_is_reported(rig: Rig, lies: Callable[[], dict[str, bytes]], reason: str) -> None:
+    """Only the engine can notice it, because the packer with the key has lied."""
+    seal(rig.device.archive, [IMAGE], codec=GZIP, lies=lies())
     status = rig.operator.unlock()
     assert_failed(status, "ENGINE_REJECTED")
     assert reason in str(status.error)
+    assert len(rig.loads) == 1
     assert not rig.device.tar.exists()
+    assert not rig.device.remembered.exists()
     assert not has_image(rig.engine, APP)
 
 
 def test_a_refusal_by_podman_is_reported(unlock_device: UnlockDevice, podman: Engine) -> None:
     operator = unlock_device.start(podman.host)
-    for make, _ in REFUSED.values():
-        tar = make()
-        seal(unlock_device.archive, [HandmadeImage(APP, b"a" * 4096, 1).described()], [tar], len(tar))
+    for lies, _ in REFUSED.values():
+        seal(unlock_device.archive, [IMAGE], codec=GZIP, lies=lies())
         assert_failed(operator.unlock(), "ENGINE_REJECTED")
         assert not unlock_device.tar.exists()
         assert not has_image(podman, APP)
+
+
+@pytest.mark.parametrize("digest", [IMAGE.image.manifest, IMAGE.image.config], ids=["manifest", "configuration"])
+def test_a_description_with_another_digest_is_detected_before_the_engine(rig: Rig, digest: str) -> None:
+    """The packer with the key has lied; the loader computes these digests itself."""
+    seal(rig.device.archive, [IMAGE], codec=GZIP, lies={digest: content_of(digest).replace(b"sha256", b"SHA256")})
+    assert_failed(rig.operator.unlock(), "ARCHIVE_CORRUPT")
+    assert rig.loads == []
+    assert not rig.device.tar.exists()

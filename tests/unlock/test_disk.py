@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from loader.unlock.plan import layouts_of
 from tests.conftest import StartLoader
-from tests.support.archives import APP, Packed, remove_all_images, seal
+from tests.support.archives import APP, Packed, head_of, remove_all_images
 from tests.support.engines import Engine, docker_engine_at
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 from tests.support.images import has_image
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import fill, free_bytes, make_read_only, make_writable, small_disk
@@ -27,7 +28,7 @@ from tests.unlock.conftest import assert_failed, is_sentence
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-DISK_SIZE = 10 * MIB  # the archive and its tar need a little more than 3 MiB each
+DISK_SIZE = 11 * MIB  # the archive and its tars need a little more than 3 MiB each
 PREFLIGHT_SECONDS = 2.0
 ADVICE = "UNLOCK_MODE=stream"
 KEY_FRAGMENT = "/binary-split/key-fragment"
@@ -57,6 +58,12 @@ def fake(tmp_path: Path) -> Iterator[FakeEngine]:
     """An engine without images. A test sets the root directory that it reports."""
     with FakeEngine(tmp_path / "fake.sock", loads_nothing) as engine:
         yield engine
+
+
+def for_the_engine(packed: Packed) -> int:
+    """Return what the classic store needs: a copy of the largest tar, and the layers."""
+    layers = {layer for image in packed.images for layer in image.layers}
+    return max(packed.sent) + sum(packed.head.blob[layer].size for layer in layers)
 
 
 def start(unlock_device: UnlockDevice, engine_host: str, **env: str) -> Operator:
@@ -100,7 +107,7 @@ def test_too_little_room_for_the_tar_is_found_before_the_login(
     filler = fill(disk, leave=2 * MIB)
     operator = start(small_device, docker.host)
     refusal = refused(small_device, operator, disk, "DISK_SPACE")
-    needed = f"at {disk}: {packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
+    needed = f"at {disk}: {sum(packed.sent)} bytes are needed, {free_bytes(disk)} bytes are free."
     assert needed in refusal.error
     assert refusal.advises_stream
     assert not has_image(docker, packed.images[0].reference)
@@ -122,7 +129,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
     fake.info = (200, {"DockerRootDir": str(disk)})
     fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
-    needed = f"at {disk}: {2 * packed.manifest.tar_size} bytes are needed, {free_bytes(disk)} bytes are free."
+    needed = f"at {disk}: {for_the_engine(packed)} bytes are needed, {free_bytes(disk)} bytes are free."
     assert needed in refusal.error
     assert refusal.advises_stream is advice
 
@@ -130,15 +137,16 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
 def test_tar_and_engine_on_one_disk_need_room_for_both(
     small_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed
 ) -> None:
-    """The disk has about 7 MiB: enough for the tar or for the engine, but not for both."""
+    """The disk has about 8 MiB: enough for the tars or for the engine, but not for both."""
     root = disk / "docker"
     root.mkdir()
     fake.info = (200, {"DockerRootDir": str(root)})
-    assert 2 * packed.manifest.tar_size < free_bytes(disk) < 3 * packed.manifest.tar_size
+    both = sum(packed.sent) + for_the_engine(packed)
+    assert for_the_engine(packed) < free_bytes(disk) < both
     operator = start(small_device, fake.host)
     refusal = refused(small_device, operator, disk, "DISK_SPACE")
     operator.loader.stop()
-    assert f"{disk} and {root}: {3 * packed.manifest.tar_size} bytes are needed" in refusal.error
+    assert f"{disk} and {root}: {both} bytes are needed" in refusal.error
     assert refusal.advises_stream
     # The advice is right: without the tar there is enough room, and the load reaches the fake engine.
     assert start(small_device, fake.host, UNLOCK_MODE="stream").unlock().code == "IMAGE_MISMATCH"
@@ -190,7 +198,7 @@ def test_a_disk_that_fills_up_during_the_key_download_ends_the_unlock_without_le
     slow_api.resume()
     status = operator.rest()
     assert_failed(status, "DISK_SPACE")
-    assert f"{small_device.tar} needs {packed.manifest.tar_size} bytes" in str(status.error)
+    assert f"{small_device.tar} needs {packed.sent[0]} bytes" in str(status.error)
     assert (free_bytes(disk), sorted(disk.rglob("*"))) == before
     assert not has_image(docker, packed.images[0].reference)
 
@@ -198,11 +206,30 @@ def test_a_disk_that_fills_up_during_the_key_download_ends_the_unlock_without_le
     assert operator.unlock() == READY
 
 
+def test_the_containerd_store_needs_room_for_its_blobs_too(
+    unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed
+) -> None:
+    unlock_device.put(packed.path)
+    status = [["driver-type", "io.containerd.snapshotter.v1"]]
+    fake.info = (200, {"DockerRootDir": str(disk), "DriverStatus": status})
+    fill(disk, leave=5 * MIB)
+    refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE="stream"), disk, "DISK_SPACE")
+    needed = for_the_engine(packed) + min(packed.sent)  # two tars, of which the classic store copies the larger
+    assert f"at {disk}: {needed} bytes are needed" in refusal.error
+
+
+def packed_size(archive: Path) -> tuple[int, int]:
+    """Return the sizes of the one tar and of all layers of an archive."""
+    head = head_of(archive)
+    (layout,) = layouts_of(head, set())
+    return layout.size, sum(head.blob[layer].size for layer in layout.layers)
+
+
 def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
     unlock_device: UnlockDevice, tmp_path: Path, slow_api: FaultyApi
 ) -> None:
-    image = HandmadeImage(APP, os.urandom(MIB), 12)
-    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
+    image = HandmadeImage(APP, (HandmadeLayer(os.urandom(MIB), 12),))
+    needed = sum(packed_size(seal(unlock_device.archive, [image])))
     with (
         small_disk(tmp_path / "engine", 40 * MIB) as disk,
         docker_engine_at(disk / "data") as engine,
@@ -213,7 +240,7 @@ def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
         before = unlock_device.api.requests()
         status = operator.unlock()
         assert_failed(status, "DISK_SPACE")
-        assert f"at {disk / 'data'}: {2 * image.tar_size()} bytes are needed" in str(status.error)
+        assert f"at {disk / 'data'}: {needed} bytes are needed" in str(status.error)
         assert (slow_api.requests(), before) == ([], [])
         filler.unlink()
 
@@ -244,8 +271,8 @@ def test_a_full_cache_directory_does_not_undo_an_unlock(
     assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
-def test_an_archive_that_cannot_be_read_ends_the_unlock(unlock_device: UnlockDevice, docker: Engine) -> None:
+def test_a_directory_in_the_place_of_the_archive_ends_the_unlock(unlock_device: UnlockDevice, docker: Engine) -> None:
     unlock_device.archive.mkdir()
     status = unlock_device.start(docker.host).unlock()
-    assert_failed(status, "STORAGE_ERROR")
+    assert_failed(status, "ARCHIVE_CORRUPT")
     assert str(unlock_device.archive) in str(status.error)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.archives import APP, DATABASE, Packed, seal, tags_of_tests
+from loader.crypto.archive_head import GZIP
+from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeCall, FakeEngine, Load
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage, handmade_tar
-from tests.support.images import image_id, import_image, unnamed_images
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
+from tests.support.images import image_id, import_image, remove_image, unnamed_images
+from tests.support.processes import poll
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.unlocking import LOAD, READY, Rig, UnlockDevice
 from tests.unlock.conftest import assert_failed
@@ -76,8 +78,8 @@ def test_an_engine_that_takes_no_more_bytes_has_stalled(
 def test_an_engine_that_never_responds_has_stalled(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed
 ) -> None:
-    # The wire holds the last bytes of the tar, so that the engine waits for them and the loader for the engine.
-    wire.hold_upload(after=packed.manifest.tar_size)
+    # The wire holds the last bytes of the first tar, so that the engine waits for them and the loader for the engine.
+    wire.hold_upload(after=packed.sent[0])
     unlock_device.put(packed.path)
     operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert_failed(operator.unlock(), "ENGINE_STALLED")
@@ -92,7 +94,7 @@ def test_a_silent_engine_that_has_the_images_has_succeeded(
     operator = unlock_device.start(wire.host, ENGINE_TIMEOUT=SILENCE_SECONDS)
     assert operator.unlock() == READY
     assert not unlock_device.tar.exists()
-    assert len(wire.sent("POST", LOAD)) == 1
+    assert len(wire.sent("POST", LOAD)) == len(packed.sent)
 
 
 def test_a_slow_engine_has_not_stalled(unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed) -> None:
@@ -168,48 +170,93 @@ def test_an_engine_that_falls_silent_between_messages_has_stalled(
         over.set()
 
 
-def two_images(first: HandmadeImage, second: HandmadeImage) -> bytes:
-    """Return one tar of both images, as `docker save` writes it."""
-    return b"".join(handmade_tar(first, second))
+# Each content is its own, so that a test finds it in a tar.
+SMALL = HandmadeImage(APP, (HandmadeLayer(b"a" * 4096),))
+SECOND = HandmadeImage(DATABASE, (HandmadeLayer(b"b" * 4096),))
+
+
+def lying(path: Path, *images: HandmadeImage) -> None:
+    """Seal `images`, of which the last has a layer that does not have its digest. With gzip only the engine sees it."""
+    layer = images[-1].image.layers[0]
+    content = b"".join(images[-1].contents()[layer])
+    seal(path, images, codec=GZIP, lies={layer: content.replace(b"bbbb", b"cccc").replace(b"aaaa", b"dddd")})
 
 
 @pytest.mark.parametrize("present", [True, False], ids=["replaced", "new"])
-def test_another_image_under_the_right_tag_is_removed_again(rig: Rig, present: bool) -> None:
-    image = HandmadeImage(APP, b"a" * 4096, 1)
-    lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
-    seal(rig.device.archive, [lie], image.tar(), image.tar_size())
+def test_an_image_whose_layer_has_another_digest_does_not_stay(rig: Rig, present: bool) -> None:
+    lying(rig.device.archive, SMALL)
     before = [import_image(rig.engine, APP)] if present else []
-    assert_failed(rig.operator.unlock(), "IMAGE_MISMATCH")
+    assert_failed(rig.operator.unlock(), "ENGINE_REJECTED")
     assert [found.id for found in rig.engine.client.images.list(APP)] == before
     assert unnamed_images(rig.engine) == []
+    assert len(rig.loads) == 1  # it had all layers, so that nothing is sent once more
 
 
 def test_no_image_stays_if_one_of_two_is_corrupt(rig: Rig) -> None:
-    app, database = HandmadeImage(APP, b"a" * 4096, 1), HandmadeImage(DATABASE, b"b" * 4096, 1)
-    tar = bytearray(two_images(app, database))
-    tar[tar.index(b"b" * 4096)] ^= 1
+    lying(rig.device.archive, SMALL, SECOND)
     before = import_image(rig.engine, DATABASE)
-    seal(rig.device.archive, [app.described(), database.described()], [bytes(tar)], len(tar))
     assert_failed(rig.operator.unlock(), "ENGINE_REJECTED")
+    assert len(rig.loads) == 2
     assert tags_of_tests(rig.engine) == [DATABASE]
     assert image_id(rig.engine, DATABASE) == before
     assert unnamed_images(rig.engine) == []
 
-    tar = bytearray(two_images(app, database))
-    seal(rig.device.archive, [app.described(), database.described()], [bytes(tar)], len(tar))
+    seal(rig.device.archive, [SMALL, SECOND])
     assert rig.operator.unlock() == READY
     assert unnamed_images(rig.engine) == []
 
 
-def test_podman_keeps_nothing_of_a_load_of_another_image(unlock_device: UnlockDevice, podman: Engine) -> None:
-    image = HandmadeImage(APP, b"a" * 4096, 1)
-    lie = dataclasses.replace(image.described(), id="sha256:" + "0" * 64, created="2020-01-01T00:00:00Z")
-    seal(unlock_device.archive, [lie], image.tar(), image.tar_size())
-    before = import_image(podman, APP)
+def test_podman_keeps_nothing_of_an_image_whose_layer_has_another_digest(
+    unlock_device: UnlockDevice, podman: Engine
+) -> None:
+    lying(unlock_device.archive, SMALL)
+    before = import_image(podman, SMALL.image.reference)
     operator = unlock_device.start(podman.host)
-    assert_failed(operator.unlock(), "IMAGE_MISMATCH")
-    assert image_id(podman, APP) == before
+    assert_failed(operator.unlock(), "ENGINE_REJECTED")
+    assert image_id(podman, SMALL.image.reference) == before
     assert unnamed_images(podman) == []
+
+
+def test_a_tar_that_someone_changes_while_it_is_sent_leaves_no_image(rig: Rig, packed: Packed) -> None:
+    """Only the owner of the loader can do that; the engine compares each layer with its digest."""
+    rig.wire.hold_upload(after=MIB)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    with rig.device.tar.open("r+b") as tar:
+        tar.seek(packed.sent[0] - MIB // 2)
+        tar.write(b"\0" * 1000)
+    rig.wire.release()
+    assert_failed(rig.operator.rest(), "ENGINE_REJECTED")
+    assert not rig.device.tar.exists()
+    assert tags_of_tests(rig.engine) == []
+    assert unnamed_images(rig.engine) == []
+
+
+def test_a_tar_that_someone_cuts_while_it_is_sent_leaves_no_image(rig: Rig, packed: Packed) -> None:
+    rig.wire.hold_upload(after=MIB)
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    os.truncate(rig.device.tar, packed.sent[0] - MIB // 2)
+    rig.wire.release()
+    assert_failed(rig.operator.rest(), "STORAGE_ERROR")
+    assert not rig.device.tar.exists()
+    assert tags_of_tests(rig.engine) == []
+
+
+def test_an_image_that_is_removed_right_after_its_load_ends_the_unlock(rig: Rig, packed: Packed) -> None:
+    """Nothing is sent on top of an image that another client has removed."""
+    rig.wire.hold_response()
+    rig.device.put(packed.path)
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    poll(lambda: tags_of_tests(rig.engine) == [APP], WAIT_SECONDS, "the first image is loaded")
+    remove_image(rig.engine, APP)
+    rig.wire.release()
+    assert_failed(rig.operator.rest(), "IMAGE_MISMATCH")
+    assert tags_of_tests(rig.engine) == []
+    assert len(rig.loads) == 1
 
 
 def server_error(call: FakeCall) -> None:

@@ -27,7 +27,7 @@ def assert_engine_works(unlock_device: UnlockDevice, docker: Engine) -> None:
 def test_an_interrupted_load_ends_at_its_next_piece(
     unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
 ) -> None:
-    wire.slow_upload(pause_seconds=0.2)  # the whole tar takes more than ten seconds
+    wire.slow_upload(pause_seconds=0.2)  # both tars take more than ten seconds
     unlock_device.put(packed.path)
     operator = unlock_device.start(wire.host)
     operator.post()

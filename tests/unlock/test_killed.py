@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import APP, FRAGMENT, seal, tags_of_tests
+from tests.support.archives import APP, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.images import unnamed_images
 from tests.support.processes import poll
 from tests.support.procfs import is_running
@@ -38,8 +38,8 @@ STATES = ("authenticating", "downloading_key", "decrypting", "loading_images")
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive of 4 MiB."""
-    image = HandmadeImage(APP, os.urandom(MIB), 4)
-    return seal(tmp_path_factory.mktemp("archive") / "images.enc", [image.described()], image.tar(), image.tar_size())
+    image = HandmadeImage(APP, (HandmadeLayer(os.urandom(MIB), 4),))
+    return seal(tmp_path_factory.mktemp("archive") / "images.enc", [image])
 
 
 class Scene:

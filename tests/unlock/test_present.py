@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.support.archives import APP, DATABASE, Packed, seal
+from tests.support.archives import APP, DATABASE, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 from tests.support.images import image_id, import_image, remove_image, unnamed_images
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.sites import NO_ENGINE
@@ -45,27 +45,31 @@ def test_an_engine_that_is_down_does_not_count_as_one_without_images(
     assert unlock_device.api.requests() == []
 
 
+def new_image() -> HandmadeImage:
+    return HandmadeImage(APP, (HandmadeLayer(os.urandom(4096)),))
+
+
 def unlocked_first_of_two(rig: Rig) -> tuple[HandmadeImage, HandmadeImage]:
     """Make two images with the same reference, and unlock an archive of the first."""
-    old, new = (HandmadeImage(APP, os.urandom(4096), 1) for _ in range(2))
-    seal(rig.device.archive, [old.described()], old.tar(), old.tar_size())
+    old, new = (new_image() for _ in range(2))
+    seal(rig.device.archive, [old])
     assert rig.operator.unlock() == READY
     return old, new
 
 
 def replace_archive(rig: Rig, image: HandmadeImage) -> None:
     sealed = rig.device.archive.with_name("new")
-    seal(sealed, [image.described()], image.tar(), image.tar_size())
+    seal(sealed, [image])
     sealed.replace(rig.device.archive)
 
 
 def test_a_new_archive_replaces_the_images_of_the_old_one(rig: Rig) -> None:
     old, new = unlocked_first_of_two(rig)
-    assert image_id(rig.engine, APP) == old.described().id
+    assert image_id(rig.engine, APP) == old.image.config
     replace_archive(rig, new)
     assert rig.operator.post() == (200, {"state": "authenticating"})
     assert rig.operator.rest() == READY
-    assert image_id(rig.engine, APP) == new.described().id
+    assert image_id(rig.engine, APP) == new.image.config
     assert unnamed_images(rig.engine) == []
     assert len(rig.loads) == 2
 
@@ -76,7 +80,7 @@ def test_an_old_image_that_a_container_uses_stays(rig: Rig) -> None:
     try:
         replace_archive(rig, new)
         assert rig.operator.unlock() == READY
-        assert unnamed_images(rig.engine) == [old.described().id]
+        assert unnamed_images(rig.engine) == [old.image.config]
     finally:
         rig.engine.client.api.remove_container(container)
 
@@ -88,14 +92,13 @@ def test_an_old_image_that_has_another_name_stays(rig: Rig) -> None:
     rig.engine.client.api.tag(APP, repository, tag)
     replace_archive(rig, new)
     assert rig.operator.unlock() == READY
-    assert image_id(rig.engine, kept) == old.described().id
+    assert image_id(rig.engine, kept) == old.image.config
     assert unnamed_images(rig.engine) == []
 
 
 def test_a_new_archive_replaces_the_image_in_podman(unlock_device: UnlockDevice, podman: Engine) -> None:
-    image = HandmadeImage(APP, os.urandom(4096), 1)
     old = import_image(podman, APP)
-    seal(unlock_device.archive, [image.described()], image.tar(), image.tar_size())
+    seal(unlock_device.archive, [new_image()])
     assert unlock_device.start(podman.host).unlock() == READY
     assert image_id(podman, APP) != old
     assert unnamed_images(podman) == []
@@ -109,7 +112,7 @@ def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None
     remove_image(rig.engine, APP)
     assert rig.operator.post() == (200, {"state": "authenticating"})
     assert rig.operator.rest() == READY
-    assert image_id(rig.engine, APP) == image.described().id
+    assert image_id(rig.engine, APP) == image.image.config
     assert len(rig.loads) == 2
 
 

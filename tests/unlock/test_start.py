@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto.archive import ManifestImage
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable, Interrupted, LoginRejected, LoginThrottled
 from loader.files import FileIdentity
@@ -22,13 +21,11 @@ from loader.settings import Settings
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.run import Credentials, Interrupter, UnlockRun
 from loader.unlock_state import STEPS, UnlockState, _UnlockStateHolder
-from tests.support.archives import seal
+from tests.support.handmade_image import HandmadeImage, seal
 
 # Not `from loader.unlock import run`, because tests replace the state in the module.
 unlock = importlib.import_module("loader.unlock.run")
 ARCHIVE = FileIdentity(device=1, inode=2, size=3, modified_ns=4)
-DIGEST = "sha256:" + "1" * 64
-IMAGE = ManifestImage("app:1.4", DIGEST, (DIGEST,), "2026-01-02T03:04:05Z")
 CREDENTIALS = Credentials("192.0.2.7", "operator@example.com", "a password")
 CALLERS = 50
 WAIT_SECONDS = 30
@@ -86,7 +83,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def with_archive(settings: Settings) -> Settings:
     """Settings of a device with an archive."""
-    seal(settings.images_path, [IMAGE], [b"tar"], 3)
+    seal(settings.images_path, [HandmadeImage("app:1.4")])
     return settings
 
 

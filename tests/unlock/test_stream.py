@@ -6,13 +6,12 @@ import os
 
 import pytest
 
-from tests.support.archives import APP, FRAGMENT, Packed, seal, tags_of_tests
+from tests.support.archives import APP, Packed, tags_of_tests
 from tests.support.engines import Engine
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.images import has_image, import_image, unnamed_images
 from tests.support.unlocking import READY, Rig, Status, UnlockDevice
 from tests.unlock.conftest import assert_failed
-from tests.unlock.odd_tars import empty_tar
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -31,15 +30,14 @@ def test_the_images_reach_docker_without_a_tar_on_the_disk(rig: Rig, packed: Pac
     rig.wire.release()
     assert rig.operator.rest() == READY
     assert all(has_image(rig.engine, image.reference) for image in packed.images)
-    (load,) = rig.loads
-    assert load.body_bytes == packed.manifest.tar_size
+    assert [load.body_bytes for load in rig.loads] == packed.sent
     assert rig.device.remembered.exists()
 
 
-def test_the_images_reach_podman(unlock_device: UnlockDevice, podman: Engine, packed_by_podman: Packed) -> None:
-    unlock_device.put(packed_by_podman.path)
+def test_the_images_reach_podman(unlock_device: UnlockDevice, podman: Engine, packed: Packed) -> None:
+    unlock_device.put(packed.path)
     assert unlock_device.start(podman.host, UNLOCK_MODE="stream").unlock() == READY
-    assert all(has_image(podman, image.reference) for image in packed_by_podman.images)
+    assert all(has_image(podman, image.reference) for image in packed.images)
 
 
 @pytest.mark.parametrize("position", [-1, -MIB, -2 * MIB, -3 * MIB], ids=str)
@@ -53,17 +51,15 @@ def test_nothing_of_a_damaged_archive_reaches_the_engine(rig: Rig, packed: Packe
     assert rig.loads == []
 
 
-def test_nothing_for_another_key_fragment_reaches_the_engine(rig: Rig, packed: Packed) -> None:
-    tar = empty_tar()
-    seal(rig.device.archive, packed.images, [tar], len(tar), fragment=FRAGMENT[::-1])
+def test_nothing_for_another_key_fragment_reaches_the_engine(rig: Rig) -> None:
+    seal(rig.device.archive, [HandmadeImage(APP)], fragment=FRAGMENT[::-1])
     assert_failed(rig.operator.unlock(), "KEY_MISMATCH")
     assert rig.loads == []
 
 
 @pytest.mark.parametrize("change", ["flipped", "cut"])
 def test_an_archive_that_changes_between_the_passes_leaves_nothing_in_the_engine(rig: Rig, change: str) -> None:
-    image = HandmadeImage(APP, os.urandom(MIB), IMAGE_MIB)
-    seal(rig.device.archive, [image.described()], image.tar(), image.tar_size())
+    seal(rig.device.archive, [HandmadeImage(APP, (HandmadeLayer(os.urandom(MIB), IMAGE_MIB),))])
     before = import_image(rig.engine, APP)
     rig.wire.hold_upload(after=2 * MIB)
     rig.operator.post()

@@ -81,7 +81,7 @@ def test_expected_images_make_a_device_ready(unlock_device: UnlockDevice, docker
 def test_the_remembered_manifest_takes_precedence_over_expected_images(
     unlock_device: UnlockDevice, docker: Engine, packed: Packed
 ) -> None:
-    unlock_device.remembered.write_text(json.dumps(packed.manifest.document()))
+    unlock_device.remembered.write_text(json.dumps(packed.head.document()))
     import_image(docker, APP)
     import_image(docker, DATABASE)
     assert_problem(unlock_device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto.archive import Manifest, ManifestImage, seal_archive
-from loader.crypto.segments import key_check
 from loader.errors import Busy
 from loader.web.guard import TransferSlots
 from tests.support import http_calls
 from tests.support.fake_engine import FakeCall, FakeEngine
+from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.http_calls import BOUNDARY, call, form, open_socket, part, post_form, post_json, upload
 from tests.support.loads import OpenLoad, load_hashed, load_patiently
 from tests.support.processes import poll
@@ -31,7 +30,6 @@ PROBE_MAX_SECONDS = 1.0
 HAMMERS = 64
 PROBES = 25
 ARCHIVE_SIZE = 256 * MIB
-FRAGMENT = bytes(range(32))
 
 
 @pytest.fixture(scope="module")
@@ -256,10 +254,8 @@ def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
     ):
         resource.copy_to(running.api.data_dir / "resources")
         running.api.set_fragment(FRAGMENT)
-        image = ManifestImage("app:latest", f"sha256:{'0' * 64}", (), "2026-01-01T00:00:00Z")
-        manifest = Manifest((image,), ARCHIVE_SIZE, key_check(FRAGMENT), "2026-01-01T00:00:00Z")
-        with (running.models.parent / "images.enc").open("wb") as archive:
-            archive.writelines(seal_archive(manifest, (bytes(MIB) for _ in range(ARCHIVE_SIZE // MIB)), FRAGMENT))
+        image = HandmadeImage("app:latest", (HandmadeLayer(bytes(MIB), ARCHIVE_SIZE // MIB),))
+        seal(running.models.parent / "images.enc", [image])
         yield running
         over.set()
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import http_calls
-from tests.support.archives import seal
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.http_calls import (
     BOUNDARY,
     CREDENTIALS,
@@ -162,13 +161,12 @@ def test_running_upload_is_refused_at_its_next_piece(site: RangeSite) -> None:
 @pytest.fixture
 def unlocking(tmp_path: Path) -> Iterator[tuple[BareSite, FaultyApi]]:
     """A loader with an archive, an engine without images, and an API that never responds to a login."""
-    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with (
         FaultyApi() as api,
         FakeEngine(tmp_path / "engine.sock", lambda request: request.respond(500, {"message": "no"})) as engine,
         bare_site(tmp_path / "loader", api.url, DOCKER_HOST=engine.host, API_VERSION="1.4") as running,
     ):
-        seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
+        seal(running.models.parent / "images.enc", [HandmadeImage("app:1.4")])
         api.answer("POST", "/login", Fault(silent=True))
         yield running, api
 

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.archives import seal
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.http_calls import CREDENTIALS, Reply, call, load, login, post_json
 from tests.support.http_probe import connect, socket_path
 from tests.support.nginx_server import HOST_NAME, nginx
@@ -60,8 +59,7 @@ def test_sixth_login_is_refused_without_asking_the_api(site: FaultySite) -> None
 
 def put_archive(running: BareSite) -> None:
     """Put an archive in place, so that an unlock can start."""
-    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
-    seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
+    seal(running.models.parent / "images.enc", [HandmadeImage("app:1.4")])
 
 
 def test_only_login_and_unlock_are_throttled(site: FaultySite) -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from loader.web.page import OPENAPI_PATH
 from tests.conftest import TOLD, StartLoader
-from tests.support.archives import seal
 from tests.support.engines import Engine
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.http_calls import call, login, parse_reply, send_and_close, upload
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.sites import BareSite, Site, real_site
@@ -30,10 +29,9 @@ LABELS = {f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].item
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A device that has everything that the examples of the description name, except an engine."""
-    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with real_site(tmp_path_factory.mktemp("furnished")) as running:
         running.api.add_user(**CREDENTIALS)
-        seal(running.models.parent / "images.enc", [image.described()], image.tar(), image.tar_size())
+        seal(running.models.parent / "images.enc", [HandmadeImage("app:1.4")])
         assert upload(running.url, "day", FILENAME, bytes(100_000)).status == 200
         yield running
 

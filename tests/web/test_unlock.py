@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.archives import seal
+from loader.unlock.plan import layouts_of
+from tests.support.archives import head_of
 from tests.support.engines import Engine
-from tests.support.handmade_image import HandmadeImage
+from tests.support.handmade_image import CREATED, HandmadeImage, seal
 from tests.support.http_calls import CREDENTIALS, call, post_json
 from tests.support.images import import_image, remove_image
 from tests.support.sites import BareSite, bare_site
@@ -48,32 +49,39 @@ def test_plan_without_an_archive_is_not_found(lonely: BareSite) -> None:
 
 
 def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -> None:
-    image = HandmadeImage("app:1.4", b"a" * 4096, 1)
     with bare_site(tmp_path / "loader") as running:
         directory = running.models.parent
-        archive = seal(directory / "images.enc", [image.described()], image.tar(), image.tar_size())
+        archive = seal(directory / "images.enc", [HandmadeImage("app:1.4")], version="7", serial=3)
+        head = head_of(archive)
+        (image,), (layout,) = head.images, layouts_of(head, set())
         plan = call(running.url, "GET", "/unlock/plan").json()
         (place,) = plan.pop("places")
-        assert plan.pop("created").endswith("+00:00")
         assert plan == {
             "archive": str(archive),
-            "tar_size": image.tar_size(),
+            "release": {"version": "7", "serial": 3, "created": CREATED},
+            "work": {
+                "to_read": sum(blob.stored_size for blob in head.blobs),
+                "to_send": layout.size,
+                "to_unpack": head.blob[image.layers[0]].size,
+            },
             "mode": "tar",
             "images": [
                 {
-                    "reference": "app:1.4",
-                    "id": image.described().id,
-                    "created": image.described().created,
+                    "reference": "docker.io/library/app:1.4",
+                    "config": image.config,
+                    "platform": "linux/amd64",
+                    "created": CREATED,
                     "present": None,
-                    "size": None,
+                    "size": head.blob[image.layers[0]].size,
                 }
             ],
+            "warnings": [],
             "engine_answers": False,
             "done": False,
             "fits": True,
         }
         assert place.pop("free") > 0
-        assert place == {"paths": [str(directory)], "needed": image.tar_size(), "writable": True, "fits": True}
+        assert place == {"paths": [str(directory)], "needed": layout.size, "writable": True, "fits": True}
         assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
 
         archive.write_bytes(b"no archive")

@@ -41,22 +41,24 @@ UNLOCK_STATUS = {
 
 UNLOCK_PLAN = {
     "archive": "/opt/azaion/images.enc",
-    "created": "2025-01-30T17:00:00+00:00",
-    "tar_size": 1048576000,
+    "release": {"version": "1.4", "serial": 1738256400, "created": "2025-01-30T17:00:00+00:00"},
+    "work": {"to_read": 471859200, "to_send": 1048576000, "to_unpack": 1048000000},
     "mode": "tar",
     "images": [
         {
             "reference": "registry.example/app:1.4",
-            "id": "sha256:6f1d0c3ad3b5cf1f0b1a3f4f1c8b9a6e2d7c5e4b3a291807f6e5d4c3b2a19080",
+            "config": "sha256:6f1d0c3ad3b5cf1f0b1a3f4f1c8b9a6e2d7c5e4b3a291807f6e5d4c3b2a19080",
+            "platform": "linux/arm64",
             "created": "2025-01-30T16:58:41Z",
             "present": False,
-            "size": None,
+            "size": 1048000000,
         }
     ],
     "places": [
         {"paths": ["/opt/azaion"], "needed": 1048576000, "free": 8589934592, "writable": True, "fits": True},
-        {"paths": ["/var/lib/docker"], "needed": 2097152000, "free": 8589934592, "writable": True, "fits": True},
+        {"paths": ["/var/lib/docker"], "needed": 2096576000, "free": 8589934592, "writable": True, "fits": True},
     ],
+    "warnings": [],
     "engine_answers": True,
     "done": False,
     "fits": True,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import FRAGMENT, VERSION, pack_and_remove
+from tests.support.archives import VERSION, sealed_images
 from tests.support.engines import Engine, docker_engine
+from tests.support.handmade_image import FRAGMENT
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import ManagedProcess
@@ -77,8 +78,7 @@ def world(directory: Path) -> Iterator[World]:
         path.mkdir(parents=True)
     with ExitStack() as running:
         engine, process = _private_dockerd(running)
-        packed = pack_and_remove(engine, directory / "packed")
-        packed.path.rename(device / "images.enc")
+        sealed_images(directory / "packed").path.rename(device / "images.enc")
         api = running.enter_context(ResourceApiServer(directory / "api"))
         api.add_user(EMAIL, PASSWORD)
         api.set_fragment(FRAGMENT)

@@ -14,8 +14,11 @@ export function showPlan(plan, problem) {
     return;
   }
   setText(byId("archive"), plan.archive);
-  setText(byId("made"), moment(plan.created));
-  setText(byId("tar-size"), bytes(plan.tar_size));
+  setText(byId("version"), plan.release.version);
+  setText(byId("made"), moment(plan.release.created));
+  setText(byId("to-send"), toSend(plan));
+  setShown(byId("warnings"), plan.warnings.length > 0);
+  showRows(byId("warnings"), "line", plan.warnings, setText);
   showRows(byId("images"), "row", plan.images, fillImage);
   setShown(byId("room"), !plan.done && plan.places.length > 0);
   showRows(byId("places"), "row", plan.places, fillPlace);
@@ -26,12 +29,22 @@ function sentence(problem) {
   return problem.message + hint;
 }
 
+function toSend({ done, engine_answers: known, images, work }) {
+  if (done) {
+    return "nothing";
+  }
+  const missing = images.filter((image) => !image.present).length;
+  const share = missing < images.length ? `, ${missing} of ${images.length} images` : "";
+  return `${known ? "" : "at most "}${bytes(work.to_send)}${share}`;
+}
+
 function fillImage(row, image) {
-  const size = image.size === null ? "" : ` · ${bytes(image.size)}`;
+  // An image may have no time at which it was made.
+  const made = Number.isNaN(Date.parse(image.created)) ? "" : `made ${moment(image.created)} `;
   fillRow(row, {
     name: image.reference,
     ...presence(image.present),
-    detail: `made ${moment(image.created)}${size}`,
+    detail: `${made}for ${image.platform} · ${bytes(image.size)}`,
   });
 }
 

@@ -1,0 +1,31 @@
+"""Key fragments in files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
+from loader.errors import KeyMismatch
+from loader.files import storage
+
+
+def read_fragment(path: Path) -> bytes:
+    """Read a key fragment from a file. Raises KeyMismatch if its size is wrong, and StorageError."""
+    with storage(path, 0), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        fragment = file.read(FRAGMENT_MAX_SIZE + 1)
+    if not FRAGMENT_MIN_SIZE <= len(fragment) <= FRAGMENT_MAX_SIZE:
+        raise KeyMismatch(
+            f"{path} is not a key fragment: "
+            f"it has {max(size, len(fragment))} bytes, not {FRAGMENT_MIN_SIZE} to {FRAGMENT_MAX_SIZE}."
+        )
+    return fragment
+
+
+def new_fragment(path: Path) -> None:
+    """Write a random key fragment to a new file of mode 0600. Raises StorageError, also if the file exists."""
+    with storage(path, FRAGMENT_MIN_SIZE):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(FRAGMENT_MIN_SIZE))

@@ -1,0 +1,67 @@
+"""What an archive cannot hold, told before the images are saved as far as that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loader.crypto.archive_head import (
+    MAX_BLOBS,
+    MAX_LAYERS,
+    MAX_REFERENCES,
+    PLAIN,
+    Blob,
+    Head,
+    Image,
+    Packed,
+    Release,
+    StoredHead,
+)
+from loader.crypto.archive_seals import ROOT_ID_SIZE
+from loader.docker_engine import EngineImage
+from loader.errors import SourceCorrupt, ValidationFailed
+from loader.oci import digest_of
+
+
+def require_count(references: int) -> None:
+    """Raise ValidationFailed if an archive cannot hold so many names."""
+    if references > MAX_REFERENCES:
+        raise ValidationFailed(f"{references} images were named; an archive holds at most {MAX_REFERENCES} names.")
+
+
+def require_layers(name: str, layers: int) -> None:
+    """Raise ValidationFailed if an image has too many layers."""
+    if layers > MAX_LAYERS:
+        raise ValidationFailed(f"The image {name} has {layers} layers; an archive holds at most {MAX_LAYERS} an image.")
+
+
+def require_describable(head: Head) -> None:
+    """Raise ValidationFailed if the head is too large, and SourceCorrupt if the images break a rule of the format."""
+    require_size(head)
+    try:
+        StoredHead.of(head)
+    except ValueError as exc:
+        raise SourceCorrupt(f"The images cannot be packed: {exc}.") from exc
+
+
+def require_size(head: Head) -> None:
+    """Raise ValidationFailed if the head is too large."""
+    if len(head.blobs) > MAX_BLOBS:
+        raise ValidationFailed(f"The images consist of {len(head.blobs)} blobs; an archive holds at most {MAX_BLOBS}.")
+    try:
+        head.to_bytes()
+    except ValueError as exc:
+        raise ValidationFailed(f"The images are too many for one archive: {exc}.") from exc
+
+
+def require_room(release: Release, images: Mapping[str, EngineImage]) -> None:
+    """Raise ValidationFailed if an archive cannot hold these images of an engine, by their full references."""
+    described, blobs = [], dict[str, None]()
+    for reference, image in images.items():
+        require_layers(reference, len(image.layers))
+        # Only the length of these two digests counts, and that they differ.
+        manifest, config = image.id, digest_of(image.id.encode())
+        described.append(Image(reference, image.platform, "", manifest, config, image.layers))
+        blobs |= dict.fromkeys((manifest, config, *image.layers))
+    # Sizes are unknown, so this finds only what surely has no room.
+    stored = [Blob(digest, 0, PLAIN, Packed(digest.removeprefix("sha256:"), 0), "0" * 64) for digest in blobs]
+    require_size(Head(release, "0" * (2 * ROOT_ID_SIZE), tuple(described), tuple(stored)))

@@ -1,0 +1,114 @@
+"""`images pack`: reads a source once into a sealed spool, checks it, and makes the archive in its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from loader.binary_split import archive_faults
+from loader.crypto.archive import ArchiveIndex, archive_start
+from loader.crypto.archive_head import GZIP, Head, StoredHead
+from loader.crypto.archive_seals import Seals, new_root, root_id
+from loader.crypto.blobs import seal_blob
+from loader.crypto.pieces import PieceDigests, cut
+from loader.crypto.sealed_spool import SealedSpool
+from loader.files import remove_unfinished, replacement, storage
+from loader.packing.checks import SoundImage, require_sound
+from loader.packing.choice import images_in
+from loader.packing.contents import Contents, collect
+from loader.packing.limits import require_count
+from loader.packing.release import new_release
+from loader.packing.source_images import SourceFile
+from loader.packing.sources import Source
+from loader.packing.spooled import SpooledSource
+
+# Starts a stage of the work, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows it. The
+# block of the stage calls the function with the number of bytes of each piece.
+Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller decides about an archive; None means the default. `codec` is `none` or `gzip`."""
+
+    version: str | None = None
+    serial: int | None = None
+    codec: str = GZIP
+
+
+def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: Stage) -> Head:
+    """Write an archive at `output`, which appears whole or not at all, and return its head.
+
+    The head stands before the blobs and is known only after them. So everything waits in the file of the archive under
+    a throw-away key, and is then sealed in its place: no plaintext is written to the disk, and the file needs its room
+    once. Raises SourceCorrupt, ValidationFailed, ImageNotFound, StorageError, DiskSpace and the faults of an engine.
+    """
+    remove_unfinished(output)
+    with storage(output, 0), replacement(output) as file:
+        spool = SealedSpool(file)
+        files = SpooledSource(spool, wishes.codec)
+        with stage("reading", source.size) as advance:
+            for member in source.members(advance):
+                files.take(member)
+        images = _sound_images(source, files)
+        root = new_root()
+        contents = collect(images, new_release(images, wishes.version, wishes.serial), root_id(root), files)
+        with stage("sealing", sum(blob.packed.size for blob in contents.draft.blobs)) as advance:
+            head = _Sealing(contents, root, fragment, advance).write(file, spool)
+        with archive_faults(output):
+            file.seek(0)
+            ArchiveIndex.read(file, os.fstat(file.fileno()).st_size)
+        # Everybody may read the archive, because it is ciphertext that is made to be copied.
+        os.fchmod(file.fileno(), 0o644)
+    return head
+
+
+def _sound_images(source: Source, files: SpooledSource) -> dict[str, SoundImage]:
+    """Return the images that are wanted, by their full references, each checked once."""
+    chosen = source.choose(images_in(files.document))
+    require_count(len(chosen))
+    sound: dict[tuple[SourceFile, ...], SoundImage] = {}
+    for reference, image in chosen.items():
+        if image.files not in sound:
+            sound[image.files] = require_sound(reference, image, files)
+    return {reference: sound[image.files] for reference, image in chosen.items()}
+
+
+class _Sealing:
+    """Seals all blobs of an archive in the place of the spool."""
+
+    def __init__(self, contents: Contents, root: bytes, fragment: bytes, on_sealed: Callable[[int], None]) -> None:
+        self._contents = contents
+        self._root = root
+        self._fragment = fragment
+        self._on_sealed = on_sealed
+        self._digests: dict[str, str] = {}
+
+    def write(self, file: BinaryIO, spool: SealedSpool) -> Head:
+        """Write the blobs behind the start of the archive, whose size is known before its digests; then the start."""
+        size = len(self._start(StoredHead.of(self._contents.draft)))
+        spool.overwrite(self._blobs(), size)
+        stored = self._contents.head(self._digests)
+        start = self._start(stored)
+        if len(start) != size:
+            raise AssertionError(f"the start of the archive has {len(start)} bytes instead of {size}")
+        file.seek(0)
+        file.write(start)
+        file.flush()
+        return stored.head
+
+    def _start(self, stored: StoredHead) -> bytes:
+        return archive_start(stored, Seals.make(stored, self._root, self._fragment), stored.head.blobs)
+
+    def _blobs(self) -> Iterator[bytes | bytearray]:
+        for blob in self._contents.draft.blobs:
+            digests = PieceDigests()
+            for piece in cut(seal_blob(self._contents.pieces(blob), blob.packed, self._root)):
+                digests.add(piece)
+                self._on_sealed(len(piece))
+                yield piece
+            self._digests[blob.digest] = digests.hex()

@@ -1,0 +1,65 @@
+"""`images rewrap`: the same head and the same blobs under another key fragment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from loader.binary_split import Archive, archive_faults, open_archive
+from loader.crypto.archive import archive_start
+from loader.crypto.archive_head import Blob
+from loader.crypto.archive_seals import Seals
+from loader.crypto.pieces import PieceDigests
+from loader.errors import CorruptCiphertext
+from loader.files import read_pieces, remove_unfinished, replacement, storage, write_large
+from loader.packing.pack import Stage
+
+ARCHIVE_SUFFIX = ".enc"
+HEAD_SUFFIX = ".head"
+
+
+def head_path(archive: Path) -> Path:
+    """Return where the head of an archive lies without its blobs."""
+    return Path(str(archive).removesuffix(HEAD_SUFFIX).removesuffix(ARCHIVE_SUFFIX) + HEAD_SUFFIX)
+
+
+def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None, stage: Stage) -> Path:
+    """Write the archive at `path` to `output`, sealed with `new_fragment` instead of `fragment`, and return `output`.
+
+    Without `output`, only what changes is written to `head_path`: an archive of some KB without any blob. The output
+    may be the archive itself, appears whole or not at all, and everybody may read it. Raises KeyMismatch,
+    ArchiveCorrupt, ArchiveNotFound, StorageError and DiskSpace.
+    """
+    with open_archive(path) as archive:
+        archive.require_fragment(fragment)
+        stored, seals = archive.index.stored, archive.index.seals
+        with archive_faults(path):
+            root = seals.open(stored, fragment)
+        # Signatures stay valid, because they sign the head, which stays as it is.
+        seals = replace(Seals.make(stored, root, new_fragment), signatures=seals.signatures)
+        kept = [] if output is None else [blob for blob in stored.head.blobs if blob.digest in archive.index.offsets]
+        output = output or head_path(path)
+        remove_unfinished(output)
+        size = sum(blob.stored_size for blob in kept)
+        with storage(output, size), replacement(output) as file, stage("rewrapping", size) as advance:
+            file.write(archive_start(stored, seals, kept))
+            for blob in kept:
+                for piece in _checked(archive, blob, advance):
+                    write_large(file, piece)
+            os.fchmod(file.fileno(), 0o644)
+    return output
+
+
+def _checked(archive: Archive, blob: Blob, on_read: Callable[[int], None]) -> Iterator[memoryview]:
+    """Yield the stored bytes of a blob. Raises ArchiveCorrupt at the end if they are not those that the head names."""
+    digests = PieceDigests()
+    with archive_faults(archive.path):
+        pieces = read_pieces(archive.file, archive.index.offsets[blob.digest], blob.stored_size)
+        for number, piece in enumerate(pieces):
+            digests.note(number, piece)
+            on_read(len(piece))
+            yield piece
+        if digests.hex() != blob.stored:
+            raise CorruptCiphertext(f"the blob {blob.digest} is not the one that its head names")

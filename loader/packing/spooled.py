@@ -1,0 +1,127 @@
+"""The files of a source in the sealed spool: hashed, inflated and compressed while they pass, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+
+from loader.crypto.archive_head import DESCRIPTION_MAX_SIZE, GZIP, PLAIN, Packed
+from loader.crypto.gzip_members import compress, decompress
+from loader.crypto.pieces import cut
+from loader.crypto.sealed_spool import Region, SealedSpool
+from loader.crypto.stream_digest import Digest, StreamDigest
+from loader.crypto.streaming_aead import Buffer
+from loader.errors import SourceCorrupt
+from loader.packing.codecs import START_PIECES, Samples, codec_of, codec_of_sample
+from loader.packing.inflation import inflated, is_gzip
+from loader.packing.members import Member, follow, require_small
+
+MAX_LAYER_SIZE = 64 << 30
+Pieces = Iterator[bytes | bytearray]
+
+
+@dataclass(frozen=True)
+class SpooledFile:
+    """One file of the source. All digests were computed here.
+
+    `raw` are the bytes in the source, and `content` is what they are without gzip. `region` holds what `codec` makes of
+    the content, which `packed` describes. `wanted` is the codec that the content deserves, as far as it is known.
+    """
+
+    raw: Digest
+    content: Digest
+    codec: str
+    packed: Packed
+    region: Region
+    wanted: str
+
+    @property
+    def digest(self) -> str:
+        """The digest of the content as OCI writes it."""
+        return f"sha256:{self.content.sha256}"
+
+
+class SpooledSource:
+    """All files of a source that were read."""
+
+    def __init__(self, spool: SealedSpool, codec: str) -> None:
+        """`codec` is what layers may be packed with: `none`, or `gzip` where it saves enough."""
+        self._spool = spool
+        self._codec = codec
+        self._files: dict[str, SpooledFile] = {}
+        self._links: dict[str, str] = {}
+
+    def take(self, member: Member) -> None:
+        """Read a member into the spool. Raises SourceCorrupt, also for a name that is there already."""
+        if member.name in self._files or member.name in self._links:
+            raise SourceCorrupt(f"The source has {member.name!r} twice.")
+        if member.target is not None:
+            self._links[member.name] = member.target
+            return
+        self._files[member.name] = self._store(member)
+
+    def find(self, name: str) -> SpooledFile | None:
+        """Return the file under this name, also if that is a link to it. Raises SourceCorrupt for a loop of links."""
+        return self._files.get(follow(name, self._links))
+
+    def document(self, name: str) -> bytes | None:
+        """Return the content of a small file, None if there is none. Raises SourceCorrupt if it is large."""
+        file = self.find(name)
+        if file is None:
+            return None
+        require_small(name, file.content.size)
+        return b"".join(map(bytes, self._content(file)))
+
+    def packed(self, file: SpooledFile) -> Iterator[Buffer]:
+        """Yield the packed bytes of a file; each piece is valid until the next is taken."""
+        return self._spool.read(file.region)
+
+    def improved(self, file: SpooledFile) -> SpooledFile:
+        """Return the file packed with the codec that it deserves, for which it may be written once more."""
+        if file.wanted == file.codec:
+            return file
+        content = StreamDigest()
+        packed, region = self._pack(content.watch(cut(self._content(file))), file.wanted, content)
+        if file.wanted == GZIP and codec_of(file.content.size, packed.size) == PLAIN:
+            return file
+        return replace(file, codec=file.wanted, packed=packed, region=region)
+
+    def _content(self, file: SpooledFile) -> Iterator[Buffer]:
+        packed = self.packed(file)
+        return decompress(packed, file.content.size) if file.codec == GZIP else packed
+
+    def _store(self, member: Member) -> SpooledFile:
+        what = f"{member.name!r} of the source"
+        if member.size > MAX_LAYER_SIZE:
+            raise SourceCorrupt(f"{what} has {member.size} bytes, more than {MAX_LAYER_SIZE}.")
+        raw = content = StreamDigest()
+        first, pieces = _peeked(raw.watch(cut(member.pieces)))
+        if is_gzip(what, first):
+            content = StreamDigest()
+            pieces = content.watch(cut(inflated(what, pieces, MAX_LAYER_SIZE)))
+        is_document = first[:1] in (b"{", b"[") and member.size <= DESCRIPTION_MAX_SIZE
+        allowed = PLAIN if is_document else self._codec
+        start = list(islice(pieces, START_PIECES))
+        codec = codec_of_sample(start) if allowed == GZIP else PLAIN
+        pieces, samples = chain(start, pieces), Samples()
+        if codec != allowed:
+            pieces = samples.watch(pieces)
+        packed, region = self._pack(pieces, codec, content)
+        size = content.result().size
+        wanted = codec_of(size, packed.size) if codec == GZIP else samples.codec
+        return SpooledFile(raw.result(), content.result(), codec, packed, region, wanted)
+
+    def _pack(self, pieces: Pieces, codec: str, content: StreamDigest) -> tuple[Packed, Region]:
+        """Write what `codec` makes of `pieces` to the spool; `content` watches the pieces."""
+        if codec == PLAIN:
+            region = self._spool.add(pieces)
+            return Packed(*content.result()), region
+        packed = StreamDigest()
+        region = self._spool.add(packed.watch(compress(pieces)))
+        return Packed(*packed.result()), region
+
+
+def _peeked(pieces: Pieces) -> tuple[bytes | bytearray, Pieces]:
+    first = next(pieces)
+    return first, chain([first], pieces)

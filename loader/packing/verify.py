@@ -1,0 +1,92 @@
+"""`images verify`: every byte of an archive that is there, compared with its head."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from loader.binary_split import Archive, archive_faults, open_archive
+from loader.crypto.archive import ArchiveIndex
+from loader.crypto.archive_head import GZIP, Blob
+from loader.crypto.blobs import open_blob
+from loader.crypto.gzip_members import decompress
+from loader.crypto.pieces import PieceDigests
+from loader.errors import CorruptCiphertext
+from loader.oci import require_described
+from loader.packing.pack import Stage
+
+
+def verify(path: Path, fragment: bytes | None, stage: Stage) -> ArchiveIndex:
+    """Read a whole archive, and return its index.
+
+    Without a key, the stored bytes are compared with the piece digests of the head: that finds damage, but anybody can
+    make such an archive. With `fragment`, the head is authenticated, the content of each blob is compared with its
+    digest, and manifests and configurations are compared with the head. Blobs that a thin archive lacks are left out.
+    Raises KeyMismatch, ArchiveCorrupt, ArchiveNotFound and StorageError.
+    """
+    with open_archive(path) as archive:
+        root = None if fragment is None else _root(archive, fragment)
+        size = sum(blob.stored_size for blob in _present(archive))
+        with stage("verifying", size) as advance, archive_faults(path):
+            _Reading(archive, root, advance).verify()
+        return archive.index
+
+
+def _root(archive: Archive, fragment: bytes) -> bytes:
+    archive.require_fragment(fragment)
+    with archive_faults(archive.path):
+        return archive.index.seals.open(archive.index.stored, fragment)
+
+
+def _present(archive: Archive) -> Iterator[Blob]:
+    return (blob for blob in archive.head.blobs if blob.digest in archive.index.offsets)
+
+
+class _Reading:
+    """One reading of all blobs. Raises CorruptCiphertext."""
+
+    def __init__(self, archive: Archive, root: bytes | None, on_read: Callable[[int], None]) -> None:
+        self._archive = archive
+        self._root = root
+        self._on_read = on_read
+        images = archive.head.images
+        self._descriptions = {digest: b"" for image in images for digest in (image.manifest, image.config)}
+
+    def verify(self) -> None:
+        for blob in _present(self._archive):
+            digests = PieceDigests()
+            if self._root is None:
+                self._read(blob, digests)
+            else:
+                self._require_content(blob, self._root, digests)
+            if digests.hex() != blob.stored:
+                raise CorruptCiphertext(f"the blob {blob.digest} is not the one that its head names")
+        if self._root is not None:
+            self._require_descriptions()
+
+    def _read(self, blob: Blob, digests: PieceDigests) -> None:
+        for size in self._archive.stored(blob).add_to(digests):
+            self._on_read(size)
+
+    def _require_content(self, blob: Blob, root: bytes, digests: PieceDigests) -> None:
+        packed = self._counted(open_blob(self._archive.stored(blob), blob, root, digests.note))
+        sha256 = hashlib.sha256()
+        for piece in decompress(packed, blob.size) if blob.codec == GZIP else packed:
+            sha256.update(piece)
+            if blob.digest in self._descriptions:
+                self._descriptions[blob.digest] += piece
+        if f"sha256:{sha256.hexdigest()}" != blob.digest:
+            raise CorruptCiphertext(f"the blob {blob.digest} does not have that digest")
+
+    def _counted(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        for piece in pieces:
+            self._on_read(len(piece))
+            yield piece
+
+    def _require_descriptions(self) -> None:
+        offsets = self._archive.index.offsets
+        for image, *_ in self._archive.head.distinct_images:
+            if image.manifest in offsets and image.config in offsets:
+                manifest, config = self._descriptions[image.manifest], self._descriptions[image.config]
+                require_described(self._archive.head, image, manifest, config)

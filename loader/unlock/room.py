@@ -1,0 +1,118 @@
+"""The disks that an unlock writes to: how many bytes the tar and the engine need there, and how many are free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from loader.docker_engine import EngineDescription, Store
+from loader.errors import DiskSpace, StorageError
+from loader.files import free_bytes, storage
+from loader.settings import Settings
+from loader.unlock.delivery import tar_path
+
+STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
+# While podman loads a tar, it keeps the tar and the files of the tar until the load has ended.
+PODMAN_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk."""
+
+    paths: tuple[Path, ...]
+    needed: int
+    free: int
+    writable: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has enough room."""
+        return self.free >= self.needed
+
+
+@dataclass(frozen=True)
+class Work:
+    """The bytes of an unlock.
+
+    `to_read` are those of the archive, `to_send` those of the tars that the engine gets, of which the largest has
+    `largest`, and `to_unpack` those of the layers that the engine does not have yet.
+    """
+
+    to_read: int
+    to_send: int
+    largest: int
+    to_unpack: int
+
+
+def places(settings: Settings, work: Work, engine: EngineDescription | None) -> tuple[Place, ...]:
+    """Return one place for each disk, because directories on one disk share its free room. Raises StorageError.
+
+    `engine` is None if the engine does not respond. Directories of an engine that runs elsewhere are left out.
+    """
+    written = tar_path(settings).parent if settings.unlock_mode == "tar" else None
+    needs: dict[Path, int] = {} if written is None else {written: work.to_send}
+    for path, needed in _engine_needs(engine, work) if engine is not None else ():
+        # The needs are added, because the tar may lie in the engine's directory.
+        needs[path] = needs.get(path, 0) + needed
+    disks: dict[int, list[Path]] = {}
+    for path in needs:
+        with storage(path, needs[path]):
+            disks.setdefault(path.stat().st_dev, []).append(path)
+    return tuple(_place(paths, sum(needs[path] for path in paths), written) for paths in disks.values())
+
+
+def require_room(places_: tuple[Place, ...], mode: str) -> None:
+    """Raise StorageError or DiskSpace for the first place that cannot take what the unlock writes."""
+    for place in places_:
+        paths = " and ".join(map(str, place.paths))
+        if not place.writable:
+            raise StorageError(f"{paths} cannot be written to.", hint=_with_advice(StorageError.hint, mode))
+        if not place.fits:
+            sentence = (
+                f"There is too little room at {paths}: {place.needed} bytes are needed, {place.free} bytes are free."
+            )
+            raise DiskSpace(sentence, hint=_with_advice(DiskSpace.hint, mode))
+
+
+def _engine_needs(engine: EngineDescription, work: Work) -> Iterator[tuple[Path, int]]:
+    """Yield what an engine writes at most while it loads one image after another, by its directories.
+
+    Not counted: what the file system needs for names and small files, the copies of lower layers that the driver vfs
+    makes for each layer, and a containerd that does not keep its files below the engine's root.
+    """
+    if engine.root is None or not _is_visible(engine.root):
+        return
+    if engine.store is Store.CONTAINERD:
+        # The store keeps each blob as it came, and unpacks it beside.
+        yield engine.root, work.to_send + work.to_unpack
+    elif engine.store is Store.PODMAN:
+        yield engine.root, work.to_unpack
+        if engine.copies is not None and _is_visible(engine.copies):
+            # The layers that are new are there once more, before they are unpacked.
+            yield engine.copies, PODMAN_COPIES * work.largest + min(work.largest, work.to_unpack)
+    else:
+        # The classic store unpacks a copy of the whole tar before it makes layers from it; the copy goes afterwards.
+        yield engine.root, work.largest + work.to_unpack
+
+
+def _with_advice(hint: str, mode: str) -> str:
+    return f"{hint} {STREAM_ADVICE}" if mode == "tar" else hint
+
+
+def _is_visible(path: Path) -> bool:
+    """Return False if the engine runs on another machine or in another container, where its disk cannot be read."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _place(paths: list[Path], needed: int, written: Path | None) -> Place:
+    """Return a disk. `written` is the directory that the loader itself writes to."""
+    with storage(paths[0], needed):
+        free = free_bytes(paths[0])
+    writable = written is None or written not in paths or os.access(written, os.W_OK | os.X_OK)
+    return Place(tuple(paths), needed, free, writable)

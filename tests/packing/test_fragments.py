@@ -1,0 +1,39 @@
+"""Key fragments in files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loader.errors import KeyMismatch, StorageError
+from loader.packing.fragments import new_fragment, read_fragment
+
+
+@pytest.mark.parametrize("size", [32, 33, 4096])
+def test_a_fragment_of_a_right_size_is_read(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "key"
+    fragment = os.urandom(size - 1) + b"\n"
+    path.write_bytes(fragment)
+    assert read_fragment(path) == fragment
+
+
+@pytest.mark.parametrize("size", [0, 31, 4097, 1_000_000])
+def test_a_fragment_of_a_wrong_size_is_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(bytes(size))
+    with pytest.raises(KeyMismatch, match=f"has {size} bytes, not 32 to 4096"):
+        read_fragment(path)
+
+
+def test_fragments_are_random_and_never_overwritten(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    new_fragment(first)
+    new_fragment(second)
+    assert first.read_bytes() != second.read_bytes()
+    assert len(first.read_bytes()) == 32
+    before = first.read_bytes()
+    with pytest.raises(StorageError, match="File exists"):
+        new_fragment(first)
+    assert first.read_bytes() == before

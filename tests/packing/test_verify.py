@@ -1,0 +1,134 @@
+"""Archives that are whole, damaged, thin or lies, with and without a key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loader.crypto.archive import archive_start
+from loader.crypto.archive_head import GZIP, PLAIN, Blob, Head, StoredHead
+from loader.crypto.archive_seals import Seals
+from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch
+from loader.packing.description import document, read_index
+from loader.packing.verify import verify
+from tests.packing.packs import unwatched
+from tests.support.handmade_image import FRAGMENT, ROOT, HandmadeImage, HandmadeLayer, seal
+
+MIB = 1 << 20
+IMAGE = HandmadeImage("verify/app:1", (HandmadeLayer(bytes(range(256)) * 4096, 3), HandmadeLayer(b"small")))
+KEYS = pytest.mark.parametrize("key", [None, FRAGMENT], ids=["without a key", "with the key"])
+
+
+@pytest.fixture(params=[PLAIN, GZIP])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return seal(tmp_path / "images.enc", [IMAGE], codec=request.param)
+
+
+def blob_of(path: Path, digest: str) -> tuple[int, Blob]:
+    """Return the offset of a blob in the archive, and what the head says about it."""
+    index = read_index(path)
+    return index.offsets[digest], index.head.blob[digest]
+
+
+@KEYS
+def test_a_whole_archive_is_verified(key: bytes | None, archive: Path) -> None:
+    assert verify(archive, key, unwatched) == read_index(archive)
+
+
+@KEYS
+@pytest.mark.parametrize("digest", IMAGE.image.blobs)
+@pytest.mark.parametrize("place", ["header", "middle", "end"])
+def test_a_changed_byte_of_a_blob_is_found(key: bytes | None, digest: str, place: str, archive: Path) -> None:
+    offset, blob = blob_of(archive, digest)
+    data = bytearray(archive.read_bytes())
+    data[offset + {"header": 3, "middle": blob.stored_size // 2, "end": blob.stored_size - 1}[place]] ^= 1
+    archive.write_bytes(data)
+    with pytest.raises(ArchiveCorrupt):
+        verify(archive, key, unwatched)
+
+
+@KEYS
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"B" + data[1:]])
+def test_another_size_or_form_is_found(key: bytes | None, change: object, archive: Path) -> None:
+    assert callable(change)
+    archive.write_bytes(change(archive.read_bytes()))
+    with pytest.raises(ArchiveCorrupt):
+        verify(archive, key, unwatched)
+
+
+def rewrite(path: Path, head: Head, fragment: bytes = FRAGMENT) -> None:
+    """Give the archive another head, and seals that fit it, as only the owner of the fragment could."""
+    index = read_index(path)
+    blobs = path.read_bytes()[min(index.offsets.values()) :]
+    stored = StoredHead.of(head)
+    path.write_bytes(archive_start(stored, Seals.make(stored, ROOT, fragment), head.blobs) + blobs)
+
+
+def test_only_the_key_proves_the_author(archive: Path) -> None:
+    head = read_index(archive).head
+    forged = replace(head, release=replace(head.release, serial=99))
+    rewrite(archive, forged, b"f" * 32)
+    verify(archive, None, unwatched)
+    with pytest.raises(KeyMismatch):
+        verify(archive, FRAGMENT, unwatched)
+
+
+@pytest.mark.parametrize("lie", [{"platform": "linux/arm64"}, {"created": "1999-01-01T00:00:00Z"}])
+def test_a_head_that_is_not_what_its_images_say_is_found(lie: dict[str, str], archive: Path) -> None:
+    head = read_index(archive).head
+    rewrite(archive, replace(head, images=tuple(replace(image, **lie) for image in head.images)))  # type: ignore[arg-type]  # all are texts
+    verify(archive, None, unwatched)
+    with pytest.raises(ArchiveCorrupt, match="is not the one that its head describes"):
+        verify(archive, FRAGMENT, unwatched)
+
+
+def test_content_without_its_digest_is_found(tmp_path: Path) -> None:
+    layer = IMAGE.layers[1]
+    lie = b"x" * layer.described[1]
+    path = seal(tmp_path / "images.enc", [IMAGE], codec=GZIP, lies={layer.described[0]: lie})
+    verify(path, None, unwatched)
+    with pytest.raises(ArchiveCorrupt, match="does not have that digest"):
+        verify(path, FRAGMENT, unwatched)
+
+
+def thin(path: Path, *absent: str) -> Path:
+    """Remove blobs from an archive, whose head stays as it is."""
+    index, data = read_index(path), path.read_bytes()
+    kept = [blob for blob in index.head.blobs if blob.digest not in absent]
+    parts = [data[index.offsets[blob.digest] :][: blob.stored_size] for blob in kept]
+    path.write_bytes(archive_start(index.stored, index.seals, kept) + b"".join(parts))
+    return path
+
+
+@KEYS
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_thin_archive_is_verified_as_far_as_it_goes(key: bytes | None, count: int, archive: Path) -> None:
+    absent = IMAGE.image.blobs[:count]
+    thin(archive, *absent)
+    index = verify(archive, key, unwatched)
+    assert {blob.digest for blob in index.absent} == set(absent)
+
+
+@KEYS
+def test_an_absent_file_is_no_archive(key: bytes | None, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveNotFound):
+        verify(tmp_path / "absent", key, unwatched)
+
+
+def test_another_key_is_no_damage(archive: Path) -> None:
+    with pytest.raises(KeyMismatch):
+        verify(archive, b"x" * 32, unwatched)
+
+
+def test_the_description_is_the_head_with_sizes(archive: Path) -> None:
+    thin(archive, IMAGE.image.layers[0])
+    index = read_index(archive)
+    described = document(index)
+    assert described["size"] == archive.stat().st_size
+    assert described["complete"] is False
+    assert [blob["present"] for blob in described["blobs"]].count(False) == 1
+    assert sum(blob["stored_size"] for blob in described["blobs"] if blob["present"]) < described["size"]
+    assert described["images"][0]["size"] == sum(layer.described[1] for layer in IMAGE.layers)
+    assert described["key_check"] == index.seals.check

@@ -1,0 +1,119 @@
+"""The order of the checks of an unlock: an archive with many faults is reported for the first of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+import pytest
+
+from loader.crypto.archive import archive_start
+from loader.crypto.archive_head import GZIP, Head, Release, StoredHead
+from loader.crypto.archive_seals import Seals, root_id
+from loader.crypto.blobs import associated_data, blob_key
+from loader.crypto.gzip_members import compress
+from loader.crypto.streaming_aead import encrypt
+from tests.support.archives import APP, remove_all_images
+from tests.support.engines import Engine
+from tests.support.faulty_api import Fault
+from tests.support.handmade_image import (
+    CREATED,
+    FRAGMENT,
+    ROOT,
+    HandmadeImage,
+    HandmadeLayer,
+    docker_archive,
+    sealed_blob,
+)
+from tests.support.unlocking import READY
+from tests.unlock.watched_device import WatchedDevice
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+LOOK_UP = f"/images/docker.io/{APP}/json"
+LOGIN, KEY = "/login", "/binary-split/key-fragment"
+IMAGE = HandmadeImage(APP, (HandmadeLayer(b"a" * 4096),))
+MORE_THAN_ANY_DISK = 1 << 50
+
+# Each fault in the order of the checks: the code, a part of the error, and the requests to the API until it is noticed.
+FAULTS = {
+    "corrupt": ("ARCHIVE_CORRUPT", "bytes instead of", []),
+    "version": ("VERSION_MISMATCH", "The archive is release 9.9", []),
+    "present": (None, "", []),
+    "thin": ("ARCHIVE_INCOMPLETE", "lacks 1 blobs", []),
+    "room": ("DISK_SPACE", "too little room", []),
+    "login": ("LOGIN_REJECTED", "", [LOGIN]),
+    "key": ("KEY_MISMATCH", "another key fragment", [LOGIN, KEY]),
+    "mac": ("ARCHIVE_CORRUPT", "its head does not authenticate", [LOGIN, KEY]),
+    "root": ("ARCHIVE_CORRUPT", "its root does not authenticate", [LOGIN, KEY]),
+    "description": ("ARCHIVE_CORRUPT", "is not the one that its head describes", [LOGIN, KEY]),
+    "stored": ("ARCHIVE_CORRUPT", "is not the one that its head names", [LOGIN, KEY]),
+    "content": ("ENGINE_REJECTED", "diffID", [LOGIN, KEY]),
+}
+NAMES = list(FAULTS)
+
+
+def archive_with(faults: Collection[str]) -> bytes:
+    """Return an archive of `IMAGE` with those of `faults` that an archive can have."""
+    contents = {digest: b"".join(content) for digest, content in IMAGE.contents().items()}
+    image = IMAGE.image
+    if "content" in faults:
+        contents[image.layers[0]] = contents[image.layers[0]].replace(b"a" * 4096, b"b" * 4096)
+    sealed = [sealed_blob(digest, content, ROOT, GZIP) for digest, content in contents.items()]
+    blobs = [blob for blob, _ in sealed]
+    stored = [bytearray(data) for _, data in sealed]
+    if "stored" in faults:
+        # The same bytes under another header: the cipher accepts them, so that only the digest tells.
+        packed = blobs[-1].packed
+        anew = encrypt(compress([contents[blobs[-1].digest]]), blob_key(packed, ROOT), associated_data(packed))
+        stored[-1] = bytearray(b"".join(map(bytes, anew)))
+    if "description" in faults:
+        image = dataclasses.replace(image, created="2020-01-01T00:00:00Z")
+    if "room" in faults:
+        blobs[-1] = dataclasses.replace(blobs[-1], size=MORE_THAN_ANY_DISK)
+    release = Release("9.9" if "version" in faults else "1.4", 1, CREATED)
+    head = StoredHead.of(Head(release, root_id(ROOT), (image,), tuple(blobs)))
+    fragment = FRAGMENT[::-1] if "key" in faults else FRAGMENT
+    seals = Seals.make(head, ROOT, fragment)
+    if "root" in faults:
+        seals = dataclasses.replace(seals, root=seals.root[:-1] + bytes([seals.root[-1] ^ 1]))
+    if "mac" in faults:
+        seals = dataclasses.replace(seals, mac="0" * 64)
+    present = len(blobs) - ("thin" in faults)
+    end = b"\0" if "corrupt" in faults else b""
+    return archive_start(head, seals, blobs[:present]) + b"".join(stored[:present]) + end
+
+
+@pytest.mark.parametrize("first", range(len(NAMES)), ids=NAMES)
+def test_the_first_of_many_faults_is_reported(watched: WatchedDevice, docker: Engine, first: int) -> None:
+    """All later faults are there too, so that no check may come before an earlier one."""
+    faults = NAMES[first:]
+    if "present" in faults:
+        docker.client.images.load(b"".join(docker_archive(IMAGE)))
+    watched.api.reset()
+    if "login" in faults:
+        watched.api.answer("POST", LOGIN, Fault(401))
+
+    status = watched.unlock(archive_with(faults))
+
+    code, part, api_paths = FAULTS[faults[0]]
+    assert (status.state, status.code) == ("error" if code else "ready", code)
+    assert part in str(status.error)
+    assert watched.api_paths == api_paths
+    assert len(watched.loads) == (faults == ["content"])
+    if watched.loads:
+        remove_all_images(docker)
+    else:
+        watched.assert_untouched()
+    looked_up = [path for path in watched.engine_paths if path == LOOK_UP]
+    assert bool(looked_up) is (first >= NAMES.index("present"))
+    described = {"/info", "/version"} <= set(watched.engine_paths)
+    assert described is (first >= NAMES.index("room"))
+
+
+def test_an_archive_without_a_fault_is_unlocked(watched: WatchedDevice, docker: Engine) -> None:
+    watched.api.reset()
+    assert watched.unlock(archive_with(())) == READY
+    assert watched.api_paths == [LOGIN, KEY]
+    assert len(watched.loads) == 1
+    assert len(docker.client.images.list(APP)) == 1
