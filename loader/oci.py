@@ -59,7 +59,7 @@ def require_described(head: Head, image: Image, manifest: bytes, config: bytes) 
 def _manifest_blobs(manifest: bytes) -> list[tuple[str, str, int]]:
     """Return type, digest and size of configuration and layers that a manifest names; nothing if it is malformed."""
     try:
-        document = json.loads(manifest)
+        document = parse_json(manifest)
         entries = [document["config"], *document["layers"]] if document["mediaType"] == MANIFEST_TYPE else []
         return [(entry["mediaType"], entry["digest"], entry["size"]) for entry in entries]
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -78,7 +78,7 @@ class ImageConfig:
     def parse(cls, data: bytes) -> ImageConfig:
         """Parse a configuration. Raises CorruptCiphertext if it is none."""
         try:
-            document = json.loads(data)
+            document = parse_json(data)
             platform = [document["os"], document["architecture"], document.get("variant") or ""]
             created, diff_ids = document.get("created") or "", document["rootfs"]["diff_ids"] or []
             if all(isinstance(text, str) for text in (*platform, created, *diff_ids)):
@@ -161,6 +161,18 @@ def member_size(size: int) -> int:
 def compact(document: Any) -> bytes:
     """Return the JSON of `document` without white space; the same document gives the same bytes."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the JSON in `data`. Raises ValueError or RecursionError.
+
+    Refuses what Python takes and no engine does: UTF-16, UTF-32, a byte order mark, and numbers such as NaN.
+    """
+    return json.loads(data.decode(), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _small_member(name: str, data: bytes) -> bytes:

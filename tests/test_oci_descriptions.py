@@ -66,6 +66,9 @@ def layers_of(change: Any) -> dict[str, Any]:
 WRONG_MANIFESTS: dict[str, object] = {
     "no JSON": b"{",
     "not UTF-8": b'{"a":"\xff"}',
+    "UTF-16": json.dumps(manifest()).encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + json.dumps(manifest()).encode(),
+    "no number": json.dumps(manifest() | {"annotations": float("nan")}).encode(),
     "deep": b"[" * 100_000,
     "a list": [],
     "null": None,
@@ -121,6 +124,9 @@ def test_a_configuration_that_says_something_else_is_refused(document: object) -
 MALFORMED_CONFIGS: dict[str, object] = {
     "no JSON": b"{",
     "not UTF-8": b'{"a":"\xff"}',
+    "UTF-16": IMAGE.config.decode().encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + IMAGE.config,
+    "no number": IMAGE.config[:-1] + b', "x": NaN}',
     "deep": b"[" * 100_000,
     "a list": [],
     "null": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, PLAIN, Head, Image
 from loader.crypto.json_header import INTEGER_LIMIT
 from loader.docker_engine import DockerEngine
+from loader.errors import EngineUnavailable
 from loader.packing.description import document, image_size, read_index
 from loader.packing.engine_images import find_images
 from loader.packing.fragments import new_fragment, read_fragment
@@ -103,13 +104,14 @@ def pack_images(
     An image without a tag means its `latest`. Everything is checked while it is read. No plaintext is written to a
     disk, and after an error there is no archive.
     """
+    _require_replaceable(output, key_file, *([] if origin is None else [origin]))
     fragment = read_fragment(key_file)
     references = full_references(names)
     engine = DockerEngine(ENGINE_TIMEOUT)
     if origin is not None:
         kind = DirectorySource if origin.is_dir() else TarSource
         source: Source = kind(origin, list(references), platform)
-        if references:
+        if references or version is not None:
             new_release(references, version, serial)
     elif references:
         found = find_images(engine, references)
@@ -162,8 +164,18 @@ def rewrap_archive(archive: Path, key_file: Path, new_key: Path, output: Path | 
     Without -o, only the new head is written: a file of some KB beside ARCHIVE, with the suffix .head instead of .enc.
     Whoever had the former fragment can still read the blobs.
     """
+    if output is not None:
+        _require_replaceable(output, key_file, new_key)
     written = rewrap(archive, read_fragment(key_file), read_fragment(new_key), output, _bar)
     click.echo(f"{written}: {written.stat().st_size} bytes")
+
+
+def _require_replaceable(output: Path, *inputs: Path) -> None:
+    """Refuse an output that would replace a file which the command reads, or a device."""
+    if output.exists() and not output.is_file():
+        raise click.BadParameter(f"{output} is not a regular file", param_hint="-o")
+    if output.exists() and any(path.exists() and path.samefile(output) for path in inputs):
+        raise click.BadParameter(f"{output} is read by this command; name another file", param_hint="-o")
 
 
 @contextmanager
@@ -200,7 +212,10 @@ def _index_text(archive: Path, index: ArchiveIndex) -> str:
 
 def _warn_of_platforms(engine: DockerEngine, head: Head) -> None:
     """Warn of images that the engine here could not run."""
-    described = engine.describe()
-    for image in head.images:
-        if not described.runs(image.platform):
-            click.echo(f"warning: {image.reference} is {image.platform}, the engine is {described.platform}", err=True)
+    # The archive is whole by now, so an engine that has gone away is no failure.
+    with suppress(EngineUnavailable):
+        described = engine.describe()
+        for image, *_ in head.distinct_images:
+            if not described.runs(image.platform):
+                text = f"warning: {image.reference} is {image.platform}, the engine is {described.platform}"
+                click.echo(text, err=True)

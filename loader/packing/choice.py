@@ -39,6 +39,8 @@ def choose_by_name(images: Sequence[SourceImage], wanted: Sequence[str], platfor
     If one name is wanted and one image has none, the image gets that name. Raises ImageNotFound, SourceCorrupt, and
     ValidationFailed.
     """
+    if not images:
+        raise SourceCorrupt("The source holds no image.")
     names = names_of(images)
     unnamed = [image for image in images if not image.names]
     if unnamed and not wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import Blob
 from loader.crypto.archive_seals import Seals
 from loader.crypto.pieces import PieceDigests
-from loader.errors import CorruptCiphertext
+from loader.errors import ArchiveNotFound, CorruptCiphertext, ValidationFailed
 from loader.files import read_pieces, remove_unfinished, replacement, storage, write_large
 from loader.packing.pack import Stage
 
@@ -30,7 +31,7 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
 
     Without `output`, only what changes is written to `head_path`: an archive of some KB without any blob. The output
     may be the archive itself, appears whole or not at all, and everybody may read it. Raises KeyMismatch,
-    ArchiveCorrupt, ArchiveNotFound, StorageError and DiskSpace.
+    ArchiveCorrupt, ArchiveNotFound, StorageError, DiskSpace, and ValidationFailed instead of removing blobs.
     """
     with open_archive(path) as archive:
         archive.require_fragment(fragment)
@@ -40,7 +41,7 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
         # Signatures stay valid, because they sign the head, which stays as it is.
         seals = replace(Seals.make(stored, root, new_fragment), signatures=seals.signatures)
         kept = [] if output is None else [blob for blob in stored.head.blobs if blob.digest in archive.index.offsets]
-        output = output or head_path(path)
+        output = output or _head_to_write(path)
         remove_unfinished(output)
         size = sum(blob.stored_size for blob in kept)
         with storage(output, size), replacement(output) as file, stage("rewrapping", size) as advance:
@@ -50,6 +51,15 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
                     write_large(file, piece)
             os.fchmod(file.fileno(), 0o644)
     return output
+
+
+def _head_to_write(archive: Path) -> Path:
+    """Return `head_path`. Raises ValidationFailed if blobs lie there, and ArchiveCorrupt if something else does."""
+    path = head_path(archive)
+    with suppress(ArchiveNotFound), open_archive(path) as present:
+        if present.index.offsets:
+            raise ValidationFailed(f"{path} holds blobs, which its new head would replace: say with -o what to write.")
+    return path
 
 
 def _checked(archive: Archive, blob: Blob, on_read: Callable[[int], None]) -> Iterator[memoryview]:

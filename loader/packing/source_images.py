@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loader.errors import CorruptCiphertext, SourceCorrupt
-from loader.oci import ImageConfig, digest_of
+from loader.oci import ImageConfig, digest_of, parse_json
 from loader.references import MalformedReference, full_reference
 
 # Returns the content of a small file of the source by its name, None if there is none. Raises SourceCorrupt.
@@ -48,7 +47,7 @@ class SourceImage:
 def parse(name: str, data: bytes, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
     """Return the JSON in a file of the source, an array or an object. Raises SourceCorrupt."""
     try:
-        document = json.loads(data)
+        document = parse_json(data)
     except (ValueError, RecursionError) as exc:
         raise SourceCorrupt(f"{name!r} of the source is not JSON.") from exc
     if not isinstance(document, kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loader.cli.main import main
+from loader.docker_engine import DockerEngine
+from loader.errors import EngineUnavailable
 from loader.version import VERSION
 from tests.support.archives import APP, DATABASE, PREFIX, Packed
 from tests.support.engines import Engine
@@ -163,6 +166,40 @@ def test_a_damaged_source_is_told_with_what_to_do(packed: Packed, key: Path, out
     assert result.exit_code == 4
     assert "(SOURCE_CORRUPT)\nWhat to do: " in result.stderr
     assert list(output.parent.iterdir()) == []
+
+
+def test_an_output_never_replaces_what_the_command_reads_or_a_device(packed: Packed, key: Path, tmp_path: Path) -> None:
+    source, pipe, new_key = tmp_path / "source.tar", tmp_path / "pipe", tmp_path / "new.key"
+    source.write_bytes(packed.plain_tar.read_bytes())
+    new_key.write_bytes(bytes(32))
+    os.mkfifo(pipe)
+    pack = ("images", "pack", "--from", source, "--version", "1", "--key", key, "-o")
+    rewrap = ("images", "rewrap", packed.path, "--key", key, "--new-key", new_key, "-o")
+    for command in [(*pack, place) for place in (key, source, pipe)] + [(*rewrap, place) for place in (key, new_key)]:
+        assert invoke(*command).exit_code == 2, command
+    assert (key.read_bytes(), new_key.read_bytes()) == (FRAGMENT, bytes(32))
+    assert source.read_bytes() == packed.plain_tar.read_bytes()
+    assert pipe.is_fifo()
+
+
+def test_a_malformed_version_is_told_before_the_source_is_read(key: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"no tar")
+    result = invoke("images", "pack", "--from", tmp_path / "x.tar", "--version", "", "--key", key, "-o", output)
+    assert_refused(result, "VALIDATION_FAILED", 4)
+
+
+def test_an_engine_that_goes_away_after_the_save_is_no_failure(
+    docker: Engine, key: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_engine: DockerEngine) -> None:
+        raise EngineUnavailable("The Docker engine does not respond.")
+
+    import_image(docker, APP)
+    # This stands for an engine that ends in the moment after its save.
+    monkeypatch.setattr(DockerEngine, "describe", gone)
+    result = invoke("images", "pack", APP, "--key", key, "-o", output, engine=docker.host)
+    assert result.exit_code == 0, result.output
+    assert invoke("images", "verify", output, "--key", key).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["UPPER", f"{APP}@sha256:{'0' * 64}", "0" * 64, "a:b:c"])

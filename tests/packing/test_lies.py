@@ -299,3 +299,9 @@ def test_an_attestation_is_no_lie(tmp_path: Path, output: Path) -> None:
     by_annotation = proof | {"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}
     finish_layout(files, put_index(files, [image, by_platform, by_annotation], **named(IMAGE.reference)))
     assert pack_path(directory_of(files, tmp_path / "source"), output).images == (IMAGE.image,)
+
+
+@pytest.mark.parametrize(("name", "text"), [("manifest.json", b"[]"), ("index.json", b'{"manifests": []}')])
+def test_a_source_without_images_says_so(name: str, text: bytes, tmp_path: Path, output: Path) -> None:
+    (tmp_path / "empty.tar").write_bytes(tar_of({name: text}))
+    assert refusal(tmp_path / "empty.tar", output) == "SOURCE_CORRUPT: The source holds no image."

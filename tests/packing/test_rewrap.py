@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.errors import ArchiveCorrupt, KeyMismatch
+from loader.errors import ArchiveCorrupt, KeyMismatch, ValidationFailed
 from loader.packing.description import read_index
 from loader.packing.rewrap import rewrap
 from loader.packing.verify import verify
@@ -70,3 +70,16 @@ def test_another_key_changes_nothing(archive: Path) -> None:
         rewrap(archive, OTHER, FRAGMENT, archive, unwatched)
     assert verify(archive, FRAGMENT, unwatched) is not None
     assert os.listdir(archive.parent) == ["images.enc"]  # noqa: PTH208  # hidden files count
+
+
+def test_a_head_never_replaces_blobs_or_a_foreign_file(archive: Path) -> None:
+    whole = archive.rename(archive.with_suffix(".head"))
+    before = whole.read_bytes()
+    with pytest.raises(ValidationFailed, match="holds blobs"):
+        rewrap(whole, FRAGMENT, OTHER, None, unwatched)
+    assert whole.read_bytes() == before
+    other = seal(archive.with_name("notes.enc"), [IMAGE])
+    other.with_suffix(".head").write_bytes(b"notes")
+    with pytest.raises(ArchiveCorrupt):
+        rewrap(other, FRAGMENT, OTHER, None, unwatched)
+    assert other.with_suffix(".head").read_bytes() == b"notes"
