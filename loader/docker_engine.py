@@ -108,14 +108,15 @@ class DockerEngine:
                 attributes = self._queries.inspect_image(reference)
             except docker.errors.NotFound:
                 return None
-        root = attributes.get("RootFS") or {}
-        return EngineImage(
-            id=_with_algorithm(attributes["Id"]),
-            layers=tuple(root.get("Layers") or ()),
-            size=attributes.get("Size") or 0,
-            named=bool(attributes.get("RepoTags")),
-            platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
-        )
+        with _nonsense_refused():
+            root = attributes.get("RootFS") or {}
+            return EngineImage(
+                id=_with_algorithm(attributes["Id"]),
+                layers=tuple(root.get("Layers") or ()),
+                size=attributes.get("Size") or 0,
+                named=bool(attributes.get("RepoTags")),
+                platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
+            )
 
     def holds(self, expected: Iterable[Image]) -> bool:
         """Return whether every expected image is in the engine. Raises EngineUnavailable or EngineRejected."""
@@ -130,18 +131,19 @@ class DockerEngine:
                 raise ImageMismatch(f"After the load {image.reference} is not the image of the archive.")
 
     def describe(self) -> EngineDescription:
-        """Return what the engine tells about itself. Raises EngineUnavailable.
+        """Return what the engine tells about itself. Raises EngineUnavailable, and EngineRejected for nonsense.
 
         A proxy in front of the engine may forbid the requests. The classic store is assumed then.
         """
-        info, version = self._told("info"), self._told("version")
-        store = _store(info, version)
-        return EngineDescription(
-            root=_path(info.get("DockerRootDir")),
-            store=store,
-            platform="/".join(filter(None, (version.get("Os"), version.get("Arch")))),
-            copies=_path(self._podman_store().get("imageCopyTmpDir")) if store is Store.PODMAN else None,
-        )
+        with _nonsense_refused():
+            info, version = self._told("info"), self._told("version")
+            store, system, architecture = _store(info, version), version.get("Os"), version.get("Arch")
+            return EngineDescription(
+                root=_path(info.get("DockerRootDir")),
+                store=store,
+                platform=f"{system}/{architecture}" if system and architecture else "",
+                copies=_path(self._podman_store().get("imageCopyTmpDir")) if store is Store.PODMAN else None,
+            )
 
     def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
         """Load the layout of one image.
@@ -155,9 +157,10 @@ class DockerEngine:
         try:
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
             for message in api.load_image(tar, quiet=False):
-                _raise_if_refused(message)
-                detail = message.get("progressDetail") or {}
-                unpacked[message.get("id", "")] = detail.get("current") or 0
+                with _nonsense_refused():
+                    _raise_if_refused(message)
+                    detail = message.get("progressDetail") or {}
+                    unpacked[message.get("id", "")] = int(detail.get("current") or 0)
                 on_unpacked(sum(unpacked.values()))
         except docker.errors.APIError as exc:
             raise _refusal(exc.explanation or exc) from exc
@@ -274,6 +277,15 @@ def _engine_faults() -> Iterator[None]:
         raise EngineRejected(f"The Docker engine refused a request: {_one_line(exc.explanation or exc)}.") from exc
     except FOREIGN_ERRORS as exc:
         raise EngineUnavailable("The Docker engine does not respond.") from exc
+
+
+@contextmanager
+def _nonsense_refused() -> Iterator[None]:
+    """Raise EngineRejected if the block cannot use what the engine has told."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise EngineRejected("The Docker engine gave a response that its API does not have.") from exc
 
 
 def _raise_if_refused(message: dict[str, Any]) -> None:

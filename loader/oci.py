@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 BLOBS = "blobs/sha256/"
+_CONFIG_FIELDS = frozenset({"os", "architecture", "variant", "created", "rootfs"})
+_ROOTFS_FIELDS = frozenset({"diff_ids"})
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 TAR_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -81,7 +85,9 @@ class ImageConfig:
             document = parse_json(data)
             platform = [document["os"], document["architecture"], document.get("variant") or ""]
             created, diff_ids = document.get("created") or "", document["rootfs"]["diff_ids"] or []
-            if all(isinstance(text, str) for text in (*platform, created, *diff_ids)):
+            texts = all(isinstance(text, str) for text in (*platform, created, *diff_ids))
+            clear = _is_clear(document, _CONFIG_FIELDS) and _is_clear(document["rootfs"], _ROOTFS_FIELDS)
+            if texts and clear and (not created or _RFC_3339.fullmatch(created)):
                 return cls("/".join(filter(None, platform)), created, tuple(diff_ids))
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             pass
@@ -169,6 +175,11 @@ def parse_json(data: bytes) -> Any:
     Refuses what Python takes and no engine does: UTF-16, UTF-32, a byte order mark, and numbers such as NaN.
     """
     return json.loads(data.decode(), parse_constant=_refuse_constant)
+
+
+def _is_clear(document: dict[str, Any], fields: frozenset[str]) -> bool:
+    """Return whether no key is one of `fields` in other letters: engines in Go would take that one (encoding/json)."""
+    return all(key in fields or key.casefold() not in fields for key in document)
 
 
 def _refuse_constant(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 import time
@@ -277,6 +278,45 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine
 def test_an_engine_may_hide_what_it_is(fake: FakeEngine, info: tuple[int, dict[str, Any]]) -> None:
     fake.info = info
     assert DockerEngine(1).describe() == EngineDescription(None, Store.CLASSIC, "")
+
+
+NO_DESCRIPTIONS = [[1], {"DockerRootDir": 5}, {"DriverStatus": [5]}, {"DriverStatus": 5}]
+
+
+@pytest.mark.parametrize("document", NO_DESCRIPTIONS, ids=repr)
+def test_an_engine_that_describes_itself_by_nonsense_is_refused(fake: FakeEngine, document: Any) -> None:
+    fake.info = (200, document)
+    with pytest.raises(EngineRejected, match="a response that its API does not have"):
+        DockerEngine(1).describe()
+
+
+@pytest.mark.parametrize("version", [{"Components": ["x"]}, {"Components": 5}], ids=repr)
+def test_an_engine_whose_parts_are_nonsense_is_refused(fake: FakeEngine, version: dict[str, Any]) -> None:
+    fake.version = version
+    with pytest.raises(EngineRejected, match="a response that its API does not have"):
+        DockerEngine(1).describe()
+
+
+@pytest.mark.parametrize("document", [{}, [], "x", {"Id": 5}, {"Id": "sha256:0", "RootFS": 5}], ids=repr)
+def test_an_image_that_is_described_by_nonsense_is_refused(fake: FakeEngine, document: Any) -> None:
+    fake.image = (200, document)
+    with pytest.raises(EngineRejected, match="a response that its API does not have"):
+        DockerEngine(1).find("a:1")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [[], "x", 5, {"progressDetail": 5}, {"id": [], "progressDetail": {}}, {"progressDetail": {"current": "x"}}],
+)
+def test_a_load_that_is_answered_by_nonsense_is_refused(fake: FakeEngine, message: object) -> None:
+    fake.load = lambda call: call.respond(200, message)
+    with pytest.raises(EngineRejected, match="a response that its API does not have"):
+        DockerEngine(1).load(io.BytesIO(b"tar"))
+
+
+def test_a_platform_without_its_architecture_is_not_known(fake: FakeEngine) -> None:
+    fake.version = {"Os": "linux"}
+    assert DockerEngine(1).describe().runs("linux/amd64")
 
 
 @pytest.mark.parametrize(

@@ -48,14 +48,15 @@ class SealedSpool:
         """Encrypt one more plaintext at the end of the file."""
         begin = self._end
         with _Writer(self._file) as writer:
-            for piece in encrypt(plaintext, self._key, b""):
+            for piece in encrypt(plaintext, self._key, _associated_data(begin)):
                 writer.write(bytes(piece), self._end)
                 self._end += len(piece)
         return Region(begin, self._end - begin)
 
     def read(self, region: Region) -> DecryptingReader:
         """Return a reader of one plaintext from its start."""
-        return DecryptingReader(_RegionSource(self, region), region.sealed_size, self._key, b"")
+        place = _associated_data(region.offset)
+        return DecryptingReader(_RegionSource(self, region), region.sealed_size, self._key, place)
 
     def read_at(self, buffer: memoryview, offset: int) -> int:
         """Read ciphertext, for the readers."""
@@ -84,6 +85,11 @@ class SealedSpool:
                 writer.write(rest, end)
                 end += len(rest)
         self._file.truncate(end)
+
+
+def _associated_data(offset: int) -> bytes:
+    # The place, because a plaintext that was exchanged for another one of the spool must not authenticate.
+    return offset.to_bytes(8, "big")
 
 
 class _Writer:

@@ -40,7 +40,9 @@ def require_sound(name: str, image: SourceImage, source: SpooledSource) -> Sound
 def _require_platform(name: str, image: SourceImage) -> None:
     told, built = image.platform.split("/")[:2], image.settings.platform.split("/")[:2]
     if told != built:
-        raise SourceCorrupt(f"The source says that {name} is for {image.platform}, but it is for {'/'.join(built)}.")
+        raise SourceCorrupt(
+            f"The source says that {name} is for {image.platform!r}, but it is for {'/'.join(built)!r}."
+        )
 
 
 def _file(told: SourceFile, source: SpooledSource) -> SpooledFile:

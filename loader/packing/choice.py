@@ -81,7 +81,7 @@ def _one(name: str, images: Iterable[SourceImage], platform: str | None) -> Sour
     fitting = [image for image in distinct if platform is None or matches(image, platform)]
     if len(fitting) == 1:
         return fitting[0]
-    platforms = ", ".join(sorted({image.platform for image in distinct}))
+    platforms = ", ".join(sorted({repr(image.platform)[1:-1] for image in distinct}))
     if not fitting:
         raise ImageNotFound(f"The source has no image {name} for {platform}; it has {platforms}.")
     if len({image.platform for image in fitting}) == 1:

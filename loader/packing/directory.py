@@ -62,6 +62,8 @@ class Directory:
             except OSError as exc:
                 if exc.errno == errno.ELOOP:
                     return link_target(name, os.readlink(last, dir_fd=folder), hard=False)
+                if exc.errno == errno.ENAMETOOLONG:
+                    raise SourceCorrupt(f"The source names a file by {len(name)} characters.") from exc
                 if exc.errno == errno.ENOTDIR:
                     raise SourceCorrupt(f"{name!r} of the source lies behind a link or a file.") from exc
                 raise

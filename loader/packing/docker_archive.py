@@ -5,9 +5,11 @@ Source: the Docker image specification 1.2, "Combined Image JSON + Filesystem Ch
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
+from loader.errors import SourceCorrupt
 from loader.packing.members import member_name
 from loader.packing.source_images import (
     Read,
@@ -20,6 +22,7 @@ from loader.packing.source_images import (
 )
 
 MANIFEST = "manifest.json"
+MAX_ENTRIES = 4096
 # docker before 25, skopeo and podman write `<digest>.json`, docker from 25 on `blobs/sha256/<digest>`, and kaniko
 # `sha256:<digest>`.
 _CONFIG = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
@@ -29,10 +32,15 @@ _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 def docker_images(data: bytes, read: Read) -> list[SourceImage]:
     """Return the images that a manifest.json names. Raises SourceCorrupt."""
     images = []
-    for entry in parse(MANIFEST, data, list):
+    entries = parse(MANIFEST, data, list)
+    if len(entries) > MAX_ENTRIES:
+        raise SourceCorrupt(f"The source names more than {MAX_ENTRIES} images.")
+    # Read each configuration once, because many entries may name the same one.
+    settings_of = functools.cache(lambda file: read_settings(file, read))
+    for entry in entries:
         config, names, layers = _fields(entry)
         file = _file(config, _CONFIG)
-        digest, settings = read_settings(file, read)
+        digest, settings = settings_of(file)
         files = tuple(_file(layer, _BLOB) for layer in layers)
         images.append(
             SourceImage(frozenset(map(full_name, names)), frozenset({digest}), settings.platform, file, settings, files)

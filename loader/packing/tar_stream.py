@@ -14,6 +14,8 @@ from loader.packing.members import MAX_MEMBERS, Member, link_target, member_name
 
 # An extended header holds a name or a few fields.
 EXTENSION_MAX_SIZE = 1 << 20
+# Writers fill up the last record of a tar with zeros; records of tapes have 10 KiB, and none has a megabyte.
+END_MAX_SIZE = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -137,9 +139,10 @@ class _Stream:
 
     def require_end(self) -> None:
         """Read the second block of zeros that ends a tar, and what a writer fills up with zeros."""
-        is_zero = self.read(_BLOCK) == bytes(_BLOCK)
-        while is_zero and (piece := self._take(1 << 20)):
-            is_zero = bytes(piece).count(0) == len(piece)
+        is_zero, left = self.read(_BLOCK) == bytes(_BLOCK), END_MAX_SIZE
+        while is_zero and (piece := self._take(END_MAX_SIZE)):
+            left -= len(piece)
+            is_zero = left >= 0 and bytes(piece).count(0) == len(piece)
         if not is_zero:
             raise SourceCorrupt("The source is damaged: bytes follow the end of its tar.")
 

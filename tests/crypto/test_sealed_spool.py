@@ -188,3 +188,14 @@ def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plaintexts_that_change_places_do_not_authenticate(tmp_path: Path) -> None:
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        spool = SealedSpool(file)
+        first, second = spool.add([pattern(1000)]), spool.add([pattern(1000)[::-1]])
+        one, other = (os.pread(file.fileno(), region.sealed_size, region.offset) for region in (first, second))
+        os.pwrite(file.fileno(), other + one, 0)
+        for region in (first, second):
+            with pytest.raises(CorruptCiphertext):
+                next(spool.read(region))

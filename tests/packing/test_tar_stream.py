@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,3 +138,8 @@ def test_a_tar_that_is_cut_anywhere_is_refused_or_whole(data: st.DataObject, fil
         assert not output.exists()
     output.unlink(missing_ok=True)
     assert list(tmp_path.iterdir()) == [origin]
+
+
+def test_a_tar_that_never_ends_is_refused() -> None:
+    with pytest.raises(SourceCorrupt, match="bytes follow the end"):
+        list(tar_members(itertools.repeat(bytes(1 << 16))))
