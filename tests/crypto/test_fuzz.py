@@ -34,7 +34,7 @@ from tests.crypto.streams import AD, KEY, UNHURRIED, read_all, reader_of, seal
 
 MIB = 1 << 20
 SECONDS = 0.2
-SECONDS_PER_MIB = 1.0
+SECONDS_PER_MIB = 5.0
 FUZZ = settings(UNHURRIED, derandomize=True, database=None, max_examples=800)
 
 Parse = Callable[[bytes], None]
