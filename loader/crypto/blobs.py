@@ -1,7 +1,7 @@
 """One blob of `images.enc`: the same bytes under the same root are the same ciphertext, so that releases share blobs.
 
 Key, salt and nonce prefix of a blob follow from the root and from the SHA-256 of the bytes that are sealed. So they
-never meet two plaintexts, as long as whoever seals has hashed exactly these bytes himself.
+never meet two plaintexts, as long as the packer has hashed exactly these bytes itself.
 """
 
 from __future__ import annotations

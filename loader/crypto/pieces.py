@@ -1,6 +1,6 @@
 """Piece digests: SHA-256 over the concatenated SHA-256 digests of the pieces of 1 MiB of some bytes.
 
-All cores can compute one. Whoever keeps the digests of the pieces, 32 KiB for a GiB, can compare each piece later.
+All cores can compute one. A reader that keeps the digests of the pieces, 32 KiB for a GiB, can compare each later.
 """
 
 from __future__ import annotations
