@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import pty
+import select
 import socket
 import subprocess
 import sys
@@ -215,14 +216,16 @@ def test_a_pipe_that_somebody_has_made_non_blocking_loses_nothing(length: int) -
         assert made.lines("end") == [*lines, "end"]
 
 
-FORK = """
+# Both processes write to one pipe: a longer line than this may be cut by one of the other process.
+LONGEST_WHOLE_LINE = select.PIPE_BUF - 1
+FORK = f"""
 import logging, os, sys
 from loader.server import log_handler
 log_handler.LAST_SECONDS = 20.0
 handler = log_handler.LogHandler()
 log = lambda text: handler.handle(logging.LogRecord("x", 20, "", 0, text, (), None))
 for _ in range(40):
-    log("x" * 5000)
+    log("x" * {LONGEST_WHOLE_LINE})
 print("full", flush=True)
 pid = os.fork()
 log("parent" if pid else "child")
@@ -238,7 +241,7 @@ def test_a_new_process_writes_no_line_of_its_parent() -> None:
         assert process.stdout.readline() == b"full\n"
         written = process.communicate(timeout=SECONDS)[1].decode().split()
     assert process.returncode == 0
-    assert sorted(written) == sorted(["x" * 5000] * 40 + ["child", "parent"])
+    assert sorted(written) == sorted(["x" * LONGEST_WHOLE_LINE] * 40 + ["child", "parent"])
 
 
 def test_a_file_gets_every_line(tmp_path: Path) -> None:
