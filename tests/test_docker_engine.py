@@ -541,7 +541,7 @@ def test_every_engine_responds_to_a_ping(engine: DockerEngine) -> None:
 def test_a_ping_of_a_silent_engine_ends_soon_while_other_queries_wait(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("loader.docker_engine.PING_TIMEOUT", 0.3)
+    monkeypatch.setattr("loader.docker_engine.connection.PING_TIMEOUT", 0.3)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "silent.sock"))
         listener.listen()

@@ -25,13 +25,13 @@ LAYERS = (
 
 OWNERS = {
     "requests": {"loader.api_client.transport"},
-    "docker": {"loader.docker_engine"},
+    "docker": {"loader.docker_engine.connection"},
     "gunicorn": {"loader.cli.serve", "loader.server.worker"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
         "loader.api_client.transport",  # for a timeout of each send, and for the exceptions that requests wraps
-        "loader.docker_engine",  # for the exceptions that the SDK lets through
+        "loader.docker_engine.connection",  # for the exceptions that the SDK lets through
     },
 }
 OWNED_BY_FOLDER = {

@@ -1,0 +1,6 @@
+"""The Docker engine: load, inspect, save. Any engine will do that speaks the Docker API, podman's service included."""
+
+from loader.docker_engine.description import EngineDescription, EngineImage, Store
+from loader.docker_engine.engine import DockerEngine
+
+__all__ = ["DockerEngine", "EngineDescription", "EngineImage", "Store"]

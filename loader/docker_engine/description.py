@@ -1,0 +1,129 @@
+"""What an engine tells about itself and about its images, read from its JSON. No calls to the engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from loader.crypto.archive_head import Image
+from loader.errors import EngineRejected
+
+# What the description of an engine says about its driver if containerd stores the images.
+CONTAINERD_DRIVER = "io.containerd.snapshotter.v1"
+# What podman calls itself among its components.
+PODMAN = "Podman Engine"
+
+
+class Store(StrEnum):
+    """How an engine keeps images: in Docker's classic store, in Docker's containerd store, or as podman does."""
+
+    CLASSIC = "classic"
+    CONTAINERD = "containerd"
+    PODMAN = "podman"
+
+
+@dataclass(frozen=True)
+class EngineDescription:
+    """The engine itself.
+
+    `root` is the directory of its images on its own machine, None if the engine does not tell. `platform` is
+    `os/architecture`, empty if the engine does not tell. `copies` is the directory in which podman copies what it
+    loads, None for Docker, which does that below `root`.
+    """
+
+    root: Path | None
+    store: Store
+    platform: str
+    copies: Path | None = None
+
+    @classmethod
+    def read(cls, info: dict[str, Any], version: dict[str, Any], podman_store: dict[str, Any]) -> EngineDescription:
+        """Return what these responses tell. Raises EngineRejected if they are nonsense.
+
+        An engine that tells nothing is taken for one with the classic store.
+        """
+        with nonsense_refused():
+            system, architecture = version.get("Os"), version.get("Arch")
+            return cls(
+                root=_path(info.get("DockerRootDir")),
+                store=_store(info, version),
+                platform=f"{system}/{architecture}" if system and architecture else "",
+                copies=_path(podman_store.get("imageCopyTmpDir")),
+            )
+
+    def runs(self, platform: str) -> bool:
+        """Return whether images for `platform` are made for this engine. The variant of an architecture is ignored."""
+        return not self.platform or platform.split("/")[:2] == self.platform.split("/")
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """One image as the engine describes it.
+
+    `layers` are diff IDs, `size` is in bytes, `named` says whether the image has a tag, and `platform` is
+    `os/architecture` or `os/architecture/variant`.
+    """
+
+    id: str
+    layers: tuple[str, ...]
+    size: int
+    named: bool
+    platform: str = ""
+
+    @classmethod
+    def read(cls, attributes: dict[str, Any]) -> EngineImage:
+        """Return the image that the response to an inspection describes. Raises EngineRejected if it is nonsense."""
+        with nonsense_refused():
+            root = attributes.get("RootFS") or {}
+            return cls(
+                id=_with_algorithm(attributes["Id"]),
+                layers=tuple(root.get("Layers") or ()),
+                size=attributes.get("Size") or 0,
+                named=bool(attributes.get("RepoTags")),
+                platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
+            )
+
+    def is_image_of(self, expected: Image) -> bool:
+        """Return whether this is exactly the expected image: the ID is a digest of all that makes an image."""
+        return self.id in expected.ids
+
+
+def is_podman(version: dict[str, Any]) -> bool:
+    """Return whether the engine with this version is podman. Raises EngineRejected if it is nonsense."""
+    with nonsense_refused():
+        return _store({}, version) is Store.PODMAN
+
+
+def platform_document(platform: str) -> str:
+    """Return `os/architecture[/variant]` as the API takes it."""
+    return json.dumps(dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False)))
+
+
+@contextmanager
+def nonsense_refused() -> Iterator[None]:
+    """Raise EngineRejected if the block cannot use what the engine has told."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise EngineRejected("The Docker engine gave a response that its API does not have.") from exc
+
+
+def _store(info: dict[str, Any], version: dict[str, Any]) -> Store:
+    if any(component.get("Name") == PODMAN for component in version.get("Components") or []):
+        return Store.PODMAN
+    containerd = any(CONTAINERD_DRIVER in entry for entry in info.get("DriverStatus") or [])
+    return Store.CONTAINERD if containerd else Store.CLASSIC
+
+
+def _path(told: str | None) -> Path | None:
+    return Path(told) if told else None
+
+
+def _with_algorithm(image_id: str) -> str:
+    # podman returns the digest without the name of its algorithm.
+    return image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"

@@ -1,0 +1,168 @@
+"""The calls to the Docker engine, in the loader's own terms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from loader.crypto.archive_head import Image
+from loader.docker_engine.connection import Absent, Connection, explanation, refusal, speaks
+from loader.docker_engine.description import (
+    EngineDescription,
+    EngineImage,
+    is_podman,
+    nonsense_refused,
+    platform_document,
+)
+from loader.errors import EngineRejected, ImageMismatch
+from loader.references import split_tag
+
+log = logging.getLogger(__name__)
+
+SAVE_READ_SIZE = 1 << 20
+# The first version of the API whose save takes a platform.
+PLATFORM_API = "1.48"
+# The oldest of podman's own APIs that every later version speaks.
+PODMAN_API = "v4.0.0"
+
+
+class DockerEngine:
+    """The engine at DOCKER_HOST. Connects when first used. Safe to share between threads."""
+
+    def __init__(self, timeout: float) -> None:
+        """`timeout` is how many seconds the engine may be silent during a load or a save."""
+        self._connection = Connection(timeout)
+
+    def ping(self) -> None:
+        """Raise EngineUnavailable unless the engine responds within 2 seconds, or 4 seconds at the first use."""
+        with suppress(EngineRejected), self._connection.faults():
+            self._connection.pings.ping()
+
+    def find(self, reference: str) -> EngineImage | None:
+        """Return the image under `reference`, None if there is none. Raises EngineUnavailable or EngineRejected."""
+        try:
+            with self._connection.faults():
+                attributes = self._connection.queries.inspect_image(reference)
+        except Absent:
+            return None
+        return EngineImage.read(attributes)
+
+    def holds(self, expected: Iterable[Image]) -> bool:
+        """Return whether every expected image is in the engine. Raises EngineUnavailable or EngineRejected."""
+        return all(found is not None and found.is_image_of(image) for image, found in self._look_up(expected))
+
+    def verify(self, expected: Iterable[Image]) -> None:
+        """Raise ImageMismatch for the first expected image that is not in the engine, or is not exactly that image."""
+        for image, found in self._look_up(expected):
+            if found is None:
+                raise ImageMismatch(f"After the load the engine has no image {image.reference}.")
+            if not found.is_image_of(image):
+                raise ImageMismatch(f"After the load {image.reference} is not the image of the archive.")
+
+    def describe(self) -> EngineDescription:
+        """Return what the engine tells about itself. Raises EngineUnavailable, and EngineRejected for nonsense.
+
+        A proxy in front of the engine may forbid the requests. The classic store is assumed then.
+        """
+        with nonsense_refused():
+            info, version = self._told("info"), self._told("version")
+        return EngineDescription.read(info, version, self._podman_store() if is_podman(version) else {})
+
+    def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
+        """Load the layout of one image.
+
+        `on_unpacked` gets the bytes of layers that were unpacked so far, if the engine tells. Raises EngineRejected if
+        the engine refuses the tar, DiskSpace if its disk is full, EngineStalled if it falls silent, EngineUnavailable,
+        and what `tar` raises; the engine then keeps nothing.
+        """
+        api = self._connection.transfers
+        unpacked: dict[str, int] = {}
+        with self._connection.load_faults():
+            # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
+            for message in api.load_image(tar, quiet=False):
+                with nonsense_refused():
+                    _raise_if_refused(message)
+                    detail = message.get("progressDetail") or {}
+                    unpacked[message.get("id", "")] = int(detail.get("current") or 0)
+                on_unpacked(sum(unpacked.values()))
+
+    def name(self, present: str, reference: str) -> None:
+        """Give the image under the name `present` the further name `reference`. Raises EngineUnavailable."""
+        with self._connection.faults():
+            self._connection.queries.tag(present, *split_tag(reference))
+
+    def restore(self, reference: str, image: EngineImage | None) -> None:
+        """Make `reference` name `image` again, or nothing if that is None.
+
+        Removes the image that `reference` names now, unless it has another name.
+        """
+        present = self.find(reference)
+        if present == image:
+            return
+        with self._connection.faults():
+            if image is not None:
+                self._connection.queries.tag(image.id, *split_tag(reference))
+            elif present is not None:
+                self._connection.queries.remove_image(reference)
+        if image is not None and present is not None:
+            self.remove_if_dangling(present)
+
+    def remove_if_dangling(self, image: EngineImage) -> None:
+        """Remove an image that has no name any more, unless a container uses it."""
+        found = self.find(image.id)
+        if found is None or found.named:
+            return
+        try:
+            with self._connection.faults():
+                self._connection.queries.remove_image(image.id)
+        except EngineRejected as exc:
+            log.info("a replaced image was not removed: %s", exc)
+
+    def save(self, references: list[str], platform: str | None = None) -> Iterator[bytes]:
+        """Yield the tar of these images in the form of `docker save`. Raises EngineUnavailable or EngineRejected.
+
+        An engine that may hold an image for several platforms is asked for `platform`.
+        """
+        api = self._connection.transfers
+        # This calls the engine's API directly, because the SDK saves only one image; a tar of several images holds a
+        # shared layer once.
+        url = f"{api.base_url}/v{api.api_version}/images/get"
+        parameters: dict[str, Any] = {"names": references}
+        if platform is not None and speaks(api, PLATFORM_API):
+            parameters["platform"] = platform_document(platform)
+        with (
+            self._connection.faults(),
+            api.get(url, params=parameters, stream=True, timeout=self._connection.timeout) as response,
+        ):
+            if response.status_code != 200:
+                raise EngineRejected(f"The Docker engine could not save the images: {explanation(response)}.")
+            yield from response.iter_content(SAVE_READ_SIZE)
+
+    def _told(self, question: str) -> dict[str, Any]:
+        try:
+            with self._connection.faults():
+                return dict(getattr(self._connection.queries, question)())
+        except EngineRejected:
+            return {}
+
+    def _podman_store(self) -> dict[str, Any]:
+        """Return what podman tells about its directories; nothing if a proxy forbids the request."""
+        api = self._connection.queries
+        # Docker's API has no such question, and the SDK speaks only Docker's API.
+        with nonsense_refused(), self._connection.faults():
+            response = api.get(f"{api.base_url}/{PODMAN_API}/libpod/info", timeout=api.timeout)
+            return dict(response.json().get("store") or {}) if response.status_code == 200 else {}
+
+    def _look_up(self, images: Iterable[Image]) -> Iterator[tuple[Image, EngineImage | None]]:
+        return ((image, self.find(image.reference)) for image in images)
+
+
+def _raise_if_refused(message: dict[str, Any]) -> None:
+    """Raise if `message` reports an error: the engine responds 200 before it reads the tar, and fails in the stream."""
+    detail = message.get("errorDetail")
+    said = detail.get("message") if isinstance(detail, dict) else None
+    text = said or message.get("error") or message.get("message")
+    if text:
+        raise refusal(text)
