@@ -19,6 +19,7 @@ from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import BigFile
 from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.support.flips import flip_in_file
 from tests.support.processes import poll
 
 MIB = 1 << 20
@@ -203,16 +204,10 @@ def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: 
 def test_a_segment_that_is_damaged_again_while_in_use_is_repaired_again(
     cache: ModelCache, part: MemoryPart, tmp_path: Path
 ) -> None:
-    def flip(path: Path) -> None:
-        with path.open("r+b") as file:
-            first = file.read(1)
-            file.seek(0)
-            file.write(bytes([first[0] ^ 1]))
-
     directory = CacheDirectory(tmp_path / "cache", 0)
     with closing(part.plaintext(cache)):
         assert cache.wait_until_idle(SECONDS)
-        flip(directory.big(part.big.sha256))
+        flip_in_file(directory.big(part.big.sha256), 0)
         with closing(part.plaintext(cache)):  # its constructor repairs the first segment
-            flip(directory.partial(part.big.sha256))
+            flip_in_file(directory.partial(part.big.sha256), 0)
             assert part.load(cache) == CONTENT

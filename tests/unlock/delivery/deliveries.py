@@ -16,6 +16,7 @@ from loader.crypto.archive_head import GZIP, PLAIN
 from loader.oci import Layout
 from loader.unlock.delivery import Delivery, TarDelivery
 from loader.unlock.plan import layouts_of
+from tests.support.flips import flip_in_file
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer
 
 MIB = 1 << 20
@@ -86,8 +87,4 @@ def top_layer(archive: Archive) -> str:
 
 def damage(archive: Archive, digest: str, piece: int) -> None:
     """Change one bit of a piece of a stored blob while the archive is open."""
-    with archive.path.open("r+b") as file:
-        file.seek(archive.index.offsets[digest] + piece * MIB + 60)
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 0x80]))
+    flip_in_file(archive.path, archive.index.offsets[digest] + piece * MIB + 60)
