@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import threading
 import time
 from contextlib import closing
@@ -18,25 +17,9 @@ from loader.model_cache import part_file
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import BigFile
-from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart, memory_part, wait_until_idle
 from tests.support.flips import flip_in_file
 from tests.support.processes import poll
-
-MIB = 1 << 20
-SECONDS = 20
-CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's content, no secret
-
-
-@pytest.fixture
-def part() -> MemoryPart:
-    """Return a resource of 3 MiB."""
-    return memory_part("part", CONTENT)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ModelCache:
-    """Return an empty cache without a size limit."""
-    return ModelCache(tmp_path / "cache", 0)
 
 
 @pytest.fixture
@@ -46,10 +29,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
     monkeypatch.setattr("loader.model_cache.download.time", clock)
     return made
-
-
-def wait_until_idle(cache: ModelCache) -> None:
-    assert cache.wait_until_idle(SECONDS)
 
 
 def test_a_download_stops_after_six_attempts_and_doubles_each_pause(
@@ -206,7 +185,7 @@ def test_a_segment_that_is_damaged_again_while_in_use_is_repaired_again(
 ) -> None:
     directory = CacheDirectory(tmp_path / "cache", 0)
     with closing(part.plaintext(cache)):
-        assert cache.wait_until_idle(SECONDS)
+        wait_until_idle(cache)
         flip_in_file(directory.big(part.big.sha256), 0)
         with closing(part.plaintext(cache)):  # its constructor repairs the first segment
             flip_in_file(directory.partial(part.big.sha256), 0)

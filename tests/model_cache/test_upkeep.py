@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +15,9 @@ from loader.errors import StorageError
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.upkeep import Clearance, PartListing, Verification
-from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart, memory_part, wait_until_idle
 from tests.support.flips import flip_in_file
 from tests.support.processes import poll
-
-MIB = 1 << 20
-SECONDS = 20
-CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's content, no secret
-
-
-@pytest.fixture
-def part() -> MemoryPart:
-    """Return a resource of 3 MiB."""
-    return memory_part("part", CONTENT)
 
 
 @pytest.fixture
@@ -44,10 +33,6 @@ def warm(cache: ModelCache, part: MemoryPart) -> Path:
     wait_until_idle(cache)
     part.fetches = 0
     return CacheDirectory(cache._directory.path, 0).big(part.big.sha256)
-
-
-def wait_until_idle(cache: ModelCache) -> None:
-    assert cache.wait_until_idle(SECONDS)
 
 
 @pytest.fixture
