@@ -225,10 +225,10 @@ def _run_unlock(run: UnlockRun) -> None:
         archive.require_complete()
         plan = make_plan(run.settings, run.engine, archive, images)
         require_room(plan.places, plan.mode)
-        _log_in(run, api)
-        fragment = _download_fragment(run, api, archive)
         # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
         with image_delivery(run.settings, archive, plan.layouts, run.interrupter.checkpoint) as delivery:
+            _log_in(run, api)
+            fragment = _download_fragment(run, api, archive)
             _decrypt(run, plan, delivery, fragment)
             del fragment
             _load(run, plan, archive, delivery)

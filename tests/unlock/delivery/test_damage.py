@@ -44,12 +44,10 @@ def test_a_damaged_piece_ends_the_preparation_before_any_delivery(
 ) -> None:
     damage(archive, top_layer(archive), piece)
     delivery = make(archive, nothing)
-    reached = [0]
     # Mode tar decrypts in the same pass, so that the cipher notices the damage first.
     noticed = f"the blob {top_layer(archive)} is not the one that its head names|segment {piece} does not authenticate"
     with pytest.raises(ArchiveCorrupt, match=noticed):
-        delivery.prepare(FRAGMENT, reached.append)
-    assert reached[-1] < delivery.preparation
+        delivery.prepare(FRAGMENT, nothing)
     with pytest.raises(RuntimeError):
         next(delivery.pieces(layouts(archive)[0]))
     delivery.close()
