@@ -144,7 +144,7 @@ class LyingEngine(DockerEngine):
 
 
 def lying(tar: bytes, id_: str = IMAGES[1].image.config) -> LyingEngine:
-    return LyingEngine(EngineImage(id_, IMAGES[1].image.layers, 1, True, "linux/amd64"), tar)
+    return LyingEngine(EngineImage(id_, IMAGES[1].image.layers, 1, "linux/amd64"), tar)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ RELEASE = Release("1", 1, CREATED)
 
 def described(number: int, layers: int) -> EngineImage:
     names = tuple(f"sha256:{number:032x}{layer:032x}" for layer in range(layers))
-    return EngineImage(f"sha256:{number:064x}", names, 1, True, "linux/amd64")
+    return EngineImage(f"sha256:{number:064x}", names, 1, "linux/amd64")
 
 
 @pytest.mark.parametrize(("images", "layers"), [(1, 129), (34, 120), (30, 128)])

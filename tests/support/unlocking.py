@@ -143,6 +143,7 @@ class UnlockDevice:
         self.archive = directory / "images.enc"
         self.tar = directory / "images.tar"
         self.remembered = directory / "models" / "unlocked-manifest.json"
+        self.journal = directory / "models" / "unlock-journal.json"
         self.api = api
         self._start_loader = start_loader
 
