@@ -73,6 +73,8 @@ LONG_PLACES = (
     "web/test_page_openapi_live.py",
 )
 TESTS = Path(__file__).parent
+# A hash of the real cost takes a core for a tenth of a second, at every login of a test.
+ResourceApiServer.hashing = "scrypt:1024:8:1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Children inherit what is ignored, and a run in the background ignores SIGINT, which some tests send to children.
