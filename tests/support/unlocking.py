@@ -124,6 +124,13 @@ class Rig:
         self.device.put(archive)
         return self.operator.unlock(password)
 
+    def unlock_until_held(self, archive: Path, after: int) -> None:
+        """Start an unlock of a copy of `archive`, and return while its first load waits after so many bytes."""
+        self.wire.hold_upload(after=after)
+        self.device.put(archive)
+        self.operator.post()
+        self.wire.wait_until_held()
+
     def clean(self) -> None:
         """Remove what a test has left."""
         self.wire.heal()

@@ -38,6 +38,14 @@ def prepare_and_take(got: bytearray, delivery: Delivery, layout: Layout) -> None
     take_into(got, delivery, layout)
 
 
+def assert_delivers_nothing(delivery: Delivery, archive: Archive, tar: Path) -> None:
+    """Require that a delivery whose preparation has failed gives no piece and leaves no tar."""
+    with pytest.raises(RuntimeError):
+        next(delivery.pieces(layouts(archive)[0]))
+    delivery.close()
+    assert not tar.exists()
+
+
 @pytest.mark.parametrize("piece", range(4))
 def test_a_damaged_piece_ends_the_preparation_before_any_delivery(
     archive: Archive, make: Make, tar: Path, piece: int
@@ -48,10 +56,7 @@ def test_a_damaged_piece_ends_the_preparation_before_any_delivery(
     noticed = f"the blob {top_layer(archive)} is not the one that its head names|segment {piece} does not authenticate"
     with pytest.raises(ArchiveCorrupt, match=noticed):
         delivery.prepare(FRAGMENT, nothing)
-    with pytest.raises(RuntimeError):
-        next(delivery.pieces(layouts(archive)[0]))
-    delivery.close()
-    assert not tar.exists()
+    assert_delivers_nothing(delivery, archive, tar)
 
 
 def test_a_blob_that_the_cipher_accepts_must_still_be_the_one_of_the_head(
@@ -66,10 +71,7 @@ def test_a_blob_that_the_cipher_accepts_must_still_be_the_one_of_the_head(
     delivery = make(archive, nothing)
     with pytest.raises(ArchiveCorrupt, match=f"the blob {blob.digest} is not the one that its head names"):
         delivery.prepare(FRAGMENT, nothing)
-    with pytest.raises(RuntimeError):
-        next(delivery.pieces(layouts(archive)[0]))
-    delivery.close()
-    assert not tar.exists()
+    assert_delivers_nothing(delivery, archive, tar)
 
 
 def test_a_fragment_that_only_the_key_check_accepts_authenticates_nothing(
