@@ -20,8 +20,11 @@ def is_gzip(what: str, start: Buffer) -> bool:
 
 
 def inflated(what: str, pieces: Iterable[Buffer], max_size: int) -> Iterator[bytes]:
-    """Yield the content of gzip, at most `max_size` bytes. Raises SourceCorrupt."""
-    reader = GzipReader(max_size)
+    """Yield the content of gzip, at most `max_size` bytes. Raises SourceCorrupt.
+
+    Zeros behind its end are left out, as gunzip does: tapes and disks have them.
+    """
+    reader = GzipReader(max_size, padded=True)
     try:
         for piece in pieces:
             yield from reader.feed(piece)
