@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from loader.crypto.pieces import PIECE_SIZE
 from loader.docker_engine import DockerEngine, EngineImage
+from loader.errors import CorruptCiphertext, SourceCorrupt
 from loader.files import storage
 from loader.packing.choice import Chosen, choose_by_id, choose_by_name, images_in
 from loader.packing.directory import Directory
@@ -90,8 +91,9 @@ class DirectorySource:
         documents: dict[str, None] = {}
 
         def read(name: str) -> bytes | None:
+            data = self._document(name)
             documents[name] = None
-            return self._document(name)
+            return data
 
         chosen = self.choose(images_in(read))
         layers = (layer.name for image in chosen.values() for layer in image.layers)
@@ -122,7 +124,10 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
 def _without_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
     first = next(pieces, b"")
     rest = chain([first], pieces)
-    yield from inflated("The source", rest, sys.maxsize) if is_gzip("The source", first) else rest
+    try:
+        yield from inflated(rest, sys.maxsize) if is_gzip(first) else rest
+    except CorruptCiphertext as exc:
+        raise SourceCorrupt(f"The source cannot be read: {exc}.") from exc
 
 
 def _counted(pieces: Iterable[T], on_read: OnRead) -> Iterator[T]:

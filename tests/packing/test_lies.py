@@ -8,6 +8,7 @@ import json
 import os
 import random
 import tarfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from tests.packing.packs import pack_path, refusal, unwatched
 from tests.support.disk_search import contains
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer
 
+MIB = 1 << 20
+SECONDS = 20.0
 MARKER = b"a secret of the makers, in plaintext "
 SECOND = HandmadeLayer(random.Random(5).randbytes(1000), 30, "second")  # noqa: S311  every run needs the same bytes
 IMAGE = HandmadeImage("lies/app:1", (HandmadeLayer(MARKER, 30_000), SECOND))
@@ -182,11 +185,11 @@ def test_without_a_lie_it_is_packed(files: Files, form: str, tmp_path: Path, out
     assert image == IMAGE.image
 
 
-def odd_member(name: str, kind: bytes, target: str = "") -> bytes:
-    """Return the tar of `IMAGE` with one more member."""
+def odd_member(name: str, kind: bytes, target: str = "", files: Files | None = None) -> bytes:
+    """Return the tar of `files`, by default those of `IMAGE`, with one more member."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
-        for file, content in docker_files(IMAGE).items():
+        for file, content in (files or docker_files(IMAGE)).items():
             add(archive, file, content)
         add(archive, name, target or b"", kind)
     return made.getvalue()
@@ -256,11 +259,86 @@ def test_a_bomb_ends_at_the_limit(tmp_path: Path, output: Path, monkeypatch: pyt
     monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", len(content_of(IMAGE.layers[0])) - 1)
     origin = tmp_path / "source.tar"
     origin.write_bytes(tar_of(docker_files(IMAGE, compressed=True)))
-    assert "is damaged, or larger than" in refusal(origin, output)
+    assert "its gzip holds more than" in refusal(origin, output)
     origin.write_bytes(tar_of(docker_files(IMAGE)))
     assert "bytes, more than" in refusal(origin, output)
     monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", len(content_of(IMAGE.layers[0])))
     pack_path(origin, output)
+
+
+UNNEEDED = {
+    "zstd": b"\x28\xb5\x2f\xfd" + bytes(2000),
+    "only the magic of gzip": b"\x1f\x8b",
+    "something that starts like gzip": b"\x1f\x8b\x08 is no gzip " * 100_000,
+    "gzip that is cut": gzip.compress(bytes(MIB) + MARKER * 10)[:-9],
+    "gzip of two members, one of them damaged": gzip.compress(bytes(2 * MIB)) + b"\x1f\x8b\x08\x00damage",
+    "a bomb": gzip.compress(bytes(3 * MIB)),
+    "a large file": bytes(3 * MIB),
+}
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("content", UNNEEDED.values(), ids=UNNEEDED)
+def test_a_file_that_no_image_needs_is_not_judged(
+    content: bytes, place: str, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", 2 * MIB)
+    extra: Files = {"other/file": content, "other/link": "file"}
+    files = extra | docker_files(IMAGE) if place == "first" else docker_files(IMAGE) | extra
+    origin = tmp_path / "source.tar"
+    origin.write_bytes(tar_of(files))
+    (image,) = pack_path(origin, output).images
+    assert image == IMAGE.image
+    output.unlink()
+    # The same file is judged once it is a layer, also by the name of a link.
+    for name in ("other/file", "other/link"):
+        manifest_with(Layers=["0.0/layer.tar", name])(files)
+        origin.write_bytes(tar_of(files))
+        assert "'other/file' of the source cannot be read: it" in refusal(origin, output)
+    # A name that stands twice is refused, whatever it names.
+    origin.write_bytes(odd_member("other/file", tarfile.REGTYPE, "", files))
+    assert "has 'other/file' twice" in refusal(origin, output)
+
+
+@pytest.mark.parametrize("zeros", [1, 512, 10_240, 3 * MIB])
+@pytest.mark.parametrize("members", [1, 3])
+def test_zeros_behind_a_compressed_tar_are_left_out(zeros: int, members: int, tmp_path: Path, output: Path) -> None:
+    """As a disk or a tape has them, to which the file was copied."""
+    data, origin = tar_of(docker_files(IMAGE)), tmp_path / "source.tar.gz"
+    step = len(data) // members + 1
+    zipped = b"".join(gzip.compress(data[begin : begin + step]) for begin in range(0, len(data), step)) + bytes(zeros)
+    origin.write_bytes(zipped)
+    assert pack_path(origin, output).images == (IMAGE.image,)
+    output.unlink()
+    for behind in (b"x", gzip.compress(b"")):
+        origin.write_bytes(zipped + behind)
+        assert "bytes follow the zeros behind its gzip" in refusal(origin, output)
+
+
+def test_a_compressed_layer_may_have_zeros_behind_it(tmp_path: Path, output: Path) -> None:
+    files = docker_files(IMAGE)
+    files[SECOND_TAR] = gzip.compress(content_of(SECOND)) + bytes(512)
+    assert pack_path(directory_of(files, tmp_path / "source"), output).images == (IMAGE.image,)
+
+
+@pytest.mark.parametrize(
+    "data", [gzip.compress(b"no tar" * 1000), b"\x28\xb5\x2f\xfd" + bytes(9), gzip.compress(b"x")[:-1]]
+)
+def test_a_source_that_cannot_be_decoded_is_told(data: bytes, tmp_path: Path, output: Path) -> None:
+    (tmp_path / "source.tar.gz").write_bytes(data)
+    assert refusal(tmp_path / "source.tar.gz", output).startswith("SOURCE_CORRUPT: The source ")
+
+
+def test_many_names_are_counted_in_time(tmp_path: Path, output: Path) -> None:
+    """Thousands of images with hundreds of thousands of names: more than an archive holds."""
+    files = docker_files(IMAGE)
+    (entry,) = json.loads(files["manifest.json"])
+    entries = [entry | {"RepoTags": [f"a{number}:{tag}" for tag in range(40)]} for number in range(4096)]
+    files["manifest.json"] = json.dumps(entries, separators=(",", ":")).encode()
+    (tmp_path / "source.tar").write_bytes(tar_of(files))
+    started = time.thread_time()
+    assert "163840 images were named" in refusal(tmp_path / "source.tar", output)
+    assert time.thread_time() - started < SECONDS
 
 
 class WatchedTar(TarSource):
