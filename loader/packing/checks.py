@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loader.errors import SourceCorrupt
-from loader.packing.limits import require_layers
 from loader.packing.source_images import SourceFile, SourceImage, missing
 from loader.packing.spooled import SpooledFile, SpooledSource
 
@@ -21,8 +20,7 @@ class SoundImage:
 
 
 def require_sound(name: str, image: SourceImage, source: SpooledSource) -> SoundImage:
-    """Return the image with its files. Raises SourceCorrupt, and ValidationFailed if it has too many layers."""
-    require_layers(name, len(image.layers))
+    """Return the image with its files. Raises SourceCorrupt."""
     _require_platform(name, image)
     config = _file(image.config, source)
     layers = tuple(_file(layer, source) for layer in image.layers)

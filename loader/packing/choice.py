@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from loader.errors import ImageNotFound, SourceCorrupt, ValidationFailed
 from loader.packing.docker_archive import MANIFEST, docker_images
+from loader.packing.limits import require_count, require_layers
 from loader.packing.oci_layout import INDEX, oci_images
 from loader.packing.source_images import Read, SourceImage, names_of
 
@@ -25,10 +26,10 @@ def images_in(read: Read) -> list[SourceImage]:
     if index is None:
         return archived
     images = oci_images(index, read)
+    told = {(id_, name) for image in images for id_ in image.ids for name in (None, *image.names)}
     for image in archived:
         for name in image.names or [None]:
-            same = (one for one in images if image.ids <= one.ids and (name is None or name in one.names))
-            if next(same, None) is None:
+            if not told.issuperset((id_, name) for id_ in image.ids):
                 raise SourceCorrupt(f"{MANIFEST} and {INDEX} of the source disagree about {name or 'an image'}.")
     return images
 
@@ -50,6 +51,7 @@ def choose_by_name(images: Sequence[SourceImage], wanted: Sequence[str], platfor
     if absent := [name for name in wanted if name not in names]:
         held = ", ".join(names) or "no image with a name"
         raise ImageNotFound(f"The source has no image {', '.join(absent)}; it has {held}.")
+    require_count(len(wanted or names))
     return {name: _one(name, [image for image in images if name in image.names], platform) for name in wanted or names}
 
 
@@ -79,7 +81,10 @@ def _one(name: str, images: Iterable[SourceImage], platform: str | None) -> Sour
     """Return the one image among those under one name that is for this platform."""
     distinct = list({image.files: image for image in images}.values())
     fitting = [image for image in distinct if platform is None or matches(image, platform)]
+    if fault := next((image.settings.fault for image in fitting or distinct if image.settings.fault), None):
+        raise SourceCorrupt(f"The image {name} cannot be packed. {fault}")
     if len(fitting) == 1:
+        require_layers(name, len(fitting[0].layers))
         return fitting[0]
     platforms = ", ".join(sorted({repr(image.platform)[1:-1] for image in distinct}))
     if not fitting:

@@ -15,6 +15,7 @@ from loader.crypto.archive_head import (
     Packed,
     Release,
     StoredHead,
+    is_platform,
 )
 from loader.crypto.archive_seals import ROOT_ID_SIZE
 from loader.docker_engine import EngineImage
@@ -54,10 +55,18 @@ def require_size(head: Head) -> None:
 
 
 def require_room(release: Release, images: Mapping[str, EngineImage]) -> None:
-    """Raise ValidationFailed if an archive cannot hold these images of an engine, by their full references."""
+    """Raise ValidationFailed if an archive cannot hold these images of an engine, by their full references.
+
+    Raises SourceCorrupt for an image with a malformed platform.
+    """
     described, blobs = [], dict[str, None]()
     for reference, image in images.items():
         require_layers(reference, len(image.layers))
+        # Some engines describe an image of another platform only in part.
+        if "/" in image.platform and not is_platform(image.platform):
+            raise SourceCorrupt(
+                f"The image {reference} cannot be packed: its platform {image.platform!r} is malformed."
+            )
         # Only the length of these two digests counts, and that they differ.
         manifest, config = image.id, digest_of(image.id.encode())
         described.append(Image(reference, image.platform, "", manifest, config, image.layers))

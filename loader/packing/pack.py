@@ -20,7 +20,6 @@ from loader.files import replacement, storage
 from loader.packing.checks import SoundImage, require_sound
 from loader.packing.choice import images_in
 from loader.packing.contents import Contents, collect
-from loader.packing.limits import require_count
 from loader.packing.release import new_release
 from loader.packing.source_images import SourceFile
 from loader.packing.sources import Source
@@ -69,7 +68,6 @@ def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: S
 def _sound_images(source: Source, files: SpooledSource) -> dict[str, SoundImage]:
     """Return the images that are wanted, by their full references, each checked once."""
     chosen = source.choose(images_in(files.document))
-    require_count(len(chosen))
     sound: dict[tuple[SourceFile, ...], SoundImage] = {}
     for reference, image in chosen.items():
         if image.files not in sound:
