@@ -1,17 +1,29 @@
-"""Which images of a source go into the archive, and under which names."""
+"""Which images of a source go into the archive, under which names, and whether they are what the source says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from loader.errors import ImageNotFound, SourceCorrupt, ValidationFailed
 from loader.packing.docker_archive import MANIFEST, docker_images
-from loader.packing.limits import require_count, require_layers
 from loader.packing.oci_layout import INDEX, oci_images
-from loader.packing.source_images import Read, SourceImage, names_of
+from loader.packing.release import require_count, require_layers
+from loader.packing.source_images import Read, SourceFile, SourceImage, missing, names_of
+from loader.packing.spooled import SpooledFile, SpooledSource
 
 # Full references and the image that each names, in their order.
 Chosen = dict[str, SourceImage]
+
+
+@dataclass(frozen=True)
+class SoundImage:
+    """An image whose configuration and layers, in their order, are the files that its source announced."""
+
+    platform: str
+    created: str
+    config: SpooledFile
+    layers: tuple[SpooledFile, ...]
 
 
 def images_in(read: Read) -> list[SourceImage]:
@@ -42,7 +54,7 @@ def choose_by_name(images: Sequence[SourceImage], wanted: Sequence[str], platfor
     """
     if not images:
         raise SourceCorrupt("The source holds no image.")
-    names = names_of(images)
+    names = dict.fromkeys(names_of(images))
     unnamed = [image for image in images if not image.names]
     if unnamed and not wanted:
         raise ValidationFailed("The source holds an image without a full name; say its name as IMAGE.")
@@ -92,3 +104,37 @@ def _one(name: str, images: Iterable[SourceImage], platform: str | None) -> Sour
     if len({image.platform for image in fitting}) == 1:
         raise SourceCorrupt(f"The source has several images {name} for {platforms}.")
     raise ValidationFailed(f"The source has {name} for several platforms, {platforms}: choose with --platform.")
+
+
+def require_sound(name: str, image: SourceImage, source: SpooledSource) -> SoundImage:
+    """Return the image with its files. Raises SourceCorrupt."""
+    _require_platform(name, image)
+    config = _file(image.config, source)
+    layers = tuple(_file(layer, source) for layer in image.layers)
+    if config.raw != config.content:
+        raise SourceCorrupt(f"The configuration of {name} is compressed.")
+    diff_ids = image.settings.diff_ids
+    if len(layers) != len(diff_ids):
+        raise SourceCorrupt(f"The image {name} has {len(layers)} layers, but its configuration names {len(diff_ids)}.")
+    for layer, file, diff_id in zip(layers, image.layers, diff_ids, strict=True):
+        if layer.digest != diff_id:
+            raise SourceCorrupt(f"{file.name!r} of the source is not the layer {diff_id} of {name}.")
+    return SoundImage(image.settings.platform, image.settings.created, config, layers)
+
+
+def _require_platform(name: str, image: SourceImage) -> None:
+    told, built = image.platform.split("/")[:2], image.settings.platform.split("/")[:2]
+    if told != built:
+        raise SourceCorrupt(
+            f"The source says that {name} is for {image.platform!r}, but it is for {'/'.join(built)!r}."
+        )
+
+
+def _file(told: SourceFile, source: SpooledSource) -> SpooledFile:
+    """Return a file of the source, once its bytes are what the source tells about them."""
+    file = source.find(told.name)
+    if file is None:
+        raise missing(told.name)
+    if told.digest not in (None, f"sha256:{file.raw.sha256}") or told.size not in (None, file.raw.size):
+        raise SourceCorrupt(f"{told.name!r} of the source is not what its name or its descriptor says.")
+    return file

@@ -1,4 +1,4 @@
-"""What a source says about its images. Nothing of it is true before `checks` has compared it with the files."""
+"""What a source says about its images. Nothing of it is true before `choice` has compared it with the files."""
 
 from __future__ import annotations
 

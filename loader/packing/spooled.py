@@ -8,13 +8,11 @@ from itertools import chain, islice
 
 from loader.crypto.archive_head import DESCRIPTION_MAX_SIZE, GZIP, PLAIN, Packed
 from loader.crypto.gzip_members import compress, decompress
-from loader.crypto.pieces import cut
+from loader.crypto.pieces import Digest, StreamDigest, cut
 from loader.crypto.sealed_spool import Region, SealedSpool
-from loader.crypto.stream_digest import Digest, StreamDigest
 from loader.crypto.streaming_aead import Buffer
 from loader.errors import CorruptCiphertext, SourceCorrupt
-from loader.packing.codecs import START_PIECES, Samples, codec_of, codec_of_sample
-from loader.packing.inflation import inflated, is_gzip
+from loader.packing.compression import START_PIECES, Samples, codec_of, codec_of_sample, inflated, is_gzip
 from loader.packing.members import Member, follow, require_small
 
 MAX_LAYER_SIZE = 64 << 30
