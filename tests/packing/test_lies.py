@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import os
-import random
-import tarfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from loader.packing import spooled
 from loader.packing.choice import Chosen
 from loader.packing.pack import Wishes, pack
 from loader.packing.source_images import SourceImage
@@ -22,7 +16,6 @@ from loader.packing.sources import TarSource
 from tests.packing.hand_sources import (
     INDEX_TYPE,
     Files,
-    add,
     content_of,
     directory_of,
     docker_files,
@@ -32,32 +25,23 @@ from tests.packing.hand_sources import (
     put_blob,
     put_image,
     put_index,
-    sha256,
     tar_of,
+)
+from tests.packing.lies import (
+    CONFIG,
+    FIRST_TAR,
+    IMAGE,
+    MARKER,
+    OTHER,
+    SECOND,
+    SECOND_BLOB,
+    SECOND_TAR,
+    Change,
+    manifest_with,
 )
 from tests.packing.packs import pack_path, refusal, unwatched
 from tests.support.disk_search import contains
-from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer
-
-MIB = 1 << 20
-SECONDS = 20.0
-MARKER = b"a secret of the makers, in plaintext "
-SECOND = HandmadeLayer(random.Random(5).randbytes(1000), 30, "second")  # noqa: S311  every run needs the same bytes
-IMAGE = HandmadeImage("lies/app:1", (HandmadeLayer(MARKER, 30_000), SECOND))
-OTHER = HandmadeImage("lies/app:1", IMAGE.layers, {"User": "root"})
-FIRST_TAR, SECOND_TAR = (f"{sha256(content_of(layer))}.tar" for layer in IMAGE.layers)
-CONFIG = f"{sha256(IMAGE.config)}.json"
-SECOND_BLOB = f"blobs/sha256/{sha256(content_of(SECOND))}"
-
-Change = Callable[[Files], object]
-
-
-def manifest_with(**fields: object) -> Change:
-    def change(files: Files) -> None:
-        (entry,) = json.loads(files["manifest.json"])
-        files["manifest.json"] = json.dumps([entry | fields]).encode()
-
-    return change
+from tests.support.handmade_image import FRAGMENT, HandmadeImage
 
 
 def index_with(**fields: object) -> Change:
@@ -183,162 +167,6 @@ def test_without_a_lie_it_is_packed(files: Files, form: str, tmp_path: Path, out
         origin.write_bytes(tar_of(files))
     (image,) = pack_path(origin, output).images
     assert image == IMAGE.image
-
-
-def odd_member(name: str, kind: bytes, target: str = "", files: Files | None = None) -> bytes:
-    """Return the tar of `files`, by default those of `IMAGE`, with one more member."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for file, content in (files or docker_files(IMAGE)).items():
-            add(archive, file, content)
-        add(archive, name, target or b"", kind)
-    return made.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "target", "told"),
-    [
-        ("manifest.json", tarfile.REGTYPE, "", "has 'manifest.json' twice"),
-        ("./manifest.json", tarfile.REGTYPE, "", "has 'manifest.json' twice"),
-        ("0.0/layer.tar", tarfile.REGTYPE, "", "twice"),
-        ("manifest.json", tarfile.SYMTYPE, CONFIG, "has 'manifest.json' twice"),
-        ("/etc/passwd", tarfile.REGTYPE, "", "unsafe name '/etc/passwd'"),
-        ("a/../../b", tarfile.REGTYPE, "", "unsafe name"),
-        ("a/..", tarfile.DIRTYPE, "", "unsafe name"),
-        ("hard", tarfile.LNKTYPE, "../outside", "leads out of it"),
-        ("soft", tarfile.SYMTYPE, "/outside", "leads out of it"),
-        ("pipe", tarfile.FIFOTYPE, "", "neither a file, a directory nor a link"),
-        ("disk", tarfile.BLKTYPE, "", "neither a file, a directory nor a link"),
-        ("terminal", tarfile.CHRTYPE, "", "neither a file, a directory nor a link"),
-    ],
-)
-def test_an_odd_member_is_refused(name: str, kind: bytes, target: str, told: str, tmp_path: Path, output: Path) -> None:
-    origin = tmp_path / "source.tar"
-    origin.write_bytes(odd_member(name, kind, target))
-    said = refusal(origin, output)
-    assert said.startswith("SOURCE_CORRUPT: ")
-    assert told in said
-
-
-def test_a_hard_link_within_the_tar_is_followed(tmp_path: Path, output: Path) -> None:
-    files = docker_files(IMAGE)
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for name, content in files.items():
-            is_hard = name == "0.0/layer.tar"
-            add(archive, name, FIRST_TAR if is_hard else content, tarfile.LNKTYPE if is_hard else tarfile.REGTYPE)
-    (tmp_path / "source.tar").write_bytes(made.getvalue())
-    assert pack_path(tmp_path / "source.tar", output).images == (IMAGE.image,)
-
-
-@pytest.mark.parametrize("what", ["link", "parent", "fifo", "folder"])
-def test_a_directory_is_never_left(what: str, tmp_path: Path, output: Path) -> None:
-    files = docker_files(IMAGE)
-    first = files.pop(FIRST_TAR)
-    assert isinstance(first, bytes)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / FIRST_TAR).write_bytes(first)
-    origin = directory_of(files, tmp_path / "source")
-    place = origin / FIRST_TAR
-    if what == "link":
-        place.symlink_to(outside / FIRST_TAR)
-    elif what == "parent":
-        (origin / "0.0" / "layer.tar").unlink()
-        (origin / "0.0").rmdir()
-        (outside / "layer.tar").write_bytes(first)
-        (origin / "0.0").symlink_to(outside)
-    elif what == "fifo":
-        os.mkfifo(place)
-    else:
-        place.mkdir()
-    assert refusal(origin, output).startswith("SOURCE_CORRUPT: ")
-
-
-def test_a_bomb_ends_at_the_limit(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", len(content_of(IMAGE.layers[0])) - 1)
-    origin = tmp_path / "source.tar"
-    origin.write_bytes(tar_of(docker_files(IMAGE, compressed=True)))
-    assert "its gzip holds more than" in refusal(origin, output)
-    origin.write_bytes(tar_of(docker_files(IMAGE)))
-    assert "bytes, more than" in refusal(origin, output)
-    monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", len(content_of(IMAGE.layers[0])))
-    pack_path(origin, output)
-
-
-UNNEEDED = {
-    "zstd": b"\x28\xb5\x2f\xfd" + bytes(2000),
-    "only the magic of gzip": b"\x1f\x8b",
-    "something that starts like gzip": b"\x1f\x8b\x08 is no gzip " * 100_000,
-    "gzip that is cut": gzip.compress(bytes(MIB) + MARKER * 10)[:-9],
-    "gzip of two members, one of them damaged": gzip.compress(bytes(2 * MIB)) + b"\x1f\x8b\x08\x00damage",
-    "a bomb": gzip.compress(bytes(3 * MIB)),
-    "a large file": bytes(3 * MIB),
-}
-
-
-@pytest.mark.parametrize("place", ["first", "last"])
-@pytest.mark.parametrize("content", UNNEEDED.values(), ids=UNNEEDED)
-def test_a_file_that_no_image_needs_is_not_judged(
-    content: bytes, place: str, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", 2 * MIB)
-    extra: Files = {"other/file": content, "other/link": "file"}
-    files = extra | docker_files(IMAGE) if place == "first" else docker_files(IMAGE) | extra
-    origin = tmp_path / "source.tar"
-    origin.write_bytes(tar_of(files))
-    (image,) = pack_path(origin, output).images
-    assert image == IMAGE.image
-    output.unlink()
-    # The same file is judged once it is a layer, also by the name of a link.
-    for name in ("other/file", "other/link"):
-        manifest_with(Layers=["0.0/layer.tar", name])(files)
-        origin.write_bytes(tar_of(files))
-        assert "'other/file' of the source cannot be read: it" in refusal(origin, output)
-    # A name that stands twice is refused, whatever it names.
-    origin.write_bytes(odd_member("other/file", tarfile.REGTYPE, "", files))
-    assert "has 'other/file' twice" in refusal(origin, output)
-
-
-@pytest.mark.parametrize("zeros", [1, 512, 10_240, 3 * MIB])
-@pytest.mark.parametrize("members", [1, 3])
-def test_zeros_behind_a_compressed_tar_are_left_out(zeros: int, members: int, tmp_path: Path, output: Path) -> None:
-    """As a disk or a tape has them, to which the file was copied."""
-    data, origin = tar_of(docker_files(IMAGE)), tmp_path / "source.tar.gz"
-    step = len(data) // members + 1
-    zipped = b"".join(gzip.compress(data[begin : begin + step]) for begin in range(0, len(data), step)) + bytes(zeros)
-    origin.write_bytes(zipped)
-    assert pack_path(origin, output).images == (IMAGE.image,)
-    output.unlink()
-    for behind in (b"x", gzip.compress(b"")):
-        origin.write_bytes(zipped + behind)
-        assert "bytes follow the zeros behind its gzip" in refusal(origin, output)
-
-
-def test_a_compressed_layer_may_have_zeros_behind_it(tmp_path: Path, output: Path) -> None:
-    files = docker_files(IMAGE)
-    files[SECOND_TAR] = gzip.compress(content_of(SECOND)) + bytes(512)
-    assert pack_path(directory_of(files, tmp_path / "source"), output).images == (IMAGE.image,)
-
-
-@pytest.mark.parametrize(
-    "data", [gzip.compress(b"no tar" * 1000), b"\x28\xb5\x2f\xfd" + bytes(9), gzip.compress(b"x")[:-1]]
-)
-def test_a_source_that_cannot_be_decoded_is_told(data: bytes, tmp_path: Path, output: Path) -> None:
-    (tmp_path / "source.tar.gz").write_bytes(data)
-    assert refusal(tmp_path / "source.tar.gz", output).startswith("SOURCE_CORRUPT: The source ")
-
-
-def test_many_names_are_counted_in_time(tmp_path: Path, output: Path) -> None:
-    """Thousands of images with hundreds of thousands of names: more than an archive holds."""
-    files = docker_files(IMAGE)
-    (entry,) = json.loads(files["manifest.json"])
-    entries = [entry | {"RepoTags": [f"a{number}:{tag}" for tag in range(40)]} for number in range(4096)]
-    files["manifest.json"] = json.dumps(entries, separators=(",", ":")).encode()
-    (tmp_path / "source.tar").write_bytes(tar_of(files))
-    started = time.thread_time()
-    assert "163840 images were named" in refusal(tmp_path / "source.tar", output)
-    assert time.thread_time() - started < SECONDS
 
 
 class WatchedTar(TarSource):
