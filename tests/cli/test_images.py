@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli.output import size_text
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from tests.cli.packing_runs import assert_refused, invoke
@@ -42,7 +43,7 @@ def test_two_images_are_packed_shown_and_verified(docker: Engine, key: Path, out
     arguments = ("images", "pack", APP, DATABASE, "--version", "1.4", "--key", key, "-o", output)
     result = invoke(*arguments, engine=docker.host)
     assert result.exit_code == 0, result.output
-    assert f"{output}: {output.stat().st_size} bytes" in result.stdout
+    assert f"{output}: {size_text(output.stat().st_size)}\n" in result.stdout
     shown = invoke("images", "show", output)
     verified = invoke("images", "verify", output, "--key", key)
     unproven = invoke("images", "verify", output)

@@ -11,11 +11,9 @@ import pytest
 from loader.crypto.archive_head import MAX_BLOBS, Head, Release
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import EngineUnavailable, ImageNotFound, SourceCorrupt, ValidationFailed
-from loader.packing.engine_images import find_images
-from loader.packing.limits import require_room
 from loader.packing.pack import Wishes, pack
-from loader.packing.release import full_references
-from loader.packing.sources import EngineSource
+from loader.packing.release import full_references, require_room
+from loader.packing.sources import EngineSource, find_images
 from loader.packing.verify import verify
 from tests.packing.hand_sources import Files, docker_files, finish_layout, named, put_image, put_index, tar_of
 from tests.packing.packs import pack_path, unwatched
