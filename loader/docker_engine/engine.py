@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine.connection import Absent, Connection, explanation, refusal, speaks
+from loader.docker_engine.connection import Absent, Connection, speaks
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
@@ -16,7 +16,7 @@ from loader.docker_engine.description import (
     nonsense_refused,
     platform_document,
 )
-from loader.errors import EngineRejected, ImageMismatch
+from loader.errors import DiskSpace, EngineRejected, ImageMismatch
 from loader.references import split_tag
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class DockerEngine:
 
     def ping(self) -> None:
         """Raise EngineUnavailable unless the engine responds within 2 seconds, or 4 seconds at the first use."""
-        with suppress(EngineRejected), self._connection.faults():
+        with suppress(EngineRejected, DiskSpace), self._connection.faults():
             self._connection.pings.ping()
 
     def find(self, reference: str) -> EngineImage | None:
@@ -83,7 +83,8 @@ class DockerEngine:
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
             for message in api.load_image(tar, quiet=False):
                 with nonsense_refused():
-                    _raise_if_refused(message)
+                    if said := _error_in(message):
+                        raise self._connection.refusal(said, "refused the images")
                     detail = message.get("progressDetail") or {}
                     unpacked[message.get("id", "")] = int(detail.get("current") or 0)
                 on_unpacked(sum(unpacked.values()))
@@ -117,7 +118,7 @@ class DockerEngine:
         try:
             with self._connection.faults():
                 self._connection.queries.remove_image(image.id)
-        except EngineRejected as exc:
+        except (EngineRejected, DiskSpace) as exc:
             log.info("a replaced image was not removed: %s", exc)
 
     def save(self, references: list[str], platform: str | None = None) -> Iterator[bytes]:
@@ -137,14 +138,14 @@ class DockerEngine:
             api.get(url, params=parameters, stream=True, timeout=self._connection.timeout) as response,
         ):
             if response.status_code != 200:
-                raise EngineRejected(f"The Docker engine could not save the images: {explanation(response)}.")
+                raise self._connection.refusal_in(response, "could not save the images")
             yield from response.iter_content(SAVE_READ_SIZE)
 
     def _told(self, question: str) -> dict[str, Any]:
         try:
             with self._connection.faults():
                 return dict(getattr(self._connection.queries, question)())
-        except EngineRejected:
+        except (EngineRejected, DiskSpace):
             return {}
 
     def _podman_store(self) -> dict[str, Any]:
@@ -159,10 +160,8 @@ class DockerEngine:
         return ((image, self.find(image.reference)) for image in images)
 
 
-def _raise_if_refused(message: dict[str, Any]) -> None:
-    """Raise if `message` reports an error: the engine responds 200 before it reads the tar, and fails in the stream."""
+def _error_in(message: dict[str, Any]) -> object:
+    """Return what `message` reports as an error, if it does: the engine responds 200 before it reads the tar."""
     detail = message.get("errorDetail")
     said = detail.get("message") if isinstance(detail, dict) else None
-    text = said or message.get("error") or message.get("message")
-    if text:
-        raise refusal(text)
+    return said or message.get("error") or message.get("message")
