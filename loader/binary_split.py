@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, Blob, Head
-from loader.crypto.blobs import open_blob
+from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PIECE_SIZE, PieceDigests
 from loader.crypto.streaming_aead import Prove
@@ -210,8 +210,7 @@ class Contents:
 
     def _require_stored(self, digest: str, digests: PieceDigests) -> None:
         with archive_faults(self._archive.path):
-            if digests.hex() != self.head.blob[digest].stored:
-                raise CorruptCiphertext(f"the blob {digest} is not the one that its head names")
+            require_stored(self.head.blob[digest], digests)
         self._digests[digest] = digests
 
     def _checked(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:

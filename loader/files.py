@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
 import glob
 import os
@@ -178,26 +179,47 @@ def write_whole(path: Path, data: bytes) -> None:
 def replacement(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file with mode 0600, open for writing and reading, that replaces `path` at the end of the block.
 
-    The file is beside `path` until then. If the block raises, it is removed. Raises OSError.
+    The file is beside `path` until then. If the block raises, it is removed. Of several processes that replace `path`
+    at the same time, the last to end wins. What killed processes left is removed first. Raises OSError.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
+    remove_unfinished(path)
+    file, temporary = _locked_file(path)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+            # Before the file is closed, because the lock ends then.
+            temporary.replace(path)
     except BaseException:
         with suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
+
+
+def _locked_file(path: Path) -> tuple[BinaryIO, Path]:
+    """Create a file beside `path` that `remove_unfinished` leaves alone while it is open."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
+        # A file system without locks has no leftovers removed either, because removing needs the lock as well.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return os.fdopen(descriptor, "w+b"), Path(name)
+        # Another process removed the file between its creation and its lock.
+        os.close(descriptor)
 
 
 def remove_unfinished(path: Path) -> None:
     """Remove what `replacement` left beside `path` when its process was killed. Never raises."""
     for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + TEMPORARY_SUFFIX):
         with suppress(OSError):
-            unfinished.unlink()
+            descriptor = os.open(unfinished, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unfinished.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _unfinished_prefix(path: Path) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -21,6 +24,7 @@ from loader.files import (
     punch_hole,
     read_pieces,
     remove_unfinished,
+    replacement,
     storage,
     write_at,
     write_large,
@@ -304,3 +308,83 @@ def test_remove_unfinished_removes_only_files_of_killed_writes(tmp_path: Path) -
         file.write_bytes(b"half")
     remove_unfinished(path)
     assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))  # noqa: PTH208  # hidden files count
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replacement(path) as first:
+        first.write(b"first")
+        with replacement(path) as second:
+            second.write(b"second")
+            remove_unfinished(path)
+            assert len(names_in(tmp_path)) == 2
+        assert path.read_bytes() == b"second"
+        write_whole(path, b"third")
+    assert path.read_bytes() == b"first"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover  # it ends as if it was killed
+        with replacement(path) as file:
+            file.write(b"half")
+            os._exit(0)
+    os.waitpid(pid, 0)
+    (left,) = names_in(tmp_path)
+    assert left.startswith(".file.")
+    with replacement(path):
+        assert left not in names_in(tmp_path)
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    create = tempfile.mkstemp
+
+    def create_and_lose(**options: Any) -> tuple[int, str]:
+        descriptor, name = create(**options)
+        made.append(name)
+        if len(made) == 1:
+            remove_unfinished(tmp_path / "file")
+        return descriptor, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", create_and_lose)
+    write_whole(tmp_path / "file", b"content")
+    assert len(made) == 2
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_without_locks_files_are_written_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "file"
+    with replacement(path) as file:
+        file.write(b"first")
+        write_whole(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_only_regular_files_are_taken_for_unfinished_ones(tmp_path: Path) -> None:
+    pipe, link, other = (tmp_path / f".file.abcdefg{end}" for end in "123")
+    os.mkfifo(pipe)
+    (tmp_path / "target").write_bytes(b"not ours")
+    link.symlink_to(tmp_path / "target")
+    other.mkdir()
+    remove_unfinished(tmp_path / "file")
+    assert link.is_symlink()
+    assert other.is_dir()
+    assert (tmp_path / "target").read_bytes() == b"not ours"

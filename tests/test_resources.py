@@ -16,9 +16,10 @@ from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext, ResourceStore
 from loader.settings import Settings
 from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.flips import flipped
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
-from tests.support.sealed_objects import BOUNDARY_SIZES, damaged, debris, seal
+from tests.support.sealed_objects import BOUNDARY_SIZES, debris, seal
 
 MIB = 1 << 20
 NAME = ResourceName("m", "x")
@@ -138,7 +139,7 @@ def test_a_damaged_object_is_fetched_again_only_once(
     sealed = seal("m", "x", CONTENT)
     logged_in.objects.update(sealed.as_objects())
     path, data = (sealed.small_path, sealed.small) if failing == "small" else (sealed.big_path, sealed.big)
-    bad = Fault(body=damaged(data, 50))
+    bad = Fault(body=flipped(data, 50))
     logged_in.answer("GET", path, bad, Fault(body=data) if repaired else bad)
     if repaired:
         assert read_whole(store.load(NAME)) == CONTENT

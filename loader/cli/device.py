@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +19,7 @@ from loader.cli.output import (
     loader_option,
     print_result,
     read_password,
+    require_replaceable,
     size_text,
 )
 from loader.cli.transfers import open_load, send_file
@@ -94,12 +94,12 @@ def load(resource: str, output: Path, loader: LoaderClient) -> None:
         raise click.BadParameter("The name after the folder is missing.", param_hint="FOLDER/NAME")
     if output == STANDARD_OUTPUT and json_wanted():
         raise click.UsageError("--json and -o - both write to standard output.")
-    _require_regular_file(output)
+    target = output if output == STANDARD_OUTPUT else require_replaceable(output)
     started = time.monotonic()
     with (
         open_load(loader, folder, filename) as plaintext,
         storage(output, plaintext.size),
-        _opened(output) as file,
+        _opened(target) as file,
         ProgressBar(f"loading {resource}", plaintext.size) as bar,
     ):
         for piece in plaintext:
@@ -130,16 +130,8 @@ def upload(file: Path, folder: str, loader: LoaderClient) -> None:
     _print_transfer({"file": str(file), "folder": folder}, size, started)
 
 
-def _require_regular_file(output: Path) -> None:
-    """Raise BadParameter for a pipe or a device, because `load` would replace it instead of writing to it."""
-    with storage(output, 0):
-        if output != STANDARD_OUTPUT and output.exists() and not output.is_file():
-            raise click.BadParameter(f"{output} is not a regular file.", param_hint="-o")
-
-
 def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
-    # A symbolic link stays, and the file that it points to is replaced.
-    return nullcontext(sys.stdout.buffer) if output == STANDARD_OUTPUT else replacement(Path(os.path.realpath(output)))
+    return nullcontext(sys.stdout.buffer) if output == STANDARD_OUTPUT else replacement(output)
 
 
 def _print_transfer(names: dict[str, str], size: int, started: float) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from loader.cli.output import ProgressBar, count_text, json_option, print_result, size_text
+from loader.cli.output import ProgressBar, count_text, json_option, print_result, require_replaceable, size_text
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, PLAIN, Head, Image
 from loader.crypto.json_header import INTEGER_LIMIT
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
-from loader.packing.description import document, image_size, read_index
+from loader.packing.description import document, read_index
 from loader.packing.engine_images import find_images
 from loader.packing.fragments import new_fragment, read_fragment
 from loader.packing.limits import require_room
@@ -104,7 +104,7 @@ def pack_images(
     An image without a tag means its `latest`. Everything is checked while it is read. No plaintext is written to a
     disk, and after an error there is no archive.
     """
-    _require_replaceable(output, key_file, *([] if origin is None else [origin]))
+    file = require_replaceable(output, key_file, *([] if origin is None else [origin]))
     fragment = read_fragment(key_file)
     references = full_references(names)
     engine = DockerEngine(ENGINE_TIMEOUT)
@@ -120,7 +120,7 @@ def pack_images(
         source = EngineSource(engine, found, platform)
     else:
         raise click.UsageError("Say which IMAGEs the engine shall save, or use --from.")
-    head = pack(source, Wishes(version, serial, codec), fragment, output, _bar)
+    head = pack(source, Wishes(version, serial, codec), fragment, file, _bar)
     click.echo(_head_text(head))
     click.echo(f"{output}: {output.stat().st_size} bytes")
     if origin is None:
@@ -164,18 +164,9 @@ def rewrap_archive(archive: Path, key_file: Path, new_key: Path, output: Path | 
     Without -o, only the new head is written: a file of some KB beside ARCHIVE, with the suffix .head instead of .enc.
     Whoever had the former fragment can still read the blobs.
     """
-    if output is not None:
-        _require_replaceable(output, key_file, new_key)
-    written = rewrap(archive, read_fragment(key_file), read_fragment(new_key), output, _bar)
+    file = None if output is None else require_replaceable(output, key_file, new_key)
+    written = rewrap(archive, read_fragment(key_file), read_fragment(new_key), file, _bar)
     click.echo(f"{written}: {written.stat().st_size} bytes")
-
-
-def _require_replaceable(output: Path, *inputs: Path) -> None:
-    """Refuse an output that would replace a file which the command reads, or a device."""
-    if output.exists() and not output.is_file():
-        raise click.BadParameter(f"{output} is not a regular file", param_hint="-o")
-    if output.exists() and any(path.exists() and path.samefile(output) for path in inputs):
-        raise click.BadParameter(f"{output} is read by this command; name another file", param_hint="-o")
 
 
 @contextmanager
@@ -196,7 +187,7 @@ def _head_text(head: Head) -> str:
 
 
 def _image_text(head: Head, image: Image) -> str:
-    size, layers = size_text(image_size(head, image)), count_text(len(image.layers), "layer")
+    size, layers = size_text(head.unpacked_size(image)), count_text(len(image.layers), "layer")
     return f"{image.reference}  {image.platform}  {image.config}  {layers}, {size}"
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any, Self
 
 import click
 
 from loader.cli.client import LoaderClient
 from loader.errors import CommandFault, LoaderError
+from loader.files import storage
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 BAR_WIDTH = 24
@@ -60,6 +63,20 @@ def read_password() -> str:
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, err=True))
     return sys.stdin.readline().rstrip("\n")
+
+
+def require_replaceable(output: Path, *inputs: Path) -> Path:
+    """Return the file that the option -o of a command replaces: a symbolic link stays, and its target is replaced.
+
+    Raises BadParameter for what is no regular file, for example a pipe, and for one of the `inputs` of the command.
+    """
+    with storage(output, 0):
+        file = Path(os.path.realpath(output))
+        if os.path.lexists(file) and not file.is_file():
+            raise click.BadParameter(f"{output} is not a regular file.", param_hint="-o")
+        if file.exists() and any(path.exists() and path.samefile(file) for path in inputs):
+            raise click.BadParameter(f"{output} is read by this command; name another file.", param_hint="-o")
+    return file
 
 
 def print_result(document: dict[str, Any], text: str) -> None:

@@ -148,6 +148,10 @@ class Head:
             names.setdefault(image.manifest, []).append(image)
         return tuple(map(tuple, names.values()))
 
+    def unpacked_size(self, image: Image) -> int:
+        """Return the bytes of the layers of an image. An engine unpacks a layer that stands in it twice both times."""
+        return sum(self.blob[layer].size for layer in image.layers)
+
     def document(self) -> dict[str, Any]:
         """Return the JSON form. An image that was described before costs only its name and its manifest."""
         described: set[str] = set()

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from loader.crypto.archive_head import Blob, Packed
+from loader.crypto.pieces import PieceDigests
 from loader.crypto.segments import HEADER_SIZE, KEY_MATERIAL_MIN_SIZE, NONCE_PREFIX_SIZE, SALT_SIZE, hkdf
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Prove, Source, encrypt
+from loader.errors import CorruptCiphertext
 
 KEY_INFO = b"azaion-loader/2 blob key\0"
 HEADER_INFO = b"azaion-loader/2 blob header\0"
@@ -36,6 +38,12 @@ def open_blob(source: Source, blob: Blob, root: bytes, prove: Prove | None = Non
     return DecryptingReader(
         source, blob.stored_size, blob_key(blob.packed, root), associated_data(blob.packed), prove=prove
     )
+
+
+def require_stored(blob: Blob, digests: PieceDigests) -> None:
+    """Raise CorruptCiphertext unless these are the digests of the stored bytes of `blob`."""
+    if digests.hex() != blob.stored:
+        raise CorruptCiphertext(f"the blob {blob.digest} is not the one that its head names")
 
 
 def blob_key(packed: Packed, root: bytes) -> bytes:

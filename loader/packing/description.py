@@ -8,7 +8,7 @@ from typing import Any
 
 from loader.binary_split import open_archive
 from loader.crypto.archive import ArchiveIndex
-from loader.crypto.archive_head import FORMAT, Head, Image
+from loader.crypto.archive_head import FORMAT
 
 
 def read_index(path: Path) -> ArchiveIndex:
@@ -18,11 +18,6 @@ def read_index(path: Path) -> ArchiveIndex:
     """
     with open_archive(path) as archive:
         return archive.index
-
-
-def image_size(head: Head, image: Image) -> int:
-    """Return the bytes of the layers of an image, unpacked."""
-    return sum(head.blob[layer].size for layer in set(image.layers))
 
 
 def document(index: ArchiveIndex) -> dict[str, Any]:
@@ -36,7 +31,7 @@ def document(index: ArchiveIndex) -> dict[str, Any]:
         "signatures": len(index.seals.signatures),
         "complete": not index.absent,
         "release": asdict(head.release),
-        "images": [{**asdict(image), "size": image_size(head, image)} for image in head.images],
+        "images": [{**asdict(image), "size": head.unpacked_size(image)} for image in head.images],
         "blobs": [
             {**asdict(blob), "stored_size": blob.stored_size, "present": blob.digest in index.offsets}
             for blob in head.blobs

@@ -16,7 +16,7 @@ from loader.crypto.archive_seals import Seals, new_root, root_id
 from loader.crypto.blobs import seal_blob
 from loader.crypto.pieces import PieceDigests, cut
 from loader.crypto.sealed_spool import SealedSpool
-from loader.files import remove_unfinished, replacement, storage
+from loader.files import replacement, storage
 from loader.packing.checks import SoundImage, require_sound
 from loader.packing.choice import images_in
 from loader.packing.contents import Contents, collect
@@ -47,7 +47,6 @@ def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: S
     a throw-away key, and is then sealed in its place: no plaintext is written to the disk, and the file needs its room
     once. Raises SourceCorrupt, ValidationFailed, ImageNotFound, StorageError, DiskSpace and the faults of an engine.
     """
-    remove_unfinished(output)
     with storage(output, 0), replacement(output) as file:
         spool = SealedSpool(file)
         files = SpooledSource(spool, wishes.codec)

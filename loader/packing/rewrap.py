@@ -12,9 +12,10 @@ from loader.binary_split import Archive, archive_faults, open_archive
 from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import Blob
 from loader.crypto.archive_seals import Seals
-from loader.crypto.pieces import PieceDigests
+from loader.crypto.blobs import require_stored
+from loader.crypto.pieces import PIECE_SIZE, PieceDigests, cut
 from loader.errors import ArchiveNotFound, CorruptCiphertext, ValidationFailed
-from loader.files import read_pieces, remove_unfinished, replacement, storage, write_large
+from loader.files import replacement, storage, write_large
 from loader.packing.pack import Stage
 
 ARCHIVE_SUFFIX = ".enc"
@@ -42,7 +43,6 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
         seals = replace(Seals.make(stored, root, new_fragment), signatures=seals.signatures)
         kept = [] if output is None else [blob for blob in stored.head.blobs if blob.digest in archive.index.offsets]
         output = output or _head_to_write(path)
-        remove_unfinished(output)
         size = sum(blob.stored_size for blob in kept)
         with storage(output, size), replacement(output) as file, stage("rewrapping", size) as advance:
             file.write(archive_start(stored, seals, kept))
@@ -54,22 +54,34 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
 
 
 def _head_to_write(archive: Path) -> Path:
-    """Return `head_path`. Raises ValidationFailed if blobs lie there, and ArchiveCorrupt if something else does."""
-    path = head_path(archive)
+    """Return `head_path`, or the target of a link that is there.
+
+    Raises ValidationFailed if blobs lie there, and ArchiveCorrupt if something else does.
+    """
+    path = Path(os.path.realpath(head_path(archive)))
     with suppress(ArchiveNotFound), open_archive(path) as present:
         if present.index.offsets:
             raise ValidationFailed(f"{path} holds blobs, which its new head would replace: say with -o what to write.")
     return path
 
 
-def _checked(archive: Archive, blob: Blob, on_read: Callable[[int], None]) -> Iterator[memoryview]:
+def _checked(archive: Archive, blob: Blob, on_read: Callable[[int], None]) -> Iterator[bytes | bytearray]:
     """Yield the stored bytes of a blob. Raises ArchiveCorrupt at the end if they are not those that the head names."""
     digests = PieceDigests()
     with archive_faults(archive.path):
-        pieces = read_pieces(archive.file, archive.index.offsets[blob.digest], blob.stored_size)
-        for number, piece in enumerate(pieces):
-            digests.note(number, piece)
+        for piece in cut(_stored(archive, blob)):
+            digests.add(piece)
             on_read(len(piece))
             yield piece
-        if digests.hex() != blob.stored:
-            raise CorruptCiphertext(f"the blob {blob.digest} is not the one that its head names")
+        require_stored(blob, digests)
+
+
+def _stored(archive: Archive, blob: Blob) -> Iterator[bytes]:
+    begin = archive.index.offsets[blob.digest]
+    end = begin + blob.stored_size
+    while begin < end:
+        piece = os.pread(archive.file.fileno(), min(PIECE_SIZE, end - begin), begin)
+        if not piece:
+            raise CorruptCiphertext("it was cut short while it was read")
+        yield piece
+        begin += len(piece)

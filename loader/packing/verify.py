@@ -9,7 +9,7 @@ from pathlib import Path
 from loader.binary_split import Archive, archive_faults, open_archive
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, Blob
-from loader.crypto.blobs import open_blob
+from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PieceDigests
 from loader.errors import CorruptCiphertext
@@ -60,8 +60,7 @@ class _Reading:
                 self._read(blob, digests)
             else:
                 self._require_content(blob, self._root, digests)
-            if digests.hex() != blob.stored:
-                raise CorruptCiphertext(f"the blob {blob.digest} is not the one that its head names")
+            require_stored(blob, digests)
         if self._root is not None:
             self._require_descriptions()
 

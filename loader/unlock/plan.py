@@ -85,7 +85,7 @@ def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
         try:
             images = look_up_images(engine, archive)
         except EngineUnavailable:
-            unknown = (PlannedImage(image, _size(archive.head, image), None) for image in archive.head.images)
+            unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
             return _plan(settings, archive, tuple(unknown), None)
         return make_plan(settings, engine, archive, images)
 
@@ -148,11 +148,7 @@ def _plan(
 
 def _planned(head: Head, expected: Image, found: EngineImage | None) -> PlannedImage:
     present = found is not None and found.is_image_of(expected)
-    return PlannedImage(expected, _size(head, expected), present, found)
-
-
-def _size(head: Head, image: Image) -> int:
-    return sum(head.blob[layer].size for layer in image.layers)
+    return PlannedImage(expected, head.unpacked_size(expected), present, found)
 
 
 def _to_unpack(layouts: Iterable[Layout], there: Iterable[Chain]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import HEADER, MIB, TAG, ReferenceCipher, cut, pattern
 from tests.crypto.streams import AD, KEY, Failed, read_to_failure, reader_of
+from tests.support.flips import flipped
 
 CIPHER = ReferenceCipher(KEY, AD)
 OTHER_CIPHER = ReferenceCipher(KEY, AD, salt=bytes(32))
@@ -54,15 +55,9 @@ def assert_refused(name: str, tampered: bytes, told: int) -> Failed:
     return failed
 
 
-def flipped(position: int) -> Change:
+def flip(position: int) -> Change:
     """Return a change that flips one bit of one byte."""
-
-    def flip(data: bytes) -> bytes:
-        changed = bytearray(data)
-        changed[position] ^= 1 << (position % 8)
-        return bytes(changed)
-
-    return flip
+    return lambda data: flipped(data, position)
 
 
 def grid(changes: Callable[[bytes], Changes], *names: str) -> pytest.MarkDecorator:

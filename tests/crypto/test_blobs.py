@@ -15,6 +15,7 @@ from loader.errors import CorruptCiphertext
 from tests.crypto.reference import MIB, pattern
 from tests.crypto.reference_archive import ROOT, ReferenceBlob
 from tests.crypto.streams import BOUNDARY_SIZES, collect, read_all, read_to_failure
+from tests.support.flips import flipped
 
 OTHER_ROOT = pattern(32)
 TEXT = pattern(2 * MIB)
@@ -73,9 +74,7 @@ def test_a_blob_of_something_else_is_refused_before_its_first_byte(blob: Blob, r
 
 @pytest.mark.parametrize("position", [0, 1, 33, 39, 40, MIB - 1, MIB, len(STORED) - 1])
 def test_a_changed_byte_is_refused(position: int) -> None:
-    changed = bytearray(STORED)
-    changed[position] ^= 1
-    failed = read_to_failure(lambda: open_blob(io.BytesIO(changed), BLOB, ROOT))
+    failed = read_to_failure(lambda: open_blob(io.BytesIO(flipped(STORED, position)), BLOB, ROOT))
     assert isinstance(failed.failure, CorruptCiphertext)
     assert b"".join(failed.released) == TEXT[: sum(map(len, failed.released))]
     assert sum(map(len, failed.released)) <= position

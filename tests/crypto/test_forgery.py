@@ -19,10 +19,10 @@ from tests.crypto.tampering import (
     Change,
     Changes,
     assert_refused,
-    flipped,
     grid,
     stored,
 )
+from tests.support.flips import flipped
 
 
 def moves(ciphertext: bytes) -> Changes:
@@ -107,8 +107,8 @@ def test_forged_can_make_the_authentic_ciphertext() -> None:
 
 
 WRONG_SECRETS = {
-    "first bit of the key": (flipped(0)(KEY), AD),
-    "last bit of the key": (flipped(31)(KEY), AD),
+    "first bit of the key": (flipped(KEY, 0), AD),
+    "last bit of the key": (flipped(KEY, 31), AD),
     "longer key": (KEY + b"\0", AD),
     "no associated data": (KEY, b""),
     "other associated data": (KEY, b"models/day/detector.onnY"),

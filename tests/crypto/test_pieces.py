@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -16,17 +15,6 @@ from tests.crypto.reference_archive import piece_digest
 from tests.crypto.streams import UNHURRIED
 
 MIB = 1 << 20
-
-
-@pytest.fixture(params=[1, 2, 8], ids=["one-core", "two-cores", "eight-cores"])
-def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(work_ahead, "CORES", request.param)
-    monkeypatch.setattr(PieceDigests, "lag", request.param)
-    work_ahead._helpers.cache_clear()
-    yield request.param
-    if (helpers := work_ahead._helpers()) is not None:
-        helpers.shutdown()
-    work_ahead._helpers.cache_clear()
 
 
 def digests_of(data: bytes) -> PieceDigests:

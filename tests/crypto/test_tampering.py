@@ -20,7 +20,7 @@ from tests.crypto.tampering import (
     Change,
     Changes,
     assert_refused,
-    flipped,
+    flip,
     grid,
     stored,
 )
@@ -34,7 +34,7 @@ def test_untouched_ciphertexts_are_read(name: str) -> None:
 def flips(ciphertext: bytes) -> Changes:
     """Return bits of every byte of the header, and bits in the first, a middle and the last segment."""
     for position in range(HEADER):
-        yield f"header byte {position}", flipped(position)
+        yield f"header byte {position}", flip(position)
     begins = [HEADER, *range(MIB, len(ciphertext), MIB)]
     ends = [*range(MIB, len(ciphertext), MIB), len(ciphertext)]
     for number in sorted({0, len(begins) // 2, len(begins) - 1}):
@@ -42,7 +42,7 @@ def flips(ciphertext: bytes) -> Changes:
         tag = {f"tag byte {n}": end - TAG + n for n in range(TAG)}
         text = {"first byte": begin, "middle byte": (begin + end - TAG) // 2, "last byte": end - TAG - 1}
         for place, position in {**tag, **(text if end - begin > TAG else {})}.items():
-            yield f"segment {number}, {place}", flipped(position)
+            yield f"segment {number}, {place}", flip(position)
 
 
 @grid(flips, *CIPHERTEXTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -11,16 +11,6 @@ from loader.crypto import work_ahead
 from loader.crypto.work_ahead import MAX_CORES, WorkAhead
 
 SECONDS = 20.0
-
-
-@pytest.fixture(params=[1, 2, 8], ids=["one-core", "two-cores", "eight-cores"])
-def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(work_ahead, "CORES", request.param)
-    work_ahead._helpers.cache_clear()
-    yield request.param
-    if (helpers := work_ahead._helpers()) is not None:
-        helpers.shutdown()
-    work_ahead._helpers.cache_clear()
 
 
 def piece(number: int) -> memoryview:

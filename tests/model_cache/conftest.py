@@ -1,4 +1,4 @@
-"""Fixtures: sealed resources of three sizes, and a loader whose upstream can misbehave."""
+"""Fixtures: sealed resources, a loader whose upstream can misbehave, and a cache in this process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from loader.model_cache.cache import ModelCache
+from tests.model_cache.memory_upstream import CONTENT, MemoryPart, memory_part
 from tests.support.range_sites import RangeSite, range_site
 from tests.support.stored_resources import MIB, StoredResource, store_resource
 
@@ -47,3 +49,15 @@ def site(shared_site: RangeSite) -> RangeSite:
     """Return a loader with an empty cache and a healthy upstream that has no objects."""
     shared_site.reset()
     return shared_site
+
+
+@pytest.fixture
+def part() -> MemoryPart:
+    """Return a resource of 3 MiB, whose upstream is this process."""
+    return memory_part("part", CONTENT)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ModelCache:
+    """Return an empty cache without a size limit."""
+    return ModelCache(tmp_path / "cache", 0)

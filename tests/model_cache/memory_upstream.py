@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import threading
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ from loader.model_cache.part_file import Fetch
 from loader.resources import Plaintext
 
 FOLDER = "models"
+MIB = 1 << 20
+SECONDS = 20.0
+CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's content, no secret
 
 
 @dataclass
@@ -126,3 +130,8 @@ def memory_part(filename: str, content: bytes) -> MemoryPart:
     name, file = ResourceName(FOLDER, filename), io.BytesIO()
     small = seal_resource([content], name, file)
     return MemoryPart(name, content, small, file.getvalue())
+
+
+def wait_until_idle(cache: ModelCache) -> None:
+    """Wait until no file of `cache` is in use."""
+    assert cache.wait_until_idle(SECONDS)

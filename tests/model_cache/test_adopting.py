@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,12 +13,8 @@ import pytest
 
 from loader.errors import ApiUnreachable
 from loader.model_cache.cache import ModelCache
-from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart, memory_part, wait_until_idle
 from tests.support.processes import poll
-
-MIB = 1 << 20
-SECONDS = 20
-CONTENT = os.urandom(2 * MIB)
 
 
 class SlowDisk:
@@ -37,18 +32,6 @@ class SlowDisk:
         assert self.released.wait(SECONDS)
         if self.failure is not None:
             raise self.failure
-
-
-@pytest.fixture
-def part() -> MemoryPart:
-    """Return a resource of 2 MiB."""
-    return memory_part("part", CONTENT)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ModelCache:
-    """Return an empty cache without a size limit."""
-    return ModelCache(tmp_path / "cache", 0)
 
 
 @pytest.fixture
@@ -104,7 +87,7 @@ def test_an_upload_has_no_final_name_before_its_sync_and_blocks_no_other_load(
     assert sent.wait(SECONDS)
     assert disk.started.wait(SECONDS)
     assert other.load(cache) == CONTENT
-    assert cache.wait_until_idle(SECONDS)
+    wait_until_idle(cache)
     assert cache.status().entries == 1
     assert f"{part.big.sha256}.big" not in names(cache)
     assert uploading.is_alive()
@@ -162,5 +145,5 @@ def test_an_upload_does_not_replace_a_part_in_use(cache: ModelCache, part: Memor
     part.opened.set()
     assert b"".join(bytes(piece) for piece in loading) == CONTENT
     loading.close()
-    assert cache.wait_until_idle(SECONDS)
+    wait_until_idle(cache)
     assert f"{part.big.sha256}.big" in names(cache)

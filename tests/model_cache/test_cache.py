@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import threading
 import time
 from contextlib import closing
@@ -18,24 +17,9 @@ from loader.model_cache import part_file
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import BigFile
-from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart, memory_part, wait_until_idle
+from tests.support.flips import flip_in_file
 from tests.support.processes import poll
-
-MIB = 1 << 20
-SECONDS = 20
-CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's content, no secret
-
-
-@pytest.fixture
-def part() -> MemoryPart:
-    """Return a resource of 3 MiB."""
-    return memory_part("part", CONTENT)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ModelCache:
-    """Return an empty cache without a size limit."""
-    return ModelCache(tmp_path / "cache", 0)
 
 
 @pytest.fixture
@@ -45,10 +29,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
     monkeypatch.setattr("loader.model_cache.download.time", clock)
     return made
-
-
-def wait_until_idle(cache: ModelCache) -> None:
-    assert cache.wait_until_idle(SECONDS)
 
 
 def test_a_download_stops_after_six_attempts_and_doubles_each_pause(
@@ -203,16 +183,10 @@ def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: 
 def test_a_segment_that_is_damaged_again_while_in_use_is_repaired_again(
     cache: ModelCache, part: MemoryPart, tmp_path: Path
 ) -> None:
-    def flip(path: Path) -> None:
-        with path.open("r+b") as file:
-            first = file.read(1)
-            file.seek(0)
-            file.write(bytes([first[0] ^ 1]))
-
     directory = CacheDirectory(tmp_path / "cache", 0)
     with closing(part.plaintext(cache)):
-        assert cache.wait_until_idle(SECONDS)
-        flip(directory.big(part.big.sha256))
+        wait_until_idle(cache)
+        flip_in_file(directory.big(part.big.sha256), 0)
         with closing(part.plaintext(cache)):  # its constructor repairs the first segment
-            flip(directory.partial(part.big.sha256))
+            flip_in_file(directory.partial(part.big.sha256), 0)
             assert part.load(cache) == CONTENT

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.model_cache.soundness import assert_sound
+from tests.support.flips import flip_in_file
 from tests.support.loads import OpenLoad, load_hashed
 from tests.support.range_sites import RangeSite
 from tests.support.range_upstream import Held
@@ -30,15 +31,6 @@ def big(site: RangeSite, resource: StoredResource) -> Path:
     return site.models / f"{resource.big.sha256}.big"
 
 
-def flip(path: Path, offset: int) -> None:
-    """Change one bit of a file in place."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
-
-
 @pytest.fixture
 def warm(site: RangeSite, medium: StoredResource) -> Held:
     """Load `medium` into the cache of `site`, and return the object of the upstream with `sent` set to 0."""
@@ -59,7 +51,7 @@ def test_a_damaged_segment_is_repaired_during_the_load(
     site: RangeSite, medium: StoredResource, warm: Held, offsets: set[int]
 ) -> None:
     for offset in offsets:
-        flip(big(site, medium), offset)
+        flip_in_file(big(site, medium), offset)
     done = load_hashed(site.url, medium.filename)
     assert (done.status, done.arrived, done.sha256) == (200, medium.size, medium.sha256)
     segments = {(offset + HEAD_SIZE) // MIB for offset in offsets}
@@ -76,14 +68,14 @@ def test_a_damaged_segment_is_repaired_when_the_upstream_ignores_ranges(
     site: RangeSite, medium: StoredResource, warm: Held
 ) -> None:
     warm.ranges = False
-    flip(big(site, medium), MIDDLE)
+    flip_in_file(big(site, medium), MIDDLE)
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     site.wait_until_idle()
     assert_sound(site.models, medium)
 
 
 def test_eight_readers_cause_one_repair(site: RangeSite, medium: StoredResource, warm: Held) -> None:
-    flip(big(site, medium), MIDDLE)
+    flip_in_file(big(site, medium), MIDDLE)
     before = len(site.api.requests("GET", medium.big_path))
     with ThreadPoolExecutor(READERS) as readers:
         loads = list(readers.map(lambda _: load_hashed(site.url, medium.filename), range(READERS)))
@@ -98,7 +90,7 @@ def test_eight_readers_cause_one_repair(site: RangeSite, medium: StoredResource,
 def test_damage_in_the_cache_and_upstream_is_reported_until_the_upstream_is_repaired(
     site: RangeSite, medium: StoredResource, warm: Held, offset: int
 ) -> None:
-    flip(big(site, medium), offset)
+    flip_in_file(big(site, medium), offset)
     warm.damage = {offset}
     first = load_hashed(site.url, medium.filename)
     assert first.cut if offset != FIRST else first.code == "RESOURCE_CORRUPT"
@@ -118,7 +110,7 @@ def test_damage_in_the_cache_and_upstream_is_reported_until_the_upstream_is_repa
 def test_a_load_beside_a_failed_one_succeeds_once_the_upstream_is_repaired(
     site: RangeSite, medium: StoredResource, warm: Held
 ) -> None:
-    flip(big(site, medium), MIDDLE)
+    flip_in_file(big(site, medium), MIDDLE)
     warm.damage = {MIDDLE}
     with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as slow:
         assert slow.read(MIB) == MIB  # This load keeps the part in use.

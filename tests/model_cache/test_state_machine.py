@@ -21,6 +21,7 @@ from loader.model_cache import download
 from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext
 from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.support.flips import flip_in_file
 from tests.support.processes import poll
 
 MIB = 1 << 20
@@ -140,11 +141,7 @@ class CacheMachine(RuleBasedStateMachine):
         """Change one bit of a cached file, whether it is in use or not."""
         path = self.directory / f"{self.parts[number].big.sha256}.{kind}"
         if path.exists() and (size := path.stat().st_size):
-            with path.open("r+b") as file:
-                file.seek(int(fraction * size))
-                byte = file.read(1)[0]
-                file.seek(int(fraction * size))
-                file.write(bytes([byte ^ 1]))
+            flip_in_file(path, int(fraction * size))
             self.damaged.add(path.stem)
 
     @rule(number=numbers, change=st.sampled_from(["remove", "shorten", "lengthen"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,9 @@ from loader.errors import StorageError
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.upkeep import Clearance, PartListing, Verification
-from tests.model_cache.memory_upstream import MemoryPart, memory_part
+from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart, memory_part, wait_until_idle
+from tests.support.flips import flip_in_file
 from tests.support.processes import poll
-
-MIB = 1 << 20
-SECONDS = 20
-CONTENT = random.Random("content").randbytes(3 * MIB)  # noqa: S311  # a file's content, no secret
-
-
-@pytest.fixture
-def part() -> MemoryPart:
-    """Return a resource of 3 MiB."""
-    return memory_part("part", CONTENT)
 
 
 @pytest.fixture
@@ -43,18 +33,6 @@ def warm(cache: ModelCache, part: MemoryPart) -> Path:
     wait_until_idle(cache)
     part.fetches = 0
     return CacheDirectory(cache._directory.path, 0).big(part.big.sha256)
-
-
-def wait_until_idle(cache: ModelCache) -> None:
-    assert cache.wait_until_idle(SECONDS)
-
-
-def damage(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
 
 
 @pytest.fixture
@@ -106,7 +84,7 @@ def test_undamaged_parts_are_kept(cache: ModelCache, part: MemoryPart, warm: Pat
 def test_a_damaged_part_is_removed_and_fetched_again(
     cache: ModelCache, part: MemoryPart, warm: Path, offset: int
 ) -> None:
-    damage(warm, offset % part.big.size)
+    flip_in_file(warm, offset % part.big.size)
     assert cache.upkeep.verify() == Verification(1, part.big.size, [part.big.sha256])
     assert list(warm.parent.iterdir()) == []
     assert part.load(cache) == CONTENT
@@ -125,7 +103,7 @@ def test_a_truncated_part_is_removed(cache: ModelCache, part: MemoryPart, warm: 
 def test_partial_parts_are_not_verified(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
     partial = warm.with_suffix(".partial")
     warm.rename(partial)
-    damage(partial, 5)
+    flip_in_file(partial, 5)
     assert cache.upkeep.verify() == Verification(0, 0, [])
     assert partial.exists()
     assert part.load(cache) == CONTENT
@@ -134,7 +112,7 @@ def test_partial_parts_are_not_verified(cache: ModelCache, part: MemoryPart, war
 def test_verification_does_not_disturb_the_reader_of_a_damaged_part(
     cache: ModelCache, part: MemoryPart, warm: Path
 ) -> None:
-    damage(warm, 2 * MIB)
+    flip_in_file(warm, 2 * MIB)
     plaintext = part.plaintext(cache)
     first = next(plaintext)
     assert cache.upkeep.verify().damaged == [part.big.sha256]
@@ -164,7 +142,7 @@ def test_a_file_that_replaced_a_damaged_one_during_the_verification_is_kept(
     cache: ModelCache, part: MemoryPart, warm: Path, while_reading: Callable[[Callable[[], object]], None]
 ) -> None:
     good = warm.read_bytes()
-    damage(warm, 0)
+    flip_in_file(warm, 0)
 
     def replace() -> None:
         warm.unlink()
@@ -179,7 +157,7 @@ def test_a_file_that_replaced_a_damaged_one_during_the_verification_is_kept(
 def test_a_part_that_is_being_repaired_is_kept(
     cache: ModelCache, part: MemoryPart, warm: Path, while_reading: Callable[[Callable[[], object]], None]
 ) -> None:
-    damage(warm, 0)
+    flip_in_file(warm, 0)
     while_reading(lambda: warm.rename(warm.with_suffix(".partial")))
     assert cache.upkeep.verify() == Verification(1, part.big.size, [])
     assert warm.with_suffix(".partial").exists()

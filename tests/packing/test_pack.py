@@ -8,12 +8,18 @@ import os
 import random
 import stat
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from loader.crypto.archive_head import GZIP, MAX_REFERENCES, PLAIN
-from loader.errors import DiskSpace, StorageError
+from loader.errors import DiskSpace, ImageNotFound, StorageError
+from loader.packing.pack import Wishes, pack
+from loader.packing.rewrap import rewrap
+from loader.packing.sources import TarSource
+from loader.packing.verify import verify
 from tests.packing.hand_sources import (
     TAG,
     Files,
@@ -28,8 +34,8 @@ from tests.packing.hand_sources import (
     sha256,
     tar_of,
 )
-from tests.packing.packs import contents, pack_path, refusal
-from tests.support.handmade_image import HandmadeImage, HandmadeLayer
+from tests.packing.packs import contents, pack_path, refusal, unwatched
+from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.small_disk import small_disk
 
 MIB = 1 << 20
@@ -332,3 +338,27 @@ def test_a_place_that_cannot_be_written_is_told(place: str, tmp_path: Path, outp
     with pytest.raises(StorageError):
         pack_path(source_of(docker_files(APP), tmp_path), output.parent / place)
     assert os.listdir(output.parent) == ["folder"]  # noqa: PTH208  # hidden files count
+
+
+@pytest.mark.parametrize("during", ["reading", "sealing"])
+@pytest.mark.parametrize("other", ["pack", "failed pack", "rewrap", "rewrap in place"])
+def test_writers_of_one_archive_do_not_disturb_each_other(
+    during: str, other: str, tmp_path: Path, output: Path
+) -> None:
+    source = source_of(docker_files(APP), tmp_path)
+    archive = seal(output if other == "rewrap in place" else tmp_path / "sealed.enc", [DATABASE])
+
+    @contextmanager
+    def disturbed(label: str, _total: int) -> Iterator[Callable[[int], None]]:
+        if label == during and other == "pack":
+            pack_path(source, output)
+        elif label == during and other == "failed pack":
+            with pytest.raises(ImageNotFound):
+                pack_path(source, output, ["absent:1"])
+        elif label == during:
+            rewrap(archive, FRAGMENT, FRAGMENT, output, unwatched)
+        yield lambda _: None
+
+    head = pack(TarSource(source, [], None), Wishes(), FRAGMENT, output, disturbed)
+    assert verify(output, FRAGMENT, unwatched).head == head
+    assert os.listdir(output.parent) == ["images.enc"]  # noqa: PTH208  # hidden files count

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,36 @@ def test_a_head_never_replaces_blobs_or_a_foreign_file(archive: Path) -> None:
     with pytest.raises(ArchiveCorrupt):
         rewrap(other, FRAGMENT, OTHER, None, unwatched)
     assert other.with_suffix(".head").read_bytes() == b"notes"
+
+
+@pytest.mark.parametrize("place", ["images.enc", "other.enc"])
+@pytest.mark.parametrize("size", [0, 100, 5000, (1 << 20) + 7, (3 << 20) - 1])
+def test_an_archive_that_shrinks_meanwhile_is_corrupt(place: str, size: int, archive: Path) -> None:
+    @contextmanager
+    def shrinking(_label: str, _total: int) -> Iterator[Callable[[int], None]]:
+        os.truncate(archive, size)
+        yield lambda _: None
+
+    with pytest.raises(ArchiveCorrupt, match="cut short"):
+        rewrap(archive, FRAGMENT, OTHER, archive.parent / place, shrinking)
+    assert os.listdir(archive.parent) == ["images.enc"]  # noqa: PTH208  # hidden files count
+
+
+@pytest.mark.parametrize("key", [None, FRAGMENT])
+def test_an_archive_that_shrinks_while_it_is_verified_is_corrupt(key: bytes | None, archive: Path) -> None:
+    @contextmanager
+    def shrinking(_label: str, _total: int) -> Iterator[Callable[[int], None]]:
+        os.truncate(archive, 1 << 20)
+        yield lambda _: None
+
+    with pytest.raises(ArchiveCorrupt, match="cut short"):
+        verify(archive, key, shrinking)
+
+
+def test_a_head_replaces_the_target_of_a_link(archive: Path) -> None:
+    (archive.parent / "heads").mkdir()
+    link, target = archive.with_suffix(".head"), archive.parent / "heads" / "1"
+    link.symlink_to(target)
+    assert rewrap(archive, FRAGMENT, OTHER, None, unwatched) == target
+    assert link.is_symlink()
+    verify(link, OTHER, unwatched)

@@ -132,3 +132,10 @@ def test_the_description_is_the_head_with_sizes(archive: Path) -> None:
     assert sum(blob["stored_size"] for blob in described["blobs"] if blob["present"]) < described["size"]
     assert described["images"][0]["size"] == sum(layer.described[1] for layer in IMAGE.layers)
     assert described["key_check"] == index.seals.check
+
+
+def test_a_layer_that_stands_twice_in_an_image_is_unpacked_twice(tmp_path: Path) -> None:
+    """As the plan of an unlock counts it."""
+    image = HandmadeImage("verify/twice:1", (IMAGE.layers[1], IMAGE.layers[0], IMAGE.layers[1]))
+    described = document(read_index(seal(tmp_path / "images.enc", [image])))
+    assert described["images"][0]["size"] == sum(layer.described[1] for layer in image.layers)

@@ -12,10 +12,10 @@ import pytest
 
 from tests.conftest import StartLoader
 from tests.support import planted
+from tests.support.flips import flipped
 from tests.support.http_calls import call, load, login, post_json, upload
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
-from tests.support.sealed_objects import damaged
 
 EMAIL = "operator@example.org"
 PASSWORD = "planted-password-7f3a"
@@ -57,7 +57,7 @@ def test_the_loader_writes_no_secret(
         load(loader.url, "day", "absent"),
     ]
     for stored in (resource_api.data_dir / "resources" / "day").iterdir():
-        stored.write_bytes(damaged(stored.read_bytes(), 200))
+        stored.write_bytes(flipped(stored.read_bytes(), 200))
     responses.append(load(loader.url, "day", "model"))
     (device_dir / "images.enc").write_bytes(b"AZIMAGE2 and nothing of use")
     responses.append(post_json(loader.url, "/unlock", {"email": EMAIL, "password": PASSWORD}))

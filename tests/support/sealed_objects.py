@@ -40,13 +40,6 @@ def seal(folder: str, filename: str, content: bytes) -> SealedObjects:
     return SealedObjects(f"/resources/{name.small}", small.to_bytes(), f"/resources/{big_path}", big_file.getvalue())
 
 
-def damaged(data: bytes, position: int) -> bytes:
-    """Return `data` with one bit of the byte at `position` changed."""
-    changed = bytearray(data)
-    changed[position] ^= 1
-    return bytes(changed)
-
-
 def debris(models: Path) -> list[str]:
     """Return the names of all files in a cache directory, except big parts that match the digest in their name."""
     return [

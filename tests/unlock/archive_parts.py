@@ -69,13 +69,6 @@ class Parts:
         self.seals = _json(json.loads(self.seals) | fields)
 
 
-def flipped(data: bytes, position: int) -> bytes:
-    """Return `data` with one bit of the byte at `position` changed."""
-    changed = bytearray(data)
-    changed[position] ^= 1
-    return bytes(changed)
-
-
 def _sized(data: bytes) -> tuple[bytes, bytes]:
     """Return what the length at the start of `data` announces, and what follows it."""
     end = 4 + int.from_bytes(data[:4], "big")

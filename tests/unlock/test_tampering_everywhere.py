@@ -6,8 +6,8 @@ from pathlib import Path
 
 from loader.crypto.archive_head import GZIP
 from tests.support.archives import APP
+from tests.support.flips import flipped
 from tests.support.handmade_image import HandmadeImage, seal
-from tests.unlock.archive_parts import flipped
 from tests.unlock.watched_device import MODES, WatchedDevice
 
 CODES = {"ARCHIVE_CORRUPT", "VERSION_MISMATCH", "KEY_MISMATCH"}

@@ -15,6 +15,7 @@ from loader.crypto.model_parts import ResourceName
 from loader.web.replies import STATUS_BY_CODE, register_error_handlers
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault
+from tests.support.flips import flipped
 from tests.support.http_calls import (
     BOUNDARY,
     Reply,
@@ -31,7 +32,7 @@ from tests.support.http_calls import (
     upload,
 )
 from tests.support.missing import missing
-from tests.support.sealed_objects import damaged, seal
+from tests.support.sealed_objects import seal
 from tests.support.sites import BareSite, FaultySite, Site, bare_site
 
 JSON = {"Content-Type": "application/json"}
@@ -76,7 +77,7 @@ def _cut_json(sites: Sites) -> Reply:
 
 def _corrupt(sites: Sites) -> Reply:
     sealed = seal("m", "x", bytes(1000))
-    sites.faulty.api.objects[sealed.small_path] = damaged(sealed.small, -1)
+    sites.faulty.api.objects[sealed.small_path] = flipped(sealed.small, -1)
     return load(sites.faulty.url, "m", "x")
 
 

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.support.faulty_api import Fault
+from tests.support.flips import flipped
 from tests.support.http_calls import (
     BOUNDARY,
     call,
@@ -23,7 +24,7 @@ from tests.support.http_calls import (
     upload,
 )
 from tests.support.missing import missing
-from tests.support.sealed_objects import BOUNDARY_SIZES, HEAD_PLAINTEXT, damaged, debris, seal
+from tests.support.sealed_objects import BOUNDARY_SIZES, HEAD_PLAINTEXT, debris, seal
 from tests.support.sites import FaultySite, Site
 
 MIB = 1 << 20
@@ -166,7 +167,7 @@ def test_damage_on_the_disk_of_the_api_is_reported_after_one_more_download(
     (small,) = site.stored("damaged").glob("x.small")
     (big,) = site.stored("damaged").glob("x.*.big")
     target = small if suffix == ".small" else big
-    target.write_bytes(damaged(target.read_bytes(), position))
+    target.write_bytes(flipped(target.read_bytes(), position))
     empty_cache(site)
     site.api.forget_requests()
     reply = load(site.url, "damaged", "x")
@@ -201,7 +202,7 @@ def test_resource_that_was_repaired_in_between_is_served(faulty: FaultySite, whi
     sealed = seal("m", "x", content)
     faulty.api.objects.update(sealed.as_objects())
     path, data = (sealed.small_path, sealed.small) if which == "small" else (sealed.big_path, sealed.big)
-    faulty.api.answer("GET", path, Fault(body=damaged(data, 100)), Fault(body=data))
+    faulty.api.answer("GET", path, Fault(body=flipped(data, 100)), Fault(body=data))
     reply = load(faulty.url, "m", "x")
     assert (reply.status, reply.body) == (200, content)
     assert len(faulty.api.requests("GET", sealed.small_path)) == (2 if which == "small" else 1)

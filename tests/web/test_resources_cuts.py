@@ -14,10 +14,11 @@ import pytest
 
 from loader.crypto.segments import FIRST_PLAINTEXT_SIZE
 from tests.support.faulty_api import Fault
+from tests.support.flips import flipped
 from tests.support.http_calls import BOUNDARY, call, form, load, open_socket, part, upload
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors, thread_count
-from tests.support.sealed_objects import SealedObjects, damaged, debris, seal
+from tests.support.sealed_objects import SealedObjects, debris, seal
 from tests.support.sites import FaultySite, faulty_site
 
 MIB = 1 << 20
@@ -90,7 +91,7 @@ def test_connection_of_a_cut_load_serves_no_further_request(site: FaultySite, se
 @pytest.mark.parametrize("position", [CUT_AT, -1], ids=["in the middle", "the last byte"])
 def test_a_wrong_byte_cuts_the_load_before_its_segment(site: FaultySite, sealed: SealedObjects, position: int) -> None:
     before = len(site.audit_lines("load"))
-    site.api.objects[sealed.big_path] = damaged(sealed.big, position)
+    site.api.objects[sealed.big_path] = flipped(sealed.big, position)
     arrived = load_partly(site)
     assert CONTENT.startswith(arrived)
     assert len(arrived) < (CUT_AT + MIB if position > 0 else len(CONTENT))

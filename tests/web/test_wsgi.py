@@ -13,11 +13,12 @@ import pytest
 from loader import create_app
 from loader.settings import Settings
 from tests.support.faulty_api import FaultyApi
+from tests.support.flips import flipped
 from tests.support.http_calls import CREDENTIALS, call, load, login, parse_reply, post_json, send_and_close, upload
 from tests.support.http_probe import http_status
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import ManagedProcess, clean_env, free_port
-from tests.support.sealed_objects import damaged, seal
+from tests.support.sealed_objects import seal
 from tests.support.sites import NO_ENGINE
 
 CONTENT = bytes(range(256)) * 16_384
@@ -93,7 +94,7 @@ def test_every_kind_of_refusal_passes_the_validator(validated: Validated) -> Non
 def test_a_load_that_fails_after_its_start_is_cut(validated: Validated) -> None:
     assert login(validated.url).status == 200
     sealed = seal("m", "torn", CONTENT)
-    validated.api.objects.update(sealed.as_objects() | {sealed.big_path: damaged(sealed.big, 3_000_000)})
+    validated.api.objects.update(sealed.as_objects() | {sealed.big_path: flipped(sealed.big, 3_000_000)})
     with pytest.raises(http.client.IncompleteRead) as caught:
         load(validated.url, "m", "torn")
     assert CONTENT.startswith(caught.value.partial)

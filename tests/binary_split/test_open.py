@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,23 +17,11 @@ from loader.errors import (
     StorageError,
     VersionMismatch,
 )
+from tests.binary_split.images import IMAGES
 from tests.crypto.archive_vectors import APP, thin
 from tests.crypto.reference_archive import digest
-from tests.support.handmade_image import FRAGMENT, HandmadeImage, seal
+from tests.support.handmade_image import FRAGMENT, seal
 from tests.support.procfs import open_descriptors
-
-IMAGES = (HandmadeImage("registry.local:5000/app:1.4"), HandmadeImage("database:9"))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return seal(tmp_path / "images.enc", IMAGES)
-
-
-@pytest.fixture
-def opened(path: Path) -> Iterator[Archive]:
-    with open_archive(path) as archive:
-        yield archive
 
 
 def read_all(path: Path) -> None:

@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from loader.binary_split import Archive, open_archive
 from loader.errors import ArchiveCorrupt
+from tests.binary_split.images import LARGE, MIB
 from tests.crypto.reference import pattern
 from tests.crypto.reference_archive import FRAGMENT as REFERENCE_FRAGMENT
-from tests.crypto.reference_archive import (
-    ReferenceBlob,
-    ReferenceImage,
-    archive_of,
-    digest,
-    stored_gzip,
-)
+from tests.crypto.reference_archive import ReferenceBlob, ReferenceImage, archive_of, digest, stored_gzip
 from tests.crypto.whole_archive import authenticate_all, nothing
-from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
-
-MIB = 1 << 20
-LARGE = HandmadeLayer(pattern(MIB + 77), 5, name="large")
-SMALL = HandmadeLayer(b"small", 3, name="small")
-IMAGES = (
-    HandmadeImage("registry.local:5000/app:1.4", (LARGE, SMALL)),
-    HandmadeImage("database:9", (SMALL, LARGE, SMALL), {"Env": ["A=1"]}),
-)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return seal(tmp_path / "images.enc", IMAGES)
-
-
-@pytest.fixture
-def opened(path: Path) -> Iterator[Archive]:
-    with open_archive(path) as archive:
-        yield archive
-
-
-def change(path: Path, offset: int) -> None:
-    """Flip a bit of the file in place."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        old = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([old ^ 1]))
+from tests.support.flips import flip_in_file
+from tests.support.handmade_image import FRAGMENT
 
 
 def read_to_failure(pieces: Iterable[bytes | memoryview]) -> tuple[bytes, str]:
@@ -73,7 +41,7 @@ def test_a_piece_that_changed_after_it_was_authenticated_is_not_released(path: P
         authenticate_all(contents)
         large = LARGE.described[0]
         stored = archive.head.blob[large].stored_size
-        change(path, archive.index.offsets[large] + min(piece * MIB + within, stored - 1))
+        flip_in_file(path, archive.index.offsets[large] + min(piece * MIB + within, stored - 1))
         released, text = read_to_failure(contents.content(large))
     assert f"the blob {large} changed while it was read" in text
     assert LARGE_TAR.startswith(released)

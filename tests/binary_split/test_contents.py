@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,35 +15,17 @@ from loader.binary_split import Archive, Contents, open_archive
 from loader.crypto.pieces import PieceDigests
 from loader.errors import CorruptCiphertext, Interrupted
 from loader.oci import Layout
-from tests.crypto.reference import pattern
+from tests.binary_split.images import IMAGES, LARGE, MIB
 from tests.crypto.reference_archive import digest
 from tests.crypto.whole_archive import authenticate_all, nothing
-from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
+from tests.support.handmade_image import FRAGMENT, seal
 from tests.support.loader_server import REPOSITORY
-
-MIB = 1 << 20
-LARGE = HandmadeLayer(pattern(MIB + 77), 5, name="large")
-SMALL = HandmadeLayer(b"small", 3, name="small")
-IMAGES = (
-    HandmadeImage("registry.local:5000/app:1.4", (LARGE, SMALL)),
-    HandmadeImage("database:9", (SMALL, LARGE, SMALL), {"Env": ["A=1"]}),
-)
 
 
 @pytest.fixture(params=["none", "gzip"])
 def archive_path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """An archive of `IMAGES` with each codec."""
     return seal(tmp_path / "images.enc", IMAGES, codec=request.param)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return seal(tmp_path / "images.enc", IMAGES)
-
-
-@pytest.fixture
-def opened(path: Path) -> Iterator[Archive]:
-    with open_archive(path) as archive:
-        yield archive
 
 
 def content(contents: Contents, digest_: str) -> bytes:

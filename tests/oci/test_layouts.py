@@ -9,38 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from loader.crypto.archive_head import Blob, Head, Image, Packed, Release
-from loader.oci import (
-    Layout,
-    blob_path,
-    digest_of,
-    member_header,
-    member_size,
-    padding,
-    write_manifest,
-)
-from tests.support.handmade_image import CREATED, HandmadeImage, HandmadeLayer
-
-BASE, OWN = HandmadeLayer(b"base", 300, name="base"), HandmadeLayer(b"own", 7, name="own")
-IMAGE = HandmadeImage("azaion/app:1.4", (BASE, OWN, BASE))
-NAME = "docker.io/azaion/app:1.4"
-
-
-def head_of(image: Image, contents: dict[str, bytes]) -> Head:
-    """Return a head of one image; no test here seals anything."""
-    blobs = [
-        Blob(digest, len(data), "none", Packed(digest.removeprefix("sha256:"), len(data)), f"{number:064x}")
-        for number, (digest, data) in enumerate(contents.items())
-    ]
-    return Head(Release("1.4", 1, CREATED), "0a" * 16, (image,), tuple(blobs))
-
-
-def whole(image: HandmadeImage) -> dict[str, bytes]:
-    return {digest: b"".join(content) for digest, content in image.contents().items()}
-
-
-CONTENTS = whole(IMAGE)
-HEAD = head_of(IMAGE.image, CONTENTS)
+from loader.oci import Layout, blob_path, digest_of, member_header, member_size, padding, write_manifest
+from tests.oci.handmade import CONTENTS, HEAD, IMAGE, NAME
 
 
 def tar_of(layout: Layout) -> bytes:

@@ -7,35 +7,9 @@ from typing import Any
 
 import pytest
 
-from loader.crypto.archive_head import Blob, Head, Image, Packed, Release
 from loader.errors import CorruptCiphertext
-from loader.oci import (
-    ImageConfig,
-    digest_of,
-    require_described,
-)
-from tests.support.handmade_image import CREATED, HandmadeImage, HandmadeLayer
-
-BASE, OWN = HandmadeLayer(b"base", 300, name="base"), HandmadeLayer(b"own", 7, name="own")
-IMAGE = HandmadeImage("azaion/app:1.4", (BASE, OWN, BASE))
-NAME = "docker.io/azaion/app:1.4"
-
-
-def head_of(image: Image, contents: dict[str, bytes]) -> Head:
-    """Return a head of one image; no test here seals anything."""
-    blobs = [
-        Blob(digest, len(data), "none", Packed(digest.removeprefix("sha256:"), len(data)), f"{number:064x}")
-        for number, (digest, data) in enumerate(contents.items())
-    ]
-    return Head(Release("1.4", 1, CREATED), "0a" * 16, (image,), tuple(blobs))
-
-
-def whole(image: HandmadeImage) -> dict[str, bytes]:
-    return {digest: b"".join(content) for digest, content in image.contents().items()}
-
-
-CONTENTS = whole(IMAGE)
-HEAD = head_of(IMAGE.image, CONTENTS)
+from loader.oci import ImageConfig, digest_of, require_described
+from tests.oci.handmade import HEAD, IMAGE, NAME
 
 
 def manifest() -> dict[str, Any]:

@@ -29,6 +29,7 @@ from tests.crypto.reference_archive import (
 )
 from tests.crypto.streams import UNHURRIED
 from tests.crypto.whole_archive import contents_of, refusal
+from tests.support.flips import flipped
 
 MIB = 1 << 20
 TEXT = pattern(400)
@@ -56,12 +57,6 @@ def present(stored: Sequence[bytes]) -> list[bytes]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "images.enc"
-
-
-def flipped(data: bytes, position: int) -> bytes:
-    changed = bytearray(data)
-    changed[position] ^= 1 << position % 8
-    return bytes(changed)
 
 
 def test_the_untouched_archives_are_read(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Tests of `loader.docker_engine`."""

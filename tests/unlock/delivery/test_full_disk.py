@@ -1,0 +1,49 @@
+"""A disk that is full when the tar of mode `tar` is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loader.binary_split import Archive
+from loader.errors import DiskSpace
+from tests.support.handmade_image import FRAGMENT
+from tests.support.small_disk import fill, small_disk
+from tests.unlock.delivery.deliveries import MIB, by_file, layouts, nothing, taken
+
+PAGE = 4096
+
+
+def test_a_disk_that_is_full_at_any_write_is_reported_with_needed_and_free_bytes(
+    archive: Archive, tmp_path: Path
+) -> None:
+    """The last bytes of a layout are still in the buffer of the file: then the flush finds the disk full."""
+    first, second = (layout.size for layout in layouts(archive))
+    with small_disk(tmp_path / "disk", first + second + MIB) as disk:
+        early = range(0, first + second, MIB // 2)
+        at_the_end_of_a_layout = range(first - 5 * PAGE, first + second - PAGE, PAGE)
+        for leave in (*early, *at_the_end_of_a_layout):
+            filler = fill(disk, leave=leave // PAGE * PAGE)
+            delivery = by_file(archive, disk / "images.tar")
+            needed = f"{disk}/images.tar needs ({first}|{second}) bytes, [0-9]+ bytes are free"
+            with pytest.raises(DiskSpace, match=needed):
+                delivery.prepare(FRAGMENT, nothing)
+            delivery.close()
+            assert list(disk.iterdir()) == [filler]
+        fill(disk, leave=first + second + PAGE)
+        delivery = by_file(archive, disk / "images.tar")
+        delivery.prepare(FRAGMENT, nothing)
+        delivery.close()
+
+
+def test_a_disk_that_is_full_when_a_layout_is_written_again_is_reported(archive: Archive, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 6 * MIB) as disk:
+        delivery = by_file(archive, disk / "images.tar")
+        delivery.prepare(FRAGMENT, nothing)
+        filler = fill(disk, leave=PAGE)
+        next(delivery.pieces(layouts(archive)[0]))
+        with pytest.raises(DiskSpace):
+            taken(delivery, layouts(archive)[0])
+        delivery.close()
+        assert list(disk.iterdir()) == [filler]
