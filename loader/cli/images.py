@@ -16,7 +16,7 @@ from loader.crypto.json_header import INTEGER_LIMIT
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from loader.packing.description import document, read_index
-from loader.packing.engine_images import find_images
+from loader.packing.engine_images import ambiguities, find_images
 from loader.packing.fragments import new_fragment, read_fragment
 from loader.packing.limits import require_room
 from loader.packing.pack import Wishes, pack
@@ -115,6 +115,8 @@ def pack_images(
             new_release(references, version, serial)
     elif references:
         found = find_images(engine, references)
+        for text in ambiguities(engine, found):
+            click.echo(f"warning: {text}", err=True)
         # What is wrong with the order is told before the engine saves anything, which takes minutes.
         require_room(new_release(references, version, serial), {name: image for name, (_, image) in found.items()})
         source = EngineSource(engine, found, platform)

@@ -79,9 +79,8 @@ class Connection:
     def faults(self) -> Iterator[None]:
         """Raise Absent, EngineRejected, DiskSpace or EngineUnavailable for an error of the SDK in the block."""
         try:
-            yield
-        except docker.errors.APIError as exc:
-            raise self.refusal_in(exc.response, "refused a request") from exc
+            with self._refusals("refused a request"):
+                yield
         except FOREIGN_ERRORS as exc:
             sentence = f"The Docker engine at {self.address} does not respond: {_reason(exc)}."
             raise EngineUnavailable(sentence, hint=reasons.hint_for(exc)) from exc
@@ -90,9 +89,8 @@ class Connection:
     def load_faults(self) -> Iterator[None]:
         """Raise EngineRejected, DiskSpace, EngineStalled or EngineUnavailable for an error of the SDK in a load."""
         try:
-            yield
-        except docker.errors.APIError as exc:
-            raise self.refusal_in(exc.response, "refused the images") from exc
+            with self._refusals("refused the images"):
+                yield
         except FOREIGN_ERRORS as exc:
             if reasons.timed_out(exc):
                 silent = (
@@ -126,6 +124,19 @@ class Connection:
             return Absent(sentence, hint=reasons.REQUEST_HINT)
         return EngineRejected(sentence, hint=None if "images" in what else reasons.REQUEST_HINT)
 
+    @contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.APIError as exc:
+            raise self.refusal_in(exc.response, what) from exc
+        except (KeyError, TypeError, AttributeError) as exc:
+            # The SDK raises these for an error response whose JSON has no message.
+            response = getattr(exc.__context__, "response", None)
+            if response is None:
+                raise
+            raise self.refusal_in(response, what) from exc
+
     def _connected(self, timeout: float) -> Any:
         # Keep a client only once the engine has told its version, and hold no lock meanwhile, because other threads
         # must not wait for an engine that is down.
@@ -140,7 +151,11 @@ class Connection:
     def _version(self, timeout: float) -> str:
         """Return the version of the API that the engine speaks."""
         with closing(self._client(OFFLINE_API, timeout)) as client, self.faults():
-            told = client.version(api_version=False)
+            try:
+                told = client.version(api_version=False)
+            except AttributeError as exc:
+                # The SDK takes HttpHeaders of its configuration file as they are.
+                raise self._unusable(exc) from exc
         with nonsense_refused():
             version = str(told["ApiVersion"])
             if not docker.utils.version_gte(version, OFFLINE_API):
@@ -153,13 +168,16 @@ class Connection:
             require_certificates(os.environ)
             client = docker.APIClient(version=version, timeout=timeout, **docker.utils.kwargs_from_env())
         except SETTINGS_ERRORS as exc:
-            sentence = f"The settings of the Docker engine at {self.address} cannot be used: {_settings_reason(exc)}."
-            raise EngineUnavailable(sentence, hint=reasons.SETTINGS_HINT) from exc
+            raise self._unusable(exc) from exc
         # The environment of other programs must decide neither whom the loader trusts nor where the images go, and no
         # response may send them elsewhere.
         client.trust_env = False
         client.max_redirects = 0
         return client
+
+    def _unusable(self, exc: Exception) -> EngineUnavailable:
+        sentence = f"The settings of the Docker engine at {self.address} cannot be used: {_settings_reason(exc)}."
+        return EngineUnavailable(sentence, hint=reasons.SETTINGS_HINT)
 
 
 def speaks(client: Any, version: str) -> bool:

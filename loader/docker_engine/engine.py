@@ -12,11 +12,13 @@ from loader.docker_engine.connection import Absent, Connection, speaks
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
+    Store,
     is_podman,
     nonsense_refused,
     platform_document,
 )
-from loader.errors import DiskSpace, EngineRejected, ImageMismatch
+from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
+from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
 from loader.references import split_tag
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,18 @@ class DockerEngine:
         """Raise EngineUnavailable unless the engine responds within 2 seconds, or 4 seconds at the first use."""
         with suppress(EngineRejected, DiskSpace), self._connection.faults():
             self._connection.pings.ping()
+
+    def check_settings(self) -> None:
+        """Raise EngineUnavailable if DOCKER_HOST, or a setting beside it, cannot be used. Asks no engine."""
+        self._connection.check_settings()
+
+    def refusals(self, store: Store) -> tuple[LoaderError, ...]:
+        """Return an error for each request of an unlock that a proxy in front of the engine refuses; changes nothing.
+
+        Only with the containerd store an unlock makes containers. Raises EngineUnavailable.
+        """
+        containers = CONTAINER_REQUESTS if store is Store.CONTAINERD else ()
+        return tuple(refusals(self._connection, (*IMAGE_REQUESTS, *containers)))
 
     def find(self, reference: str) -> EngineImage | None:
         """Return the image under `reference`, None if there is none. Raises EngineUnavailable or EngineRejected."""

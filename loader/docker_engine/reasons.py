@@ -91,13 +91,13 @@ def message_of(response: Any) -> str | None:
 
 def status_of(response: Any) -> str:
     """Return the status of a response that is not an engine's, with its title or its text: `403 Forbidden`."""
-    status, body = f"{response.status_code} {response.reason or ''}", response.text or ""
+    status, body = one_line(f"{response.status_code} {response.reason or ''}"), response.text or ""
     title = re.search(r"<title[^>]*>([^<]*)</title", body, re.IGNORECASE)
-    if title is not None or body.lstrip().startswith("<"):
-        text = html.unescape(title[1]) if title is not None else ""
-    else:
-        text = body
-    return one_line(text if text.strip().startswith(str(response.status_code)) else f"{status} {text}")
+    text = html.unescape(title[1]) if title is not None else "" if body.lstrip().startswith("<") else body
+    text = one_line(text)
+    if not text or text in status:
+        return status
+    return text if text.startswith(str(response.status_code)) else one_line(f"{status} {text}")
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

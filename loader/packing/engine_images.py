@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import ImageNotFound
@@ -22,3 +22,14 @@ def find_images(engine: DockerEngine, names: Mapping[str, str]) -> dict[str, tup
             raise ImageNotFound(f"The Docker engine has no image {name}.")
         found[reference] = (name, image)
     return found
+
+
+def ambiguities(engine: DockerEngine, found: Mapping[str, tuple[str, EngineImage]]) -> Iterator[str]:
+    """Yield a warning for each image of `find_images` whose full name stands for another image of the engine.
+
+    podman keeps `localhost/app:1` beside `docker.io/library/app:1`, and takes `app:1` for the first.
+    """
+    for reference, (name, image) in found.items():
+        other = engine.find(reference)
+        if other is not None and other.id != image.id:
+            yield f"{name} is packed as {reference}, but the engine has another image under that full name"
