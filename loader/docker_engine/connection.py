@@ -157,7 +157,7 @@ class Connection:
                 # The SDK takes HttpHeaders of its configuration file as they are.
                 raise self._unusable(exc) from exc
         with nonsense_refused():
-            version = str(told["ApiVersion"])
+            version: str = told["ApiVersion"]
             if not docker.utils.version_gte(version, OFFLINE_API):
                 old = f"The Docker engine at {self.address} speaks API {reasons.one_line(version)}, which is too old."
                 raise EngineRejected(old, hint=f"Use an engine that speaks API {OFFLINE_API} or later.")

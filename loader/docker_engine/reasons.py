@@ -39,7 +39,7 @@ LOST_HINT = "Check whether the Docker engine still runs and whether its disk is 
 def one_line(text: object, limit: int = REASON_MAX_SIZE) -> str:
     """Return `text` as one line of at most `limit` printable characters, without a full stop at its end."""
     line = "".join(each if each.isprintable() else " " for each in str(text))
-    line = " ".join(line.split()).rstrip(".")
+    line = " ".join(line.split()).rstrip(". ")
     return line if len(line) <= limit else f"{line[: limit - 4].rstrip()} ..."
 
 

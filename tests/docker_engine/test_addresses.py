@@ -11,6 +11,9 @@ from loader.docker_engine import DockerEngine
 from loader.docker_engine.address import shown_address
 from loader.docker_engine.reasons import SETTINGS_HINT
 from loader.errors import EngineUnavailable
+from tests.support.http_calls import EMAIL, PASSWORD, post_json
+from tests.support.loader_server import run_loader
+from tests.support.sites import bare_site
 
 pytestmark = [
     pytest.mark.usefixtures("collected", "bare"),
@@ -147,3 +150,22 @@ def test_an_address_is_shown_in_one_short_line_without_secrets() -> None:
     assert shown_address({"DOCKER_HOST": f"unix://a:{SECRET}@b/c@d"}) == "unix://b/c@d"
     assert shown_address({"DOCKER_HOST": "tcp://\udcff\x1b[31m:9"}) == "tcp:// [31m:9"
     assert len(shown_address({"DOCKER_HOST": "tcp://" + "x" * 9999})) <= 200
+
+
+def test_the_loader_starts_and_tells_that_docker_host_is_nonsense(tmp_path: Path) -> None:
+    told = "The settings of the Docker engine at tcp://127.0.0.1:notaport cannot be used: "
+    with bare_site(tmp_path / "site", DOCKER_HOST="tcp://127.0.0.1:notaport", EXPECTED_IMAGES="app:1") as site:
+        (line,) = [line for line in site.loader.log_lines() if line["logger"] == "loader.app"]
+        assert line["message"].startswith(told)
+        reply = post_json(site.url, "/unlock", {"email": EMAIL, "password": PASSWORD})
+        problem = reply.problem(503, "ENGINE_UNAVAILABLE")
+        assert problem["detail"].startswith(told)
+    checked = run_loader(
+        tmp_path, "serve", "--check-config", DOCKER_HOST="tcp://127.0.0.1:notaport", **writable(tmp_path)
+    )
+    assert checked.returncode == 0
+    assert told in checked.stderr
+
+
+def writable(directory: Path) -> dict[str, str]:
+    return {"IMAGES_PATH": f"{directory}/images.enc", "MODEL_CACHE_DIR": f"{directory}/models"}
