@@ -134,3 +134,10 @@ def test_a_line_is_short_and_can_be_printed() -> None:
     assert one_line(" a\n\tb\x1b[31m\x00c\u202e. ") == "a b [31m c"
     assert one_line("x" * 600) == "x" * 496 + " ..."
     assert one_line("x" * 500) == "x" * 500
+
+
+@pytest.mark.parametrize("version", ["garbage", "9.99", ""])
+def test_docker_api_version_has_no_effect(fake: FakeEngine, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_API_VERSION", version)
+    assert fake.version == {}
+    assert DockerEngine(1).find(APP) is None
