@@ -115,7 +115,8 @@ def _said_by_system(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return one_line(f"its certificate could not be verified: {exc.verify_message}")
     if isinstance(exc, ssl.SSLError):
-        return one_line(f"TLS failed: {(exc.reason or exc.strerror or str(exc)).replace('_', ' ').lower()}")
+        said = re.sub(r"\(_ssl\.c:\d+\)", "", exc.reason or exc.strerror or str(exc))
+        return one_line(f"TLS failed: {said.replace('_', ' ').lower()}")
     if isinstance(exc, RemoteDisconnected):
         return "it closed the connection without a response"
     if _is_no_http(exc):
