@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Flask
 
 from loader import api_client
 from loader.docker_engine import DockerEngine
+from loader.errors import EngineUnavailable
 from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
 from loader.resources import ResourceStore
@@ -16,12 +19,15 @@ from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
 from loader.web.replies import register_error_handlers
 
+log = logging.getLogger(__name__)
+
 
 def create_app(settings: Settings) -> Flask:
     """Make every part of the service and pass it to the parts that use it. Return the application."""
     engine = DockerEngine(settings.engine_timeout)
     undo_leftover(settings, engine)
     api_client.configure(settings)
+    _warn_of_settings(engine)
     cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes)
     cache.remove_leftovers()
     store = ResourceStore(settings.model_cache_dir, cache)
@@ -39,3 +45,11 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
     return app
+
+
+def _warn_of_settings(engine: DockerEngine) -> None:
+    """Log what is wrong with DOCKER_HOST and the settings beside it. Models are served without an engine too."""
+    try:
+        engine.check_settings()
+    except EngineUnavailable as exc:
+        log.warning("%s", exc)

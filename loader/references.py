@@ -46,6 +46,14 @@ def is_full_reference(text: str) -> bool:
     return _is_well_formed(text) and _completed(text) == text
 
 
+def short_reference(reference: str) -> str | None:
+    """Return the short name of a full reference to Docker Hub, `redis:7`; None if it has none."""
+    domain, _, short = reference.partition("/")
+    namespace, _, name = short.rpartition("/")
+    short = name if namespace == DEFAULT_NAMESPACE else short
+    return short if domain == DEFAULT_DOMAIN and _completed(short) == reference else None
+
+
 def _completed(text: str) -> str:
     name, tag = split_tag(text)
     first, slash, rest = name.partition("/")

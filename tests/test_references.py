@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader.references import MalformedReference, full_reference, is_full_reference, is_version, split_tag
+from loader.references import (
+    MalformedReference,
+    full_reference,
+    is_full_reference,
+    is_version,
+    short_reference,
+    split_tag,
+)
 
 HEX = "0123456789abcdef" * 4
 LONG = "a/" * 128 + "a"
@@ -161,3 +168,21 @@ def test_any_text_is_completed_once_or_refused(text: str) -> None:
         return
     assert is_full_reference(full)
     assert full_reference(full) == full
+
+
+@pytest.mark.parametrize(
+    ("reference", "short"),
+    [
+        ("docker.io/library/redis:7", "redis:7"),
+        ("docker.io/azaion/app:1", "azaion/app:1"),
+        ("docker.io/a/b/c:1", "a/b/c:1"),
+        ("docker.io/library/a/b:1", "library/a/b:1"),
+        ("registry.example/app:1", None),
+        ("localhost/app:1", None),
+        ("docker.io/foo.bar/app:1", None),  # the short name would be one of the registry foo.bar
+        ("docker.io/localhost/app:1", None),
+    ],
+)
+def test_only_a_name_of_docker_hub_has_a_short_one(reference: str, short: str | None) -> None:
+    assert short_reference(reference) == short
+    assert short is None or full_reference(short) == reference

@@ -18,7 +18,7 @@ from loader.errors import EngineUnavailable
 from loader.packing.pack import Wishes, pack
 from loader.packing.release import full_references, new_release, require_room
 from loader.packing.rewrap import rewrap
-from loader.packing.sources import DirectorySource, EngineSource, Source, TarSource, find_images
+from loader.packing.sources import DirectorySource, EngineSource, Source, TarSource, ambiguities, find_images
 from loader.packing.verify import document, read_index, verify
 
 # Seconds that the Docker engine may be silent: it prepares the whole tar before it sends the first byte.
@@ -98,6 +98,8 @@ def pack_images(
             new_release(references, version, serial)
     elif references:
         found = find_images(engine, references)
+        for text in ambiguities(engine, found):
+            click.echo(f"warning: {text}", err=True)
         # What is wrong with the order is told before the engine saves anything, which takes minutes.
         require_room(new_release(references, version, serial), {name: image for name, (_, image) in found.items()})
         source = EngineSource(engine, found, platform)

@@ -1,23 +1,35 @@
 """The connection to the engine: clients, timeouts, and the translation of every foreign error.
 
 The only importer of docker. The SDK does not translate transport errors, which are all `OSError` or errors of urllib3.
-`FOREIGN_ERRORS` lists every error that means that the engine failed.
+`FOREIGN_ERRORS` lists every error that means that the engine failed. Every message names the address and the reason,
+without credentials.
+
+Only the variables of Docker have an effect: no proxy, no `.netrc` and no bundle of authorities of the environment.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import docker
+import docker.constants
 import docker.errors
 import docker.utils
 import urllib3
 
+from loader.docker_engine import reasons
+from loader.docker_engine.address import require_certificates, shown_address, without_secrets
+from loader.docker_engine.description import nonsense_refused
 from loader.errors import DiskSpace, EngineRejected, EngineStalled, EngineUnavailable, LoaderError
 
 FOREIGN_ERRORS = (docker.errors.DockerException, OSError, urllib3.exceptions.HTTPError)
+# What the SDK raises for variables, or for a configuration file of Docker, that it cannot use.
+SETTINGS_ERRORS = (docker.errors.DockerException, OSError, ValueError, TypeError, AttributeError, KeyError)
+# A client of a given version is made without a request.
+OFFLINE_API = docker.constants.MINIMUM_DOCKER_API_VERSION
 # Seconds for a query, such as which images there are: an engine that works responds at once.
 QUERY_TIMEOUT = 20.0
 # Seconds for a ping, which is shorter because a caller waits for it.
@@ -40,6 +52,11 @@ class Connection:
         self._clients: dict[float, Any] = {}
 
     @property
+    def address(self) -> str:
+        """Where the engine is, as messages show it."""
+        return shown_address(os.environ)
+
+    @property
     def pings(self) -> Any:
         """The client that waits only PING_TIMEOUT."""
         return self._connected(PING_TIMEOUT)
@@ -54,39 +71,113 @@ class Connection:
         """The client for loads and saves."""
         return self._connected(self.timeout)
 
+    def check_settings(self) -> None:
+        """Raise EngineUnavailable if DOCKER_HOST, or a setting beside it, cannot be used. Asks no engine."""
+        self._client(OFFLINE_API, PING_TIMEOUT).close()
+
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """Raise Absent, EngineRejected or EngineUnavailable for an error of the SDK in the block."""
+        """Raise Absent, EngineRejected, DiskSpace or EngineUnavailable for an error of the SDK in the block."""
         try:
-            yield
-        except docker.errors.NotFound as exc:
-            raise Absent(_refused_request(exc)) from exc
-        except docker.errors.APIError as exc:
-            raise EngineRejected(_refused_request(exc)) from exc
+            with self._refusals("refused a request"):
+                yield
         except FOREIGN_ERRORS as exc:
-            raise EngineUnavailable("The Docker engine does not respond.") from exc
+            sentence = f"The Docker engine at {self.address} does not respond: {_reason(exc)}."
+            raise EngineUnavailable(sentence, hint=reasons.hint_for(exc)) from exc
 
     @contextmanager
     def load_faults(self) -> Iterator[None]:
         """Raise EngineRejected, DiskSpace, EngineStalled or EngineUnavailable for an error of the SDK in a load."""
         try:
+            with self._refusals("refused the images"):
+                yield
+        except FOREIGN_ERRORS as exc:
+            if reasons.timed_out(exc):
+                silent = (
+                    f"The Docker engine at {self.address} fell silent during the load for {self.timeout:g} seconds."
+                )
+                raise EngineStalled(silent) from exc
+            lost = f"The connection to the Docker engine at {self.address} was lost during the load: {_reason(exc)}."
+            raise EngineUnavailable(lost, hint=reasons.LOST_HINT) from exc
+
+    def refusal_in(self, response: Any, what: str) -> LoaderError:
+        """Return the error for a response that is no success. `what` completes the sentence "The engine ..."."""
+        message = reasons.message_of(response)
+        if message is not None:
+            return self.refusal(message, what, response.status_code)
+        said = reasons.status_of(response)
+        if response.status_code in reasons.UNREACHED:
+            return EngineUnavailable(f"No Docker engine responds behind the proxy at {self.address}: {said}.")
+        sentence = f"The Docker engine at {self.address}, or a proxy in front of it, {what}: {said}."
+        plain = response.status_code == reasons.PLAIN_HTTP_TO_TLS
+        return EngineRejected(sentence, hint=reasons.TLS_HINT if plain else reasons.FORBIDDEN_HINT)
+
+    def refusal(self, message: object, what: str, status: int = 200) -> LoaderError:
+        """Return the error for what the engine itself says. `what` completes the sentence "The engine ..."."""
+        reason = reasons.one_line(message)
+        if reasons.is_full(str(message)):
+            return DiskSpace(f"The disk of the Docker engine at {self.address} is full: {reason}.")
+        sentence = f"The Docker engine at {self.address} {what}: {reason}."
+        if status in reasons.FORBIDDEN:
+            return EngineRejected(sentence, hint=reasons.FORBIDDEN_HINT)
+        if status == reasons.NOT_FOUND:
+            return Absent(sentence, hint=reasons.REQUEST_HINT)
+        return EngineRejected(sentence, hint=None if "images" in what else reasons.REQUEST_HINT)
+
+    @contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        try:
             yield
         except docker.errors.APIError as exc:
-            raise refusal(exc.explanation or exc) from exc
-        except FOREIGN_ERRORS as exc:
-            raise _stalled_or_gone(exc) from exc
+            raise self.refusal_in(exc.response, what) from exc
+        except (KeyError, TypeError, AttributeError) as exc:
+            # The SDK raises these for an error response whose JSON has no message.
+            response = getattr(exc.__context__, "response", None)
+            if response is None:
+                raise
+            raise self.refusal_in(response, what) from exc
 
     def _connected(self, timeout: float) -> Any:
-        # The constructor asks the engine for its version. Keep a client only once that succeeded, and hold no lock
-        # meanwhile, because other threads must not wait for an engine that is down.
+        # Keep a client only once the engine has told its version, and hold no lock meanwhile, because other threads
+        # must not wait for an engine that is down.
         client = self._clients.get(timeout)
         if client is None:
-            with self.faults():
-                made = docker.from_env(timeout=timeout).api
+            made = self._client(self._version(timeout), timeout)
             client = self._clients.setdefault(timeout, made)
             if client is not made:
                 made.close()
         return client
+
+    def _version(self, timeout: float) -> str:
+        """Return the version of the API that the engine speaks."""
+        with closing(self._client(OFFLINE_API, timeout)) as client, self.faults():
+            try:
+                told = client.version(api_version=False)
+            except AttributeError as exc:
+                # The SDK takes HttpHeaders of its configuration file as they are.
+                raise self._unusable(exc) from exc
+        with nonsense_refused():
+            version: str = told["ApiVersion"]
+            if not docker.utils.version_gte(version, OFFLINE_API):
+                old = f"The Docker engine at {self.address} speaks API {reasons.one_line(version)}, which is too old."
+                raise EngineRejected(old, hint=f"Use an engine that speaks API {OFFLINE_API} or later.")
+        return version
+
+    def _client(self, version: str, timeout: float) -> Any:
+        try:
+            require_certificates(os.environ)
+            client = docker.APIClient(version=version, timeout=timeout, **docker.utils.kwargs_from_env())
+        except SETTINGS_ERRORS as exc:
+            raise self._unusable(exc) from exc
+        # The environment of other programs must decide neither whom the loader trusts nor where the images go, and no
+        # response may send them elsewhere.
+        client.trust_env = False
+        client.max_redirects = 0
+        return client
+
+    def _unusable(self, exc: Exception) -> EngineUnavailable:
+        sentence = f"The settings of the Docker engine at {self.address} cannot be used: {_settings_reason(exc)}."
+        return EngineUnavailable(sentence, hint=reasons.SETTINGS_HINT)
 
 
 def speaks(client: Any, version: str) -> bool:
@@ -94,38 +185,12 @@ def speaks(client: Any, version: str) -> bool:
     return bool(docker.utils.version_gte(client.api_version, version))
 
 
-def refusal(text: object) -> EngineRejected | DiskSpace:
-    """Return the error that stands for an engine that refused the images and gave `text` as its reason."""
-    reason = _one_line(text)
-    if "no space left on device" in reason:
-        return DiskSpace(f"The disk of the Docker engine is full: {reason}.")
-    return EngineRejected(f"The Docker engine refused the images: {reason}.")
+def _reason(exc: Exception) -> str:
+    return reasons.system_reason(exc) or without_secrets(reasons.last_reason(exc), os.environ)
 
 
-def explanation(response: Any) -> str:
-    """Return what the engine says in a response that is no success."""
-    try:
-        return _one_line(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {response.status_code}"
-
-
-def _refused_request(exc: docker.errors.APIError) -> str:
-    return f"The Docker engine refused a request: {_one_line(exc.explanation or exc)}."
-
-
-def _one_line(text: object) -> str:
-    # podman reports its attempts on several lines.
-    return " ".join(str(text).split()).rstrip(".")
-
-
-def _stalled_or_gone(exc: Exception) -> LoaderError:
-    if _timed_out(exc):
-        return EngineStalled("The Docker engine fell silent during the load.")
-    return EngineUnavailable("The connection to the Docker engine was lost during the load.")
-
-
-def _timed_out(exc: BaseException) -> bool:
-    """Return whether `exc` is a timeout, or wraps one in its arguments, as the SDK's HTTP library does."""
-    wrapped = [arg for arg in exc.args if isinstance(arg, BaseException)]
-    return isinstance(exc, TimeoutError | urllib3.exceptions.TimeoutError) or any(map(_timed_out, wrapped))
+def _settings_reason(exc: Exception) -> str:
+    if isinstance(exc, TypeError | AttributeError | KeyError):
+        return "config.json in DOCKER_CONFIG, or in ~/.docker, has not the form that Docker gives it"
+    said = exc.msg if isinstance(exc, docker.errors.TLSParameterError) else exc
+    return reasons.system_reason(exc) or without_secrets(reasons.one_line(said), os.environ)

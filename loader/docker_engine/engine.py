@@ -9,15 +9,17 @@ from typing import Any
 from urllib.parse import quote
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine.connection import Absent, Connection, explanation, refusal, speaks
+from loader.docker_engine.connection import Absent, Connection, speaks
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
+    Store,
     is_podman,
     nonsense_refused,
     platform_document,
 )
-from loader.errors import EngineRejected, ImageMismatch
+from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
+from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
 from loader.references import split_tag
 
 SAVE_READ_SIZE = 1 << 20
@@ -40,8 +42,20 @@ class DockerEngine:
 
     def ping(self) -> None:
         """Raise EngineUnavailable unless the engine responds within 2 seconds, or 4 seconds at the first use."""
-        with suppress(EngineRejected), self._connection.faults():
+        with suppress(EngineRejected, DiskSpace), self._connection.faults():
             self._connection.pings.ping()
+
+    def check_settings(self) -> None:
+        """Raise EngineUnavailable if DOCKER_HOST, or a setting beside it, cannot be used. Asks no engine."""
+        self._connection.check_settings()
+
+    def refusals(self, store: Store) -> tuple[LoaderError, ...]:
+        """Return an error for each request of an unlock that a proxy in front of the engine refuses; changes nothing.
+
+        Only with the containerd store an unlock makes containers. Raises EngineUnavailable.
+        """
+        containers = CONTAINER_REQUESTS if store is Store.CONTAINERD else ()
+        return tuple(refusals(self._connection, (*IMAGE_REQUESTS, *containers)))
 
     def find(self, reference: str) -> EngineImage | None:
         """Return the image under `reference`, None if there is none. Raises EngineUnavailable or EngineRejected."""
@@ -99,7 +113,8 @@ class DockerEngine:
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
             for message in api.load_image(tar, quiet=False):
                 with nonsense_refused():
-                    _raise_if_refused(message)
+                    if said := _error_in(message):
+                        raise self._connection.refusal(said, "refused the images")
                     detail = message.get("progressDetail") or {}
                     unpacked[message.get("id", "")] = int(detail.get("current") or 0)
                 on_unpacked(sum(unpacked.values()))
@@ -150,7 +165,7 @@ class DockerEngine:
             api.get(url, params=parameters, stream=True, timeout=self._connection.timeout) as response,
         ):
             if response.status_code != 200:
-                raise EngineRejected(f"The Docker engine could not save the images: {explanation(response)}.")
+                raise self._connection.refusal_in(response, "could not save the images")
             yield from response.iter_content(SAVE_READ_SIZE)
 
     def _inspected(self, reference: str) -> dict[str, Any]:
@@ -162,17 +177,15 @@ class DockerEngine:
         url = f"{api.base_url}/v{api.api_version}/images/{quote(reference, safe='/:')}/json"
         with nonsense_refused(), self._connection.faults():
             response = api.get(url, params={"manifests": "1"}, timeout=api.timeout)
-            if response.status_code == HTTPStatus.NOT_FOUND:
-                raise Absent(f"The Docker engine has no image {reference}.")
             if response.status_code != HTTPStatus.OK:
-                raise EngineRejected(f"The Docker engine refused a request: {explanation(response)}.")
+                raise self._connection.refusal_in(response, "refused a request")
             return dict(response.json())
 
     def _told(self, question: str) -> dict[str, Any]:
         try:
             with self._connection.faults():
                 return dict(getattr(self._connection.queries, question)())
-        except EngineRejected:
+        except (EngineRejected, DiskSpace):
             return {}
 
     def _prove_by_container(self, image_id: str) -> None:
@@ -197,12 +210,10 @@ class DockerEngine:
         return ((image, self.find(image.reference)) for image in images)
 
 
-def _raise_if_refused(message: dict[str, Any]) -> None:
-    """Raise if `message` reports an error: the engine responds 200 before it reads the tar, and fails in the stream."""
+def _error_in(message: dict[str, Any]) -> object:
+    """Return what `message` reports as an error, if it does: the engine responds 200 before it reads the tar."""
     detail = message.get("errorDetail")
     said = detail.get("message") if isinstance(detail, dict) else None
-    text = said or message.get("error") or message.get("message")
     # Docker 27.3 to 29 with the containerd store report a failed unpack as if it were an ordinary line.
     line = str(message.get("stream") or "")
-    if text or line.startswith("Error"):
-        raise refusal(text or line)
+    return said or message.get("error") or message.get("message") or (line if line.startswith("Error") else None)

@@ -149,3 +149,14 @@ def _counted(pieces: Iterable[T], on_read: OnRead) -> Iterator[T]:
     for piece in pieces:
         on_read(len(piece))
         yield piece
+
+
+def ambiguities(engine: DockerEngine, found: Mapping[str, tuple[str, EngineImage]]) -> Iterator[str]:
+    """Yield a warning for each image of `find_images` whose full name stands for another image of the engine.
+
+    podman keeps `localhost/app:1` beside `docker.io/library/app:1`, and takes `app:1` for the first.
+    """
+    for reference, (name, image) in found.items():
+        other = engine.find(reference)
+        if other is not None and other.id != image.id:
+            yield f"{name} is packed as {reference}, but the engine has another image under that full name"

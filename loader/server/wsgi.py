@@ -21,6 +21,8 @@ except (BadSettings, DirectoryInUse) as exc:
 
 keep_freed_memory()
 logging.config.dictConfig(logs.config(_settings.log_level))
+# A warning of a package, such as that TLS to the engine is not verified, is a line of the log too.
+logging.captureWarnings(True)
 app = create_app(_settings)
 # uWSGI and mod_wsgi look for this name.
 application = app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loader.binary_split import Archive, open_archive
@@ -12,6 +12,7 @@ from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
 from loader.errors import EngineUnavailable
 from loader.oci import Layout
 from loader.settings import Settings
+from loader.unlock.obstacles import obstacles
 from loader.unlock.room import Place, Work, places
 
 Chain = tuple[str, ...]
@@ -87,7 +88,9 @@ def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
         except EngineUnavailable:
             unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
             return _plan(settings, archive, tuple(unknown), None)
-        return make_plan(settings, engine, archive, images)
+        plan = make_plan(settings, engine, archive, images)
+        further = obstacles(engine, archive.head.images, done=plan.done)
+        return replace(plan, warnings=(*plan.warnings, *further))
 
 
 def look_up_images(engine: DockerEngine, archive: Archive) -> tuple[PlannedImage, ...]:

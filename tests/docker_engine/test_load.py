@@ -67,7 +67,7 @@ def test_a_source_that_ends_early_is_refused(engine: DockerEngine, real: Engine,
     import_image(real, APP, random_mib=2)
     tar = save_images(real, [APP], tmp_path / "saved.tar").read_bytes()
     remove_image(real, APP)
-    with pytest.raises(EngineRejected, match=r"^The Docker engine refused the images: [^\n]+\.$"):
+    with pytest.raises(EngineRejected, match=r"^The Docker engine at unix:[^ ]+ refused the images: [^\n]+\.$"):
         engine.load(iter([tar[: len(tar) // 2]]))
     assert engine.find(APP) is None
 

@@ -80,12 +80,12 @@ def test_many_names_are_counted_in_time(tmp_path: Path, output: Path) -> None:
 
 @pytest.mark.parametrize("platform", ["Linux/amd64", "linux/" + "a" * 60, "linux/amd64/v 1"])
 def test_a_malformed_platform_is_told_before_an_engine_saves(platform: str) -> None:
-    image = EngineImage(f"sha256:{'0' * 64}", (), 0, named=True, platform=platform)
+    image = EngineImage(f"sha256:{'0' * 64}", (), 0, platform=platform)
     with pytest.raises(SourceCorrupt, match=f"The image docker.io/a/b:1 cannot be packed: its platform '{platform}'"):
         require_room(Release("1", 1, "2026-01-02T03:04:05Z"), {"docker.io/a/b:1": image})
 
 
 @pytest.mark.parametrize("platform", ["", "linux", "linux/amd64", "linux/arm/v7"])
 def test_an_engine_may_tell_the_platform_in_part(platform: str) -> None:
-    image = EngineImage(f"sha256:{'0' * 64}", (), 0, named=True, platform=platform)
+    image = EngineImage(f"sha256:{'0' * 64}", (), 0, platform=platform)
     require_room(Release("1", 1, "2026-01-02T03:04:05Z"), {"docker.io/a/b:1": image})

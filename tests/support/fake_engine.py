@@ -39,6 +39,10 @@ class FakeCall(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.load(self)
 
+    def do_DELETE(self) -> None:
+        """Have nothing that could be removed."""
+        self.respond(404, {"message": "no such image"})
+
     def respond(self, status: int, document: Any) -> None:
         """Send a whole response."""
         self.respond_bytes(status, json.dumps(document).encode())

@@ -81,7 +81,7 @@ CACHE = {
 NOT_READY = {
     "title": "Service Unavailable",
     "status": 503,
-    "detail": "The Docker engine does not respond.",
+    "detail": "The Docker engine at unix:///var/run/docker.sock does not respond: Permission denied.",
     "code": "ENGINE_UNAVAILABLE",
     "retryable": True,
     "reasons": ["ENGINE_UNAVAILABLE"],
