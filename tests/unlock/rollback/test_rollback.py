@@ -200,6 +200,7 @@ def test_without_a_journal_nothing_changes(tmp_path: Path) -> None:
         b'{"references": {"docker.io/a/b:1": "x"}}',
         b'{"references": {"docker.io/a/b:1": 5}}',
         b"[" * 100_000,
+        b" " * 2_000_000,
     ],
     ids=lambda data: data[:40],
 )
