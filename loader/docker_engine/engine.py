@@ -8,24 +8,22 @@ from contextlib import suppress
 from typing import Any
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine.connection import Absent, Connection, speaks
+from loader.docker_engine.connection import Absent, Connection
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
     Store,
     is_podman,
     nonsense_refused,
-    platform_document,
 )
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
+from loader.docker_engine.reasons import error_in
+from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
 from loader.references import split_tag
 
 log = logging.getLogger(__name__)
 
-SAVE_READ_SIZE = 1 << 20
-# The first version of the API whose save takes a platform.
-PLATFORM_API = "1.48"
 # The oldest of podman's own APIs that every later version speaks.
 PODMAN_API = "v4.0.0"
 
@@ -55,7 +53,10 @@ class DockerEngine:
         return tuple(refusals(self._connection, (*IMAGE_REQUESTS, *containers)))
 
     def find(self, reference: str) -> EngineImage | None:
-        """Return the image under `reference`, None if there is none. Raises EngineUnavailable or EngineRejected."""
+        """Return the image under `reference`, None if there is none.
+
+        Raises EngineUnavailable, EngineRejected, and DiskSpace if the disk of the engine is too full to look.
+        """
         try:
             with self._connection.faults():
                 attributes = self._connection.queries.inspect_image(reference)
@@ -97,7 +98,7 @@ class DockerEngine:
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
             for message in api.load_image(tar, quiet=False):
                 with nonsense_refused():
-                    if said := _error_in(message):
+                    if said := error_in(message):
                         raise self._connection.refusal(said, "refused the images")
                     detail = message.get("progressDetail") or {}
                     unpacked[message.get("id", "")] = int(detail.get("current") or 0)
@@ -136,24 +137,12 @@ class DockerEngine:
             log.info("a replaced image was not removed: %s", exc)
 
     def save(self, references: list[str], platform: str | None = None) -> Iterator[bytes]:
-        """Yield the tar of these images in the form of `docker save`. Raises EngineUnavailable or EngineRejected.
+        """Yield the tar of these images in the form of `docker save`.
 
-        An engine that may hold an image for several platforms is asked for `platform`.
+        An engine that may hold an image for several platforms is asked for `platform`. Raises EngineUnavailable,
+        EngineRejected or DiskSpace.
         """
-        api = self._connection.transfers
-        # This calls the engine's API directly, because the SDK saves only one image; a tar of several images holds a
-        # shared layer once.
-        url = f"{api.base_url}/v{api.api_version}/images/get"
-        parameters: dict[str, Any] = {"names": references}
-        if platform is not None and speaks(api, PLATFORM_API):
-            parameters["platform"] = platform_document(platform)
-        with (
-            self._connection.faults(),
-            api.get(url, params=parameters, stream=True, timeout=self._connection.timeout) as response,
-        ):
-            if response.status_code != 200:
-                raise self._connection.refusal_in(response, "could not save the images")
-            yield from response.iter_content(SAVE_READ_SIZE)
+        return save(self._connection, references, platform)
 
     def _told(self, question: str) -> dict[str, Any]:
         try:
@@ -172,10 +161,3 @@ class DockerEngine:
 
     def _look_up(self, images: Iterable[Image]) -> Iterator[tuple[Image, EngineImage | None]]:
         return ((image, self.find(image.reference)) for image in images)
-
-
-def _error_in(message: dict[str, Any]) -> object:
-    """Return what `message` reports as an error, if it does: the engine responds 200 before it reads the tar."""
-    detail = message.get("errorDetail")
-    said = detail.get("message") if isinstance(detail, dict) else None
-    return said or message.get("error") or message.get("message")
