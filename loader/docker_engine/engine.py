@@ -16,15 +16,13 @@ from loader.docker_engine.description import (
     Store,
     is_podman,
     nonsense_refused,
-    platform_document,
 )
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
+from loader.docker_engine.reasons import error_in
+from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
 from loader.references import split_tag
 
-SAVE_READ_SIZE = 1 << 20
-# The first version of the API whose save takes a platform.
-PLATFORM_API = "1.48"
 # The first version of the API whose inspection of an image can tell of its manifests.
 MANIFESTS_API = "1.48"
 # The oldest of podman's own APIs that every later version speaks.
@@ -58,7 +56,10 @@ class DockerEngine:
         return tuple(refusals(self._connection, (*IMAGE_REQUESTS, *containers)))
 
     def find(self, reference: str) -> EngineImage | None:
-        """Return the image under `reference`, None if there is none. Raises EngineUnavailable or EngineRejected."""
+        """Return the image under `reference`, None if there is none.
+
+        Raises EngineUnavailable, EngineRejected, and DiskSpace if the disk of the engine is too full to look.
+        """
         try:
             return EngineImage.read(self._inspected(reference))
         except Absent:
@@ -113,7 +114,7 @@ class DockerEngine:
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
             for message in api.load_image(tar, quiet=False):
                 with nonsense_refused():
-                    if said := _error_in(message):
+                    if said := error_in(message):
                         raise self._connection.refusal(said, "refused the images")
                     detail = message.get("progressDetail") or {}
                     unpacked[message.get("id", "")] = int(detail.get("current") or 0)
@@ -149,24 +150,12 @@ class DockerEngine:
             self.remove_name(name)
 
     def save(self, references: list[str], platform: str | None = None) -> Iterator[bytes]:
-        """Yield the tar of these images in the form of `docker save`. Raises EngineUnavailable or EngineRejected.
+        """Yield the tar of these images in the form of `docker save`.
 
-        An engine that may hold an image for several platforms is asked for `platform`.
+        An engine that may hold an image for several platforms is asked for `platform`. Raises EngineUnavailable,
+        EngineRejected or DiskSpace.
         """
-        api = self._connection.transfers
-        # This calls the engine's API directly, because the SDK saves only one image; a tar of several images holds a
-        # shared layer once.
-        url = f"{api.base_url}/v{api.api_version}/images/get"
-        parameters: dict[str, Any] = {"names": references}
-        if platform is not None and speaks(api, PLATFORM_API):
-            parameters["platform"] = platform_document(platform)
-        with (
-            self._connection.faults(),
-            api.get(url, params=parameters, stream=True, timeout=self._connection.timeout) as response,
-        ):
-            if response.status_code != 200:
-                raise self._connection.refusal_in(response, "could not save the images")
-            yield from response.iter_content(SAVE_READ_SIZE)
+        return save(self._connection, references, platform)
 
     def _inspected(self, reference: str) -> dict[str, Any]:
         api = self._connection.queries
@@ -208,12 +197,3 @@ class DockerEngine:
 
     def _look_up(self, images: Iterable[Image]) -> Iterator[tuple[Image, EngineImage | None]]:
         return ((image, self.find(image.reference)) for image in images)
-
-
-def _error_in(message: dict[str, Any]) -> object:
-    """Return what `message` reports as an error, if it does: the engine responds 200 before it reads the tar."""
-    detail = message.get("errorDetail")
-    said = detail.get("message") if isinstance(detail, dict) else None
-    # Docker 27.3 to 29 with the containerd store report a failed unpack as if it were an ordinary line.
-    line = str(message.get("stream") or "")
-    return said or message.get("error") or message.get("message") or (line if line.startswith("Error") else None)

@@ -77,6 +77,18 @@ def is_full(text: str) -> bool:
     return any(sign in text.lower() for sign in NO_ROOM)
 
 
+def error_in(message: dict[str, Any]) -> object:
+    """Return what a message within a response reports as an error; nothing if it reports none.
+
+    The engine responds 200 before it reads a tar or an image, and fails afterwards.
+    """
+    detail = message.get("errorDetail")
+    said = detail.get("message") if isinstance(detail, dict) else None
+    # Docker 27.3 to 29 with the containerd store report a failed unpack as if it were an ordinary line.
+    line = str(message.get("stream") or "")
+    return said or message.get("error") or message.get("message") or (line if line.startswith("Error") else None)
+
+
 def message_of(response: Any) -> str | None:
     """Return what an engine says in a response that is no success; None if the response is not an engine's.
 

@@ -13,6 +13,7 @@ import pytest
 
 from loader.docker_engine import DockerEngine
 from loader.docker_engine.reasons import LOST_HINT, RIGHTS_HINT, one_line
+from loader.docker_engine.saving import until_error
 from loader.errors import DiskSpace, EngineRejected, EngineStalled, EngineUnavailable
 from tests.docker_engine.connecting import connected, pieces
 from tests.support.archives import APP
@@ -69,6 +70,32 @@ def test_a_full_disk_of_the_engine_during_a_save_is_told(tmp_path: Path, monkeyp
         fill(disk, leave=2 * MIB)
         with pytest.raises(DiskSpace, match=r"^The disk of the Docker engine at unix://\S+ is full: .*no space left"):
             next(connected(real.host, monkeypatch).save([APP]))
+
+
+def test_an_error_in_the_middle_of_a_save_is_told(
+    docker_containerd_26: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The containerd store has begun its response when it finds that a blob is gone."""
+    store = docker_containerd_26.socket.parent / "data/containerd/daemon/io.containerd.content.v1.content/blobs/sha256"
+    import_image(docker_containerd_26, APP, random_mib=3)
+    try:
+        largest = max(store.iterdir(), key=lambda path: path.stat().st_size)
+        largest.unlink()
+        pieces = connected(docker_containerd_26.host, monkeypatch).save([APP])
+        with pytest.raises(
+            EngineRejected, match=rf"at unix://\S+ could not save the images: .*{largest.name}.*not found"
+        ):
+            b"".join(pieces)
+    finally:
+        remove_image(docker_containerd_26, APP)
+
+
+@pytest.mark.parametrize("start", [b"", b"tar"], ids=repr)
+def test_content_that_looks_like_an_error_is_no_error(start: bytes) -> None:
+    """Only the end of a response can be an error; anything else is a piece of a file."""
+    lookalike = b'{"errorDetail": {"message": "in a file of the image"}}'
+    made = [start, lookalike, lookalike, b"\0" * 1024]
+    assert list(until_error(made, lambda _: EngineRejected("an error"))) == made
 
 
 FULL = {"message": "failed to convert: write /var/x:\n No space left on device"}
