@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from loader.errors import (
     KeyMismatch,
     VersionMismatch,
 )
-from loader.files import FileIdentity, storage
+from loader.files import FileIdentity, NotRegular, open_regular, storage
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
 from loader.stored_blobs import DigestsAhead, StoredBlob
 
@@ -203,15 +202,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
 def _opened(path: Path) -> io.FileIO:
     with archive_faults(path):
         try:
-            # O_NONBLOCK, because a pipe at this place must not stop the loader.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            # Follow a link, because operators keep the archive on another disk and link to it.
+            return io.FileIO(open_regular(path, follow=True))
         except FileNotFoundError as exc:
             raise ArchiveNotFound(f"There is no archive at {path}.") from exc
-        # Look before the file object is made, because Python makes none of a directory.
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise CorruptCiphertext("it is not a regular file")
-        return io.FileIO(descriptor)
+        except NotRegular as exc:
+            raise CorruptCiphertext(str(exc.strerror)) from exc
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import fcntl
 import functools
 import glob
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,8 @@ FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 # The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
+# What open(2) says about a socket, a device without a driver, and a link that must not be followed.
+_NOT_OPENED = (errno.ENXIO, errno.ENODEV, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,41 @@ class FileIdentity:
     def of(cls, status: os.stat_result) -> FileIdentity:
         """Return the identity of the file with this `status`."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class NotRegular(OSError):
+    """There is no regular file under a name, but a pipe, a device, a socket, a directory or a link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
+    """Open a regular file, which gets mode 0600 if O_CREAT makes it, and return its descriptor.
+
+    Never waits, because anybody who may write to a directory can put a pipe there, which would stop the loader. Follows
+    a link only if `follow` is set. Raises NotRegular, and OSError.
+    """
+    link = 0 if follow else os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags | link | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    except OSError as exc:
+        if exc.errno in _NOT_OPENED and not (follow and exc.errno == errno.ELOOP):
+            raise NotRegular(path) from exc
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular(path)
+    return descriptor
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes, without following a link. Raises OSError."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
 
 
 class FilePieces:
@@ -223,7 +261,7 @@ def remove_unfinished(path: Path) -> None:
     """Remove what `replacement` left beside `path` when its process was killed. Never raises."""
     for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + TEMPORARY_SUFFIX):
         with suppress(OSError):
-            descriptor = os.open(unfinished, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_regular(unfinished, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 unfinished.unlink()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader.crypto.archive_head import Head, Image
+from loader.crypto.json_header import JSON_MAX_SIZE
 from loader.docker_engine import DockerEngine
 from loader.errors import (
     ArchiveNotFound,
@@ -19,7 +20,7 @@ from loader.errors import (
     ImageMismatch,
     LoaderError,
 )
-from loader.files import make_private_directory, remove_unfinished, write_whole
+from loader.files import make_private_directory, read_small, remove_unfinished, write_whole
 from loader.oci import Layout
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery
@@ -145,7 +146,7 @@ def remembered_images(directory: Path) -> tuple[Image, ...]:
     """Return the images of the head in `directory`, none if it is absent or cannot be used."""
     path = directory / REMEMBERED_NAME
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_small(path, JSON_MAX_SIZE))
         return Head.parse(document if isinstance(document, dict) else {}).images
     except FileNotFoundError:
         return ()

@@ -21,12 +21,13 @@ from pathlib import Path
 
 from loader.docker_engine import Absent, DockerEngine
 from loader.errors import EngineRejected, EngineStalled, EngineUnavailable, LoaderError
-from loader.files import make_private_directory, storage, sync_directory, write_whole
+from loader.files import make_private_directory, read_small, storage, sync_directory, write_whole
 from loader.references import is_full_reference
 
 log = logging.getLogger(__name__)
 
 JOURNAL_NAME = "unlock-journal.json"
+JOURNAL_MAX_SIZE = 1 << 20  # 256 references and IDs take less
 # No registry has this name, because RFC 6761 reserves the domain.
 PINS = "azaion-loader.invalid/kept"
 # How often the engine is asked while it does not respond, or while it may still finish a load of its own.
@@ -155,7 +156,7 @@ class Rollback:
 
     def _journal(self) -> Journal | None:
         try:
-            return Journal.parse(self._path.read_bytes())
+            return Journal.parse(read_small(self._path, JOURNAL_MAX_SIZE))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as exc:
