@@ -19,12 +19,13 @@ from loader.docker_engine import DockerEngine
 from loader.errors import Interrupted, LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock.delivery import Delivery, image_delivery, remove_tar, tar_path
+from loader.unlock.delivery import Delivery, image_delivery, tar_path
 from loader.unlock.images import Loading, remember_head, remove_unfinished_head, require_images_without_archive
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.rollback import Rollback
 from loader.unlock.room import require_room
+from loader.unlock.tar_file import remove_tar
 from loader.unlock_state import (
     AT_REST,
     STEPS,

@@ -21,7 +21,7 @@ ALLOWED = {
     ("loader.model_cache.directory", "tempfile.NamedTemporaryFile"): NEW,
     ("loader.resources", "tempfile.TemporaryFile"): NEW,
     ("loader.cli.key", "os.open"): NEW,
-    ("loader.unlock.delivery", "os.open"): NEW,
+    ("loader.unlock.tar_file", "os.open"): NEW,
     ("loader.cli.transfers", "self._path.open"): NAMED,
     ("loader.cli.key", "path.open"): NAMED,
     ("loader.packing.sources", "path.open"): NAMED,
