@@ -143,6 +143,8 @@ def _print_transfer(names: dict[str, str], size: int, started: float) -> None:
 def _unlock_text(unlock: dict[str, Any]) -> str:
     if unlock["code"] is not None:
         return f"{unlock['state']}: {unlock['error']} ({unlock['code']})"
+    if unlock["state"] == "ready" and not unlock["proven"]:
+        return "ready, not proven"
     if unlock["state"] in ("idle", "ready") or unlock["step"] is None:
         return str(unlock["state"])
     step = unlock["step"]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.crypto.archive_head import Head, Image
-from loader.crypto.json_header import JSON_MAX_SIZE
+from loader.crypto.archive_head import Head, Image, StoredHead
+from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE
 from loader.docker_engine import DockerEngine
 from loader.errors import (
     ArchiveNotFound,
@@ -117,10 +117,11 @@ class _Body:
         return self.pieces
 
 
-def require_images_without_archive(settings: Settings, engine: DockerEngine) -> None:
-    """Raise ArchiveNotFound unless the remembered images are in the engine.
+def require_images_without_archive(settings: Settings, engine: DockerEngine) -> bool:
+    """Raise ArchiveNotFound unless the remembered images are in the engine. Return whether they are proven.
 
-    Without them, any images under the references of EXPECTED_IMAGES will do. Raises EngineUnavailable.
+    Without remembered ones, any images under the references of EXPECTED_IMAGES will do, which proves nothing. Raises
+    EngineUnavailable.
     """
     remembered = remembered_images(settings.model_cache_dir)
     if remembered:
@@ -130,16 +131,28 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
         present = bool(references) and all(engine.find(reference) is not None for reference in references)
     if not present:
         raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
+    return bool(remembered)
 
 
-def remember_head(directory: Path, head: Head) -> None:
-    """Write `head` to `directory`. Never raises, because a failure must not undo an unlock."""
+def remember_head(directory: Path, head: StoredHead) -> None:
+    """Write an authenticated head to `directory`, byte for byte as the archive has it.
+
+    Never raises, because a failure must not undo an unlock.
+    """
     path = directory / REMEMBERED_NAME
     try:
         make_private_directory(directory)
-        write_whole(path, json.dumps(head.document()).encode())
+        write_whole(path, head.raw[LENGTH_SIZE:])
     except OSError as exc:
         log.warning("the images could not be remembered at %s: %s", path, exc.strerror)
+
+
+def is_remembered(directory: Path, head: StoredHead) -> bool:
+    """Return whether exactly this head was authenticated by the last unlock on this device."""
+    try:
+        return read_small(directory / REMEMBERED_NAME, JSON_MAX_SIZE) == head.raw[LENGTH_SIZE:]
+    except OSError:
+        return False
 
 
 def remembered_images(directory: Path) -> tuple[Image, ...]:

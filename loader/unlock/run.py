@@ -20,7 +20,13 @@ from loader.errors import Interrupted, LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery, image_delivery, tar_path
-from loader.unlock.images import Loading, remember_head, remove_unfinished_head, require_images_without_archive
+from loader.unlock.images import (
+    Loading,
+    is_remembered,
+    remember_head,
+    remove_unfinished_head,
+    require_images_without_archive,
+)
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.rollback import Rollback
@@ -143,6 +149,11 @@ def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
     return _unlock.snapshot()
 
 
+def unlock_record() -> UnlockRecord:
+    """Return the record of this process's unlock. It is another object after each step."""
+    return _unlock.record
+
+
 def stop() -> None:
     """Interrupt the current run and every later one. Called when the process is told to end."""
     global _told_to_stop
@@ -157,18 +168,17 @@ def interrupt() -> None:
 
 def start_unlock(
     settings: Settings, engine: DockerEngine, throttle: LoginThrottle, credentials: Credentials
-) -> UnlockState:
-    """Start a run unless one is active or nothing is left to do. Return the state afterwards.
+) -> UnlockRecord:
+    """Start a run unless one is active or nothing is left to do. Return the record afterwards.
 
     Without an archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises
     ArchiveNotFound, EngineUnavailable, StorageError, and LoginThrottled if a run would start but its login must wait.
     """
     if _unlock.state not in AT_REST:
-        return _unlock.state
+        return _unlock.record
     archive = identify(settings.images_path)
     if archive is None:
-        require_images_without_archive(settings, engine)
-        return _unlock.try_ready()
+        return _unlock.try_ready(proven=require_images_without_archive(settings, engine))
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _unlock.may_start(archive, again=again):
@@ -176,7 +186,7 @@ def start_unlock(
             run = UnlockRun(settings, engine, credentials, throttle, UnlockProgress(STEPS), _new_interrupter())
             _unlock.start(run.progress)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
-        return _unlock.state
+        return _unlock.record
 
 
 def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
@@ -237,7 +247,8 @@ def _run_unlock(run: UnlockRun) -> None:
         images = look_up_images(run.engine, archive)
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
-            _unlock.set(UnlockState.READY, prior_error, archive=archive.identity)
+            proven = is_remembered(run.settings.model_cache_dir, archive.index.stored)
+            _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)
             return
         archive.require_complete()
         plan = make_plan(run.settings, run.engine, archive, images)
@@ -249,8 +260,8 @@ def _run_unlock(run: UnlockRun) -> None:
             _decrypt(run, plan, delivery, fragment)
             del fragment
             _load(run, plan, archive, delivery)
-        remember_head(run.settings.model_cache_dir, archive.head)
-        _unlock.set(UnlockState.READY, archive=archive.identity)
+        remember_head(run.settings.model_cache_dir, archive.index.stored)
+        _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
 
 
 def _log_in(run: UnlockRun, api: ApiClient) -> None:

@@ -49,6 +49,12 @@ class Caller:
         reply = post_json(self._url, "/unlock", {"email": EMAIL, "password": password})
         return reply.status, json.loads(reply.body)
 
+    def posted(self, password: str = PASSWORD) -> str:
+        """Send `POST /unlock`, which must be accepted, and return the state in the response."""
+        code, body = self.post(password)
+        assert code == HTTPStatus.OK, body
+        return str(body["state"])
+
     def status(self) -> Status:
         """Send `GET /unlock/status`."""
         body = self.document()
@@ -60,8 +66,7 @@ class Caller:
 
     def unlock(self, password: str = PASSWORD) -> Status:
         """Send `POST /unlock`, which must be accepted, and return the status at the end of the run."""
-        code, body = self.post(password)
-        assert code == HTTPStatus.OK, body
+        self.posted(password)
         return self.rest()
 
     def rest(self) -> Status:

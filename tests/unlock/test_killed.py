@@ -73,7 +73,7 @@ class Scene:
             self._api.answer("GET", API_PATHS[state], Fault(silent=True), Fault(body=FRAGMENT))
         elif state == "loading_images":
             self._wire.hold_upload(after=2 * MIB)
-        assert self.operator.post() == (200, {"state": "authenticating"})
+        assert self.operator.posted() == "authenticating"
         self.operator.wait_for(state)
         if state in API_PATHS:
             poll(lambda: self._api.requests(path=API_PATHS[state]), STALL_SECONDS, "the API is asked")

@@ -42,7 +42,7 @@ def test_the_remembered_head_is_read_from_a_file_only_and_replaces_anything(tmp_
     SPECIAL_FILES[kind](place)
     assert remembered_images(tmp_path) == ()
     with open_archive(seal(tmp_path / "images.enc", [APP])) as archive:
-        remember_head(tmp_path, archive.head)
+        remember_head(tmp_path, archive.index.stored)
         assert remembered_images(tmp_path) == archive.head.images
     assert place.is_file()
     assert not place.is_symlink()
@@ -60,7 +60,7 @@ def test_a_remembered_head_that_is_too_large_is_not_read(tmp_path: Path, caplog:
 def test_a_directory_in_the_place_of_the_remembered_head_undoes_no_unlock(tmp_path: Path) -> None:
     (tmp_path / REMEMBERED_NAME).mkdir()
     with open_archive(seal(tmp_path / "images.enc", [APP])) as archive:
-        remember_head(tmp_path, archive.head)
+        remember_head(tmp_path, archive.index.stored)
     assert remembered_images(tmp_path) == ()
 
 
