@@ -26,6 +26,7 @@ FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 # The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
+INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
 # What open(2) says about a socket, a device without a driver, and a link that must not be followed.
 _NOT_OPENED = (errno.ENXIO, errno.ENODEV, errno.ELOOP)
 
@@ -188,7 +189,10 @@ def storage(path: Path, needed: int) -> Iterator[None]:
 
 def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = free_bytes(path if path.is_dir() else path.parent)
+        directory = path if path.is_dir() else path.parent
+        free = free_bytes(directory)
+        if not has_inodes(directory):
+            return out_of_inodes(directory)
         return DiskSpace(f"The disk is full: {path} needs {needed} bytes, {free} bytes are free.")
     return StorageError(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
 
@@ -197,6 +201,20 @@ def free_bytes(directory: Path) -> int:
     """Return how many bytes can still be written to the disk of `directory`."""
     usage = os.statvfs(directory)
     return usage.f_bavail * usage.f_frsize
+
+
+def has_inodes(directory: Path) -> bool:
+    """Return whether the disk of `directory` can take another file, however many bytes are free."""
+    usage = os.statvfs(directory)
+    # A file system that makes inodes as it needs them, such as Btrfs, tells that it has none at all.
+    return usage.f_files == 0 or usage.f_favail > 0
+
+
+def out_of_inodes(directory: Path) -> DiskSpace:
+    """Return the error for a disk that takes no further file."""
+    free = free_bytes(directory)
+    sentence = f"The disk of {directory} is out of inodes: it takes no further file, but {free} bytes are free."
+    return DiskSpace(sentence, hint=INODES_HINT)
 
 
 def make_private_directory(path: Path) -> None:

@@ -252,7 +252,7 @@ def _run_unlock(run: UnlockRun) -> None:
             return
         archive.require_complete()
         plan = make_plan(run.settings, run.engine, archive, images)
-        require_room(plan.places, plan.mode)
+        require_room(plan.places)
         # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
         with image_delivery(run.settings, archive, plan.layouts, run.interrupter.checkpoint) as delivery:
             _log_in(run, api)
