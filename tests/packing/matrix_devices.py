@@ -7,11 +7,12 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import Image
-from loader.docker_engine import DockerEngine, Store
+from loader.docker_engine import DockerEngine
 from loader.references import full_reference
 from loader.settings import Settings
 from loader.unlock.delivery import image_delivery
@@ -21,23 +22,9 @@ from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
 from tests.support.images import save_images
+from tests.support.inventory import Inventory, id_in
 
 CALL_SECONDS = 60
-# The IDs of all images, also of those without a name, with the full names of each.
-Inventory = dict[str, list[str]]
-
-
-def inventory(engine: Engine) -> Inventory:
-    """Return everything that `engine` has."""
-    images = engine.client.api.images(all=True)
-    return {
-        image["Id"].removeprefix("sha256:"): sorted(map(full_reference, tags_of(image["RepoTags"]))) for image in images
-    }
-
-
-def tags_of(told: list[str] | None) -> list[str]:
-    """Return the names of an image; Docker 20.10 gives one without a name the name `<none>:<none>`."""
-    return [tag for tag in told or [] if not tag.startswith("<none>")]
 
 
 def unlock(archive_path: Path, mode: str) -> None:
@@ -61,33 +48,26 @@ def unlock(archive_path: Path, mode: str) -> None:
 def nothing_else_appears(engine: Engine, images: Sequence[Image]) -> Iterator[None]:
     """Require that the block makes `engine` hold exactly `images` besides what it held, then remove all test images."""
     remove_all_images(engine)
-    before = inventory(engine)
+    before = Inventory.of(engine)
     try:
         yield
-        store = DockerEngine(CALL_SECONDS).describe().store
-        expected: Inventory = {}
-        for image in images:
-            expected.setdefault(id_in(store, image).removeprefix("sha256:"), []).append(image.reference)
-        assert inventory(engine) == before | {id_: sorted(names) for id_, names in expected.items()}
+        names = {image.reference: id_in(engine, image) for image in images}
+        assert Inventory.of(engine) == replace(
+            before, names=before.names | names, images=before.images | frozenset(names.values())
+        )
     finally:
         remove_all_images(engine)
-    assert inventory(engine) == before
-
-
-def id_in(store: Store, image: Image) -> str:
-    """Return the ID that an image must have: the digest of its manifest in a containerd store, else its config's."""
-    return image.manifest if store is Store.CONTAINERD else image.config
+    assert Inventory.of(engine) == before
 
 
 def assert_exact(engine: Engine, images: Sequence[Image], directory: Path) -> None:
     """Require that the engine of DOCKER_HOST has exactly these images, can use them, and can give them back whole."""
     loader_engine = DockerEngine(CALL_SECONDS)
-    store = loader_engine.describe().store
     assert loader_engine.holds(images)
     for image in images:
         found = loader_engine.find(image.reference)
         assert found is not None
-        assert (found.id, found.layers) == (id_in(store, image), image.layers)
+        assert (found.id, found.layers) == (id_in(engine, image), image.layers)
         # podman does not tell the variant of an architecture.
         assert found.platform in (image.platform, image.platform.rpartition("/")[0])
         container = engine.client.api.create_container(image.reference, "/run")

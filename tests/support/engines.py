@@ -47,6 +47,10 @@ class Engine:
         return Path(socket_path(self.host))
 
 
+# The engines that the tests started and that have not been stopped, by their hosts.
+RUNNING: dict[str, Engine] = {}
+
+
 class EngineUnavailable(Exception):
     """A private engine cannot run on this machine; the text says why."""
 
@@ -105,11 +109,13 @@ def _private_engine(name: str, command: Command) -> Iterator[Engine]:
     # Use a short path directly below TMPDIR, because the engines create unix sockets deep inside it, and the path of
     # a unix socket may have at most 107 characters.
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    host = f"unix://{directory}/{name}.sock"
     try:
-        host = f"unix://{directory}/{name}.sock"
         with _started(name, command(directory, host), directory, host) as process, _client(host) as client:
-            yield Engine(name, host, client, process)
+            RUNNING[host] = Engine(name, host, client, process)
+            yield RUNNING[host]
     finally:
+        RUNNING.pop(host, None)
         _unmount_below(directory)
         shutil.rmtree(directory)
 
