@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +10,6 @@ from pathlib import Path
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import Image
 from loader.docker_engine import DockerEngine
-from loader.references import full_reference
 from loader.settings import Settings
 from loader.unlock.delivery import image_delivery
 from loader.unlock.images import Loading
@@ -21,7 +17,7 @@ from loader.unlock.plan import look_up_images, make_plan
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
-from tests.support.images import save_images
+from tests.support.images import saved_images
 from tests.support.inventory import Inventory, id_in
 
 CALL_SECONDS = 60
@@ -74,22 +70,3 @@ def assert_exact(engine: Engine, images: Sequence[Image], directory: Path) -> No
         engine.client.api.remove_container(container["Id"])
     saved = saved_images(engine, [image.reference for image in images], directory / "saved.tar")
     assert saved == {image.reference: (image.config, image.layers) for image in images}
-
-
-def saved_images(engine: Engine, references: list[str], path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return, by full names, the digests of configurations and layers that the engine saves, from their content."""
-    with tarfile.open(save_images(engine, references, path)) as tar:
-
-        def read(name: str) -> bytes:
-            file = tar.extractfile(name)
-            assert file is not None
-            return file.read()
-
-        def digest(name: str) -> str:
-            return f"sha256:{hashlib.sha256(read(name)).hexdigest()}"
-
-        return {
-            full_reference(name): (digest(entry["Config"]), tuple(map(digest, entry["Layers"])))
-            for entry in json.loads(read("manifest.json"))
-            for name in entry["RepoTags"]
-        }
