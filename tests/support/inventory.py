@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -42,6 +43,15 @@ class Inventory:
             volumes=frozenset(volume["Name"] for volume in api.volumes()["Volumes"] or []),
         )
 
+    def without(self, other: Inventory) -> Inventory:
+        """Return what is only here, or here under another ID or in another state."""
+        return Inventory(
+            names=dict(self.names.items() - other.names.items()),
+            images=self.images - other.images,
+            containers=dict(self.containers.items() - other.containers.items()),
+            volumes=self.volumes - other.volumes,
+        )
+
 
 class UnlockComparison:
     """Compares the inventory of the engine behind `host` before a run with that after the run, if the run has failed.
@@ -68,7 +78,7 @@ class UnlockComparison:
         before, engine = self._before, engine_behind(self._host)
         self._before, self._left_out = None, ""
         if failed and before is not None and engine is not None:
-            assert Inventory.of(engine) == before
+            require_inventory(engine, before)
 
 
 def engine_behind(host: str) -> Engine | None:
@@ -78,18 +88,12 @@ def engine_behind(host: str) -> Engine | None:
     return RUNNING.get(host)
 
 
-def wait_for_inventory(engine: Engine, expected: Inventory, deadline_seconds: float) -> None:
-    """Wait until `engine` has exactly what is expected, and say what differs if that does not happen."""
-    found = [Inventory.of(engine)]
-
-    def is_reached() -> bool:
-        found[0] = Inventory.of(engine)
-        return found[0] == expected
-
-    try:
-        poll(is_reached, deadline_seconds, "the engine has what is expected")
-    except AssertionError:
-        assert found[0] == expected
+def require_inventory(engine: Engine, expected: Inventory, within: float = 0) -> None:
+    """Require that `engine` has exactly what is expected, at once or within some seconds."""
+    with suppress(AssertionError):
+        poll(lambda: Inventory.of(engine) == expected, within, "the engine has what is expected")
+    found = Inventory.of(engine)
+    assert found == expected, f"more: {found.without(expected)}\nless: {expected.without(found)}"
 
 
 def id_in(engine: Engine, image: Image) -> str:

@@ -14,7 +14,7 @@ from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, docker_archive
 from tests.support.images import saved_images
-from tests.support.inventory import Inventory, id_in, wait_for_inventory
+from tests.support.inventory import Inventory, id_in, require_inventory
 from tests.support.unlocking import READY, Operator, Status, UnlockDevice
 from tests.unlock.engines.releases import NEW, OLD, OTHERS, seal_new, seal_old
 
@@ -64,7 +64,7 @@ class Scene:
 
     def assert_as_before(self, within: float = 0) -> None:
         """Require that the engine has what it had, can run it, and that the disk has no tar."""
-        wait_for_inventory(self.engine, self.before, within)
+        require_inventory(self.engine, self.before, within)
         self.assert_usable([*OLD, *OTHERS])
         assert not self.device.tar.exists()
 
@@ -86,7 +86,7 @@ class Scene:
 
     def assert_updated(self) -> None:
         """Require that the engine has the new release in the place of the old one, and nothing else that is new."""
-        wait_for_inventory(self.engine, self.expected_after(), 0)
+        require_inventory(self.engine, self.expected_after())
         self.assert_usable([*NEW, *OTHERS])
         assert not self.device.tar.exists()
 
