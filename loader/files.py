@@ -175,6 +175,15 @@ def write_whole(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacement(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file with mode 0600, open for writing and reading, that replaces `path` at the end of the block.

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from loader.binary_split import Archive, Contents
+from loader.binary_split import Archive, Contents, archive_faults
 from loader.errors import Checkpoint
 from loader.files import punch_hole, read_pieces, storage, write_large
 from loader.oci import Layout
@@ -51,23 +51,24 @@ class Delivery(Protocol):
 
 
 class StreamDelivery:
-    """Mode `stream`: authenticates the archive in a first pass, and decrypts it to the engine in a second one."""
+    """Mode `stream`: authenticates the archive in a first pass, and decrypts it to the engine in a second one.
+
+    The first pass begins at once, because it needs the key only at its end.
+    """
 
     def __init__(self, archive: Archive, layouts: Sequence[Layout], checkpoint: Checkpoint) -> None:
         self._archive = archive
         self._checkpoint = checkpoint
-        self._blobs = dict.fromkeys(digest for layout in layouts for digest in layout.blobs)
+        blobs = dict.fromkeys(digest for layout in layouts for digest in layout.blobs)
+        self._digests = archive.digests_ahead(blobs, checkpoint)
         self._contents: Contents | None = None
-        self.preparation = sum(archive.head.blob[digest].stored_size for digest in self._blobs)
+        self.preparation = sum(archive.head.blob[digest].stored_size for digest in blobs)
 
     def prepare(self, fragment: bytes, on_prepared: Callable[[int], None]) -> None:
         contents = self._archive.unseal(fragment, self._checkpoint)
-        done = 0
-        for digest in self._blobs:
-            for authenticated in contents.authenticate(digest):
-                on_prepared(done + authenticated)
-            done += self._archive.head.blob[digest].stored_size
-        on_prepared(done)
+        with archive_faults(self._archive.path):
+            for digest, digests in self._digests.results(on_prepared):
+                contents.require_stored(digest, digests)
         self._contents = contents
 
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
@@ -79,6 +80,7 @@ class StreamDelivery:
 
     def close(self) -> None:
         self._contents = None
+        self._digests.close()
 
 
 class TarDelivery:

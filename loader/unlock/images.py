@@ -1,13 +1,11 @@
-"""The images of an unlock in the engine: loaded, proven, restored after a failure, and remembered after a success."""
+"""The images of an unlock in the engine: loaded, proven, and remembered after a success."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from loader.crypto.archive_head import Head, Image
@@ -51,17 +49,16 @@ class Loading:
         """Load each image, prove that it is there, and give all images their names.
 
         `on_progress` gets the bytes that the engine has taken and unpacked so far: each byte that is sent counts
-        twice. After a failure every reference names what it named before; after a success the images that lost their
-        name are removed. Raises the errors of the engine, ImageMismatch, and what the delivery raises.
+        twice. Raises the errors of the engine, ImageMismatch, and what the delivery raises. What has changed in the
+        engine stays then.
         """
         done = 0
-        with _restored_after_failure(self._engine, self._head.images):
-            for layout in self._layouts:
-                self._load(layout, lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
-                done += 2 * layout.size
-            for names in self._head.distinct_images:
-                self._name(names)
-            self._engine.verify(self._head.images)
+        for layout in self._layouts:
+            self._load(layout, lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
+            done += 2 * layout.size
+        for names in self._head.distinct_images:
+            self._name(names)
+        self._engine.prove(self._head.images)
 
     def _load(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
         whole = Layout(self._head, layout.image, layout.image.layers)
@@ -80,12 +77,14 @@ class Loading:
                 _Body(self._taken(layout, on_progress), layout.size),
                 lambda unpacked: on_progress(layout.size + min(unpacked, layout.size)),
             )
-        except (EngineStalled, EngineUnavailable):
-            # The load succeeded if the image is there, because a silent engine may have finished its work.
-            if not _holds_after_all(self._engine, [layout.image]):
-                raise
+        except (EngineStalled, EngineUnavailable) as exc:
+            try:
+                # The load succeeded if the image is there, because a silent engine may have finished its work.
+                self._engine.prove([layout.image])
+            except LoaderError:
+                raise exc from None
         else:
-            self._engine.verify([layout.image])
+            self._engine.prove([layout.image])
         finally:
             self._left = 0
 
@@ -101,36 +100,6 @@ class Loading:
         for image in names if present else ():
             if image.reference not in present:
                 self._engine.name(present[0], image.reference)
-
-
-def _holds_after_all(engine: DockerEngine, images: Sequence[Image]) -> bool:
-    try:
-        return engine.holds(images)
-    except LoaderError:
-        return False
-
-
-@contextmanager
-def _restored_after_failure(engine: DockerEngine, images: Sequence[Image]) -> Iterator[None]:
-    """Restore what the references name now if the block fails; otherwise remove the images that lost their name."""
-    before = {image.reference: engine.find(image.reference) for image in images}
-    try:
-        yield
-    except BaseException:
-        _tidy(partial(engine.restore, reference, image) for reference, image in before.items())
-        raise
-    _tidy(partial(engine.remove_if_dangling, image) for image in before.values() if image is not None)
-
-
-def _tidy(steps: Iterable[Callable[[], None]]) -> None:
-    """Run the steps. An error is logged only, because it must not change the outcome of the unlock."""
-    for step in steps:
-        try:
-            step()
-        except LoaderError as exc:
-            log.warning("the engine could not be tidied up: %s", exc)
-            if isinstance(exc, EngineUnavailable):
-                return  # Every further step would wait for the same engine in vain.
 
 
 @dataclass(frozen=True)

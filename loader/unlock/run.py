@@ -23,6 +23,7 @@ from loader.unlock.delivery import Delivery, image_delivery, remove_tar, tar_pat
 from loader.unlock.images import Loading, remember_head, remove_unfinished_head, require_images_without_archive
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
+from loader.unlock.rollback import Rollback
 from loader.unlock.room import require_room
 from loader.unlock_state import (
     AT_REST,
@@ -130,6 +131,11 @@ class UnlockRun:
     progress: UnlockProgress
     interrupter: Interrupter
 
+    @property
+    def rollback(self) -> Rollback:
+        """What gives names in the engine back their images."""
+        return make_rollback(self.settings, self.engine)
+
 
 def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
     """Return the record of this process's unlock, and the progress of its run."""
@@ -190,10 +196,19 @@ def _new_interrupter() -> Interrupter:
     return _interrupter
 
 
-def remove_leftover(settings: Settings) -> None:
-    """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises."""
+def make_rollback(settings: Settings, engine: DockerEngine) -> Rollback:
+    """Return what undoes an unlock in the engine. Its journal lies in the directory of the cache."""
+    return Rollback(engine, settings.model_cache_dir, settings.engine_timeout)
+
+
+def undo_leftover(settings: Settings, engine: DockerEngine) -> None:
+    """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises.
+
+    What it has changed in the engine is undone in a thread.
+    """
     remove_tar(tar_path(settings))
     remove_unfinished_head(settings.model_cache_dir)
+    make_rollback(settings, engine).recover_in_background()
 
 
 def _run_audited(run: UnlockRun, request_id: str | None) -> None:
@@ -217,6 +232,7 @@ def _run_unlock(run: UnlockRun) -> None:
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
         archive.require_version(run.settings.api_version)
+        run.interrupter.call(run.rollback.recover)
         images = look_up_images(run.engine, archive)
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
@@ -225,10 +241,10 @@ def _run_unlock(run: UnlockRun) -> None:
         archive.require_complete()
         plan = make_plan(run.settings, run.engine, archive, images)
         require_room(plan.places, plan.mode)
-        _log_in(run, api)
-        fragment = _download_fragment(run, api, archive)
         # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
         with image_delivery(run.settings, archive, plan.layouts, run.interrupter.checkpoint) as delivery:
+            _log_in(run, api)
+            fragment = _download_fragment(run, api, archive)
             _decrypt(run, plan, delivery, fragment)
             del fragment
             _load(run, plan, archive, delivery)
@@ -268,7 +284,11 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
     def patience() -> float:
         return COMMIT_PATIENCE_SECONDS if loading.is_committing else PIECE_PATIENCE_SECONDS
 
-    run.interrupter.call(lambda: loading.run(lambda done: run.progress.reach(delivery.preparation + done)), patience)
+    def load() -> None:
+        with run.rollback.guard(image.reference for image in archive.head.images):
+            loading.run(lambda done: run.progress.reach(delivery.preparation + done))
+
+    run.interrupter.call(load, patience)
 
 
 @contextmanager

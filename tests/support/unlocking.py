@@ -137,6 +137,13 @@ class Rig:
         self.device.put(archive)
         return self.operator.unlock(password)
 
+    def unlock_until_held(self, archive: Path, after: int) -> None:
+        """Start an unlock of a copy of `archive`, and return while its first load waits after so many bytes."""
+        self.wire.hold_upload(after=after)
+        self.device.put(archive)
+        self.operator.post()
+        self.wire.wait_until_held()
+
     def clean(self) -> None:
         """Remove what a test has left."""
         self.wire.heal()
@@ -156,6 +163,7 @@ class UnlockDevice:
         self.archive = directory / "images.enc"
         self.tar = directory / "images.tar"
         self.remembered = directory / "models" / "unlocked-manifest.json"
+        self.journal = directory / "models" / "unlock-journal.json"
         self.api = api
         self._start_loader = start_loader
 

@@ -164,10 +164,7 @@ def test_of_many_simultaneous_callers_one_starts_the_run(rig: Rig, packed: Packe
 
 
 def test_callers_during_a_run_get_its_state(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     assert rig.operator.post() == (200, {"state": "loading_images"})
     assert rig.operator.status() == Status("loading_images", None, None)
     rig.device.archive.unlink()  # the run has the file open
@@ -178,10 +175,7 @@ def test_callers_during_a_run_get_its_state(rig: Rig, packed: Packed) -> None:
 
 
 def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     status = rig.device.tar.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, os.geteuid())
     assert status.st_size == sum(packed.sent)
@@ -191,10 +185,7 @@ def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> Non
 
 
 def test_a_tar_that_cannot_be_removed_causes_only_a_warning(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     rig.device.tar.unlink()  # the loader has the file open
     (rig.device.tar / "in the way").mkdir(parents=True)
     rig.wire.release()
