@@ -12,7 +12,7 @@ from tests.support.archives import APP, DATABASE, PREFIX, VERSION
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 
 MIB = 1 << 20
-LARGE = 8 * MIB  # more than a loader reads ahead
+LARGE = 4 * MIB  # more than a loader reads ahead
 NOISE = random.Random(26).randbytes(MIB)  # noqa: S311  every run needs the same bytes
 # What x86-64 does until a signal ends it: pause(), once more and once more.
 PAUSE = bytes.fromhex("b822000000 0f05 ebf7")

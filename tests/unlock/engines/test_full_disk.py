@@ -42,7 +42,7 @@ def on_small_disk(request: pytest.FixtureRequest, kind: str, what: str, make_sce
     with (
         tempfile.TemporaryDirectory(prefix="disk-") as short,  # engines take no long paths
         small_disk(Path(short, "disk"), DISK_SIZE) as disk,
-        engine_of(kind, **{"data" if what == "images" else "spool": disk / "engine"}) as engine,
+        engine_of(kind, disk / "data" if what == "images" else None, disk if what == "spool" else None) as engine,
     ):
         scene = make_scene(engine, request.param)
         yield FullDisk(scene, disk)
