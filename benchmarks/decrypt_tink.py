@@ -13,8 +13,9 @@ from typing import Any
 from tink import proto_keyset_format, secret_key_access, streaming_aead
 from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
 
-from loader.binary_split import StoredBlob, open_archive
+from loader.binary_split import open_archive
 from loader.crypto.blobs import associated_data, blob_key
+from loader.stored_blobs import StoredBlob
 
 SEGMENT_SIZE = 1 << 20
 KEY_TYPE = "type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey"

@@ -80,7 +80,7 @@ def _transfers(work: Workload, mib: int) -> Iterator[Figure]:
 
 
 def _archives(work: Workload, mib: int) -> Iterator[Figure]:
-    """Pack, verify and unlock an image of `mib` MiB that compresses well, so that the disk holds it once."""
+    """Pack and verify an image of `mib` MiB of noise as it is; pack, verify and unlock one that compresses well."""
     with ExitStack() as running:
         engine = running.enter_context(private_dockerd())
         place = running.enter_context(work.place("memory"))
@@ -91,19 +91,20 @@ def _archives(work: Workload, mib: int) -> Iterator[Figure]:
         # Pack without the engine, because it would keep three copies meanwhile.
         pack = python("loader", "images", "pack", "--from", "-", "--key", key, "-o", archive)
         verify = python("loader", "images", "verify", archive, "--key", key)
-        peaks = {}
-        for size in (1, mib):
-            peaks["images pack", size] = _peak_mib(pack, _image(size))
-            peaks["images verify", size] = _peak_mib(verify, ())
-        for what in ("images pack", "images verify"):
-            grown = peaks[what, mib] - peaks[what, 1]
-            yield _figure(f"loader, growth of the command: {what} of {mib} MiB", grown)
+        for codec, block in (("none", os.urandom(MIB)), ("gzip", bytes(MIB))):
+            peaks = {}
+            for size in (1, mib):
+                peaks["images pack", size] = _peak_mib([*pack, "--compress", codec], _image(block, size))
+                peaks["images verify", size] = _peak_mib(verify, ())
+            for what in ("images pack", "images verify"):
+                grown = peaks[what, mib] - peaks[what, 1]
+                yield _figure(f"loader, growth of the command: {what}, {codec}, of {mib} MiB", grown)
         server = running.enter_context(Device(engine, api, archive, NAME).loader(place / "loader", "stream"))
         yield _growth("unlock, mode stream", mib, server, partial(unlock_once, server.url))
 
 
-def _image(mib: int) -> Iterator[bytes]:
-    return docker_archive(HandmadeImage(NAME, (HandmadeLayer(bytes(MIB), mib),)))
+def _image(block: bytes, mib: int) -> Iterator[bytes]:
+    return docker_archive(HandmadeImage(NAME, (HandmadeLayer(block, mib),)))
 
 
 def _peak_mib(command: list[str], standard_input: Iterable[bytes]) -> float:

@@ -13,7 +13,7 @@ from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
 from loader.resources import ResourceStore
 from loader.settings import Settings
-from loader.unlock.run import remove_leftover
+from loader.unlock.run import undo_leftover
 from loader.web import auth, health, page, resources, unlock
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 def create_app(settings: Settings) -> Flask:
     """Make every part of the service and pass it to the parts that use it. Return the application."""
-    remove_leftover(settings)
-    api_client.configure(settings)
     engine = DockerEngine(settings.engine_timeout)
+    undo_leftover(settings, engine)
+    api_client.configure(settings)
     _warn_of_settings(engine)
     cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes)
     cache.remove_leftovers()

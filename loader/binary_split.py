@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import io
-import itertools
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +13,7 @@ from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, Blob, Head
 from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
-from loader.crypto.pieces import PIECE_SIZE, PieceDigests
+from loader.crypto.pieces import PieceDigests
 from loader.crypto.streaming_aead import Prove
 from loader.errors import (
     ArchiveCorrupt,
@@ -28,10 +24,9 @@ from loader.errors import (
     KeyMismatch,
     VersionMismatch,
 )
-from loader.files import FileIdentity, storage
+from loader.files import FileIdentity, NotRegular, open_regular, storage
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
-
-READ_SIZE = 256 << 10
+from loader.stored_blobs import DigestsAhead, StoredBlob
 
 
 def identify(path: Path) -> FileIdentity | None:
@@ -88,42 +83,9 @@ class Archive:
         """Return the stored bytes of a blob that the file holds."""
         return StoredBlob(self.file, self.index.offsets[blob.digest], blob.stored_size)
 
-
-class StoredBlob:
-    """A part of the open file, as a file of its own that is read once."""
-
-    def __init__(self, file: io.FileIO, begin: int, size: int) -> None:
-        self._file = file
-        self._position = begin
-        self._end = begin + size
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Read the next bytes, and return how many there were. Raises OSError."""
-        count = os.preadv(self._file.fileno(), [buffer[: self._end - self._position]], self._position)
-        self._position += count
-        return count
-
-    def add_to(self, digests: PieceDigests) -> Iterator[int]:
-        """Add all pieces to `digests`, and yield their sizes. Each is read and hashed on any core.
-
-        Raises CorruptCiphertext if the file has become shorter, and OSError; maybe only when the digests are taken.
-        """
-        # The buffers are small, so that what was read is hashed while it is still in the cache of the processor.
-        buffers = [memoryview(bytearray(READ_SIZE)) for _ in range(digests.lag + 1)]
-        for begin, buffer in zip(range(self._position, self._end, PIECE_SIZE), itertools.cycle(buffers), strict=False):
-            end = min(begin + PIECE_SIZE, self._end)
-            digests.add_later(functools.partial(self._digest, begin, end, buffer))
-            yield end - begin
-
-    def _digest(self, begin: int, end: int, buffer: memoryview) -> bytes:
-        sha256 = hashlib.sha256()
-        while begin < end:
-            count = os.preadv(self._file.fileno(), [buffer[: end - begin]], begin)
-            if not count:
-                raise CorruptCiphertext("it was cut short while it was read")
-            sha256.update(buffer[:count])
-            begin += count
-        return sha256.digest()
+    def digests_ahead(self, digests: Iterable[str], checkpoint: Checkpoint) -> DigestsAhead:
+        """Start to hash the stored bytes of these blobs. Nothing of it is a proof before `Contents.require_stored`."""
+        return DigestsAhead({digest: self.stored(self.head.blob[digest]) for digest in digests}, checkpoint)
 
 
 ReadBlob = Callable[[str], Iterator[bytes | memoryview]]
@@ -164,7 +126,13 @@ class Contents:
                 self._checkpoint()
                 done += size
                 yield done
-        self._require_stored(digest, digests)
+        self.require_stored(digest, digests)
+
+    def require_stored(self, digest: str, digests: PieceDigests) -> None:
+        """Compare the digests of a blob's stored bytes with the head, and keep them. Raises ArchiveCorrupt."""
+        with archive_faults(self._archive.path):
+            require_stored(self.head.blob[digest], digests)
+        self._digests[digest] = digests
 
     def content(self, digest: str) -> Iterator[bytes | memoryview]:
         """Yield the content of an authenticated blob; each piece is valid until the next is taken.
@@ -187,7 +155,7 @@ class Contents:
         """
         digests = PieceDigests()
         yield from self._opened(digest, digests.note)
-        self._require_stored(digest, digests)
+        self.require_stored(digest, digests)
 
     def layout(self, layout: Layout, content: ReadBlob) -> Iterator[bytes | memoryview]:
         """Yield the tar of one image, whose blobs `content` reads; each piece is valid until the next is taken.
@@ -207,11 +175,6 @@ class Contents:
         with archive_faults(self._archive.path):
             packed = self._checked(open_blob(self._archive.stored(blob), blob, self._root, prove))
             yield from decompress(packed, blob.size) if blob.codec == GZIP else packed
-
-    def _require_stored(self, digest: str, digests: PieceDigests) -> None:
-        with archive_faults(self._archive.path):
-            require_stored(self.head.blob[digest], digests)
-        self._digests[digest] = digests
 
     def _checked(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
         for piece in pieces:
@@ -239,15 +202,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
 def _opened(path: Path) -> io.FileIO:
     with archive_faults(path):
         try:
-            # O_NONBLOCK, because a pipe at this place must not stop the loader.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            # Follow a link, because operators keep the archive on another disk and link to it.
+            return io.FileIO(open_regular(path, follow=True))
         except FileNotFoundError as exc:
             raise ArchiveNotFound(f"There is no archive at {path}.") from exc
-        # Look before the file object is made, because Python makes none of a directory.
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise CorruptCiphertext("it is not a regular file")
-        return io.FileIO(descriptor)
+        except NotRegular as exc:
+            raise CorruptCiphertext(str(exc.strerror)) from exc
 
 
 @contextmanager

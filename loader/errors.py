@@ -222,10 +222,10 @@ class DeviceFault(LoaderError):
 
 
 class Busy(TooEarly, DeviceFault):
-    """Loads, uploads and verifications hold all transfer slots; `Retry-After` says when to retry."""
+    """All transfer slots are taken, or too many requests wait for one thing; `Retry-After` says when to retry."""
 
     code = "BUSY"
-    hint = "Try again when a load or an upload has ended, or raise MAX_TRANSFERS."
+    hint = "Try again in a moment; if loads and uploads take all slots, raise MAX_TRANSFERS."
 
 
 class EngineUnavailable(DeviceFault):

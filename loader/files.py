@@ -8,6 +8,7 @@ import fcntl
 import functools
 import glob
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,9 @@ FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 # The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
+INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
+# What open(2) says about a socket, a device without a driver, and a link that must not be followed.
+_NOT_OPENED = (errno.ENXIO, errno.ENODEV, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,41 @@ class FileIdentity:
     def of(cls, status: os.stat_result) -> FileIdentity:
         """Return the identity of the file with this `status`."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class NotRegular(OSError):
+    """There is no regular file under a name, but a pipe, a device, a socket, a directory or a link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
+    """Open a regular file, which gets mode 0600 if O_CREAT makes it, and return its descriptor.
+
+    Never waits, because anybody who may write to a directory can put a pipe there, which would stop the loader. Follows
+    a link only if `follow` is set. Raises NotRegular, and OSError.
+    """
+    link = 0 if follow else os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags | link | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    except OSError as exc:
+        if exc.errno in _NOT_OPENED and not (follow and exc.errno == errno.ELOOP):
+            raise NotRegular(path) from exc
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular(path)
+    return descriptor
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes, without following a link. Raises OSError."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
 
 
 class FilePieces:
@@ -150,7 +189,10 @@ def storage(path: Path, needed: int) -> Iterator[None]:
 
 def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = free_bytes(path if path.is_dir() else path.parent)
+        directory = path if path.is_dir() else path.parent
+        free = free_bytes(directory)
+        if not has_inodes(directory):
+            return out_of_inodes(directory)
         return DiskSpace(f"The disk is full: {path} needs {needed} bytes, {free} bytes are free.")
     return StorageError(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
 
@@ -159,6 +201,20 @@ def free_bytes(directory: Path) -> int:
     """Return how many bytes can still be written to the disk of `directory`."""
     usage = os.statvfs(directory)
     return usage.f_bavail * usage.f_frsize
+
+
+def has_inodes(directory: Path) -> bool:
+    """Return whether the disk of `directory` can take another file, however many bytes are free."""
+    usage = os.statvfs(directory)
+    # A file system that makes inodes as it needs them, such as Btrfs, tells that it has none at all.
+    return usage.f_files == 0 or usage.f_favail > 0
+
+
+def out_of_inodes(directory: Path) -> DiskSpace:
+    """Return the error for a disk that takes no further file."""
+    free = free_bytes(directory)
+    sentence = f"The disk of {directory} is out of inodes: it takes no further file, but {free} bytes are free."
+    return DiskSpace(sentence, hint=INODES_HINT)
 
 
 def make_private_directory(path: Path) -> None:
@@ -173,6 +229,15 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with replacement(path) as file:
         file.write(data)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

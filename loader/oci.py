@@ -24,7 +24,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 BLOBS = "blobs/sha256/"
 _CONFIG_FIELDS = frozenset({"os", "architecture", "variant", "created", "rootfs"})
 _ROOTFS_FIELDS = frozenset({"diff_ids"})
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 TAR_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -87,7 +87,7 @@ class ImageConfig:
             created, diff_ids = document.get("created") or "", document["rootfs"]["diff_ids"] or []
             texts = all(isinstance(text, str) for text in (*platform, created, *diff_ids))
             clear = _is_clear(document, _CONFIG_FIELDS) and _is_clear(document["rootfs"], _ROOTFS_FIELDS)
-            if texts and clear and (not created or _RFC_3339.fullmatch(created)):
+            if texts and clear and (not created or RFC_3339.fullmatch(created)):
                 return cls("/".join(filter(None, platform)), created, tuple(diff_ids))
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             pass

@@ -87,7 +87,8 @@ class UnlockRecord:
     """The whole state of the unlock.
 
     `failure` describes the error whose text is `error`. `archive` is the archive that `ready` was reached with, None if
-    there was none. `progress` belongs to the current run, or to the last one.
+    there was none. `proven` is set in `ready` only: a key fragment has authenticated the list of these images on this
+    device. `progress` belongs to the current run, or to the last one.
     """
 
     state: UnlockState = UnlockState.IDLE
@@ -95,6 +96,7 @@ class UnlockRecord:
     failure: Failure | None = None
     archive: FileIdentity | None = None
     progress: RunProgress | None = None
+    proven: bool = False
 
 
 class _UnlockStateHolder:
@@ -103,6 +105,11 @@ class _UnlockStateHolder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._record = UnlockRecord()
+
+    @property
+    def record(self) -> UnlockRecord:
+        """The current record."""
+        return self._record
 
     @property
     def state(self) -> UnlockState:
@@ -127,11 +134,12 @@ class _UnlockStateHolder:
         *,
         failure: Failure | None = None,
         archive: FileIdentity | None = None,
+        proven: bool = False,
     ) -> None:
         """Replace the record. The progress of the current run follows; without a run the record has no progress."""
         with self._lock:
             progress = self._record.progress if self._record.state not in AT_REST else None
-            self._record = UnlockRecord(state, error, failure, archive, progress)
+            self._record = UnlockRecord(state, error, failure, archive, progress, proven)
             if progress is None:
                 return
             if state in STEPS:
@@ -139,12 +147,12 @@ class _UnlockStateHolder:
             else:
                 progress.end(well=state is UnlockState.READY)
 
-    def try_ready(self) -> UnlockState:
-        """Set `ready` without a run and an archive, unless a run is active. Return the state afterwards."""
+    def try_ready(self, *, proven: bool) -> UnlockRecord:
+        """Set `ready` without a run and an archive, unless a run is active. Return the record afterwards."""
         with self._lock:
             if self._record.state in AT_REST:
-                self._record = UnlockRecord(UnlockState.READY)
-            return self._record.state
+                self._record = UnlockRecord(UnlockState.READY, proven=proven)
+            return self._record
 
     def is_ready_for(self, archive: FileIdentity) -> bool:
         """Return whether a run has unlocked `archive`. Its images may have been removed since."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -72,6 +73,8 @@ LONG_PLACES = (
     "web/test_page_openapi_live.py",
 )
 TESTS = Path(__file__).parent
+# A hash of the real cost takes a core for a tenth of a second, at every login of a test.
+ResourceApiServer.hashing = "scrypt:1024:8:1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Children inherit what is ignored, and a run in the background ignores SIGINT, which some tests send to children.
@@ -173,22 +176,29 @@ def start_loader(tmp_path: Path, device_dir: Path) -> Iterator[StartLoader]:
         yield start
 
 
+@cache
+def stands_in(file: Path, places: tuple[str, ...]) -> bool:
+    """Return whether `file` is one of `places`, or below one of them."""
+    # It is cached, because thousands of tests stand in a few files.
+    relative = file.relative_to(TESTS)
+    return any(relative.is_relative_to(place) for place in places)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of LONG_PLACES as `long`, and those that need a browser, an engine or a container as `heavy`.
 
     The heavy ones run first, because a file that takes long and starts last would keep one process busy while the
     others have ended.
     """
-    places = [TESTS / place for place in HEAVY_PLACES + LONG_PLACES]
     for item in items:
-        if any(item.path == TESTS / place for place in LONG_PLACES):
+        if stands_in(item.path, LONG_PLACES):
             item.add_marker("long")
         fixtures = getattr(item, "fixturenames", [])
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if (
             HEAVY_FIXTURES.intersection(fixtures)
             or any(value in HEAVY_PARAMETERS for value in parameters if isinstance(value, str))
-            or any(item.path.is_relative_to(place) for place in places)
+            or stands_in(item.path, HEAVY_PLACES + LONG_PLACES)
         ):
             item.add_marker("heavy")
     heavy_files = {item.path for item in items if item.get_closest_marker("heavy")}

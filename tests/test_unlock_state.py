@@ -155,13 +155,13 @@ def test_an_archive_that_appears_after_ready_without_archive_may_be_unlocked() -
 def test_ready_without_a_run_replaces_a_state_at_rest(state: UnlockState) -> None:
     holder = _UnlockStateHolder()
     holder.set(state, "It failed.", failure=FAILURE)
-    assert holder.try_ready() is UnlockState.READY
+    assert holder.try_ready(proven=False).state is UnlockState.READY
     assert holder.snapshot() == (UnlockRecord(UnlockState.READY), None)
 
 
 def test_ready_without_a_run_does_not_replace_an_active_run() -> None:
     holder, progress = started()
-    assert holder.try_ready() is UnlockState.AUTHENTICATING
+    assert holder.try_ready(proven=True).state is UnlockState.AUTHENTICATING
     assert record(holder).progress is progress
 
 
@@ -197,7 +197,7 @@ def test_a_run_that_starts_at_the_same_time_as_ready_without_a_run_stays() -> No
     def each(work: str) -> None:
         barrier.wait(WAIT_SECONDS)
         for holder in holders:
-            holder.try_ready() if work == "ready" else start(holder)
+            holder.try_ready(proven=False) if work == "ready" else start(holder)
 
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(each, work) for work in ("ready", "start")]:

@@ -100,11 +100,11 @@ def load(resource: str, output: Path, loader: LoaderClient) -> None:
         open_load(loader, folder, filename) as plaintext,
         storage(output, plaintext.size),
         _opened(target) as file,
-        ProgressBar(f"loading {resource}", plaintext.size) as bar,
+        ProgressBar(f"loading {resource}", plaintext.size) as advance,
     ):
         for piece in plaintext:
             file.write(piece)
-            bar.advance(len(piece))
+            advance(len(piece))
         file.flush()
     if output != STANDARD_OUTPUT:
         _print_transfer({"file": str(output)}, plaintext.size, started)
@@ -125,8 +125,8 @@ def upload(file: Path, folder: str, loader: LoaderClient) -> None:
         raise click.BadParameter(f"{file} is not a regular file.", param_hint="FILE")
     started = time.monotonic()
     size = file.stat().st_size
-    with ProgressBar(f"uploading {file.name}", size) as bar:
-        send_file(loader, file, folder, bar.advance)
+    with ProgressBar(f"uploading {file.name}", size) as advance:
+        send_file(loader, file, folder, advance)
     _print_transfer({"file": str(file), "folder": folder}, size, started)
 
 
@@ -143,6 +143,8 @@ def _print_transfer(names: dict[str, str], size: int, started: float) -> None:
 def _unlock_text(unlock: dict[str, Any]) -> str:
     if unlock["code"] is not None:
         return f"{unlock['state']}: {unlock['error']} ({unlock['code']})"
+    if unlock["state"] == "ready" and not unlock["proven"]:
+        return "ready, not proven"
     if unlock["state"] in ("idle", "ready") or unlock["step"] is None:
         return str(unlock["state"])
     step = unlock["step"]

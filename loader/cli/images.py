@@ -1,29 +1,25 @@
-"""`azaion-loader key` and `azaion-loader images`: the commands of the machine that ships images to devices."""
+"""`azaion-loader images`: the commands of the machine that ships images to devices."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
+from loader.cli.key import read_fragment
 from loader.cli.output import ProgressBar, count_text, json_option, print_result, require_replaceable, size_text
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, PLAIN, Head, Image
 from loader.crypto.json_header import INTEGER_LIMIT
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
-from loader.packing.description import document, read_index
-from loader.packing.engine_images import ambiguities, find_images
-from loader.packing.fragments import new_fragment, read_fragment
-from loader.packing.limits import require_room
 from loader.packing.pack import Wishes, pack
-from loader.packing.release import full_references, new_release
+from loader.packing.release import full_references, new_release, require_room
 from loader.packing.rewrap import rewrap
-from loader.packing.sources import DirectorySource, EngineSource, Source, TarSource
-from loader.packing.verify import verify
+from loader.packing.sources import DirectorySource, EngineSource, Source, TarSource, ambiguities, find_images
+from loader.packing.verify import document, read_index, verify
 
 # Seconds that the Docker engine may be silent: it prepares the whole tar before it sends the first byte.
 ENGINE_TIMEOUT = 1800
@@ -38,19 +34,6 @@ def _platform(_ctx: click.Context, _param: click.Parameter, platform: str | None
     if platform is not None and not _PLATFORM.fullmatch(platform):
         raise click.BadParameter("write it as OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/arm64")
     return platform
-
-
-@click.group()
-def key() -> None:
-    """Make key fragments, which only the resource API may keep."""
-
-
-@key.command("new")
-@click.option("-o", "--output", required=True, type=_file_to_write, help="File to make; it must not exist.")
-def new_key(output: Path) -> None:
-    """Make a random key fragment of 32 bytes that only its owner can read."""
-    new_fragment(output)
-    click.echo(f"{output}: give it to the resource API, and keep it off every device")
 
 
 @click.group()
@@ -122,9 +105,8 @@ def pack_images(
         source = EngineSource(engine, found, platform)
     else:
         raise click.UsageError("Say which IMAGEs the engine shall save, or use --from.")
-    head = pack(source, Wishes(version, serial, codec), fragment, file, _bar)
-    click.echo(_head_text(head))
-    click.echo(f"{output}: {output.stat().st_size} bytes")
+    head = pack(source, Wishes(version, serial, codec), fragment, file, ProgressBar)
+    click.echo(f"{_head_text(head)}\n{_written_text(output)}")
     if origin is None:
         _warn_of_platforms(engine, head)
 
@@ -147,7 +129,7 @@ def verify_archive(archive: Path, key_file: Path | None) -> None:
     Nothing is written. Without --key this finds damage and tells nothing about the author. With --key everything is
     authenticated, and the content of each blob is compared with its digest.
     """
-    index = verify(archive, None if key_file is None else read_fragment(key_file), _bar)
+    index = verify(archive, None if key_file is None else read_fragment(key_file), ProgressBar)
     click.echo(f"{_head_text(index.head)}\n{_index_text(archive, index)}")
     if key_file is None:
         click.echo(f"{archive}: undamaged. This does not prove who made it; use --key for that.")
@@ -167,19 +149,12 @@ def rewrap_archive(archive: Path, key_file: Path, new_key: Path, output: Path | 
     Whoever had the former fragment can still read the blobs.
     """
     file = None if output is None else require_replaceable(output, key_file, new_key)
-    written = rewrap(archive, read_fragment(key_file), read_fragment(new_key), file, _bar)
-    click.echo(f"{written}: {written.stat().st_size} bytes")
+    written = rewrap(archive, read_fragment(key_file), read_fragment(new_key), file, ProgressBar)
+    click.echo(_written_text(written))
 
 
-@contextmanager
-def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a stage of the work. Nobody knows the size of standard input, so it has no bar."""
-    if not total:
-        click.echo(label, err=True)
-        yield lambda _: None
-        return
-    with ProgressBar(label, total) as bar:
-        yield bar.advance
+def _written_text(path: Path) -> str:
+    return f"{path}: {size_text(path.stat().st_size)}"
 
 
 def _head_text(head: Head) -> str:
@@ -195,10 +170,10 @@ def _image_text(head: Head, image: Image) -> str:
 
 def _index_text(archive: Path, index: ArchiveIndex) -> str:
     blobs = count_text(len(index.head.blobs), "blob")
-    text = f"{archive}: {blobs}, {index.size} bytes, key check {index.seals.check}, root {index.head.root_id}"
+    text = f"{archive}: {blobs}, {size_text(index.size)}, key check {index.seals.check}, root {index.head.root_id}"
     if index.absent:
-        size = sum(blob.stored_size for blob in index.absent)
-        text += f"\nincomplete: it lacks {count_text(len(index.absent), 'blob')} of {size} bytes"
+        size = size_text(sum(blob.stored_size for blob in index.absent))
+        text += f"\nincomplete: it lacks {count_text(len(index.absent), 'blob')} of {size}"
         text += "".join(f"\n  {blob.digest}" for blob in index.absent)
     return text
 

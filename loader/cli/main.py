@@ -38,7 +38,7 @@ COMMANDS = {
     "load": "loader.cli.device",
     "upload": "loader.cli.device",
     "cache": "loader.cli.cache",
-    "key": "loader.cli.images",
+    "key": "loader.cli.key",
     "images": "loader.cli.images",
 }
 

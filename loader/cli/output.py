@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
 
@@ -138,30 +139,35 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, total: int) -> None:
+        """`total` is 0 if nobody knows it: then there is only the label."""
         self._label = label
         self._total = total
         self._done = 0
         self._started = self._drawn = time.monotonic()
 
-    def advance(self, count: int) -> None:
-        """Add `count` bytes to what is done."""
-        self._done += count
-        if self._done >= self._total or time.monotonic() - self._drawn >= REDRAW_SECONDS:
-            self._draw(last=False)
-
-    def __enter__(self) -> Self:
-        if not bars_wanted() and not json_wanted():
-            click.echo(f"{self._label}: {size_text(self._total)}", err=True)
+    def __enter__(self) -> Callable[[int], None]:
+        """Return the function that adds a number of bytes to what is done."""
+        if not json_wanted() and not self._is_drawn:
+            click.echo(f"{self._label}: {size_text(self._total)}" if self._total else self._label, err=True)
         self._draw(last=False)
-        return self
+        return self._advance
 
     def __exit__(self, *_: object) -> None:
         self._draw(last=True)
 
+    def _advance(self, count: int) -> None:
+        self._done += count
+        if self._done >= self._total or time.monotonic() - self._drawn >= REDRAW_SECONDS:
+            self._draw(last=False)
+
+    @property
+    def _is_drawn(self) -> bool:
+        return bars_wanted() and self._total > 0
+
     def _draw(self, *, last: bool) -> None:
         self._drawn = now = time.monotonic()
-        if bars_wanted():
-            percent = min(100, 100 * self._done // self._total) if self._total else 100
+        if self._is_drawn:
+            percent = min(100, 100 * self._done // self._total)
             rate = self._done / max(now - self._started, 1e-3)
             eta = (self._total - self._done) / rate if 0 < self._done < self._total else None
             draw_bar(bar_text(percent, self._label, rate, eta), last=last)

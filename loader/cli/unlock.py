@@ -23,6 +23,9 @@ from loader.cli.output import (
 from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25
+NOT_PROVEN = (
+    "not proven: the images are in the engine, but no key fragment has authenticated on this device that they are right"
+)
 
 
 @click.command()
@@ -49,6 +52,8 @@ def unlock(email: str | None, plan: bool, loader: LoaderClient) -> None:
         detail = status["error"] or "The loader was restarted during the unlock."
         code, retryable = status["code"] or Interrupted.code, status["retryable"] is not False
         raise LoaderProblem(code, detail, status["hint"], retryable=retryable)
+    if not status["proven"] and not json_wanted():
+        click.echo(f"warning: {NOT_PROVEN}", err=True)
     print_result(status, "ready")
 
 

@@ -31,6 +31,7 @@ PLAIN, GZIP = "none", "gzip"
 MAX_REFERENCES = 256
 MAX_LAYERS = 128
 MAX_BLOBS = 4096
+CREATED_MAX_LENGTH = 64
 # The largest manifest or configuration of an image, which are held in memory; registries have the same limit.
 DESCRIPTION_MAX_SIZE = 4 << 20
 
@@ -229,12 +230,22 @@ def _parse_images(documents: list[Any]) -> Iterator[Image]:
 def _parse_image(document: Any) -> Image:
     fields = _fields(document, "images", "reference", "platform", "created", "manifest", "config", "layers")
     reference, platform, created, manifest, config, layers = fields
-    require(is_text(platform, _PLATFORM), "platform")
-    require(isinstance(created, str) and len(created) <= 64 and (not created or created.isprintable()), "created")
+    require(is_platform(platform), "platform")
+    require(is_created(created), "created")
     require(is_text(manifest, _DIGEST) and is_text(config, _DIGEST) and manifest != config, "manifest")
     require(isinstance(layers, list) and len(layers) <= MAX_LAYERS, "layers")
     require(all(is_text(layer, _DIGEST) for layer in layers), "layers")
     return Image(_reference(reference), platform, created, manifest, config, tuple(layers))
+
+
+def is_platform(value: object) -> bool:
+    """Return whether a head can name this platform of an image."""
+    return is_text(value, _PLATFORM)
+
+
+def is_created(value: object) -> bool:
+    """Return whether a head can name this time at which an image was built; empty if nobody knows it."""
+    return isinstance(value, str) and len(value) <= CREATED_MAX_LENGTH and (not value or value.isprintable())
 
 
 def _reference(value: Any) -> str:

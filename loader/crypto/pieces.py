@@ -1,6 +1,7 @@
-"""Piece digests: SHA-256 over the concatenated SHA-256 digests of the pieces of 1 MiB of some bytes.
+"""SHA-256 of a stream, and piece digests: SHA-256 over the concatenated SHA-256 digests of its pieces of 1 MiB.
 
-All cores can compute one. A reader that keeps the digests of the pieces, 32 KiB for a GiB, can compare each later.
+Other cores compute both while the consumer of the stream works with the same pieces. A reader that keeps the digests of
+the pieces, 32 KiB for a GiB, can compare each later.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from loader.crypto.work_ahead import CORES, WorkAhead
 
@@ -16,6 +18,8 @@ Buffer = bytes | bytearray | memoryview
 
 PIECE_SIZE = 1 << 20
 DIGEST_SIZE = 32
+# A smaller piece is hashed faster than it is handed to a helper.
+HELP_MIN_SIZE = 1 << 16
 
 
 def cut(pieces: Iterable[Buffer]) -> Iterator[bytes | bytearray]:
@@ -43,6 +47,43 @@ def cut(pieces: Iterable[Buffer]) -> Iterator[bytes | bytearray]:
                 filled, is_empty = 0, False
     if filled or is_empty:
         yield buffer[:filled]
+
+
+class Digest(NamedTuple):
+    """The SHA-256 of some bytes, 64 hex digits, and how many they are."""
+
+    sha256: str
+    size: int
+
+
+class StreamDigest:
+    """The SHA-256 and the size of all pieces that were added."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+        self._work = WorkAhead[None]()
+
+    def add(self, piece: bytes | bytearray) -> None:
+        """Add the next piece. It must not change before the next call."""
+        self._finish()
+        self._size += len(piece)
+        self._work.put(functools.partial(self._sha256.update, piece), alone=len(piece) < HELP_MIN_SIZE)
+
+    def watch(self, pieces: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
+        """Yield `pieces`, each of which is added before."""
+        for piece in pieces:
+            self.add(piece)
+            yield piece
+
+    def result(self) -> Digest:
+        """Return the digest of all that was added."""
+        self._finish()
+        return Digest(self._sha256.hexdigest(), self._size)
+
+    def _finish(self) -> None:
+        while self._work:
+            self._work.get()
 
 
 class PieceDigests:

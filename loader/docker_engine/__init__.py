@@ -1,6 +1,7 @@
 """The Docker engine: load, inspect, save. Any engine will do that speaks the Docker API, podman's service included."""
 
+from loader.docker_engine.connection import Absent
 from loader.docker_engine.description import EngineDescription, EngineImage, Store
 from loader.docker_engine.engine import DockerEngine
 
-__all__ = ["DockerEngine", "EngineDescription", "EngineImage", "Store"]
+__all__ = ["Absent", "DockerEngine", "EngineDescription", "EngineImage", "Store"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,15 +65,15 @@ class EngineDescription:
 class EngineImage:
     """One image as the engine describes it.
 
-    `layers` are diff IDs, `size` is in bytes, `named` says whether the image has a tag, and `platform` is
-    `os/architecture` or `os/architecture/variant`.
+    `layers` are diff IDs, `size` is in bytes, and `platform` is `os/architecture` or `os/architecture/variant`.
+    `unpacked` says whether the image can be run, None if the engine does not tell.
     """
 
     id: str
     layers: tuple[str, ...]
     size: int
-    named: bool
     platform: str = ""
+    unpacked: bool | None = None
 
     @classmethod
     def read(cls, attributes: dict[str, Any]) -> EngineImage:
@@ -84,13 +84,24 @@ class EngineImage:
                 id=_with_algorithm(attributes["Id"]),
                 layers=tuple(root.get("Layers") or ()),
                 size=attributes.get("Size") or 0,
-                named=bool(attributes.get("RepoTags")),
                 platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
+                unpacked=_is_unpacked(attributes.get("Manifests") or ()),
             )
 
     def is_image_of(self, expected: Image) -> bool:
-        """Return whether this is exactly the expected image: the ID is a digest of all that makes an image."""
-        return self.id in expected.ids
+        """Return whether this is exactly the expected image: the ID is a digest of all that makes an image.
+
+        An image that cannot be run is not there.
+        """
+        return self.id in expected.ids and self.unpacked is not False
+
+
+def _is_unpacked(manifests: Iterable[dict[str, Any]]) -> bool | None:
+    """Return whether an image of one of these manifests is whole and unpacked; None if there are no images."""
+    images = [manifest for manifest in manifests if manifest["Kind"] == "image"]
+    if not images:
+        return None
+    return any(image["Available"] and image["ImageData"]["Size"]["Unpacked"] > 0 for image in images)
 
 
 def is_podman(version: dict[str, Any]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine.connection import Absent, Connection
+from loader.docker_engine.connection import Absent, Connection, speaks
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
@@ -22,10 +23,12 @@ from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
 from loader.references import split_tag
 
-log = logging.getLogger(__name__)
-
+# The first version of the API whose inspection of an image can tell of its manifests.
+MANIFESTS_API = "1.48"
 # The oldest of podman's own APIs that every later version speaks.
 PODMAN_API = "v4.0.0"
+# What the container of a proof is labelled with.
+PROOF_LABEL = "azaion-loader=proof"
 
 
 class DockerEngine:
@@ -58,23 +61,36 @@ class DockerEngine:
         Raises EngineUnavailable, EngineRejected, and DiskSpace if the disk of the engine is too full to look.
         """
         try:
-            with self._connection.faults():
-                attributes = self._connection.queries.inspect_image(reference)
+            return EngineImage.read(self._inspected(reference))
         except Absent:
             return None
-        return EngineImage.read(attributes)
 
     def holds(self, expected: Iterable[Image]) -> bool:
         """Return whether every expected image is in the engine. Raises EngineUnavailable or EngineRejected."""
         return all(found is not None and found.is_image_of(image) for image, found in self._look_up(expected))
 
-    def verify(self, expected: Iterable[Image]) -> None:
-        """Raise ImageMismatch for the first expected image that is not in the engine, or is not exactly that image."""
+    def prove(self, expected: Iterable[Image]) -> None:
+        """Raise ImageMismatch for the first expected image that is not in the engine, or is not exactly that image.
+
+        Raises EngineRejected or DiskSpace for one that cannot be run: the containerd store takes images that it cannot
+        unpack.
+        """
         for image, found in self._look_up(expected):
             if found is None:
                 raise ImageMismatch(f"After the load the engine has no image {image.reference}.")
+            if found.unpacked is False:
+                raise EngineRejected(f"The Docker engine has not unpacked {image.reference}, so that it cannot be run.")
             if not found.is_image_of(image):
                 raise ImageMismatch(f"After the load {image.reference} is not the image of the archive.")
+            # Only the containerd store names an image by its manifest.
+            if found.id == image.manifest and found.unpacked is None:
+                self._prove_by_container(found.id)
+
+    def remove_proofs(self) -> None:
+        """Remove the containers of proofs that have not ended. Raises EngineUnavailable."""
+        with suppress(EngineRejected), self._connection.faults():
+            for container in self._connection.queries.containers(all=True, filters={"label": PROOF_LABEL}):
+                self._connection.queries.remove_container(container["Id"], v=True)
 
     def describe(self) -> EngineDescription:
         """Return what the engine tells about itself. Raises EngineUnavailable, and EngineRejected for nonsense.
@@ -109,32 +125,29 @@ class DockerEngine:
         with self._connection.faults():
             self._connection.queries.tag(present, *split_tag(reference))
 
-    def restore(self, reference: str, image: EngineImage | None) -> None:
-        """Make `reference` name `image` again, or nothing if that is None.
+    def remove_name(self, reference: str) -> None:
+        """Remove a name, and its image if that has no other one. Raises EngineUnavailable, EngineRejected or Absent.
 
-        Removes the image that `reference` names now, unless it has another name.
+        An image that a container uses keeps its last name: that is EngineRejected.
         """
-        present = self.find(reference)
-        if present == image:
-            return
         with self._connection.faults():
-            if image is not None:
-                self._connection.queries.tag(image.id, *split_tag(reference))
-            elif present is not None:
-                self._connection.queries.remove_image(reference)
-        if image is not None and present is not None:
-            self.remove_if_dangling(present)
+            self._connection.queries.remove_image(reference)
 
-    def remove_if_dangling(self, image: EngineImage) -> None:
-        """Remove an image that has no name any more, unless a container uses it."""
-        found = self.find(image.id)
-        if found is None or found.named:
-            return
+    def drop_name(self, name: str, other: str) -> None:
+        """Remove a name as `remove_name` does, but never keep it. `other` names another image than `name`, or the same.
+
+        If a container uses the image, only the name goes. Raises EngineUnavailable, and EngineRejected if a proxy
+        forbids the requests.
+        """
         try:
-            with self._connection.faults():
-                self._connection.queries.remove_image(image.id)
-        except (EngineRejected, DiskSpace) as exc:
-            log.info("a replaced image was not removed: %s", exc)
+            self.remove_name(name)
+        except Absent:
+            return
+        except EngineRejected:
+            # To force the engine would remove the image of a stopped container, and with podman the container. A name
+            # that moves to another image leaves the former one behind.
+            self.name(other, name)
+            self.remove_name(name)
 
     def save(self, references: list[str], platform: str | None = None) -> Iterator[bytes]:
         """Yield the tar of these images in the form of `docker save`.
@@ -144,12 +157,35 @@ class DockerEngine:
         """
         return save(self._connection, references, platform)
 
+    def _inspected(self, reference: str) -> dict[str, Any]:
+        api = self._connection.queries
+        if not speaks(api, MANIFESTS_API):
+            with nonsense_refused(), self._connection.faults():
+                return dict(api.inspect_image(reference))
+        # The SDK cannot ask for the manifests, which say what of an image was unpacked.
+        url = f"{api.base_url}/v{api.api_version}/images/{quote(reference, safe='/:')}/json"
+        with nonsense_refused(), self._connection.faults():
+            response = api.get(url, params={"manifests": "1"}, timeout=api.timeout)
+            if response.status_code != HTTPStatus.OK:
+                raise self._connection.refusal_in(response, "refused a request")
+            return dict(response.json())
+
     def _told(self, question: str) -> dict[str, Any]:
         try:
             with self._connection.faults():
                 return dict(getattr(self._connection.queries, question)())
         except (EngineRejected, DiskSpace):
             return {}
+
+    def _prove_by_container(self, image_id: str) -> None:
+        """Have a container made of the image and removed, which needs all of its layers. It is never started."""
+        api = self._connection.queries
+        with self._connection.load_faults():
+            made = api.create_container(
+                image_id, entrypoint=["/proof"], labels=[PROOF_LABEL], network_disabled=True, detach=True
+            )
+        with self._connection.faults():
+            api.remove_container(made["Id"], v=True)
 
     def _podman_store(self) -> dict[str, Any]:
         """Return what podman tells about its directories; nothing if a proxy forbids the request."""

@@ -84,7 +84,9 @@ def error_in(message: dict[str, Any]) -> object:
     """
     detail = message.get("errorDetail")
     said = detail.get("message") if isinstance(detail, dict) else None
-    return said or message.get("error") or message.get("message")
+    # Docker 27.3 to 29 with the containerd store report a failed unpack as if it were an ordinary line.
+    line = str(message.get("stream") or "")
+    return said or message.get("error") or message.get("message") or (line if line.startswith("Error") else None)
 
 
 def message_of(response: Any) -> str | None:

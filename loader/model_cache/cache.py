@@ -14,7 +14,7 @@ from typing import BinaryIO
 from loader import logs
 from loader.crypto.model_parts import BigPart
 from loader.errors import LoaderError, StorageError
-from loader.files import storage, sync_beside
+from loader.files import has_inodes, out_of_inodes, storage, sync_beside
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.download import Download
 from loader.model_cache.part_file import BigFile, CacheReader, Fetch
@@ -90,10 +90,13 @@ class ModelCache:
         self._directory.remove_leftovers()
 
     def require_writable(self) -> None:
-        """Raise StorageError if the directory cannot be created or cannot be written to."""
+        """Raise StorageError if the directory cannot be created or written to, and DiskSpace if it takes no file."""
         self._directory.prepare()
         if not os.access(self._directory.path, os.W_OK | os.X_OK):
             raise StorageError(f"{self._directory.path} cannot be written to.")
+        with storage(self._directory.path, 0):
+            if not has_inodes(self._directory.path):
+                raise out_of_inodes(self._directory.path)
 
     def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
         """Return a reader of the part, from the disk or from the one download of it. The caller closes the reader.

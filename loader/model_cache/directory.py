@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
@@ -21,12 +22,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from loader.files import free_bytes, make_private_directory, storage
+from loader.files import free_bytes, make_private_directory, open_regular, read_small, storage
 
 log = logging.getLogger(__name__)
 
 UPLOAD_PREFIX = ".upload-"
 LEFTOVERS = (f"{UPLOAD_PREFIX}*", ".*.etag.*")
+# An ETag is a header of an HTTP response, of which http.client reads at most 64 KiB.
+ETAG_MAX_SIZE = 1 << 16
 _NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})\.(?P<kind>big|partial)")
 
 
@@ -77,7 +80,34 @@ class CacheDirectory:
 
     def open_big(self, sha256: str) -> BufferedReader:
         """Open a whole part for reading. Raises OSError."""
-        return os.fdopen(os.open(self.big(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
+        return os.fdopen(open_regular(self.big(sha256)), "rb")
+
+    def open_part(self, sha256: str, size: int) -> tuple[int, bool]:
+        """Open the file of a part of `size` bytes for reading and writing, or create it. Raises OSError.
+
+        Return the descriptor, and whether the file is that of a whole part. What has a name of this part and cannot be
+        its file is removed.
+        """
+        big = self.big(sha256)
+        if _has_size(big, size):
+            return open_regular(big, os.O_RDWR), True
+        big.unlink(missing_ok=True)
+        return self._open_partial(self.partial(sha256)), False
+
+    def _open_partial(self, path: Path) -> int:
+        # A file with a second name is not continued, because that name may be one of somebody else's file.
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                path.unlink()
+        return open_regular(path, os.O_RDWR | os.O_CREAT)
+
+    def read_etag(self, sha256: str) -> str | None:
+        """Return the ETag of a partial part, None if there is none that a header can hold."""
+        with suppress(OSError, UnicodeDecodeError):
+            etag = read_small(self.etag(sha256), ETAG_MAX_SIZE).decode("ascii")
+            return etag if etag and etag.isprintable() else None
+        return None
 
     def promote(self, sha256: str) -> None:
         """Give a partial part its final name, once its digest is verified."""
@@ -97,7 +127,7 @@ class CacheDirectory:
     def touch(self, sha256: str) -> None:
         """Note the present time as the last use of a whole part."""
         with suppress(OSError):
-            os.utime(self.big(sha256))
+            os.utime(self.big(sha256), follow_symlinks=False)
 
     def files(self) -> list[CachedFile]:
         """Return all parts, whole and partial, least recently used first. Raises StorageError."""
@@ -108,7 +138,9 @@ class CacheDirectory:
                 if match is None:
                     continue
                 with suppress(FileNotFoundError):
-                    status = entry.stat()
+                    status = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
                     found.append(CachedFile(match["sha256"], match["kind"] == "big", status.st_size, status.st_mtime))
         return sorted(found, key=lambda file: file.last_used)
 
@@ -148,3 +180,12 @@ class CacheDirectory:
         log.info("removing a part of %d bytes from the cache, last used at %d", file.size, file.last_used)
         with storage(self.path, 0):
             self.remove(file.sha256)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    """Return whether a regular file of `size` bytes has this name."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == size

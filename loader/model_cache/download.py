@@ -77,7 +77,8 @@ class Download:
                 backoff *= 2
 
     def _attempt(self) -> None:
-        with closing(self._fetch(self.file.available, None, self._known_etag())) as stream:
+        etag = self._directory.read_etag(self.file.part.sha256)
+        with closing(self._fetch(self.file.available, None, etag)) as stream:
             if stream.total not in (None, self.file.part.size):
                 raise ResourceCorrupt(f"The big part of {self.label} does not have the size that its small part names.")
             if stream.begin != self.file.available:
@@ -108,15 +109,8 @@ class Download:
         self.file.restart()
         self._digest = hashlib.sha256()
 
-    def _known_etag(self) -> str | None:
-        # Ignore an ETag that the disk has damaged, because no header can hold it and the digest decides anyway.
-        with suppress(OSError, UnicodeDecodeError):
-            etag = self._directory.etag(self.file.part.sha256).read_text("ascii")
-            return etag if etag and etag.isprintable() else None
-        return None
-
     def _remember_etag(self, etag: str | None) -> None:
-        if etag != self._known_etag():
+        if etag != self._directory.read_etag(self.file.part.sha256):
             # Without the ETag, a later download asks for the range alone, and the digest decides.
             with suppress(OSError):
                 write_whole(self._directory.etag(self.file.part.sha256), (etag or "").encode())

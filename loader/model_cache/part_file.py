@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
@@ -72,14 +71,8 @@ class BigFile:
         self.repaired: set[int] = set()
         self._changed = threading.Condition()
         self._restarts = 0
-        path = directory.big(part.sha256)
-        with storage(path, part.size):
-            self.verified = _has_size(path, part.size)
-            if not self.verified:
-                path.unlink(missing_ok=True)
-                path = directory.partial(part.sha256)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptor = os.open(path, flags, 0o600)
+        with storage(directory.big(part.sha256), part.size):
+            self._descriptor, self.verified = directory.open_part(part.sha256, part.size)
             self.available = os.fstat(self._descriptor).st_size
         if self.available > part.size:
             self.restart()
@@ -185,7 +178,7 @@ class BigFile:
             os.fsync(self._descriptor)
             # Compare the files, because somebody may have removed this one, and the name may belong to another one.
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).stat()):
+                if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).lstat()):
                     self._directory.promote(self.part.sha256)
         self.verified = True
 
@@ -243,13 +236,6 @@ class CacheReader:
         if not self._closed:
             self._closed = True
             self._use.leave()
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _read(stream: Stream, size: int) -> memoryview:

@@ -100,7 +100,7 @@ class CacheUpkeep:
         """Remove a damaged part. Return False if another file has the name now, because that one was not read."""
         with self._lock:
             try:
-                if not os.path.samestat(self._directory.big(sha256).stat(), os.fstat(file.fileno())):
+                if not os.path.samestat(self._directory.big(sha256).lstat(), os.fstat(file.fileno())):
                     return False
             except FileNotFoundError:
                 return False

@@ -1,16 +1,29 @@
-"""Which images of a source go into the archive, and under which names."""
+"""Which images of a source go into the archive, under which names, and whether they are what the source says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from loader.errors import ImageNotFound, SourceCorrupt, ValidationFailed
 from loader.packing.docker_archive import MANIFEST, docker_images
 from loader.packing.oci_layout import INDEX, oci_images
-from loader.packing.source_images import Read, SourceImage, names_of
+from loader.packing.release import require_count, require_layers
+from loader.packing.source_images import Read, SourceFile, SourceImage, missing, names_of
+from loader.packing.spooled import SpooledFile, SpooledSource
 
 # Full references and the image that each names, in their order.
 Chosen = dict[str, SourceImage]
+
+
+@dataclass(frozen=True)
+class SoundImage:
+    """An image whose configuration and layers, in their order, are the files that its source announced."""
+
+    platform: str
+    created: str
+    config: SpooledFile
+    layers: tuple[SpooledFile, ...]
 
 
 def images_in(read: Read) -> list[SourceImage]:
@@ -25,10 +38,10 @@ def images_in(read: Read) -> list[SourceImage]:
     if index is None:
         return archived
     images = oci_images(index, read)
+    told = {(id_, name) for image in images for id_ in image.ids for name in (None, *image.names)}
     for image in archived:
         for name in image.names or [None]:
-            same = (one for one in images if image.ids <= one.ids and (name is None or name in one.names))
-            if next(same, None) is None:
+            if not told.issuperset((id_, name) for id_ in image.ids):
                 raise SourceCorrupt(f"{MANIFEST} and {INDEX} of the source disagree about {name or 'an image'}.")
     return images
 
@@ -41,7 +54,7 @@ def choose_by_name(images: Sequence[SourceImage], wanted: Sequence[str], platfor
     """
     if not images:
         raise SourceCorrupt("The source holds no image.")
-    names = names_of(images)
+    names = dict.fromkeys(names_of(images))
     unnamed = [image for image in images if not image.names]
     if unnamed and not wanted:
         raise ValidationFailed("The source holds an image without a full name; say its name as IMAGE.")
@@ -50,6 +63,7 @@ def choose_by_name(images: Sequence[SourceImage], wanted: Sequence[str], platfor
     if absent := [name for name in wanted if name not in names]:
         held = ", ".join(names) or "no image with a name"
         raise ImageNotFound(f"The source has no image {', '.join(absent)}; it has {held}.")
+    require_count(len(wanted or names))
     return {name: _one(name, [image for image in images if name in image.names], platform) for name in wanted or names}
 
 
@@ -79,7 +93,10 @@ def _one(name: str, images: Iterable[SourceImage], platform: str | None) -> Sour
     """Return the one image among those under one name that is for this platform."""
     distinct = list({image.files: image for image in images}.values())
     fitting = [image for image in distinct if platform is None or matches(image, platform)]
+    if fault := next((image.settings.fault for image in fitting or distinct if image.settings.fault), None):
+        raise SourceCorrupt(f"The image {name} cannot be packed. {fault}")
     if len(fitting) == 1:
+        require_layers(name, len(fitting[0].layers))
         return fitting[0]
     platforms = ", ".join(sorted({repr(image.platform)[1:-1] for image in distinct}))
     if not fitting:
@@ -87,3 +104,37 @@ def _one(name: str, images: Iterable[SourceImage], platform: str | None) -> Sour
     if len({image.platform for image in fitting}) == 1:
         raise SourceCorrupt(f"The source has several images {name} for {platforms}.")
     raise ValidationFailed(f"The source has {name} for several platforms, {platforms}: choose with --platform.")
+
+
+def require_sound(name: str, image: SourceImage, source: SpooledSource) -> SoundImage:
+    """Return the image with its files. Raises SourceCorrupt."""
+    _require_platform(name, image)
+    config = _file(image.config, source)
+    layers = tuple(_file(layer, source) for layer in image.layers)
+    if config.raw != config.content:
+        raise SourceCorrupt(f"The configuration of {name} is compressed.")
+    diff_ids = image.settings.diff_ids
+    if len(layers) != len(diff_ids):
+        raise SourceCorrupt(f"The image {name} has {len(layers)} layers, but its configuration names {len(diff_ids)}.")
+    for layer, file, diff_id in zip(layers, image.layers, diff_ids, strict=True):
+        if layer.digest != diff_id:
+            raise SourceCorrupt(f"{file.name!r} of the source is not the layer {diff_id} of {name}.")
+    return SoundImage(image.settings.platform, image.settings.created, config, layers)
+
+
+def _require_platform(name: str, image: SourceImage) -> None:
+    told, built = image.platform.split("/")[:2], image.settings.platform.split("/")[:2]
+    if told != built:
+        raise SourceCorrupt(
+            f"The source says that {name} is for {image.platform!r}, but it is for {'/'.join(built)!r}."
+        )
+
+
+def _file(told: SourceFile, source: SpooledSource) -> SpooledFile:
+    """Return a file of the source, once its bytes are what the source tells about them."""
+    file = source.find(told.name)
+    if file is None:
+        raise missing(told.name)
+    if told.digest not in (None, f"sha256:{file.raw.sha256}") or told.size not in (None, file.raw.size):
+        raise SourceCorrupt(f"{told.name!r} of the source is not what its name or its descriptor says.")
+    return file

@@ -40,10 +40,12 @@ def docker_images(data: bytes, read: Read) -> list[SourceImage]:
     for entry in entries:
         config, names, layers = _fields(entry)
         file = _file(config, _CONFIG)
-        digest, settings = settings_of(file)
+        settings = settings_of(file)
         files = tuple(_file(layer, _BLOB) for layer in layers)
         images.append(
-            SourceImage(frozenset(map(full_name, names)), frozenset({digest}), settings.platform, file, settings, files)
+            SourceImage(
+                frozenset(map(full_name, names)), frozenset({settings.digest}), settings.platform, file, settings, files
+            )
         )
     return images
 

@@ -121,9 +121,11 @@ class _Layout:
         if not isinstance(layers, list):
             raise malformed(where)
         config = _Descriptor.parse(where, document.get("config")).file
-        digest, settings = read_settings(config, self._read)
+        settings = read_settings(config, self._read)
         files = tuple(_Descriptor.parse(where, layer).file for layer in layers)
-        return SourceImage(names, ids | {digest}, descriptor.platform or settings.platform, config, settings, files)
+        return SourceImage(
+            names, ids | {settings.digest}, descriptor.platform or settings.platform, config, settings, files
+        )
 
     def _descriptors(self, where: str, data: bytes) -> list[_Descriptor]:
         entries = parse(where, data, dict).get("manifests")

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from loader.binary_split import archive_faults
 from loader.crypto.archive import ArchiveIndex, archive_start
-from loader.crypto.archive_head import GZIP, Head, StoredHead
+from loader.crypto.archive_head import GZIP, PLAIN, Blob, Head, Image, Packed, Release, StoredHead
 from loader.crypto.archive_seals import Seals, new_root, root_id
 from loader.crypto.blobs import seal_blob
 from loader.crypto.pieces import PieceDigests, cut
 from loader.crypto.sealed_spool import SealedSpool
+from loader.crypto.streaming_aead import Buffer
 from loader.files import replacement, storage
-from loader.packing.checks import SoundImage, require_sound
-from loader.packing.choice import images_in
-from loader.packing.contents import Contents, collect
-from loader.packing.limits import require_count
-from loader.packing.release import new_release
+from loader.oci import digest_of, write_manifest
+from loader.packing.choice import SoundImage, images_in, require_sound
+from loader.packing.release import new_release, require_describable
 from loader.packing.source_images import SourceFile
 from loader.packing.sources import Source
-from loader.packing.spooled import SpooledSource
+from loader.packing.spooled import SpooledFile, SpooledSource
 
 # Starts a stage of the work, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows it. The
 # block of the stage calls the function with the number of bytes of each piece.
@@ -55,7 +54,7 @@ def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: S
                 files.take(member)
         images = _sound_images(source, files)
         root = new_root()
-        contents = collect(images, new_release(images, wishes.version, wishes.serial), root_id(root), files)
+        contents = _collect(images, new_release(images, wishes.version, wishes.serial), root_id(root), files)
         with stage("sealing", sum(blob.packed.size for blob in contents.draft.blobs)) as advance:
             head = _Sealing(contents, root, fragment, advance).write(file, spool)
         with archive_faults(output):
@@ -69,7 +68,6 @@ def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: S
 def _sound_images(source: Source, files: SpooledSource) -> dict[str, SoundImage]:
     """Return the images that are wanted, by their full references, each checked once."""
     chosen = source.choose(images_in(files.document))
-    require_count(len(chosen))
     sound: dict[tuple[SourceFile, ...], SoundImage] = {}
     for reference, image in chosen.items():
         if image.files not in sound:
@@ -77,10 +75,70 @@ def _sound_images(source: Source, files: SpooledSource) -> dict[str, SoundImage]
     return {reference: sound[image.files] for reference, image in chosen.items()}
 
 
+@dataclass(frozen=True)
+class _Contents:
+    """Everything that an archive holds, checked. `manifests` are our own, `files` those of the source."""
+
+    draft: Head
+    manifests: dict[str, bytes]
+    files: dict[str, SpooledFile]
+    source: SpooledSource
+
+    def pieces(self, blob: Blob) -> Iterator[Buffer]:
+        """Yield the packed bytes of a blob; each piece is valid until the next is taken."""
+        manifest = self.manifests.get(blob.digest)
+        return self.source.packed(self.files[blob.digest]) if manifest is None else iter([manifest])
+
+    def head(self, stored: Mapping[str, str]) -> StoredHead:
+        """Return the head with the piece digests of the sealed blobs, by the digests of their content."""
+        blobs = tuple(replace(blob, stored=stored[blob.digest]) for blob in self.draft.blobs)
+        return StoredHead.of(replace(self.draft, blobs=blobs))
+
+
+def _collect(images: Mapping[str, SoundImage], release: Release, root_id: str, source: SpooledSource) -> _Contents:
+    """Return the contents for these images, which have full references.
+
+    Content that occurs several times is kept once. The blobs of the source come in the order of the spool, because it
+    is overwritten while it is read. Raises SourceCorrupt, and ValidationFailed for what an archive cannot hold.
+    """
+    files: dict[str, SpooledFile] = {}
+    manifests: dict[str, bytes] = {}
+    described = []
+    for reference, image in images.items():
+        for file in (image.config, *image.layers):
+            files.setdefault(file.digest, file)
+        manifest = _manifest(image)
+        manifests[digest_of(manifest)] = manifest
+        described.append(_describe(reference, image, digest_of(manifest)))
+    files = {digest: source.improved(file) for digest, file in files.items()}
+    files = dict(sorted(files.items(), key=lambda entry: entry[1].region.offset))
+    packed = {digest: Packed(digest.removeprefix("sha256:"), len(data)) for digest, data in manifests.items()}
+    blobs = [_blob(digest, one.size, PLAIN, one) for digest, one in packed.items()]
+    blobs += [_blob(digest, file.content.size, file.codec, file.packed) for digest, file in files.items()]
+    draft = Head(release, root_id, tuple(described), tuple(blobs))
+    require_describable(draft)
+    return _Contents(draft, manifests, files, source)
+
+
+def _manifest(image: SoundImage) -> bytes:
+    config, *layers = ((file.digest, file.content.size) for file in (image.config, *image.layers))
+    return write_manifest(config, layers)
+
+
+def _describe(reference: str, image: SoundImage, manifest: str) -> Image:
+    layers = tuple(layer.digest for layer in image.layers)
+    return Image(reference, image.platform, image.created, manifest, image.config.digest, layers)
+
+
+def _blob(digest: str, size: int, codec: str, packed: Packed) -> Blob:
+    # Another digest of the same length stands for the piece digest, which only sealing tells.
+    return Blob(digest, size, codec, packed, packed.sha256)
+
+
 class _Sealing:
     """Seals all blobs of an archive in the place of the spool."""
 
-    def __init__(self, contents: Contents, root: bytes, fragment: bytes, on_sealed: Callable[[int], None]) -> None:
+    def __init__(self, contents: _Contents, root: bytes, fragment: bytes, on_sealed: Callable[[int], None]) -> None:
         self._contents = contents
         self._root = root
         self._fragment = fragment

@@ -1,4 +1,4 @@
-"""What a source says about its images. Nothing of it is true before `checks` has compared it with the files."""
+"""What a source says about its images. Nothing of it is true before `choice` has compared it with the files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loader.errors import CorruptCiphertext, SourceCorrupt
-from loader.oci import ImageConfig, digest_of, parse_json
+from loader.oci import digest_of, parse_json
+from loader.packing.configurations import parse_configuration
 from loader.references import MalformedReference, full_reference
 
 # Returns the content of a small file of the source by its name, None if there is none. Raises SourceCorrupt.
@@ -24,6 +25,20 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What the packer reads of the configuration of an image, or a sentence that says why it cannot be used.
+
+    `digest` is that of the configuration; the other fields are those of `Image`.
+    """
+
+    digest: str
+    platform: str
+    created: str
+    diff_ids: tuple[str, ...]
+    fault: str = ""
+
+
+@dataclass(frozen=True)
 class SourceImage:
     """One image for one platform.
 
@@ -35,7 +50,7 @@ class SourceImage:
     ids: frozenset[str]
     platform: str
     config: SourceFile
-    settings: ImageConfig
+    settings: Settings
     layers: tuple[SourceFile, ...]
 
     @property
@@ -65,15 +80,19 @@ def missing(name: str) -> SourceCorrupt:
     return SourceCorrupt(f"The source has no {name!r}, which one of its images needs.")
 
 
-def read_settings(file: SourceFile, read: Read) -> tuple[str, ImageConfig]:
-    """Return the digest and the content of a configuration. Raises SourceCorrupt."""
-    data = read(file.name)
-    if data is None:
-        raise missing(file.name)
+def read_settings(file: SourceFile, read: Read) -> Settings:
+    """Read a configuration. Its fault is no error yet, because maybe nobody wants the image."""
     try:
-        return digest_of(data), ImageConfig.parse(data)
+        data = read(file.name)
+        if data is None:
+            raise missing(file.name)
+    except SourceCorrupt as exc:
+        return Settings(file.digest or "", "", "", (), str(exc))
+    try:
+        parsed = parse_configuration(data)
     except CorruptCiphertext as exc:
-        raise malformed(file.name) from exc
+        return Settings(digest_of(data), "", "", (), f"{file.name!r} of the source is malformed: {exc}.")
+    return Settings(digest_of(data), parsed.platform, parsed.created, parsed.diff_ids)
 
 
 def full_name(text: str) -> str:

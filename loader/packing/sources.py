@@ -11,13 +11,14 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from loader.crypto.pieces import PIECE_SIZE
 from loader.docker_engine import DockerEngine, EngineImage
+from loader.errors import CorruptCiphertext, ImageNotFound, SourceCorrupt
 from loader.files import storage
 from loader.packing.choice import Chosen, choose_by_id, choose_by_name, images_in
-from loader.packing.directory import Directory
-from loader.packing.inflation import inflated, is_gzip
-from loader.packing.members import Member, require_small
+from loader.packing.compression import inflated, is_gzip
+from loader.packing.members import Directory, Member, require_small
 from loader.packing.source_images import SourceImage
 from loader.packing.tar_stream import tar_members
+from loader.references import DEFAULT_TAG, split_tag
 
 STANDARD_INPUT = Path("-")
 
@@ -36,6 +37,21 @@ class Source(Protocol):
 
     def choose(self, images: Sequence[SourceImage]) -> Chosen:
         """Return those of the images in the source that are wanted, under their full references."""
+
+
+def find_images(engine: DockerEngine, names: Mapping[str, str]) -> dict[str, tuple[str, EngineImage]]:
+    """Return, by the full references of `names`, the name that the engine knows and its image. Raises ImageNotFound.
+
+    The engine is asked for what the caller wrote, because podman puts names without a registry below `localhost`.
+    """
+    found = {}
+    for reference, written in names.items():
+        name = written if split_tag(written)[1] is not None else f"{written}:{DEFAULT_TAG}"
+        image = engine.find(name)
+        if image is None:
+            raise ImageNotFound(f"The Docker engine has no image {name}.")
+        found[reference] = (name, image)
+    return found
 
 
 class EngineSource:
@@ -90,8 +106,9 @@ class DirectorySource:
         documents: dict[str, None] = {}
 
         def read(name: str) -> bytes | None:
+            data = self._document(name)
             documents[name] = None
-            return self._document(name)
+            return data
 
         chosen = self.choose(images_in(read))
         layers = (layer.name for image in chosen.values() for layer in image.layers)
@@ -122,10 +139,24 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
 def _without_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
     first = next(pieces, b"")
     rest = chain([first], pieces)
-    yield from inflated("The source", rest, sys.maxsize) if is_gzip("The source", first) else rest
+    try:
+        yield from inflated(rest, sys.maxsize) if is_gzip(first) else rest
+    except CorruptCiphertext as exc:
+        raise SourceCorrupt(f"The source cannot be read: {exc}.") from exc
 
 
 def _counted(pieces: Iterable[T], on_read: OnRead) -> Iterator[T]:
     for piece in pieces:
         on_read(len(piece))
         yield piece
+
+
+def ambiguities(engine: DockerEngine, found: Mapping[str, tuple[str, EngineImage]]) -> Iterator[str]:
+    """Yield a warning for each image of `find_images` whose full name stands for another image of the engine.
+
+    podman keeps `localhost/app:1` beside `docker.io/library/app:1`, and takes `app:1` for the first.
+    """
+    for reference, (name, image) in found.items():
+        other = engine.find(reference)
+        if other is not None and other.id != image.id:
+            yield f"{name} is packed as {reference}, but the engine has another image under that full name"

@@ -8,13 +8,11 @@ from itertools import chain, islice
 
 from loader.crypto.archive_head import DESCRIPTION_MAX_SIZE, GZIP, PLAIN, Packed
 from loader.crypto.gzip_members import compress, decompress
-from loader.crypto.pieces import cut
+from loader.crypto.pieces import Digest, StreamDigest, cut
 from loader.crypto.sealed_spool import Region, SealedSpool
-from loader.crypto.stream_digest import Digest, StreamDigest
 from loader.crypto.streaming_aead import Buffer
-from loader.errors import SourceCorrupt
-from loader.packing.codecs import START_PIECES, Samples, codec_of, codec_of_sample
-from loader.packing.inflation import inflated, is_gzip
+from loader.errors import CorruptCiphertext, SourceCorrupt
+from loader.packing.compression import START_PIECES, Samples, codec_of, codec_of_sample, inflated, is_gzip
 from loader.packing.members import Member, follow, require_small
 
 MAX_LAYER_SIZE = 64 << 30
@@ -51,19 +49,32 @@ class SpooledSource:
         self._codec = codec
         self._files: dict[str, SpooledFile] = {}
         self._links: dict[str, str] = {}
+        self._faults: dict[str, str] = {}
 
     def take(self, member: Member) -> None:
-        """Read a member into the spool. Raises SourceCorrupt, also for a name that is there already."""
-        if member.name in self._files or member.name in self._links:
+        """Read a member into the spool. Raises SourceCorrupt, also for a name that is there already.
+
+        A member that cannot be decoded is left out, because maybe no image needs it: `find` tells its fault.
+        """
+        if any(member.name in known for known in (self._files, self._links, self._faults)):
             raise SourceCorrupt(f"The source has {member.name!r} twice.")
         if member.target is not None:
             self._links[member.name] = member.target
             return
-        self._files[member.name] = self._store(member)
+        try:
+            self._files[member.name] = self._store(member)
+        except CorruptCiphertext as exc:
+            self._faults[member.name] = f"{member.name!r} of the source cannot be read: {exc}."
 
     def find(self, name: str) -> SpooledFile | None:
-        """Return the file under this name, also if that is a link to it. Raises SourceCorrupt for a loop of links."""
-        return self._files.get(follow(name, self._links))
+        """Return the file under this name, also if that is a link to it.
+
+        Raises SourceCorrupt for a loop of links, and for a file that could not be decoded.
+        """
+        name = follow(name, self._links)
+        if name in self._faults:
+            raise SourceCorrupt(self._faults[name])
+        return self._files.get(name)
 
     def document(self, name: str) -> bytes | None:
         """Return the content of a small file, None if there is none. Raises SourceCorrupt if it is large."""
@@ -92,14 +103,13 @@ class SpooledSource:
         return decompress(packed, file.content.size) if file.codec == GZIP else packed
 
     def _store(self, member: Member) -> SpooledFile:
-        what = f"{member.name!r} of the source"
         if member.size > MAX_LAYER_SIZE:
-            raise SourceCorrupt(f"{what} has {member.size} bytes, more than {MAX_LAYER_SIZE}.")
+            raise CorruptCiphertext(f"it has {member.size} bytes, more than {MAX_LAYER_SIZE}")
         raw = content = StreamDigest()
         first, pieces = _peeked(raw.watch(cut(member.pieces)))
-        if is_gzip(what, first):
+        if is_gzip(first):
             content = StreamDigest()
-            pieces = content.watch(cut(inflated(what, pieces, MAX_LAYER_SIZE)))
+            pieces = content.watch(cut(inflated(pieces, MAX_LAYER_SIZE)))
         is_document = first[:1] in (b"{", b"[") and member.size <= DESCRIPTION_MAX_SIZE
         allowed = PLAIN if is_document else self._codec
         start = list(islice(pieces, START_PIECES))

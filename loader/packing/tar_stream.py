@@ -14,6 +14,7 @@ from loader.packing.members import MAX_MEMBERS, Member, link_target, member_name
 
 # An extended header holds a name or a few fields.
 EXTENSION_MAX_SIZE = 1 << 20
+LENGTH_MAX_DIGITS = 8
 # Writers fill up the last record of a tar with zeros; records of tapes have 10 KiB, and none has a megabyte.
 END_MAX_SIZE = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
@@ -94,14 +95,15 @@ def _described(entry: tarfile.TarInfo, fields: dict[str, str]) -> tarfile.TarInf
 def _pax_fields(data: bytes) -> dict[str, str]:
     """Parse the records `length key=value\\n` of POSIX.1-2001, pax, "Extended header"."""
     fields = {}
-    while data.strip(b"\0"):
-        number, space, _ = data.partition(b" ")
-        length = int(number) if number.isdigit() and len(number) <= 8 else 0
-        key, equals, value = data[len(number) + 1 : length].partition(b"=")
-        if not space or not equals or length > len(data) or value[-1:] != b"\n":
+    begin, end = 0, len(data.rstrip(b"\0"))
+    while begin < end:
+        number = data[begin : begin + LENGTH_MAX_DIGITS + 1].partition(b" ")[0]
+        length = int(number) if number.isdigit() and len(number) <= LENGTH_MAX_DIGITS else 0
+        key, equals, value = data[begin + len(number) + 1 : begin + length].partition(b"=")
+        begin += length
+        if not equals or begin > len(data) or value[-1:] != b"\n":
             raise SourceCorrupt("The source is damaged: it has a malformed extended header.")
         fields[_text(key)] = _text(value[:-1])
-        data = data[length:]
     return fields
 
 

@@ -1,20 +1,50 @@
-"""`images verify`: every byte of an archive that is there, compared with its head."""
+"""`images show` and `images verify`: what an archive tells without a key, and all of its bytes against its head."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from loader.binary_split import Archive, archive_faults, open_archive
 from loader.crypto.archive import ArchiveIndex
-from loader.crypto.archive_head import GZIP, Blob
+from loader.crypto.archive_head import FORMAT, GZIP, Blob
 from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PieceDigests
 from loader.errors import CorruptCiphertext
 from loader.oci import require_described
 from loader.packing.pack import Stage
+
+
+def read_index(path: Path) -> ArchiveIndex:
+    """Return all of an archive but its blobs. Nothing of it is verified, because that needs the key.
+
+    Raises ArchiveCorrupt, ArchiveNotFound or StorageError.
+    """
+    with open_archive(path) as archive:
+        return archive.index
+
+
+def document(index: ArchiveIndex) -> dict[str, Any]:
+    """Return the JSON form: the head, with sizes and with what the file lacks. All sizes are in bytes."""
+    head = index.head
+    return {
+        "format": FORMAT,
+        "size": index.size,
+        "key_check": index.seals.check,
+        "root_id": head.root_id,
+        "signatures": len(index.seals.signatures),
+        "complete": not index.absent,
+        "release": asdict(head.release),
+        "images": [{**asdict(image), "size": head.unpacked_size(image)} for image in head.images],
+        "blobs": [
+            {**asdict(blob), "stored_size": blob.stored_size, "present": blob.digest in index.offsets}
+            for blob in head.blobs
+        ],
+    }
 
 
 def verify(path: Path, fragment: bytes | None, stage: Stage) -> ArchiveIndex:
@@ -51,7 +81,7 @@ class _Reading:
         self._root = root
         self._on_read = on_read
         images = archive.head.images
-        self._descriptions = {digest: b"" for image in images for digest in (image.manifest, image.config)}
+        self._descriptions = {digest: bytearray() for image in images for digest in (image.manifest, image.config)}
 
     def verify(self) -> None:
         for blob in _present(self._archive):
@@ -87,5 +117,5 @@ class _Reading:
         offsets = self._archive.index.offsets
         for image, *_ in self._archive.head.distinct_images:
             if image.manifest in offsets and image.config in offsets:
-                manifest, config = self._descriptions[image.manifest], self._descriptions[image.config]
+                manifest, config = (bytes(self._descriptions[digest]) for digest in (image.manifest, image.config))
                 require_described(self._archive.head, image, manifest, config)

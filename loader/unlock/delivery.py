@@ -5,20 +5,17 @@ Both ways authenticate everything that will be sent before the engine gets a byt
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from loader.binary_split import Archive, Contents
+from loader.binary_split import Archive, Contents, archive_faults
 from loader.errors import Checkpoint
-from loader.files import punch_hole, read_pieces, storage, write_large
-from loader.oci import Layout
+from loader.files import SEND_SIZE
+from loader.oci import Layout, digest_of
 from loader.settings import Settings
-
-log = logging.getLogger(__name__)
+from loader.unlock.tar_file import TarFile, remove_tar
 
 
 def tar_path(settings: Settings) -> Path:
@@ -51,23 +48,24 @@ class Delivery(Protocol):
 
 
 class StreamDelivery:
-    """Mode `stream`: authenticates the archive in a first pass, and decrypts it to the engine in a second one."""
+    """Mode `stream`: authenticates the archive in a first pass, and decrypts it to the engine in a second one.
+
+    The first pass begins at once, because it needs the key only at its end.
+    """
 
     def __init__(self, archive: Archive, layouts: Sequence[Layout], checkpoint: Checkpoint) -> None:
         self._archive = archive
         self._checkpoint = checkpoint
-        self._blobs = dict.fromkeys(digest for layout in layouts for digest in layout.blobs)
+        blobs = dict.fromkeys(digest for layout in layouts for digest in layout.blobs)
+        self._digests = archive.digests_ahead(blobs, checkpoint)
         self._contents: Contents | None = None
-        self.preparation = sum(archive.head.blob[digest].stored_size for digest in self._blobs)
+        self.preparation = sum(archive.head.blob[digest].stored_size for digest in blobs)
 
     def prepare(self, fragment: bytes, on_prepared: Callable[[int], None]) -> None:
         contents = self._archive.unseal(fragment, self._checkpoint)
-        done = 0
-        for digest in self._blobs:
-            for authenticated in contents.authenticate(digest):
-                on_prepared(done + authenticated)
-            done += self._archive.head.blob[digest].stored_size
-        on_prepared(done)
+        with archive_faults(self._archive.path):
+            for digest, digests in self._digests.results(on_prepared):
+                contents.require_stored(digest, digests)
         self._contents = contents
 
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
@@ -79,19 +77,23 @@ class StreamDelivery:
 
     def close(self) -> None:
         self._contents = None
+        self._digests.close()
 
 
 class TarDelivery:
-    """Mode `tar`: decrypts the layouts into one file (0600), one after another, and delivers them from that file."""
+    """Mode `tar`: decrypts the layouts into one file (0600), one after another, and delivers them from that file.
+
+    Only the content of layers is delivered as the file has it, and every engine compares it with the digests of the
+    manifest. All else is made once more from the head or compared with it, because another process with the rights of
+    this one could write a name for any image into the file.
+    """
 
     def __init__(self, archive: Archive, layouts: Sequence[Layout], path: Path, checkpoint: Checkpoint) -> None:
         self._archive = archive
         self._layouts = layouts
-        self._path = path
         self._checkpoint = checkpoint
         self._contents: Contents | None = None
-        self._tar: BinaryIO | None = None
-        self._end = 0
+        self._tar = TarFile(path)
         self._offsets: dict[Layout, int] = {}
         self.preparation = sum(layout.size for layout in layouts)
         remove_tar(path)
@@ -101,52 +103,54 @@ class TarDelivery:
         for layout in self._layouts:
             # One pass does both, because the engine gets nothing of the file before all of it was written.
             for _ in self._write(layout, contents.layout(layout, contents.content_to_prove)):
-                on_prepared(self._end)
+                on_prepared(self._tar.end)
         self._contents = contents
 
-    def pieces(self, layout: Layout) -> Iterator[memoryview]:
+    def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
         if self._contents is None:
             raise RuntimeError("an archive must be authenticated before its delivery")
         if layout not in self._offsets:
             # A layout that was not planned replaces one that the engine has refused.
             for _ in self._write(layout, self._contents.layout(layout, self._contents.content)):
                 pass
-        tar, begin = self._opened(layout), self._offsets.pop(layout)
-        with storage(self._path, 0):
-            for piece in read_pieces(tar, begin, layout.size):
-                self._checkpoint()
-                yield piece
+        begin = position = self._offsets.pop(layout)
+
+        def content(digest: str) -> Iterator[bytes | memoryview]:
+            return self._content(layout, digest, position)
+
+        for piece in self._contents.layout(layout, content):
+            self._checkpoint()
+            yield piece
+            position += len(piece)
+            if position - begin >= SEND_SIZE:
                 # Free what was sent, because the engine needs the room on the disk and in the page cache.
-                punch_hole(tar, begin, len(piece))
-                begin += len(piece)
+                self._tar.free(begin, position)
+                begin = position
+        self._tar.free(begin, position)
 
     def close(self) -> None:
         self._contents = None
-        if self._tar is not None:
-            with suppress(OSError):  # the last bytes of a file that is removed anyway may find the disk full
-                self._tar.close()
-        remove_tar(self._path)
+        self._tar.close()
+
+    def _content(self, layout: Layout, digest: str, position: int) -> Iterator[bytes | memoryview]:
+        """Yield the content of a blob, which lies at `position` of the tar."""
+        pieces = self._tar.read(position, layout.head.blob[digest].size)
+        if digest in layout.layers:
+            yield from pieces
+            return
+        description = b"".join(pieces)
+        if digest_of(description) != digest:
+            raise self._tar.changed()
+        yield description
 
     def _write(self, layout: Layout, pieces: Iterator[bytes | memoryview]) -> Iterator[None]:
         """Append the pieces of a layout to the tar, and yield after each of them."""
-        begin = self._end
+        begin = self._tar.end
         for piece in pieces:
-            tar = self._opened(layout)
-            with storage(self._path, layout.size):
-                write_large(tar, piece)
-            self._end += len(piece)
+            self._tar.write(piece, layout.size)
             yield
-        with storage(self._path, layout.size):
-            self._opened(layout).flush()
+        self._tar.flush(layout.size)
         self._offsets[layout] = begin
-
-    def _opened(self, layout: Layout) -> BinaryIO:
-        if self._tar is None:
-            with storage(self._path, layout.size):
-                # O_EXCL refuses a link or a file that another user put there, because that user could read it.
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._tar = os.fdopen(os.open(self._path, flags, 0o600), "w+b")
-        return self._tar
 
 
 @contextmanager
@@ -163,11 +167,3 @@ def image_delivery(
         yield delivery
     finally:
         delivery.close()
-
-
-def remove_tar(path: Path) -> None:
-    """Remove the decrypted tar if there is one. Never raises, because a failure must not undo an unlock."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as exc:
-        log.warning("the decrypted %s could not be removed: %s", path, exc.strerror)

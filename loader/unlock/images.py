@@ -1,16 +1,15 @@
-"""The images of an unlock in the engine: loaded, proven, restored after a failure, and remembered after a success."""
+"""The images of an unlock in the engine: loaded, proven, and remembered after a success."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from loader.crypto.archive_head import Head, Image
+from loader.crypto.archive_head import Head, Image, StoredHead
+from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE
 from loader.docker_engine import DockerEngine
 from loader.errors import (
     ArchiveNotFound,
@@ -21,7 +20,7 @@ from loader.errors import (
     ImageMismatch,
     LoaderError,
 )
-from loader.files import make_private_directory, remove_unfinished, write_whole
+from loader.files import make_private_directory, read_small, remove_unfinished, write_whole
 from loader.oci import Layout
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery
@@ -51,17 +50,16 @@ class Loading:
         """Load each image, prove that it is there, and give all images their names.
 
         `on_progress` gets the bytes that the engine has taken and unpacked so far: each byte that is sent counts
-        twice. After a failure every reference names what it named before; after a success the images that lost their
-        name are removed. Raises the errors of the engine, ImageMismatch, and what the delivery raises.
+        twice. Raises the errors of the engine, ImageMismatch, and what the delivery raises. What has changed in the
+        engine stays then.
         """
         done = 0
-        with _restored_after_failure(self._engine, self._head.images):
-            for layout in self._layouts:
-                self._load(layout, lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
-                done += 2 * layout.size
-            for names in self._head.distinct_images:
-                self._name(names)
-            self._engine.verify(self._head.images)
+        for layout in self._layouts:
+            self._load(layout, lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
+            done += 2 * layout.size
+        for names in self._head.distinct_images:
+            self._name(names)
+        self._engine.prove(self._head.images)
 
     def _load(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
         whole = Layout(self._head, layout.image, layout.image.layers)
@@ -80,12 +78,14 @@ class Loading:
                 _Body(self._taken(layout, on_progress), layout.size),
                 lambda unpacked: on_progress(layout.size + min(unpacked, layout.size)),
             )
-        except (EngineStalled, EngineUnavailable):
-            # The load succeeded if the image is there, because a silent engine may have finished its work.
-            if not _holds_after_all(self._engine, [layout.image]):
-                raise
+        except (EngineStalled, EngineUnavailable) as exc:
+            try:
+                # The load succeeded if the image is there, because a silent engine may have finished its work.
+                self._engine.prove([layout.image])
+            except LoaderError:
+                raise exc from None
         else:
-            self._engine.verify([layout.image])
+            self._engine.prove([layout.image])
         finally:
             self._left = 0
 
@@ -103,36 +103,6 @@ class Loading:
                 self._engine.name(present[0], image.reference)
 
 
-def _holds_after_all(engine: DockerEngine, images: Sequence[Image]) -> bool:
-    try:
-        return engine.holds(images)
-    except LoaderError:
-        return False
-
-
-@contextmanager
-def _restored_after_failure(engine: DockerEngine, images: Sequence[Image]) -> Iterator[None]:
-    """Restore what the references name now if the block fails; otherwise remove the images that lost their name."""
-    before = {image.reference: engine.find(image.reference) for image in images}
-    try:
-        yield
-    except BaseException:
-        _tidy(partial(engine.restore, reference, image) for reference, image in before.items())
-        raise
-    _tidy(partial(engine.remove_if_dangling, image) for image in before.values() if image is not None)
-
-
-def _tidy(steps: Iterable[Callable[[], None]]) -> None:
-    """Run the steps. An error is logged only, because it must not change the outcome of the unlock."""
-    for step in steps:
-        try:
-            step()
-        except LoaderError as exc:
-            log.warning("the engine could not be tidied up: %s", exc)
-            if isinstance(exc, EngineUnavailable):
-                return  # Every further step would wait for the same engine in vain.
-
-
 @dataclass(frozen=True)
 class _Body:
     """Pieces as a request body of known length, which can be sent once."""
@@ -147,10 +117,11 @@ class _Body:
         return self.pieces
 
 
-def require_images_without_archive(settings: Settings, engine: DockerEngine) -> None:
-    """Raise ArchiveNotFound unless the remembered images are in the engine.
+def require_images_without_archive(settings: Settings, engine: DockerEngine) -> bool:
+    """Raise ArchiveNotFound unless the remembered images are in the engine. Return whether they are proven.
 
-    Without them, any images under the references of EXPECTED_IMAGES will do. Raises EngineUnavailable.
+    Without remembered ones, any images under the references of EXPECTED_IMAGES will do, which proves nothing. Raises
+    EngineUnavailable.
     """
     remembered = remembered_images(settings.model_cache_dir)
     if remembered:
@@ -160,23 +131,35 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
         present = bool(references) and all(engine.find(reference) is not None for reference in references)
     if not present:
         raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
+    return bool(remembered)
 
 
-def remember_head(directory: Path, head: Head) -> None:
-    """Write `head` to `directory`. Never raises, because a failure must not undo an unlock."""
+def remember_head(directory: Path, head: StoredHead) -> None:
+    """Write an authenticated head to `directory`, byte for byte as the archive has it.
+
+    Never raises, because a failure must not undo an unlock.
+    """
     path = directory / REMEMBERED_NAME
     try:
         make_private_directory(directory)
-        write_whole(path, json.dumps(head.document()).encode())
+        write_whole(path, head.raw[LENGTH_SIZE:])
     except OSError as exc:
         log.warning("the images could not be remembered at %s: %s", path, exc.strerror)
+
+
+def is_remembered(directory: Path, head: StoredHead) -> bool:
+    """Return whether exactly this head was authenticated by the last unlock on this device."""
+    try:
+        return read_small(directory / REMEMBERED_NAME, JSON_MAX_SIZE) == head.raw[LENGTH_SIZE:]
+    except OSError:
+        return False
 
 
 def remembered_images(directory: Path) -> tuple[Image, ...]:
     """Return the images of the head in `directory`, none if it is absent or cannot be used."""
     path = directory / REMEMBERED_NAME
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_small(path, JSON_MAX_SIZE))
         return Head.parse(document if isinstance(document, dict) else {}).images
     except FileNotFoundError:
         return ()

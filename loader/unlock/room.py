@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loader.docker_engine import EngineDescription, Store
 from loader.errors import DiskSpace, StorageError
-from loader.files import free_bytes, storage
+from loader.files import free_bytes, has_inodes, out_of_inodes, storage
 from loader.settings import Settings
 from loader.unlock.delivery import tar_path
 
@@ -20,17 +20,28 @@ PODMAN_COPIES = 2
 
 @dataclass(frozen=True)
 class Place:
-    """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk."""
+    """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk.
+
+    `tar` is how many of the needed bytes are those of the tar of mode `tar`. `takes_files` is False if the disk has no
+    inode left.
+    """
 
     paths: tuple[Path, ...]
     needed: int
     free: int
     writable: bool
+    tar: int = 0
+    takes_files: bool = True
 
     @property
     def fits(self) -> bool:
         """Whether the disk has enough room."""
-        return self.free >= self.needed
+        return self.free >= self.needed and (self.takes_files or not self.needed)
+
+    @property
+    def advice(self) -> str:
+        """What would need less room on this disk, with a space before it; empty if nothing would."""
+        return f" {STREAM_ADVICE}" if self.tar else ""
 
 
 @dataclass(frozen=True)
@@ -61,20 +72,23 @@ def places(settings: Settings, work: Work, engine: EngineDescription | None) -> 
     for path in needs:
         with storage(path, needs[path]):
             disks.setdefault(path.stat().st_dev, []).append(path)
-    return tuple(_place(paths, sum(needs[path] for path in paths), written) for paths in disks.values())
+    tar = work.to_send if written is not None else 0
+    return tuple(_place(paths, sum(needs[path] for path in paths), written, tar) for paths in disks.values())
 
 
-def require_room(places_: tuple[Place, ...], mode: str) -> None:
+def require_room(places_: tuple[Place, ...]) -> None:
     """Raise StorageError or DiskSpace for the first place that cannot take what the unlock writes."""
     for place in places_:
         paths = " and ".join(map(str, place.paths))
         if not place.writable:
-            raise StorageError(f"{paths} cannot be written to.", hint=_with_advice(StorageError.hint, mode))
+            raise StorageError(f"{paths} cannot be written to.", hint=StorageError.hint + place.advice)
+        if place.needed and not place.takes_files:
+            raise out_of_inodes(place.paths[0])
         if not place.fits:
             sentence = (
                 f"There is too little room at {paths}: {place.needed} bytes are needed, {place.free} bytes are free."
             )
-            raise DiskSpace(sentence, hint=_with_advice(DiskSpace.hint, mode))
+            raise DiskSpace(sentence, hint=DiskSpace.hint + place.advice)
 
 
 def _engine_needs(engine: EngineDescription, work: Work) -> Iterator[tuple[Path, int]]:
@@ -98,10 +112,6 @@ def _engine_needs(engine: EngineDescription, work: Work) -> Iterator[tuple[Path,
         yield engine.root, work.largest + work.to_unpack
 
 
-def _with_advice(hint: str, mode: str) -> str:
-    return f"{hint} {STREAM_ADVICE}" if mode == "tar" else hint
-
-
 def _is_visible(path: Path) -> bool:
     """Return False if the engine runs on another machine or in another container, where its disk cannot be read."""
     try:
@@ -110,9 +120,11 @@ def _is_visible(path: Path) -> bool:
         return False
 
 
-def _place(paths: list[Path], needed: int, written: Path | None) -> Place:
-    """Return a disk. `written` is the directory that the loader itself writes to."""
+def _place(paths: list[Path], needed: int, written: Path | None, tar: int) -> Place:
+    """Return a disk. `written` is the directory that the loader itself writes `tar` bytes to."""
     with storage(paths[0], needed):
-        free = free_bytes(paths[0])
-    writable = written is None or written not in paths or os.access(written, os.W_OK | os.X_OK)
-    return Place(tuple(paths), needed, free, writable)
+        free, takes_files = free_bytes(paths[0]), has_inodes(paths[0])
+    if written is None or written not in paths:
+        return Place(tuple(paths), needed, free, writable=True, takes_files=takes_files)
+    writable = os.access(written, os.W_OK | os.X_OK)
+    return Place(tuple(paths), needed, free, writable, tar, takes_files)

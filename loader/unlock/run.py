@@ -19,11 +19,19 @@ from loader.docker_engine import DockerEngine
 from loader.errors import Interrupted, LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock.delivery import Delivery, image_delivery, remove_tar, tar_path
-from loader.unlock.images import Loading, remember_head, remove_unfinished_head, require_images_without_archive
+from loader.unlock.delivery import Delivery, image_delivery, tar_path
+from loader.unlock.images import (
+    Loading,
+    is_remembered,
+    remember_head,
+    remove_unfinished_head,
+    require_images_without_archive,
+)
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
+from loader.unlock.rollback import Rollback
 from loader.unlock.room import require_room
+from loader.unlock.tar_file import remove_tar
 from loader.unlock_state import (
     AT_REST,
     STEPS,
@@ -130,10 +138,20 @@ class UnlockRun:
     progress: UnlockProgress
     interrupter: Interrupter
 
+    @property
+    def rollback(self) -> Rollback:
+        """What gives names in the engine back their images."""
+        return make_rollback(self.settings, self.engine)
+
 
 def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
     """Return the record of this process's unlock, and the progress of its run."""
     return _unlock.snapshot()
+
+
+def unlock_record() -> UnlockRecord:
+    """Return the record of this process's unlock. It is another object after each step."""
+    return _unlock.record
 
 
 def stop() -> None:
@@ -150,18 +168,17 @@ def interrupt() -> None:
 
 def start_unlock(
     settings: Settings, engine: DockerEngine, throttle: LoginThrottle, credentials: Credentials
-) -> UnlockState:
-    """Start a run unless one is active or nothing is left to do. Return the state afterwards.
+) -> UnlockRecord:
+    """Start a run unless one is active or nothing is left to do. Return the record afterwards.
 
     Without an archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises
     ArchiveNotFound, EngineUnavailable, StorageError, and LoginThrottled if a run would start but its login must wait.
     """
     if _unlock.state not in AT_REST:
-        return _unlock.state
+        return _unlock.record
     archive = identify(settings.images_path)
     if archive is None:
-        require_images_without_archive(settings, engine)
-        return _unlock.try_ready()
+        return _unlock.try_ready(proven=require_images_without_archive(settings, engine))
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _unlock.may_start(archive, again=again):
@@ -169,7 +186,7 @@ def start_unlock(
             run = UnlockRun(settings, engine, credentials, throttle, UnlockProgress(STEPS), _new_interrupter())
             _unlock.start(run.progress)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
-        return _unlock.state
+        return _unlock.record
 
 
 def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
@@ -190,10 +207,19 @@ def _new_interrupter() -> Interrupter:
     return _interrupter
 
 
-def remove_leftover(settings: Settings) -> None:
-    """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises."""
+def make_rollback(settings: Settings, engine: DockerEngine) -> Rollback:
+    """Return what undoes an unlock in the engine. Its journal lies in the directory of the cache."""
+    return Rollback(engine, settings.model_cache_dir, settings.engine_timeout)
+
+
+def undo_leftover(settings: Settings, engine: DockerEngine) -> None:
+    """Remove what an earlier process left that was killed during an unlock, above all plaintext. Never raises.
+
+    What it has changed in the engine is undone in a thread.
+    """
     remove_tar(tar_path(settings))
     remove_unfinished_head(settings.model_cache_dir)
+    make_rollback(settings, engine).recover_in_background()
 
 
 def _run_audited(run: UnlockRun, request_id: str | None) -> None:
@@ -217,23 +243,25 @@ def _run_unlock(run: UnlockRun) -> None:
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
         archive.require_version(run.settings.api_version)
+        run.interrupter.call(run.rollback.recover)
         images = look_up_images(run.engine, archive)
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
-            _unlock.set(UnlockState.READY, prior_error, archive=archive.identity)
+            proven = is_remembered(run.settings.model_cache_dir, archive.index.stored)
+            _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)
             return
         archive.require_complete()
         plan = make_plan(run.settings, run.engine, archive, images)
-        require_room(plan.places, plan.mode)
-        _log_in(run, api)
-        fragment = _download_fragment(run, api, archive)
+        require_room(plan.places)
         # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
         with image_delivery(run.settings, archive, plan.layouts, run.interrupter.checkpoint) as delivery:
+            _log_in(run, api)
+            fragment = _download_fragment(run, api, archive)
             _decrypt(run, plan, delivery, fragment)
             del fragment
             _load(run, plan, archive, delivery)
-        remember_head(run.settings.model_cache_dir, archive.head)
-        _unlock.set(UnlockState.READY, archive=archive.identity)
+        remember_head(run.settings.model_cache_dir, archive.index.stored)
+        _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
 
 
 def _log_in(run: UnlockRun, api: ApiClient) -> None:
@@ -268,7 +296,11 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
     def patience() -> float:
         return COMMIT_PATIENCE_SECONDS if loading.is_committing else PIECE_PATIENCE_SECONDS
 
-    run.interrupter.call(lambda: loading.run(lambda done: run.progress.reach(delivery.preparation + done)), patience)
+    def load() -> None:
+        with run.rollback.guard(image.reference for image in archive.head.images):
+            loading.run(lambda done: run.progress.reach(delivery.preparation + done))
+
+    run.interrupter.call(load, patience)
 
 
 @contextmanager

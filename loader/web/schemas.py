@@ -164,9 +164,16 @@ class CacheClearResponse(Schema):
 
 
 class UnlockResponse(Schema):
-    """The state of the unlock after the request."""
+    """The state of the unlock after the request.
+
+    `authenticated` says whether somebody has logged in since the start or the last lock. `proven` is true in `ready`
+    only: the key fragment has authenticated the list of the images on this device. Otherwise the archive only says that
+    the images in the engine are its own.
+    """
 
     state = fields.Enum(UnlockState, by_value=fields.String, required=True)
+    authenticated = fields.Boolean(required=True)
+    proven = fields.Boolean(required=True)
 
 
 class UnlockStep(Schema):

@@ -6,13 +6,14 @@ from dataclasses import asdict, fields
 
 from flask import Blueprint
 
+from loader import api_client
 from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
 from loader.logs import failures_audited
 from loader.settings import Settings
-from loader.unlock.plan import plan_unlock
 from loader.unlock.run import Credentials, start_unlock, unlock_status
-from loader.unlock_state import ProgressReport
+from loader.unlock.shared_plan import SharedPlan
+from loader.unlock_state import ProgressReport, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
 from loader.web.schemas import LoginRequest, UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
@@ -24,6 +25,7 @@ _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
 def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle) -> Blueprint:
     """Return the routes of the unlock."""
     routes = Blueprint("unlock", __name__)
+    shared = SharedPlan(settings, engine)
 
     @routes.post("/unlock")
     def unlock() -> dict[str, object]:
@@ -32,8 +34,8 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
         with failures_audited("unlock", str(settings.images_path)):
             login = json_body(LoginRequest())
             credentials = Credentials(client_address(), login["email"], login["password"])
-            state = start_unlock(settings, engine, throttle, credentials)
-        return dict(UnlockResponse().dump({"state": state}))
+            record = start_unlock(settings, engine, throttle, credentials)
+        return dict(UnlockResponse().dump(_outcome(record)))
 
     @routes.get("/unlock/status")
     def status() -> dict[str, object]:
@@ -41,7 +43,7 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
         record, progress = unlock_status()
         failure = record.failure
         report = {
-            "state": record.state,
+            **_outcome(record),
             "error": record.error,
             "code": failure.code if failure is not None else None,
             "retryable": failure.retryable if failure is not None else None,
@@ -52,7 +54,12 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
 
     @routes.get("/unlock/plan")
     def plan() -> dict[str, object]:
-        """Return what an unlock would do now. Needs no login and changes nothing."""
-        return dict(UnlockPlanResponse().dump(plan_unlock(settings, engine)))
+        """Return what an unlock would do now, or did two seconds ago. Needs no login and changes nothing."""
+        return dict(UnlockPlanResponse().dump(shared.get()))
 
     return routes
+
+
+def _outcome(record: UnlockRecord) -> dict[str, object]:
+    """Return the state, and whether it rests on more than what the archive says of itself."""
+    return {"state": record.state, "authenticated": api_client.authenticated(), "proven": record.proven}

@@ -98,11 +98,11 @@ def test_what_is_no_file_is_no_archive(tmp_path: Path, kind: str) -> None:
     assert open_descriptors(os.getpid()) == before
 
 
-def test_a_socket_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_is_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("images.enc")
-        with pytest.raises(StorageError):
+        with pytest.raises(ArchiveCorrupt, match="it is not a regular file"):
             read_all(tmp_path / "images.enc")
 
 

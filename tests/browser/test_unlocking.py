@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from loader.references import full_reference
 from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
-from tests.support.archives import APP, DATABASE, Packed
+from tests.support.archives import APP, ARCHITECTURE, DATABASE, PLATFORM, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, seal
@@ -120,10 +120,10 @@ def test_the_page_warns_of_images_for_another_architecture(
 def test_an_image_without_a_time_is_shown_without_one(
     unlock_device: UnlockDevice, docker: Engine, open_page: Open
 ) -> None:
-    seal(unlock_device.archive, [HandmadeImage(APP, created="")])
+    seal(unlock_device.archive, [HandmadeImage(APP, created="", architecture=ARCHITECTURE)])
     page = open_page(unlock_device.start(docker.host).loader.url)
     page.wait_for_text("images", FULL_APP)
-    expect(page.at("images").locator(".detail")).to_have_text("for linux/amd64 · 6 kB")
+    expect(page.at("images").locator(".detail")).to_have_text(f"for {PLATFORM} · 6 kB")
 
 
 def test_present_images_need_only_a_login_and_missing_images_an_unlock(

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
 from tests.cli.cli_runs import invoke, terminal
 from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.loader_server import REPOSITORY
+from tests.support.processes import clean_env
 from tests.support.sites import BareSite, Site, bare_site, real_site
 
 MIB = 1 << 20
@@ -104,14 +107,16 @@ def test_only_regular_files_are_replaced_and_uploaded(site: Site, output: Path) 
     assert stat.S_ISFIFO(output.stat().st_mode)
 
 
-def test_only_the_plaintext_is_written_to_standard_output(site: Site, tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"python -m loader load day/model.bin -o - --url {site.url} | sha256sum"],
-        env={"PATH": f"{Path('.venv/bin').absolute()}:{os.environ['PATH']}", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
+def load_in_shell(site: Site, destination: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Load a model to standard output in a shell, which sends it to `destination`."""
+    command = f"{sys.executable} -m loader load day/model.bin -o - --url {site.url} {destination}"
+    return subprocess.run(
+        ["bash", "-c", command], env=clean_env(home), cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
+
+
+def test_only_the_plaintext_is_written_to_standard_output(site: Site, tmp_path: Path) -> None:
+    done = load_in_shell(site, "| sha256sum", tmp_path)
     (tmp_path / "same").write_bytes(CONTENT)
     expected = subprocess.run(["sha256sum", str(tmp_path / "same")], capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == expected.stdout.split()[0]
@@ -169,13 +174,7 @@ def test_a_target_that_cannot_be_written_is_reported(site: Site, output: Path) -
 
 
 def test_a_full_disk_is_reported(site: Site, tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"python -m loader load day/model.bin -o - --url {site.url} > /dev/full"],
-        env={"PATH": f"{Path('.venv/bin').absolute()}:{os.environ['PATH']}", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = load_in_shell(site, "> /dev/full", tmp_path)
     assert done.returncode == 8
     assert "(DISK_SPACE)" in done.stderr
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli.output import size_text
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from tests.cli.packing_runs import assert_refused, invoke
-from tests.support.archives import APP, DATABASE, PREFIX, Packed
+from tests.support.archives import APP, DATABASE, PLATFORM, PREFIX, Packed
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, docker_archive
 from tests.support.images import import_image
@@ -42,7 +43,7 @@ def test_two_images_are_packed_shown_and_verified(docker: Engine, key: Path, out
     arguments = ("images", "pack", APP, DATABASE, "--version", "1.4", "--key", key, "-o", output)
     result = invoke(*arguments, engine=docker.host)
     assert result.exit_code == 0, result.output
-    assert f"{output}: {output.stat().st_size} bytes" in result.stdout
+    assert f"{output}: {size_text(output.stat().st_size)}\n" in result.stdout
     shown = invoke("images", "show", output)
     verified = invoke("images", "verify", output, "--key", key)
     unproven = invoke("images", "verify", output)
@@ -50,7 +51,7 @@ def test_two_images_are_packed_shown_and_verified(docker: Engine, key: Path, out
         assert told.exit_code == 0
         assert told.stdout.startswith("release 1.4, serial ")
         for reference, image in zip((APP, DATABASE), ids, strict=True):
-            assert f"  docker.io/{reference}  linux/amd64  {image}  1 layer, " in told.stdout
+            assert f"  docker.io/{reference}  {PLATFORM}  {image}  1 layer, " in told.stdout
     assert f"{output}: authentic and undamaged" in verified.stdout
     assert "does not prove who made it" in unproven.stdout
     assert list(output.parent.iterdir()) == [output]
@@ -181,11 +182,11 @@ def test_different_tags_need_a_version_before_anything_is_saved(docker: Engine, 
 
 
 def test_an_image_of_another_platform_is_a_warning(docker: Engine, key: Path, output: Path) -> None:
-    image = HandmadeImage(APP, architecture="arm64")
+    image = HandmadeImage(APP, architecture="s390x")
     list(docker.client.api.load_image(b"".join(docker_archive(image))))
     result = invoke("images", "pack", APP, "--key", key, "-o", output, engine=docker.host)
     assert result.exit_code == 0, result.output
-    assert f"warning: docker.io/{APP} is linux/arm64, the engine is linux/amd64\n" in result.stderr
+    assert f"warning: docker.io/{APP} is linux/s390x, the engine is {PLATFORM}\n" in result.stderr
 
 
 def test_an_image_that_is_named_twice_makes_a_good_archive(docker: Engine, key: Path, output: Path) -> None:

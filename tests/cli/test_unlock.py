@@ -12,7 +12,7 @@ import pytest
 from loader import errors
 from loader.references import full_reference
 from tests.cli.cli_runs import invoke, terminal
-from tests.support.archives import APP, DATABASE, Packed, tags_of_tests
+from tests.support.archives import APP, ARCHITECTURE, DATABASE, PLATFORM, Packed, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import CREATED, HandmadeImage, seal
 from tests.support.loader_server import run_loader
@@ -140,7 +140,7 @@ def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_pat
     lines = done.stdout.splitlines()
     assert lines[0] == f"{rig.device.archive}: release 1.4, made {CREATED}, mode tar"
     for line, image, size in zip(lines[1:3], packed.images, ("3 MB", "268 kB"), strict=True):
-        assert line == f"  {image.reference}: missing, {size}, for linux/amd64, created {CREATED}"
+        assert line == f"  {image.reference}: missing, {size}, for {PLATFORM}, created {CREATED}"
     assert lines[3] == "  reads 3 MB of the archive, sends 3 MB to the engine, which unpacks 3 MB"
     assert re.fullmatch(rf"  {rig.device.directory} and .*: needs 10 MB, [0-9.]+ GB free: fits", lines[4])
     assert len(lines) == 5
@@ -153,7 +153,7 @@ def test_the_plan_shows_images_that_are_present(rig: Rig, packed: Packed, tmp_pa
     rig.engine.client.images.load(packed.plain_tar.read_bytes())
     rig.device.put(packed.path)
     done = run(tmp_path, "--plan", "--url", url(rig))
-    assert f"  {FULL_APP}: present, 3 MB, for linux/amd64, created " in done.stdout
+    assert f"  {FULL_APP}: present, 3 MB, for {PLATFORM}, created " in done.stdout
     assert f"  {FULL_DATABASE}: present, " in done.stdout
     assert "sends" not in done.stdout
     assert done.stdout.endswith("all images are present: an unlock would write nothing\n")
@@ -169,9 +169,9 @@ def test_the_plan_warns_of_images_for_another_architecture(rig: Rig, tmp_path: P
 
 
 def test_the_plan_of_an_image_without_a_time_says_no_time(rig: Rig, tmp_path: Path) -> None:
-    seal(rig.device.archive, [HandmadeImage(APP, created="")])
+    seal(rig.device.archive, [HandmadeImage(APP, created="", architecture=ARCHITECTURE)])
     done = run(tmp_path, "--plan", "--url", url(rig))
-    assert done.stdout.splitlines()[1] == f"  {FULL_APP}: missing, 6 kB, for linux/amd64"
+    assert done.stdout.splitlines()[1] == f"  {FULL_APP}: missing, 6 kB, for {PLATFORM}"
 
 
 def test_the_plan_works_without_an_engine(unlock_device: UnlockDevice, packed: Packed, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_plan_works_without_an_engine(unlock_device: UnlockDevice, packed: P
     operator = unlock_device.start(NO_ENGINE, UNLOCK_MODE="stream")
     done = run(tmp_path, "--plan", "--url", operator.loader.url)
     assert done.returncode == 0
-    assert f"  {FULL_APP}: unknown, 3 MB, for linux/amd64, created " in done.stdout
+    assert f"  {FULL_APP}: unknown, 3 MB, for {PLATFORM}, created " in done.stdout
     assert "reads at most 3 MB of the archive, sends at most 3 MB to the engine, " in done.stdout
     assert "which unpacks at most 3 MB\n" in done.stdout
     assert "the Docker engine does not respond: its disk space is not checked" in done.stdout

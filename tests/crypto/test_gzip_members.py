@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loader.crypto.gzip_members import OUTPUT_SIZE, GzipReader, compress, decompress
+from loader.crypto.gzip_members import FIRST_INPUT, OUTPUT_SIZE, GzipReader, compress, decompress
 from loader.crypto.pieces import PIECE_SIZE
 from loader.errors import CorruptCiphertext
 from tests.crypto.reference import pattern
@@ -208,6 +208,62 @@ def test_small_members_are_read_in_time() -> None:
     started = time.thread_time()
     assert unpacked(members * count, 500 * count) == pattern(500) * count
     assert time.thread_time() - started < SECONDS_PER_MIB
+
+
+class CountedInflater:
+    """A `zlib.decompressobj` that counts the bytes of input that zlib copies, because it leaves them."""
+
+    copied = 0
+
+    def __init__(self, wbits: int) -> None:
+        self._inflater = INFLATER(wbits)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        content = self._inflater.decompress(data, max_length)
+        CountedInflater.copied += len(self._inflater.unused_data) + len(self._inflater.unconsumed_tail)
+        return content
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inflater, name)
+
+
+INFLATER = zlib.decompressobj
+MIXED = gzip.compress(pattern(30_000)) + gzip.compress(b"") * 200
+
+
+@pytest.mark.parametrize("step", [1000, MIB, 2 * MIB])
+@pytest.mark.parametrize(
+    "member", [gzip.compress(b""), gzip.compress(b"x" * 99), gzip.compress(pattern(500)), MIXED], ids=len
+)
+def test_reading_small_members_copies_no_more_in_large_pieces(
+    member: bytes, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 2 * MIB // len(member)
+    size = len(gzip.decompress(member)) * count
+    monkeypatch.setattr(zlib, "decompressobj", CountedInflater)
+    monkeypatch.setattr(CountedInflater, "copied", 0)
+    assert len(unpacked(member * count, size, step)) == size
+    members = count * (201 if member == MIXED else 1)
+    assert CountedInflater.copied <= members * FIRST_INPUT + 8 * len(member) * count
+
+
+def padded(data: bytes, step: int) -> bytes:
+    reader = GzipReader(MIB, padded=True)
+    pieces = (data[begin : begin + step] for begin in range(0, len(data), step))
+    content = b"".join(content for piece in pieces for content in reader.feed(piece))
+    reader.end()
+    return content
+
+
+@pytest.mark.parametrize("step", [1, 512, MIB])
+@pytest.mark.parametrize("zeros", [1, 2, 511, 10_240, 3 * MIB // 512])
+def test_zeros_behind_the_last_member_are_left_out_where_they_are_allowed(zeros: int, step: int) -> None:
+    assert padded(gzip.compress(b"ab") * 2 + bytes(zeros), step) == b"abab"
+    for behind in (b"x", gzip.compress(b"c"), b"\x1f"):
+        with pytest.raises(CorruptCiphertext, match="bytes follow the zeros"):
+            padded(gzip.compress(b"ab") + bytes(zeros) + behind, step)
+    with pytest.raises(CorruptCiphertext, match="gzip is damaged"):
+        padded(bytes(zeros) + gzip.compress(b"ab"), step)
 
 
 @settings(UNHURRIED, max_examples=200)

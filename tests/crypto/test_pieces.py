@@ -1,4 +1,4 @@
-"""Piece digests against the plain formula, and the rule about buffers that are used again."""
+"""Digests of streams and of pieces against the plain formula, and the rule about buffers that are used again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.crypto import work_ahead
-from loader.crypto.pieces import DIGEST_SIZE, PIECE_SIZE, PieceDigests
+from loader.crypto.pieces import DIGEST_SIZE, HELP_MIN_SIZE, PIECE_SIZE, PieceDigests, StreamDigest
 from tests.crypto.reference import pattern
 from tests.crypto.reference_archive import piece_digest
 from tests.crypto.streams import UNHURRIED
@@ -89,3 +89,12 @@ def test_a_changed_piece_does_not_match(number: int, end: int, data: st.DataObje
     assert digests.match(number, piece)
     piece[data.draw(st.integers(0, len(piece) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     assert not digests.match(number, piece)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1], [HELP_MIN_SIZE - 1, HELP_MIN_SIZE, 1], [MIB] * 40, [7, MIB, 7] * 20])
+def test_a_stream_has_the_digest_of_its_bytes(sizes: list[int]) -> None:
+    digest = StreamDigest()
+    pieces = [pattern(size) for size in sizes]
+    assert [*digest.watch(pieces)] == pieces
+    whole = b"".join(pieces)
+    assert digest.result() == digest.result() == (hashlib.sha256(whole).hexdigest(), len(whole))

@@ -26,7 +26,7 @@ OTHER_ID = "sha256:" + "3" * 64
 )
 def test_an_image_is_the_expected_one_only_by_its_id(image_id: str, same: bool) -> None:
     """Two reproducible builds may have the same layers and the same time, and differ in what they run."""
-    assert EngineImage(image_id, EXPECTED.layers, 10, named=True).is_image_of(EXPECTED) is same
+    assert EngineImage(image_id, EXPECTED.layers, 10).is_image_of(EXPECTED) is same
 
 
 def test_find_describes_an_image(engine: DockerEngine, real: Engine) -> None:
@@ -37,7 +37,6 @@ def test_find_describes_an_image(engine: DockerEngine, real: Engine) -> None:
     assert len(found.layers) == 1
     assert found.layers[0].startswith("sha256:")
     assert found.size > MIB
-    assert found.named
     assert found.platform.startswith("linux/")
 
 
@@ -52,17 +51,17 @@ def test_holds_and_verify_require_exactly_the_expected_images(engine: DockerEngi
     import_image(real, DATABASE, seed=1)
     app, database = described(engine, APP), described(engine, DATABASE)
     assert engine.holds([app, database])
-    engine.verify([app, database])
+    engine.prove([app, database])
 
     other = replace(database, reference=APP)  # the tag is there, and it is another image's
     assert not engine.holds([database, other])
     with pytest.raises(ImageMismatch, match=APP):
-        engine.verify([database, other])
+        engine.prove([database, other])
 
     absent = replace(app, reference=ABSENT)
     assert not engine.holds([app, absent])
     with pytest.raises(ImageMismatch, match=ABSENT):
-        engine.verify([app, absent])
+        engine.prove([app, absent])
 
 
 def test_an_invalid_image_name_is_refused(docker: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

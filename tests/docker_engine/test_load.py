@@ -31,7 +31,7 @@ def test_several_saved_images_can_be_loaded(engine: DockerEngine, real: Engine) 
 
     signs: list[int] = []
     engine.load(iter(tar), signs.append)
-    engine.verify(images)
+    engine.prove(images)
     assert [image_id(real, image.reference) for image in images] == [image.config for image in images]
     # docker reports on the way, so that a long load does not look like a dead engine; podman speaks at the end only.
     assert len(signs) > (len(images) if real.name == "docker" else 0)

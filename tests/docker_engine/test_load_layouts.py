@@ -38,7 +38,7 @@ def load_all(engine: DockerEngine, contents: Contents) -> None:
     """Load each image, and require that the engine then has exactly this image."""
     for layout in layouts_of(contents.head, set()):
         engine.load(contents.layout(layout, contents.content))
-        engine.verify([layout.image])
+        engine.prove([layout.image])
 
 
 def test_layouts_are_loaded_as_exactly_the_images_of_the_archive(

@@ -13,8 +13,8 @@ import pytest
 
 from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveNotFound
-from loader.packing.engine_images import ambiguities, find_images
 from loader.packing.release import full_references
+from loader.packing.sources import ambiguities, find_images
 from loader.settings import Settings
 from loader.unlock.images import require_images_without_archive
 from loader.unlock.obstacles import obstacles

@@ -69,13 +69,15 @@ def test_bytes_received_again_do_not_reset_the_count_when_ranges_are_ignored(
 def test_an_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
     """The cache cannot remove an old entry to make room, so each load raises an error at once and none waits."""
     cache = ModelCache(tmp_path, MIB)
-    obstacle = tmp_path / f"{'0' * 64}.big"
-    obstacle.mkdir()
-    (tmp_path / f"{'1' * 64}.big").write_bytes(bytes(MIB))
+    obstacles = [tmp_path / f"{digit * 64}.etag" for digit in "01"]
+    for obstacle in obstacles:
+        obstacle.with_suffix(".big").write_bytes(bytes(MIB))
+        obstacle.mkdir()
     for _ in range(2):
         with pytest.raises(StorageError):
             cache.open(part.big, "part", part.fetch)
-    obstacle.rmdir()
+    for obstacle in obstacles:
+        obstacle.rmdir()
     assert part.load(cache) == CONTENT
 
 

@@ -197,8 +197,8 @@ def test_a_path_that_is_not_a_directory_raises_storage_error(tmp_path: Path, wor
 
 
 @pytest.mark.parametrize("work", ["verify", "clear"])
-def test_an_unusable_part_raises_storage_error(cache: ModelCache, warm: Path, work: str) -> None:
-    warm.unlink()
-    warm.mkdir()
+def test_a_part_that_cannot_be_removed_raises_storage_error(cache: ModelCache, warm: Path, work: str) -> None:
+    warm.write_bytes(b"damaged")
+    warm.with_suffix(".etag").mkdir()
     with pytest.raises(StorageError, match="Is a directory"):
         getattr(cache.upkeep, work)()

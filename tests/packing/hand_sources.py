@@ -125,3 +125,10 @@ def directory_of(files: Mapping[str, bytes | str], path: Path) -> Path:
         else:
             target.write_bytes(content)
     return path
+
+
+def source_of(files: Files, tmp_path: Path) -> Path:
+    """Write a tar of these files below `tmp_path`, and return its path."""
+    path = tmp_path / f"{sha256(tar_of(files))}.tar"
+    path.write_bytes(tar_of(files))
+    return path

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from loader.errors import ImageNotFound, SourceCorrupt, ValidationFailed
-from loader.packing.engine_images import find_images
 from loader.packing.pack import Wishes, pack
 from loader.packing.release import full_references
-from loader.packing.sources import EngineSource
+from loader.packing.sources import EngineSource, find_images
 from tests.packing.matrix_devices import assert_exact, nothing_else_appears, unlock
 from tests.packing.matrix_packers import IMAGE, IMAGES, PLATFORMS, attested_layout
 from tests.packing.packs import pack_path, unwatched

@@ -11,11 +11,9 @@ import pytest
 from loader.crypto.archive_head import MAX_BLOBS, Head, Release
 from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import EngineUnavailable, ImageNotFound, SourceCorrupt, ValidationFailed
-from loader.packing.engine_images import find_images
-from loader.packing.limits import require_room
 from loader.packing.pack import Wishes, pack
-from loader.packing.release import full_references
-from loader.packing.sources import EngineSource
+from loader.packing.release import full_references, require_room
+from loader.packing.sources import EngineSource, find_images
 from loader.packing.verify import verify
 from tests.packing.hand_sources import Files, docker_files, finish_layout, named, put_image, put_index, tar_of
 from tests.packing.packs import pack_path, unwatched
@@ -144,7 +142,7 @@ class LyingEngine(DockerEngine):
 
 
 def lying(tar: bytes, id_: str = IMAGES[1].image.config) -> LyingEngine:
-    return LyingEngine(EngineImage(id_, IMAGES[1].image.layers, 1, True, "linux/amd64"), tar)
+    return LyingEngine(EngineImage(id_, IMAGES[1].image.layers, 1, "linux/amd64"), tar)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +179,7 @@ RELEASE = Release("1", 1, CREATED)
 
 def described(number: int, layers: int) -> EngineImage:
     names = tuple(f"sha256:{number:032x}{layer:032x}" for layer in range(layers))
-    return EngineImage(f"sha256:{number:064x}", names, 1, True, "linux/amd64")
+    return EngineImage(f"sha256:{number:064x}", names, 1, "linux/amd64")
 
 
 @pytest.mark.parametrize(("images", "layers"), [(1, 129), (34, 120), (30, 128)])

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import os
-import random
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from loader.packing import spooled
 from loader.packing.choice import Chosen
 from loader.packing.pack import Wishes, pack
 from loader.packing.source_images import SourceImage
@@ -21,7 +16,6 @@ from loader.packing.sources import TarSource
 from tests.packing.hand_sources import (
     INDEX_TYPE,
     Files,
-    add,
     content_of,
     directory_of,
     docker_files,
@@ -31,30 +25,23 @@ from tests.packing.hand_sources import (
     put_blob,
     put_image,
     put_index,
-    sha256,
     tar_of,
+)
+from tests.packing.lies import (
+    CONFIG,
+    FIRST_TAR,
+    IMAGE,
+    MARKER,
+    OTHER,
+    SECOND,
+    SECOND_BLOB,
+    SECOND_TAR,
+    Change,
+    manifest_with,
 )
 from tests.packing.packs import pack_path, refusal, unwatched
 from tests.support.disk_search import contains
-from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer
-
-MARKER = b"a secret of the makers, in plaintext "
-SECOND = HandmadeLayer(random.Random(5).randbytes(1000), 30, "second")  # noqa: S311  every run needs the same bytes
-IMAGE = HandmadeImage("lies/app:1", (HandmadeLayer(MARKER, 30_000), SECOND))
-OTHER = HandmadeImage("lies/app:1", IMAGE.layers, {"User": "root"})
-FIRST_TAR, SECOND_TAR = (f"{sha256(content_of(layer))}.tar" for layer in IMAGE.layers)
-CONFIG = f"{sha256(IMAGE.config)}.json"
-SECOND_BLOB = f"blobs/sha256/{sha256(content_of(SECOND))}"
-
-Change = Callable[[Files], object]
-
-
-def manifest_with(**fields: object) -> Change:
-    def change(files: Files) -> None:
-        (entry,) = json.loads(files["manifest.json"])
-        files["manifest.json"] = json.dumps([entry | fields]).encode()
-
-    return change
+from tests.support.handmade_image import FRAGMENT, HandmadeImage
 
 
 def index_with(**fields: object) -> Change:
@@ -180,87 +167,6 @@ def test_without_a_lie_it_is_packed(files: Files, form: str, tmp_path: Path, out
         origin.write_bytes(tar_of(files))
     (image,) = pack_path(origin, output).images
     assert image == IMAGE.image
-
-
-def odd_member(name: str, kind: bytes, target: str = "") -> bytes:
-    """Return the tar of `IMAGE` with one more member."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for file, content in docker_files(IMAGE).items():
-            add(archive, file, content)
-        add(archive, name, target or b"", kind)
-    return made.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "target", "told"),
-    [
-        ("manifest.json", tarfile.REGTYPE, "", "has 'manifest.json' twice"),
-        ("./manifest.json", tarfile.REGTYPE, "", "has 'manifest.json' twice"),
-        ("0.0/layer.tar", tarfile.REGTYPE, "", "twice"),
-        ("manifest.json", tarfile.SYMTYPE, CONFIG, "has 'manifest.json' twice"),
-        ("/etc/passwd", tarfile.REGTYPE, "", "unsafe name '/etc/passwd'"),
-        ("a/../../b", tarfile.REGTYPE, "", "unsafe name"),
-        ("a/..", tarfile.DIRTYPE, "", "unsafe name"),
-        ("hard", tarfile.LNKTYPE, "../outside", "leads out of it"),
-        ("soft", tarfile.SYMTYPE, "/outside", "leads out of it"),
-        ("pipe", tarfile.FIFOTYPE, "", "neither a file, a directory nor a link"),
-        ("disk", tarfile.BLKTYPE, "", "neither a file, a directory nor a link"),
-        ("terminal", tarfile.CHRTYPE, "", "neither a file, a directory nor a link"),
-    ],
-)
-def test_an_odd_member_is_refused(name: str, kind: bytes, target: str, told: str, tmp_path: Path, output: Path) -> None:
-    origin = tmp_path / "source.tar"
-    origin.write_bytes(odd_member(name, kind, target))
-    said = refusal(origin, output)
-    assert said.startswith("SOURCE_CORRUPT: ")
-    assert told in said
-
-
-def test_a_hard_link_within_the_tar_is_followed(tmp_path: Path, output: Path) -> None:
-    files = docker_files(IMAGE)
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for name, content in files.items():
-            is_hard = name == "0.0/layer.tar"
-            add(archive, name, FIRST_TAR if is_hard else content, tarfile.LNKTYPE if is_hard else tarfile.REGTYPE)
-    (tmp_path / "source.tar").write_bytes(made.getvalue())
-    assert pack_path(tmp_path / "source.tar", output).images == (IMAGE.image,)
-
-
-@pytest.mark.parametrize("what", ["link", "parent", "fifo", "folder"])
-def test_a_directory_is_never_left(what: str, tmp_path: Path, output: Path) -> None:
-    files = docker_files(IMAGE)
-    first = files.pop(FIRST_TAR)
-    assert isinstance(first, bytes)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / FIRST_TAR).write_bytes(first)
-    origin = directory_of(files, tmp_path / "source")
-    place = origin / FIRST_TAR
-    if what == "link":
-        place.symlink_to(outside / FIRST_TAR)
-    elif what == "parent":
-        (origin / "0.0" / "layer.tar").unlink()
-        (origin / "0.0").rmdir()
-        (outside / "layer.tar").write_bytes(first)
-        (origin / "0.0").symlink_to(outside)
-    elif what == "fifo":
-        os.mkfifo(place)
-    else:
-        place.mkdir()
-    assert refusal(origin, output).startswith("SOURCE_CORRUPT: ")
-
-
-def test_a_bomb_ends_at_the_limit(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", len(content_of(IMAGE.layers[0])) - 1)
-    origin = tmp_path / "source.tar"
-    origin.write_bytes(tar_of(docker_files(IMAGE, compressed=True)))
-    assert "is damaged, or larger than" in refusal(origin, output)
-    origin.write_bytes(tar_of(docker_files(IMAGE)))
-    assert "bytes, more than" in refusal(origin, output)
-    monkeypatch.setattr(spooled, "MAX_LAYER_SIZE", len(content_of(IMAGE.layers[0])))
-    pack_path(origin, output)
 
 
 class WatchedTar(TarSource):

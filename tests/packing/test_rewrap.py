@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from loader.errors import ArchiveCorrupt, KeyMismatch, ValidationFailed
-from loader.packing.description import read_index
 from loader.packing.rewrap import rewrap
-from loader.packing.verify import verify
+from loader.packing.verify import read_index, verify
 from tests.packing.packs import unwatched
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 

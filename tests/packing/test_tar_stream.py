@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.packing.packs import pack_path
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer
 
 LONG = "long/" * 60 + "name"
+SECONDS_PER_MIB = 5.0
 IMAGE = HandmadeImage("cut/app:1", (HandmadeLayer(b"cut", 700), HandmadeLayer(b"short", 1)))
 
 
@@ -88,6 +90,9 @@ def header(kind: bytes, content: bytes, size: int | None = None) -> bytes:
         (header(tarfile.XHDTYPE, b"no number"), "malformed extended header"),
         (header(tarfile.XHDTYPE, b"99 path=x\n"), "malformed extended header"),
         (header(tarfile.XHDTYPE, b"0 path=x\n"), "malformed extended header"),
+        (header(tarfile.XHDTYPE, b"9path=x\n"), "malformed extended header"),
+        (header(tarfile.XHDTYPE, b"11 path=x\n\0\0"), "malformed extended header"),
+        (header(tarfile.XHDTYPE, b"3 \n6 a=b\n"), "malformed extended header"),
         (header(tarfile.XHDTYPE, b"10 path=xy"), "malformed extended header"),
         (header(tarfile.XHDTYPE, b"12 size=-99\n") + tar_of({"a": b""}), "no number"),
         (header(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n") + tar_of({"a": b""}), "sparse file"),
@@ -106,6 +111,13 @@ def test_the_largest_extended_header_is_read() -> None:
     assert len(record) == int(record.split(b" ")[0]) <= EXTENSION_MAX_SIZE
     (name,) = members(header(tarfile.XHDTYPE, record) + tar_of({"a": b""}), 1 << 20)
     assert set(name) == {"x"}
+
+
+def test_a_header_of_many_small_records_is_read_in_time() -> None:
+    records = b"6 k=v\n" * ((EXTENSION_MAX_SIZE - 20) // 6) + b"10 path=z\n"
+    started = time.thread_time()
+    assert members(header(tarfile.XHDTYPE, records) + tar_of({"a": b""}), 1 << 20) == {"z": b""}
+    assert time.thread_time() - started < SECONDS_PER_MIB
 
 
 def test_too_many_members_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import GZIP, PLAIN, Blob, Head, StoredHead
 from loader.crypto.archive_seals import Seals
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch
-from loader.packing.description import document, read_index
-from loader.packing.verify import verify
+from loader.packing.verify import document, read_index, verify
 from tests.packing.packs import unwatched
 from tests.support.handmade_image import FRAGMENT, ROOT, HandmadeImage, HandmadeLayer, seal
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "references", "version"},
-    {"crypto", "api_client", "docker_engine", "model_cache", "oci"},
+    {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs"},
     {"binary_split", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
     {"app"},

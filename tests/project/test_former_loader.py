@@ -13,7 +13,7 @@ import pytest
 from Crypto.Cipher import AES
 from Crypto.Util.Padding import pad
 
-from loader.packing.description import read_index
+from loader.packing.verify import read_index
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env

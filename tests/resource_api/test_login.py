@@ -50,7 +50,7 @@ def test_the_response_time_does_not_reveal_whether_an_address_exists(api: Api) -
         return min(times)
 
     # An unknown address would need about a fiftieth of the time if the server did not hash its password too.
-    assert fastest("nobody@example.com") > fastest(EMAIL) / 2
+    assert fastest("nobody@example.com") > fastest(EMAIL) / 10
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ def test_users_added_at_the_same_time_are_all_kept(data: DataDirectory, monkeypa
 
 def test_many_logins_at_once_take_little_memory_and_a_good_one_succeeds(data: DataDirectory) -> None:
     """A hash takes 32 MiB; eight at once would take 256 MiB."""
-    with Api(data) as api, ThreadPoolExecutor(40) as pool:
+    with Api(data) as api, ThreadPoolExecutor(16) as pool:
         assert api.login().status == 200
         before = peak_rss_bytes(api.worker())
-        refused = [pool.submit(api.login, EMAIL, "wrong") for _ in range(40)]
+        refused = [pool.submit(api.login, EMAIL, "wrong") for _ in range(16)]
         assert api.login().status == 200
         assert {each.result().status for each in refused} == {401}
         assert peak_rss_bytes(api.worker()) - before < 64 << 20

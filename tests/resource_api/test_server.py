@@ -5,14 +5,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from resource_api.data_directory import DataDirectory
-from tests.resource_api.conftest import EMAIL, PASSWORD, REPOSITORY, Api
-from tests.support.processes import clean_env, poll
+from tests.resource_api.conftest import EMAIL, PASSWORD, Api
+from tests.support.loader_server import run_python
+from tests.support.processes import poll
 from tests.support.procfs import peak_rss_bytes
 
 MIB = 1 << 20
@@ -118,6 +118,12 @@ def test_the_server_stops_at_sigterm_and_has_no_control_socket(data: DataDirecto
         assert api.process.wait(ENDED_SECONDS) == 0
 
 
+def run_api(data: DataDirectory, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Start an API that is expected to end by itself."""
+    bind = ("--bind", f"unix:{data.root.parent}/socket")
+    return run_python(data.root.parent, "-m", "gunicorn", *arguments, *bind, "resource_api.wsgi:app", **env)
+
+
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
@@ -134,33 +140,13 @@ def test_a_bad_setting_stops_the_start_with_one_line(
     data: DataDirectory, environment: dict[str, str], sentence: str
 ) -> None:
     values = {name: value.replace("DATA", str(data.root)) for name, value in environment.items()}
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:resource_api.gunicorn_conf"]
-    done = subprocess.run(
-        [*command, "--bind", f"unix:{data.root.parent}/socket", "resource_api.wsgi:app"],
-        env=clean_env(data.root.parent, **values),
-        cwd=REPOSITORY,
-        timeout=ENDED_SECONDS,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = run_api(data, "--config", "python:resource_api.gunicorn_conf", **values)
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
     assert sentence in done.stderr
 
 
 def test_gunicorn_does_not_restart_a_worker_that_cannot_start(data: DataDirectory) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "gunicorn", "--no-control-socket", "--config", os.devnull),
-            *("--bind", f"unix:{data.root.parent}/socket", "resource_api.wsgi:app"),
-        ],
-        env=clean_env(data.root.parent),
-        cwd=REPOSITORY,
-        timeout=ENDED_SECONDS,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = run_api(data, "--no-control-socket", "--config", os.devnull)
     assert done.returncode == 3
     assert done.stderr.count("RESOURCE_API_DATA must name the data directory") == 1

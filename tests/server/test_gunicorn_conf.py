@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,8 @@ import pytest
 from tests.conftest import StartLoader
 from tests.support.http_calls import call
 from tests.support.http_probe import http_status
-from tests.support.processes import clean_env, free_port, poll
+from tests.support.loader_server import run_python
+from tests.support.processes import free_port, poll
 from tests.support.procfs import children
 
 ROOT = Path(__file__).parents[2]
@@ -32,15 +31,8 @@ ROOT = Path(__file__).parents[2]
 def test_more_than_one_process_is_refused_at_start(
     tmp_path: Path, arguments: list[str], env: dict[str, str], sentence: str
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *arguments, "wsgi:app"],
-        env=clean_env(tmp_path, LOADER_BIND=f"127.0.0.1:{free_port()}", **env),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    command = ("-m", "gunicorn", "-c", "gunicorn.conf.py", *arguments, "wsgi:app")
+    ended = run_python(tmp_path, *command, LOADER_BIND=f"127.0.0.1:{free_port()}", **env)
     assert ended.returncode == 1
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -79,15 +71,9 @@ def test_nobody_says_by_a_header_which_part_of_a_path_counts(start_loader: Start
 
 
 def test_threads_come_from_the_settings(tmp_path: Path) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--print-config", "wsgi:app"],
-        env=clean_env(tmp_path, LOADER_THREADS="7"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
+    command = ("-m", "gunicorn", "-c", "gunicorn.conf.py", "--print-config", "wsgi:app")
+    shown = run_python(tmp_path, *command, LOADER_THREADS="7")
+    assert shown.returncode == 0
     values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     assert {name.strip(): value.strip() for name, value in values.items()}["threads"] == "7"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import pytest
 from tests.conftest import StartLoader
 from tests.support.http_calls import call, login
 from tests.support.http_probe import http_status
-from tests.support.loader_server import REPOSITORY, LoaderServer
-from tests.support.processes import clean_env, free_port, poll
+from tests.support.loader_server import LoaderServer, run_python
+from tests.support.processes import free_port, poll
 from tests.support.procfs import children
 from tests.support.sites import FaultySite, faulty_site
 
@@ -29,15 +28,7 @@ STARTS = {
 
 def ended(directory: Path, start: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Start a loader that is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, *STARTS[start][0]],
-        env=clean_env(directory, **{"LOADER_BIND": f"127.0.0.1:{free_port()}", **env}),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    return run_python(directory, *STARTS[start][0], **{"LOADER_BIND": f"127.0.0.1:{free_port()}", **env})
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -8,8 +8,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,8 +17,8 @@ import pytest
 
 from tests.conftest import StartLoader
 from tests.support.http_calls import call, open_socket
-from tests.support.loader_server import REPOSITORY
-from tests.support.processes import clean_env, free_port, poll
+from tests.support.loader_server import run_python
+from tests.support.processes import free_port, poll
 from tests.support.procfs import children, open_descriptors, rss_bytes, thread_count
 from tests.support.range_sites import hasty_device
 from tests.support.sites import NOBODY_LISTENS, BareSite, bare_site
@@ -230,15 +228,8 @@ def test_a_gunicorn_without_what_the_worker_needs_is_refused_in_one_line(tmp_pat
         "loader.server.worker.ATTRIBUTES = ('poller', 'no_such_thing')\n"
         "globals().update(runpy.run_path('gunicorn.conf.py'))\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", str(settings), "wsgi:app"],
-        env=clean_env(tmp_path, LOADER_BIND=f"127.0.0.1:{free_port()}"),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    bind = f"127.0.0.1:{free_port()}"
+    ended = run_python(tmp_path, "-m", "gunicorn", "-c", str(settings), "wsgi:app", LOADER_BIND=bind)
     assert ended.returncode == 1
     assert re.search(
         r"^azaion-loader: gunicorn \S+ cannot be used: it has no no_such_thing$", ended.stderr, re.MULTILINE

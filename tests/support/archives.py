@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,17 @@ PREFIX = "azaion-test/"
 APP = f"{PREFIX}app:{VERSION}"
 DATABASE = f"{PREFIX}database:9"
 MIB = 1 << 20
+# The platform of this machine, and so of the engines of the tests; the plan warns of an image for another one.
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+PLATFORM = f"linux/{ARCHITECTURE}"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """An archive of `APP`, of more than 3 MiB, and of `DATABASE`, whose one layer is at the bottom of `APP` too."""
+    """An archive of `APP`, of more than 3 MiB, and of `DATABASE`, whose one layer is at the bottom of `APP` too.
+
+    Both images are made for this machine.
+    """
 
     path: Path
     head: Head
@@ -43,7 +50,10 @@ def sealed_images(directory: Path) -> Packed:
     """Seal `APP` and `DATABASE` in `directory` under `FRAGMENT`."""
     noise = random.Random(14).randbytes(MIB)  # noqa: S311  every run needs the same bytes
     base = HandmadeLayer(b"base" * 256, 256, "base.bin")
-    images = HandmadeImage(APP, (base, HandmadeLayer(noise, 3))), HandmadeImage(DATABASE, (base,))
+    images = (
+        HandmadeImage(APP, (base, HandmadeLayer(noise, 3)), architecture=ARCHITECTURE),
+        HandmadeImage(DATABASE, (base,), architecture=ARCHITECTURE),
+    )
     path = seal(directory / "packed.enc", images)
     plain_tar = directory / "plain.tar"
     plain_tar.write_bytes(b"".join(docker_archive(*images)))

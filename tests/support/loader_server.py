@@ -83,8 +83,13 @@ class LoaderServer:
 
 def run_loader(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m loader` with `arguments`, without a terminal."""
+    return run_python(home, "-m", "loader", *arguments, stdin=stdin, **env)
+
+
+def run_python(home: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with `arguments` in the repository to its end, with `env` as its whole environment."""
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [sys.executable, *arguments],
         input=stdin,
         env=clean_env(home, **env),
         cwd=REPOSITORY,

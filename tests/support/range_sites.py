@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.http_calls import login
-from tests.support.loads import get_status
-from tests.support.processes import poll
-from tests.support.procfs import open_descriptors
 from tests.support.range_upstream import RangeUpstream
 from tests.support.sites import HASTE, ONE_SECOND, BareSite, bare_site
-
-IDLE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -24,18 +19,10 @@ class RangeSite(BareSite):
 
     api: RangeUpstream
 
-    def wait_until_idle(self) -> None:
-        """Wait until no part is in use, because the files in the cache are final only then."""
-        poll(lambda: not get_status(self.url)["cache"]["downloads"], IDLE_SECONDS, "no download runs")
-        pid, cached = self.loader.worker_pid, f"{self.models}/"
-        poll(lambda: cached not in str(open_descriptors(pid)), IDLE_SECONDS, "no open file in the cache")
-
     def reset(self) -> None:
         """Remove all objects and faults from the upstream, and all files from the cache."""
         self.api.reset()
-        self.wait_until_idle()
-        for path in self.models.iterdir():
-            path.unlink()
+        self.empty_cache()
 
 
 @contextmanager

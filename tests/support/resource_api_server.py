@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
+from unittest.mock import patch
+
+from werkzeug.security import generate_password_hash
 
 from resource_api.accounts import Users
 from resource_api.data_directory import DataDirectory
@@ -37,6 +41,9 @@ class ResourceApiServer:
     Files in `directory` collect its output. Its data directory is `data_dir`, usually that of an earlier server; by
     default the constructor creates a new one in `directory`.
     """
+
+    # How the passwords of users are hashed. tests/conftest.py lowers the cost, and benchmarks pay the real one.
+    hashing = "scrypt"
 
     def __init__(
         self,
@@ -79,7 +86,9 @@ class ResourceApiServer:
     def add_user(self, email: str, password: str) -> None:
         """Let `email` log in with `password`, and register the password as a secret that no loader may write."""
         plant(password)
-        Users(self._data).set_password(email, password)
+        hashing = partial(generate_password_hash, method=self.hashing)
+        with patch("resource_api.accounts.generate_password_hash", hashing):
+            Users(self._data).set_password(email, password)
 
     def set_fragment(self, fragment: bytes) -> None:
         """Set the key fragment, and register it as a secret that no loader may write."""

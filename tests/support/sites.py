@@ -12,13 +12,16 @@ from typing import Any
 from tests.support.faulty_api import FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, login
 from tests.support.loader_server import LoaderServer
+from tests.support.loads import get_status
 from tests.support.processes import poll
+from tests.support.procfs import open_descriptors
 from tests.support.resource_api_server import ResourceApiServer
 
 # Nothing listens on the port of the discard service, so that a connection is refused at once.
 NOBODY_LISTENS = "http://127.0.0.1:9"
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 LOG_SECONDS = 10.0
+IDLE_SECONDS = 20.0
 # Six failed attempts of a download then take one second instead of eight.
 HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
 ONE_SECOND = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1"}
@@ -48,6 +51,18 @@ class BareSite:
         """
         poll(lambda: len(self.audit_lines(event)) > count_before, LOG_SECONDS, f"an audit line of a {event}")
         return self.audit_lines(event)[count_before]
+
+    def wait_until_idle(self) -> None:
+        """Wait until no part is in use, because the files in the cache are final only then."""
+        poll(lambda: not get_status(self.url)["cache"]["downloads"], IDLE_SECONDS, "no download runs")
+        pid, cached = self.loader.worker_pid, f"{self.models}/"
+        poll(lambda: cached not in str(open_descriptors(pid)), IDLE_SECONDS, "no open file in the cache")
+
+    def empty_cache(self) -> None:
+        """Remove all files from the cache, once none is in use."""
+        self.wait_until_idle()
+        for path in self.models.iterdir():
+            path.unlink()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,13 @@ from tests.support.missing import missing
 
 
 @contextmanager
-def small_disk(mount_point: Path, size: int) -> Iterator[Path]:
-    """Mount an empty disk of `size` bytes at the new directory `mount_point`; call `missing` if that is impossible."""
-    with _mounted(mount_point, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+def small_disk(mount_point: Path, size: int, inodes: int | None = None) -> Iterator[Path]:
+    """Mount an empty disk of `size` bytes at the new directory `mount_point`; call `missing` if that is impossible.
+
+    It takes `inodes` files, its own directory among them; any number if that is None.
+    """
+    options = f"size={size}" if inodes is None else f"size={size},nr_inodes={inodes}"
+    with _mounted(mount_point, "-t", "tmpfs", "-o", options, "tmpfs"):
         yield mount_point
 
 
@@ -48,6 +52,15 @@ def fill(directory: Path, leave: int) -> Path:
     with filler.open("wb") as file:
         file.write(bytes(free_bytes(directory) - leave))
     return filler
+
+
+def use_inodes(directory: Path) -> list[Path]:
+    """Make empty files in `directory` until its disk takes no more, and return them."""
+    made: list[Path] = []
+    while os.statvfs(directory).f_favail:
+        made.append(directory / f"small-{len(made)}")
+        made[-1].touch()
+    return made
 
 
 @contextmanager

@@ -49,6 +49,12 @@ class Caller:
         reply = post_json(self._url, "/unlock", {"email": EMAIL, "password": password})
         return reply.status, json.loads(reply.body)
 
+    def posted(self, password: str = PASSWORD) -> str:
+        """Send `POST /unlock`, which must be accepted, and return the state in the response."""
+        code, body = self.post(password)
+        assert code == HTTPStatus.OK, body
+        return str(body["state"])
+
     def status(self) -> Status:
         """Send `GET /unlock/status`."""
         body = self.document()
@@ -60,8 +66,7 @@ class Caller:
 
     def unlock(self, password: str = PASSWORD) -> Status:
         """Send `POST /unlock`, which must be accepted, and return the status at the end of the run."""
-        code, body = self.post(password)
-        assert code == HTTPStatus.OK, body
+        self.posted(password)
         return self.rest()
 
     def rest(self) -> Status:
@@ -124,6 +129,13 @@ class Rig:
         self.device.put(archive)
         return self.operator.unlock(password)
 
+    def unlock_until_held(self, archive: Path, after: int) -> None:
+        """Start an unlock of a copy of `archive`, and return while its first load waits after so many bytes."""
+        self.wire.hold_upload(after=after)
+        self.device.put(archive)
+        self.operator.post()
+        self.wire.wait_until_held()
+
     def clean(self) -> None:
         """Remove what a test has left."""
         self.wire.heal()
@@ -143,6 +155,7 @@ class UnlockDevice:
         self.archive = directory / "images.enc"
         self.tar = directory / "images.tar"
         self.remembered = directory / "models" / "unlocked-manifest.json"
+        self.journal = directory / "models" / "unlock-journal.json"
         self.api = api
         self._start_loader = start_loader
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.support.archives import PLATFORM
 from tests.support.engines import Engine, docker_containerd_26
 from tests.support.images import MIB, has_image, image_id, import_image, remove_image, rootfs_tar, save_images
 from tests.support.processes import STOP_SECONDS, poll
@@ -30,6 +31,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     """Return one engine after the other."""
     found: Engine = request.getfixturevalue(request.param)
     return found
+
+
+def test_every_engine_runs_the_platform_of_this_machine(engine: Engine) -> None:
+    version = engine.client.version()
+    assert f"{version['Os']}/{version['Arch']}" == PLATFORM
 
 
 @pytest.mark.parametrize("fixture", NEWER)

@@ -121,9 +121,9 @@ def test_the_mode_stream_needs_no_room_for_a_tar(small_device: UnlockDevice, dis
     assert start(small_device, docker.host, UNLOCK_MODE="stream").unlock() == READY
 
 
-@pytest.mark.parametrize(("mode", "advice"), [("tar", True), ("stream", False)])
+@pytest.mark.parametrize("mode", ["tar", "stream"])
 def test_too_little_room_for_the_engine_is_found_before_the_login(
-    unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed, mode: str, advice: bool
+    unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed, mode: str
 ) -> None:
     unlock_device.put(packed.path)
     fake.info = (200, {"DockerRootDir": str(disk)})
@@ -131,7 +131,8 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
     needed = f"at {disk}: {for_the_engine(packed)} bytes are needed, {free_bytes(disk)} bytes are free."
     assert needed in refusal.error
-    assert refusal.advises_stream is advice
+    # The tar lies on another disk, so that mode stream would change nothing there.
+    assert not refusal.advises_stream
 
 
 def test_tar_and_engine_on_one_disk_need_room_for_both(

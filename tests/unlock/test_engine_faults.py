@@ -219,10 +219,7 @@ def test_podman_keeps_nothing_of_an_image_whose_layer_has_another_digest(
 
 def test_a_tar_that_someone_changes_while_it_is_sent_leaves_no_image(rig: Rig, packed: Packed) -> None:
     """Only the owner of the loader can do that; the engine compares each layer with its digest."""
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     with rig.device.tar.open("r+b") as tar:
         tar.seek(packed.sent[0] - MIB // 2)
         tar.write(b"\0" * 1000)
@@ -234,10 +231,7 @@ def test_a_tar_that_someone_changes_while_it_is_sent_leaves_no_image(rig: Rig, p
 
 
 def test_a_tar_that_someone_cuts_while_it_is_sent_leaves_no_image(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     os.truncate(rig.device.tar, packed.sent[0] - MIB // 2)
     rig.wire.release()
     assert_failed(rig.operator.rest(), "STORAGE_ERROR")

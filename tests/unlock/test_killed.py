@@ -73,7 +73,7 @@ class Scene:
             self._api.answer("GET", API_PATHS[state], Fault(silent=True), Fault(body=FRAGMENT))
         elif state == "loading_images":
             self._wire.hold_upload(after=2 * MIB)
-        assert self.operator.post() == (200, {"state": "authenticating"})
+        assert self.operator.posted() == "authenticating"
         self.operator.wait_for(state)
         if state in API_PATHS:
             poll(lambda: self._api.requests(path=API_PATHS[state]), STALL_SECONDS, "the API is asked")
@@ -85,8 +85,12 @@ class Scene:
         assert tags_of_tests(engine) == ([APP] if self.finished else [])
         assert unnamed_images(engine) == []
         assert sorted(self._device.directory.iterdir()) == [self._device.archive, self._device.remembered.parent]
-        assert list(self._device.remembered.parent.iterdir()) == ([self._device.remembered] if self.finished else [])
+        kept = set(self._device.remembered.parent.iterdir()) - {self._device.journal}
+        assert kept == ({self._device.remembered} if self.finished else set())
         assert list(self._scratch.iterdir()) == []
+
+    def assert_no_journal(self) -> None:
+        assert not self._device.journal.exists()
 
     def audit_codes(self) -> list[str | None]:
         return [line["code"] for line in self.operator.loader.log_lines() if line.get("event") == "unlock"]
@@ -143,6 +147,7 @@ def assert_recovers(scene: Scene, docker: Engine) -> None:
     scene.assert_nothing_left(docker)
     assert scene.operator.unlock() == READY
     assert tags_of_tests(docker) == [APP]
+    scene.assert_no_journal()
 
 
 @pytest.mark.parametrize("scene", MODES, indirect=True)

@@ -67,7 +67,7 @@ def test_a_new_archive_replaces_the_images_of_the_old_one(rig: Rig) -> None:
     old, new = unlocked_first_of_two(rig)
     assert image_id(rig.engine, APP) == old.image.config
     replace_archive(rig, new)
-    assert rig.operator.post() == (200, {"state": "authenticating"})
+    assert rig.operator.posted() == "authenticating"
     assert rig.operator.rest() == READY
     assert image_id(rig.engine, APP) == new.image.config
     assert unnamed_images(rig.engine) == []
@@ -108,9 +108,9 @@ def test_a_new_archive_replaces_the_image_in_podman(unlock_device: UnlockDevice,
 def test_images_that_were_removed_after_ready_are_loaded_again(rig: Rig) -> None:
     """The archive has not changed; only the engine knows that the images are gone."""
     image, _ = unlocked_first_of_two(rig)
-    assert rig.operator.post() == (200, {"state": "ready"})
+    assert rig.operator.posted() == "ready"
     remove_image(rig.engine, APP)
-    assert rig.operator.post() == (200, {"state": "authenticating"})
+    assert rig.operator.posted() == "authenticating"
     assert rig.operator.rest() == READY
     assert image_id(rig.engine, APP) == image.image.config
     assert len(rig.loads) == 2
@@ -121,4 +121,4 @@ def test_ready_stays_while_the_engine_is_down(unlock_device: UnlockDevice, docke
         unlock_device.put(packed.path)
         operator = unlock_device.start(wire.host)
         assert operator.unlock() == READY
-    assert operator.post() == (200, {"state": "ready"})
+    assert operator.posted() == "ready"

@@ -168,8 +168,10 @@ def assert_never_less(values: list[Any]) -> None:
 def test_before_any_run_the_fields_are_null(rig: Rig) -> None:
     document = rig.operator.document()
     assert (document["state"], document["error"], document["code"]) == ("idle", None, None)
-    assert set(document) == {"state", "error", "code", "retryable", "hint", *PROGRESS_FIELDS}
-    assert {name: value for name, value in document.items() if value is not None} == {"state": "idle"}
+    errors = {"error", "code", "retryable", "hint"}
+    assert set(document) == {"state", "authenticated", "proven", *errors, *PROGRESS_FIELDS}
+    told = {name: value for name, value in document.items() if value is not None}
+    assert told == {"state": "idle", "authenticated": False, "proven": False}
 
 
 def test_a_slow_run_reports_its_progress(rig: Rig, packed: Packed) -> None:

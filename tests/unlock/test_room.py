@@ -14,6 +14,7 @@ import pytest
 from loader.binary_split import Archive, open_archive
 from loader.docker_engine import DockerEngine, EngineDescription, Store
 from loader.errors import DeviceFault, DiskSpace, LoaderError, StorageError
+from loader.files import INODES_HINT
 from loader.settings import Settings
 from loader.unlock.plan import UnlockPlan, plan_unlock
 from loader.unlock.room import STREAM_ADVICE, Place, Work, places, require_room
@@ -21,7 +22,7 @@ from tests.support.archives import APP
 from tests.support.engines import Engine, docker_engine_at, podman_engine
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.images import has_image
-from tests.support.small_disk import fill, make_read_only, small_disk
+from tests.support.small_disk import fill, make_read_only, small_disk, use_inodes
 
 MIB = 1 << 20
 WORK = Work(to_read=1, to_send=1000, largest=600, to_unpack=70)
@@ -141,11 +142,11 @@ READ_ONLY = Place((Path("/d"),), 1, 10, writable=False)
 
 
 def test_exactly_enough_room_is_enough() -> None:
-    require_room((GOOD, GOOD), "tar")
-    require_room((), "stream")
+    require_room((GOOD, GOOD))
+    require_room(())
 
 
-@pytest.mark.parametrize("mode", ["tar", "stream"])
+@pytest.mark.parametrize("tar", [0, 5])
 @pytest.mark.parametrize(
     ("place", "kind", "words"),
     [
@@ -153,14 +154,40 @@ def test_exactly_enough_room_is_enough() -> None:
         (READ_ONLY, StorageError, "/d cannot be written to."),
     ],
 )
-def test_the_first_unusable_place_is_reported_with_advice_in_mode_tar(
-    mode: str, place: Place, kind: type[DeviceFault], words: str
+def test_the_first_unusable_place_is_reported_with_advice_where_the_tar_lies(
+    place: Place, kind: type[DeviceFault], words: str, tar: int
 ) -> None:
     with pytest.raises(kind) as raised:
-        require_room((GOOD, place, SMALL), mode)
+        require_room((dataclasses.replace(GOOD, tar=5), dataclasses.replace(place, tar=tar), SMALL))
     assert str(raised.value) == words
-    assert raised.value.hint == kind.hint + (f" {STREAM_ADVICE}" if mode == "tar" else "")
+    assert raised.value.hint == kind.hint + (f" {STREAM_ADVICE}" if tar else "")
     assert kind.hint.count("UNLOCK_MODE") == 0  # the hint of the class has not changed
+
+
+def test_only_the_disk_of_the_tar_needs_less_in_mode_stream(device: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        by_tar = places(settings(device), WORK, classic(disk))
+        assert [(place.paths, place.tar) for place in by_tar] == [((device,), 1000), ((disk,), 0)]
+        assert [place.tar for place in places(settings(device, "stream"), WORK, classic(disk))] == [0]
+        # On one disk the advice is right, because the tar is a part of what is needed there.
+        assert [place.tar for place in places(settings(disk), WORK, classic(disk))] == [1000]
+
+
+def test_a_disk_without_inodes_takes_no_tar_and_no_image(device: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", MIB, inodes=4) as disk:
+        assert [place.fits for place in places(settings(disk), WORK, None)] == [True]
+        made = use_inodes(disk)
+        for found in (places(settings(disk), WORK, None), places(settings(device, "stream"), WORK, classic(disk))):
+            assert [(place.fits, place.free) for place in found] == [(False, MIB)]
+            with pytest.raises(
+                DiskSpace, match=f"The disk of {disk} is out of inodes: .* {MIB} bytes are free"
+            ) as raised:
+                require_room(found)
+            assert raised.value.hint == INODES_HINT
+        nothing = Work(to_read=0, to_send=0, largest=0, to_unpack=0)
+        require_room(places(settings(disk), nothing, None))
+        made[0].unlink()
+        require_room(places(settings(disk), WORK, None))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_the_images_of_an_archive_reach_docker(unlock_device: UnlockDevice, dock
     operator = unlock_device.start(docker.host)
     assert operator.status() == Status("idle", None, None)
 
-    assert operator.post() == (200, {"state": "authenticating"})
+    assert operator.posted() == "authenticating"
     assert operator.rest() == READY
 
     assert_holds(docker, packed)
@@ -81,8 +81,8 @@ def test_when_ready_an_unlock_only_asks_the_engine_for_the_images(rig: Rig, pack
     assert rig.unlock(packed.path) == READY
     rig.device.api.forget_requests()
     rig.wire.forget()
-    assert rig.operator.post() == (200, {"state": "ready"})
-    assert rig.operator.post("a wrong password") == (200, {"state": "ready"})
+    assert rig.operator.posted() == "ready"
+    assert rig.operator.posted("a wrong password") == "ready"
     assert rig.device.api.requests() == []
     assert {request.method for request in rig.wire.requests} == {"GET"}
 
@@ -109,7 +109,7 @@ def test_a_new_archive_after_ready_is_unlocked(rig: Rig, packed: Packed) -> None
     remove_all_images(rig.engine)
     rig.device.api.forget_requests()
     rig.device.put(packed.path)
-    assert rig.operator.post() == (200, {"state": "authenticating"})
+    assert rig.operator.posted() == "authenticating"
     assert rig.operator.rest() == READY
     assert_holds(rig.engine, packed)
     assert len(rig.device.api.requests("GET", KEY_FRAGMENT)) == 1
@@ -164,24 +164,18 @@ def test_of_many_simultaneous_callers_one_starts_the_run(rig: Rig, packed: Packe
 
 
 def test_callers_during_a_run_get_its_state(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
-    assert rig.operator.post() == (200, {"state": "loading_images"})
+    rig.unlock_until_held(packed.path, MIB)
+    assert rig.operator.posted() == "loading_images"
     assert rig.operator.status() == Status("loading_images", None, None)
     rig.device.archive.unlink()  # the run has the file open
-    assert rig.operator.post() == (200, {"state": "loading_images"})
+    assert rig.operator.posted() == "loading_images"
     rig.wire.release()
     assert rig.operator.rest() == READY
     assert [load.body_bytes for load in rig.loads] == packed.sent
 
 
 def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     status = rig.device.tar.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, os.geteuid())
     assert status.st_size == sum(packed.sent)
@@ -191,10 +185,7 @@ def test_the_tar_is_readable_for_its_owner_only(rig: Rig, packed: Packed) -> Non
 
 
 def test_a_tar_that_cannot_be_removed_causes_only_a_warning(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     rig.device.tar.unlink()  # the loader has the file open
     (rig.device.tar / "in the way").mkdir(parents=True)
     rig.wire.release()

@@ -88,7 +88,7 @@ def with_archive(settings: Settings) -> Settings:
 
 
 def start(settings: Settings, throttle: LoginThrottle) -> UnlockState:
-    state: UnlockState = unlock.start_unlock(settings, AbsentEngine(1), throttle, CREDENTIALS)
+    state: UnlockState = unlock.start_unlock(settings, AbsentEngine(1), throttle, CREDENTIALS).state
     return state
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_starts_during_the_lookup_of_images_is_not_overwritten(
 def test_ready_without_a_run_needs_no_login(
     holder: _UnlockStateHolder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unlock, "require_images_without_archive", lambda *_: None)
+    monkeypatch.setattr(unlock, "require_images_without_archive", lambda *_: False)
     assert start(settings, UnusedThrottle()) is UnlockState.READY
     assert holder.state is UnlockState.READY
 

@@ -21,10 +21,7 @@ IMAGE_MIB = 24  # much more than the buffers between the loader and an engine th
 
 
 def test_the_images_reach_docker_without_a_tar_on_the_disk(rig: Rig, packed: Packed) -> None:
-    rig.wire.hold_upload(after=MIB)
-    rig.device.put(packed.path)
-    rig.operator.post()
-    rig.wire.wait_until_held()
+    rig.unlock_until_held(packed.path, MIB)
     assert rig.operator.status() == Status("loading_images", None, None)
     assert sorted(rig.device.directory.iterdir()) == [rig.device.archive, rig.device.remembered.parent]
     rig.wire.release()

@@ -51,7 +51,7 @@ def test_the_images_of_the_last_unlock_make_a_device_ready(unlocked: Rig, tmp_pa
     copy = shutil.copytree(unlocked.device.directory, tmp_path / "copy")
     paths = {"IMAGES_PATH": str(copy / "images.enc"), "MODEL_CACHE_DIR": str(copy / "models")}
     operator = unlocked.device.start(unlocked.wire.host, **paths)
-    assert operator.post("a wrong password") == (200, {"state": "ready"})
+    assert operator.posted("a wrong password") == "ready"
     assert operator.status() == READY
     assert unlocked.device.api.requests() == []
 
@@ -74,7 +74,7 @@ def test_expected_images_make_a_device_ready(unlock_device: UnlockDevice, docker
     operator = unlock_device.start(docker.host, EXPECTED_IMAGES=expected)
     assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
     import_image(docker, APP)
-    assert operator.post("a wrong password") == (200, {"state": "ready"})
+    assert operator.posted("a wrong password") == "ready"
     assert unlock_device.api.requests() == []
 
 
@@ -96,7 +96,7 @@ def test_an_unusable_remembered_manifest_is_replaced_by_expected_images(
         remove_all_images(docker)
         assert_problem(operator.post(), 404, "ARCHIVE_NOT_FOUND")
         import_image(docker, APP)
-        assert operator.post() == (200, {"state": "ready"})
+        assert operator.posted() == "ready"
         warnings = [message for message in operator.log_messages("WARNING") if str(unlock_device.remembered) in message]
         assert len(warnings) == 2 * number, content
 
@@ -108,6 +108,6 @@ def test_without_archive_and_engine_the_engine_is_unavailable(unlock_device: Unl
 
 
 def test_ready_without_archive_is_checked_with_the_engine_again(unlocked: Rig) -> None:
-    assert unlocked.operator.post() == (200, {"state": "ready"})
+    assert unlocked.operator.posted() == "ready"
     remove_all_images(unlocked.engine)
     assert_problem(unlocked.operator.post(), 404, "ARCHIVE_NOT_FOUND")

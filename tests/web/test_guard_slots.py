@@ -29,7 +29,9 @@ SILENCE_SECONDS = 1.0
 PROBE_MAX_SECONDS = 1.0
 HAMMERS = 64
 PROBES = 25
-ARCHIVE_SIZE = 256 * MIB
+ARCHIVE_SIZE = 64 * MIB
+# Each MiB of the archive then takes so long that several probes meet the unlock while it decrypts.
+SLOWLY = json.dumps({"loader.unlock.progress.UnlockProgress.reach": 0.02})
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +240,7 @@ def test_a_slot_is_given_back_however_the_transfer_ends(
 
 @pytest.fixture
 def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
-    """A loader with default capacity, an archive of 256 MiB and a resource at the API.
+    """A loader with default capacity, an archive of 64 MiB and a resource at the API.
 
     Its engine takes a whole load and then says nothing until the test is over.
     """
@@ -250,7 +252,7 @@ def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
 
     with (
         FakeEngine(tmp_path / "engine.sock", answer_late) as engine,
-        real_site(tmp_path / "site", DOCKER_HOST=engine.host) as running,
+        real_site(tmp_path / "site", DOCKER_HOST=engine.host, HASTE=SLOWLY) as running,
     ):
         resource.copy_to(running.api.data_dir / "resources")
         running.api.set_fragment(FRAGMENT)

@@ -28,20 +28,29 @@ SECONDS = 10
 REPETITIONS = 3
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sealed() -> SealedObjects:
-    """A resource of 48 MiB."""
+    """A resource of 48 MiB, sealed anew for each test, because the loader remembers which object was damaged."""
     return seal("m", "x", CONTENT)
 
 
-@pytest.fixture
-def site(tmp_path: Path, sealed: SealedObjects) -> Iterator[FaultySite]:
-    """A new loader with two threads, and an API that has the resource."""
-    (tmp_path / "site" / "tmp").mkdir(parents=True)
-    with faulty_site(tmp_path / "site", LOADER_THREADS="2", TMPDIR=str(tmp_path / "site" / "tmp")) as running:
-        running.api.objects.update(sealed.as_objects())
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySite]:
+    """A loader with two threads, which all tests of this module share through `site`."""
+    directory = tmp_path_factory.mktemp("site")
+    (directory / "tmp").mkdir()
+    with faulty_site(directory, LOADER_THREADS="2", TMPDIR=str(directory / "tmp")) as running:
         yield running
-        running.api.resume()
+
+
+@pytest.fixture
+def site(shared_site: FaultySite, sealed: SealedObjects) -> Iterator[FaultySite]:
+    """A loader with an empty cache, and a healthy API that has the resource."""
+    shared_site.api.reset()
+    shared_site.api.objects.update(sealed.as_objects())
+    yield shared_site
+    shared_site.api.resume()
+    shared_site.empty_cache()
 
 
 def load_partly(site: FaultySite) -> bytes:
@@ -184,6 +193,7 @@ def test_upload_that_the_api_cuts_is_reported_and_leaves_nothing_behind(site: Fa
 
 
 def test_signature_of_a_redirect_is_in_no_log(site: FaultySite) -> None:
+    before = len(site.audit_lines("load"))
     faults = {"refused": Fault(403), "silent": Fault(silent=True), "cut": Fault(body=CONTENT, cut_after=MIB)}
 
     def load_in_vain(name: str) -> None:
@@ -197,7 +207,7 @@ def test_signature_of_a_redirect_is_in_no_log(site: FaultySite) -> None:
 
     with ThreadPoolExecutor(len(faults)) as clients:
         list(clients.map(load_in_vain, faults))
-    poll(lambda: len(site.audit_lines("load")) == len(faults), SECONDS, "they have ended")
+    poll(lambda: len(site.audit_lines("load")) == before + len(faults), SECONDS, "they have ended")
     for name in faults:
         assert "planted-signature" in str(site.api.requests("GET", f"/bucket/{name}"))
     assert "planted-signature" not in site.loader.process.stderr()

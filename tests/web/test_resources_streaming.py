@@ -19,7 +19,7 @@ from tests.support.sealed_objects import seal
 from tests.support.sites import Site, faulty_site, real_site
 
 MIB = 1 << 20
-LARGE = 256 * MIB
+LARGE = 128 * MIB
 MAX_GROWTH = 32 * MIB
 PIECE = bytes(range(256)) * (MIB // 256)
 

@@ -26,7 +26,7 @@ def test_unlock_of_present_images_is_ready(docker_engine: Engine, tmp_path: Path
         with bare_site(tmp_path / "loader", **env) as running:
             assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
             reply = post_json(running.url, "/unlock", CREDENTIALS)
-            assert (reply.status, reply.json()) == (200, {"state": "ready"})
+            assert (reply.status, reply.json()) == (200, {"state": "ready", "authenticated": False, "proven": False})
             status = call(running.url, "GET", "/unlock/status").json()
             assert (status["state"], status["error"]) == ("ready", None)
     finally:

@@ -22,8 +22,12 @@ STATUS = {
     },
 }
 
+UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False}
+
 UNLOCK_STATUS = {
     "state": "decrypting",
+    "authenticated": True,
+    "proven": False,
     "error": None,
     "code": None,
     "retryable": None,

@@ -130,12 +130,12 @@ OPERATIONS = {
     ),
     "unlock.unlock": Operation(
         body=json_of(LoginRequest, examples.CREDENTIALS),
-        reply=json_of(UnlockResponse, {"state": "authenticating"}),
+        reply=json_of(UnlockResponse, examples.UNLOCK),
         codes=("ARCHIVE_NOT_FOUND", "LOGIN_THROTTLED", *DISK, *ENGINE),
     ),
     "unlock.status": Operation(reply=json_of(UnlockStatusResponse, examples.UNLOCK_STATUS)),
     "unlock.plan": Operation(
         reply=json_of(UnlockPlanResponse, examples.UNLOCK_PLAN),
-        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", *DISK, "ENGINE_REJECTED"),
+        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "BUSY", *DISK, "ENGINE_REJECTED"),
     ),
 }

@@ -6,6 +6,7 @@ import { duration, guess, moment, rate } from "./units.js";
 const LOADING = "loading_images";
 const FIRST = "Log in with your account of the resource API.";
 const MISSING = "The archive holds images that the engine does not have. Unlock again to load them.";
+const NOT_PROVEN = "Not proven: no key fragment has authenticated on this device that they are the right ones. ";
 const LOST = {
   error: "The loader was restarted during the unlock.",
   hint: "Start the unlock again.",
@@ -73,7 +74,7 @@ function describe(run, plan, authenticated) {
 
 function readyLead(run, authenticated) {
   const when = run.started_at === null ? "" : ` since ${moment(run.updated_at)}`;
-  return `All images are in the engine${when}. ${loginLead(authenticated)}`.trim();
+  return `All images are in the engine${when}. ${run.proven ? "" : NOT_PROVEN}${loginLead(authenticated)}`.trim();
 }
 
 function loginLead(authenticated) {

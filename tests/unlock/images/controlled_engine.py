@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from loader.crypto.archive_head import PLAIN, Head, Image, Release
 from loader.crypto.archive_seals import root_id
 from loader.docker_engine import DockerEngine, EngineImage
-from loader.errors import EngineUnavailable, LoaderError
+from loader.errors import EngineUnavailable
 from loader.oci import Layout
 from loader.unlock.images import Loading
 from loader.unlock.plan import layouts_of
 from tests.support.handmade_image import CREATED, ROOT, HandmadeImage, HandmadeLayer, sealed_blob
 
 BASE = HandmadeLayer(b"base")
-OLD = EngineImage("sha256:" + "f" * 64, (), 1, named=True)
+OLD = EngineImage("sha256:" + "f" * 64, (), 1)
 UNPACKED = 7
 
 
@@ -35,12 +35,11 @@ def handmade(number: int) -> HandmadeImage:
 
 HEAD = head_with(*map(handmade, range(3)))
 REFERENCES = [image.reference for image in HEAD.images]
-RESTORED = [("restore", reference) for reference in REFERENCES]
 
 
 def as_loaded(image: Image) -> EngineImage:
     """Return `image` as the engine has it after a load."""
-    return EngineImage(image.config, image.layers, 1, named=True)
+    return EngineImage(image.config, image.layers, 1)
 
 
 def planned(head: Head, present: set[str] | None = None) -> list[Layout]:
@@ -69,7 +68,7 @@ class Pieces:
 
 
 class ControlledEngine(DockerEngine):
-    """Has `images` by their names. `done` lists the names given and the tidying steps.
+    """Has `images` by their names. `done` lists the names given.
 
     A load takes the next of `outcomes`: it loads the image unless that is an error, and raises it. `after_load` runs at
     the end of a load.
@@ -83,9 +82,7 @@ class ControlledEngine(DockerEngine):
         self.after_load: Callable[[], None] = lambda: None
         self.loads_despite_fault = False
         self.is_down = False
-        self.tidying_fails: LoaderError | None = None
         self.unpacked = UNPACKED
-        self._before = dict(images)
         self._outcomes = iter(outcomes)
 
     def find(self, reference: str) -> EngineImage | None:
@@ -108,18 +105,6 @@ class ControlledEngine(DockerEngine):
     def name(self, present: str, reference: str) -> None:
         self.done.append((f"name {present}", reference))
         self.images[reference] = self.images[present]
-
-    def restore(self, reference: str, image: EngineImage | None) -> None:
-        assert image == self._before.get(reference)
-        self._note("restore", reference)
-
-    def remove_if_dangling(self, image: EngineImage) -> None:
-        self._note("remove", image.id)
-
-    def _note(self, work: str, what: str) -> None:
-        self.done.append((work, what))
-        if self.tidying_fails is not None:
-            raise self.tidying_fails
 
 
 def engine_with(*outcomes: BaseException | None) -> ControlledEngine:

@@ -1,4 +1,4 @@
-"""Faults of the engine during a run, after which each reference names its former image again."""
+"""Faults of the engine during a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loader.errors import (
     ImageMismatch,
     LoaderError,
 )
-from tests.unlock.images.controlled_engine import HEAD, OLD, REFERENCES, RESTORED, engine_with, load_counted, planned
+from tests.unlock.images.controlled_engine import HEAD, OLD, REFERENCES, engine_with, load_counted, planned
 
 
 @pytest.mark.parametrize("fault", [EngineStalled("silent"), EngineUnavailable("gone")], ids=repr)
@@ -27,14 +27,12 @@ def test_after_a_stall_the_image_in_the_engine_decides(fault: LoaderError, posit
     engine.loads_despite_fault = True
     load_counted(engine)
     assert engine.delivery.taken == planned(HEAD)
-    assert engine.done == [("remove", OLD.id)]
 
     engine = engine_with(*outcomes)
     with pytest.raises(type(fault)) as raised:
         load_counted(engine)
     assert raised.value is fault
     assert engine.delivery.taken == planned(HEAD)[: position + 1]  # nothing is sent once more
-    assert engine.done == RESTORED
 
 
 def test_an_engine_that_stays_down_after_a_stall_keeps_the_first_error() -> None:
@@ -58,12 +56,11 @@ def test_an_engine_that_stays_down_after_a_stall_keeps_the_first_error() -> None
     ids=repr,
 )
 @pytest.mark.parametrize("position", [0, 2])
-def test_any_other_failure_restores_every_reference(fault: BaseException, position: int) -> None:
+def test_any_other_failure_ends_the_run(fault: BaseException, position: int) -> None:
     # A refused layout without lower layers is sent once more with all.
     engine = engine_with(*[None] * position, fault, fault)
     with pytest.raises(type(fault)):
         load_counted(engine)
-    assert engine.done == RESTORED
 
 
 @pytest.mark.parametrize("wrong", [OLD, None], ids=["another image", "no image"])
@@ -80,7 +77,6 @@ def test_an_image_that_is_not_the_expected_one_ends_the_run_at_once(wrong: Engin
     with pytest.raises(ImageMismatch, match=image.reference):
         load_counted(engine)
     assert engine.delivery.taken == planned(HEAD)[:1]
-    assert engine.done == RESTORED
 
 
 def test_an_image_that_is_removed_during_the_run_is_noticed_at_its_end() -> None:
@@ -93,17 +89,3 @@ def test_an_image_that_is_removed_during_the_run_is_noticed_at_its_end() -> None
     engine.after_load = remove_first_image
     with pytest.raises(ImageMismatch, match=REFERENCES[0]):
         load_counted(engine)
-    assert engine.done == RESTORED
-
-
-@pytest.mark.parametrize(("fault", "tried"), [(EngineRejected("in use"), 3), (EngineUnavailable("gone"), 1)], ids=repr)
-def test_an_error_during_tidying_is_only_logged(
-    fault: LoaderError, tried: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An engine that is down is not called again for each image."""
-    engine = engine_with(DiskSpace("full"))
-    engine.tidying_fails = fault
-    with pytest.raises(DiskSpace):
-        load_counted(engine)
-    assert engine.done == RESTORED[:tried]
-    assert ["could not be tidied up" in message for message in caplog.messages] == [True] * tried

@@ -26,7 +26,7 @@ def test_an_image_that_is_loaded_under_its_first_name_gets_its_other_names() -> 
     engine = ControlledEngine({names[2]: OLD})
     load_counted(engine, head)
     assert [layout.image.reference for layout in engine.delivery.taken] == [names[0], REFERENCES[1]]
-    assert engine.done == [(f"name {names[0]}", names[1]), (f"name {names[0]}", names[2]), ("remove", OLD.id)]
+    assert engine.done == [(f"name {names[0]}", names[1]), (f"name {names[0]}", names[2])]
     assert {engine.images[name] for name in names} == {as_loaded(image.image)}
 
 
@@ -37,7 +37,7 @@ def test_an_image_that_is_there_under_one_name_gets_the_others_without_a_load() 
     engine = ControlledEngine({second: as_loaded(image.image)})
     load_counted(engine, head, planned(head, {second}))
     assert engine.delivery.taken == []
-    assert engine.done == [(f"name {second}", first), ("remove", image.image.config)]
+    assert engine.done == [(f"name {second}", first)]
 
 
 def test_an_engine_that_refuses_a_name_ends_the_run() -> None:
@@ -51,4 +51,3 @@ def test_an_engine_that_refuses_a_name_ends_the_run() -> None:
     engine = Refusing({})
     with pytest.raises(EngineRejected):
         load_counted(engine, head)
-    assert engine.done == [("restore", found.reference) for found in head.images]

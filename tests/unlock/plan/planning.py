@@ -50,7 +50,7 @@ def plan(path: Path, engine: DockerEngine, mode: str = "tar") -> UnlockPlan:
 
 def found(image: HandmadeImage, image_id: str | None = None) -> EngineImage:
     """Return `image` as an engine describes it, by default as one that has exactly this image."""
-    return EngineImage(image_id or image.image.config, image.image.layers, 77, named=True)
+    return EngineImage(image_id or image.image.config, image.image.layers, 77)
 
 
 def having(*images: EngineImage) -> KnownEngine:

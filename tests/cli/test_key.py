@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli.key import new_fragment, read_fragment
 from loader.errors import KeyMismatch, StorageError
-from loader.packing.fragments import new_fragment, read_fragment
 
 
 @pytest.mark.parametrize("size", [32, 33, 4096])

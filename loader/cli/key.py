@@ -1,13 +1,34 @@
-"""Key fragments in files."""
+"""`azaion-loader key`: key fragments in files, on the machine that ships images to devices."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import click
+
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.errors import KeyMismatch
 from loader.files import storage
+
+
+@click.group()
+def key() -> None:
+    """Make key fragments, which only the resource API may keep."""
+
+
+@key.command("new")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to make; it must not exist.",
+)
+def new_key(output: Path) -> None:
+    """Make a random key fragment of 32 bytes that only its owner can read."""
+    new_fragment(output)
+    click.echo(f"{output}: give it to the resource API, and keep it off every device")
 
 
 def read_fragment(path: Path) -> bytes:

@@ -1,0 +1,96 @@
+"""An engine that only knows names and images, and that a test kills at any call. The other tests use real engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from loader.docker_engine import Absent, DockerEngine, EngineImage
+from loader.errors import EngineRejected, EngineUnavailable
+
+
+class Killed(BaseException):
+    """The process was killed at this place."""
+
+
+def image_id(number: int) -> str:
+    """Return the ID of an image."""
+    return f"sha256:{number:064x}"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All that an engine holds: its names, and its images with and without a name."""
+
+    names: Mapping[str, str]
+    images: frozenset[str]
+
+
+@dataclass
+class EngineOfNames(DockerEngine):
+    """`names` maps each name to the ID of its image. `used` are the IDs that a container uses.
+
+    Like the containerd store, an engine that `forgets` drops an image whose last name moves. The call before which
+    `calls_left` is used up raises `ends_with`, and every later one too.
+    """
+
+    names: dict[str, str]
+    forgets: bool = False
+    used: frozenset[str] = frozenset()
+    images: set[str] = field(default_factory=set)
+    calls_left: int = 1 << 30
+    ends_with: BaseException = field(default_factory=Killed)
+
+    def __post_init__(self) -> None:
+        self.images |= set(self.names.values())
+
+    def inventory(self) -> Inventory:
+        """Return what is there now."""
+        return Inventory(dict(self.names), frozenset(self.images))
+
+    def find(self, reference: str) -> EngineImage | None:
+        self._count()
+        found = self._resolved(reference)
+        return None if found is None else EngineImage(found, (), 1)
+
+    def name(self, present: str, reference: str) -> None:
+        self._count()
+        found = self._resolved(present)
+        if found is None:
+            raise Absent(f"no image {present}")
+        self.put(reference, found)
+
+    def remove_name(self, reference: str) -> None:
+        self._count()
+        found = self._resolved(reference)
+        if found is None:
+            raise Absent(f"no image {reference}")
+        if found in self.used and list(self.names.values()).count(found) <= 1:
+            raise EngineRejected(f"a container uses {reference}")
+        self.names.pop(reference, None)
+        if found not in self.names.values():
+            self.images.discard(found)
+
+    def remove_proofs(self) -> None:
+        self._count()
+
+    def put(self, reference: str, image: str) -> None:
+        """Let `reference` name an image, as a load does."""
+        before = self.names.get(reference)
+        self.names[reference] = image
+        self.images.add(image)
+        if self.forgets and before is not None and before not in {*self.names.values(), *self.used}:
+            self.images.discard(before)
+
+    def _resolved(self, name: str) -> str | None:
+        return self.names.get(name) or (name if name in self.images else None)
+
+    def _count(self) -> None:
+        if self.calls_left <= 0:
+            raise self.ends_with
+        self.calls_left -= 1
+
+
+def gone() -> EngineUnavailable:
+    """Return the error of an engine that is down."""
+    return EngineUnavailable("The Docker engine does not respond.")
