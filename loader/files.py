@@ -279,7 +279,7 @@ def remove_unfinished(path: Path) -> None:
     """Remove what `replacement` left beside `path` when its process was killed. Never raises."""
     for unfinished in path.parent.glob(glob.escape(_unfinished_prefix(path)) + TEMPORARY_SUFFIX):
         with suppress(OSError):
-            descriptor = os.open(unfinished, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_regular(unfinished, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 unfinished.unlink()

@@ -98,28 +98,28 @@ def docker_engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def podman_engine() -> Iterator[Engine]:
     """Yield a podman service that lasts for the session. Each test removes the images that it makes."""
-    with engines.podman_engine() as engine:
+    with engines.engine_of("podman_engine") as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def docker_classic_26() -> Iterator[Engine]:
     """Yield a Docker 26.1 with the classic store, under the conditions of `docker_engine`."""
-    with engines.docker_classic_26() as engine:
+    with engines.engine_of("docker_classic_26") as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def docker_containerd_26() -> Iterator[Engine]:
     """Yield a Docker 26.1 with the containerd store, under the conditions of `docker_engine`."""
-    with engines.docker_containerd_26() as engine:
+    with engines.engine_of("docker_containerd_26") as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def podman_5() -> Iterator[Engine]:
     """Yield a podman 5.4 service, under the conditions of `docker_engine`."""
-    with engines.podman_5() as engine:
+    with engines.engine_of("podman_5") as engine:
         yield engine
 
 

@@ -150,7 +150,7 @@ def rewrap_archive(archive: Path, key_file: Path, new_key: Path, output: Path | 
     """
     file = None if output is None else require_replaceable(output, key_file, new_key)
     written = rewrap(archive, read_fragment(key_file), read_fragment(new_key), file, ProgressBar)
-    click.echo(_written_text(written))
+    click.echo(_written_text(output or written))
 
 
 def _written_text(path: Path) -> str:

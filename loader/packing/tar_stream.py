@@ -15,8 +15,8 @@ from loader.packing.members import MAX_MEMBERS, Member, link_target, member_name
 # An extended header holds a name or a few fields.
 EXTENSION_MAX_SIZE = 1 << 20
 LENGTH_MAX_DIGITS = 8
-# Writers fill up the last record of a tar with zeros; records of tapes have 10 KiB, and none has a megabyte.
-END_MAX_SIZE = 1 << 20
+# Zeros may follow a tar: of its last record, or of the disk to which it was copied, but not without end.
+END_MAX_SIZE = 1 << 36
 _BLOCK = tarfile.BLOCKSIZE
 _LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)

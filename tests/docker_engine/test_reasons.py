@@ -17,7 +17,7 @@ from loader.docker_engine.saving import until_error
 from loader.errors import DiskSpace, EngineRejected, EngineStalled, EngineUnavailable
 from tests.docker_engine.connecting import connected, pieces
 from tests.support.archives import APP
-from tests.support.engines import Engine, docker_engine_at
+from tests.support.engines import Engine, engine_of
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.http_probe import socket_path
@@ -65,7 +65,7 @@ def test_missing_rights_on_the_certificates_are_told(tmp_path: Path, monkeypatch
 
 
 def test_a_full_disk_of_the_engine_during_a_save_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with small_disk(tmp_path / "disk", 64 * MIB) as disk, docker_engine_at(disk / "data") as real:
+    with small_disk(tmp_path / "disk", 64 * MIB) as disk, engine_of("docker_engine", disk / "data") as real:
         import_image(real, APP, random_mib=8)
         fill(disk, leave=2 * MIB)
         with pytest.raises(DiskSpace, match=r"^The disk of the Docker engine at unix://\S+ is full: .*no space left"):

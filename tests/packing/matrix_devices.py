@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import Image
-from loader.docker_engine import DockerEngine, Store
-from loader.references import full_reference
+from loader.docker_engine import DockerEngine
 from loader.settings import Settings
 from loader.unlock.delivery import image_delivery
 from loader.unlock.images import Loading
@@ -20,24 +17,10 @@ from loader.unlock.plan import look_up_images, make_plan
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
-from tests.support.images import save_images
+from tests.support.images import saved_images
+from tests.support.inventory import Inventory, id_in
 
 CALL_SECONDS = 60
-# The IDs of all images, also of those without a name, with the full names of each.
-Inventory = dict[str, list[str]]
-
-
-def inventory(engine: Engine) -> Inventory:
-    """Return everything that `engine` has."""
-    images = engine.client.api.images(all=True)
-    return {
-        image["Id"].removeprefix("sha256:"): sorted(map(full_reference, tags_of(image["RepoTags"]))) for image in images
-    }
-
-
-def tags_of(told: list[str] | None) -> list[str]:
-    """Return the names of an image; Docker 20.10 gives one without a name the name `<none>:<none>`."""
-    return [tag for tag in told or [] if not tag.startswith("<none>")]
 
 
 def unlock(archive_path: Path, mode: str) -> None:
@@ -61,55 +44,29 @@ def unlock(archive_path: Path, mode: str) -> None:
 def nothing_else_appears(engine: Engine, images: Sequence[Image]) -> Iterator[None]:
     """Require that the block makes `engine` hold exactly `images` besides what it held, then remove all test images."""
     remove_all_images(engine)
-    before = inventory(engine)
+    before = Inventory.of(engine)
     try:
         yield
-        store = DockerEngine(CALL_SECONDS).describe().store
-        expected: Inventory = {}
-        for image in images:
-            expected.setdefault(id_in(store, image).removeprefix("sha256:"), []).append(image.reference)
-        assert inventory(engine) == before | {id_: sorted(names) for id_, names in expected.items()}
+        names = {image.reference: id_in(engine, image) for image in images}
+        assert Inventory.of(engine) == replace(
+            before, names=before.names | names, images=before.images | frozenset(names.values())
+        )
     finally:
         remove_all_images(engine)
-    assert inventory(engine) == before
-
-
-def id_in(store: Store, image: Image) -> str:
-    """Return the ID that an image must have: the digest of its manifest in a containerd store, else its config's."""
-    return image.manifest if store is Store.CONTAINERD else image.config
+    assert Inventory.of(engine) == before
 
 
 def assert_exact(engine: Engine, images: Sequence[Image], directory: Path) -> None:
     """Require that the engine of DOCKER_HOST has exactly these images, can use them, and can give them back whole."""
     loader_engine = DockerEngine(CALL_SECONDS)
-    store = loader_engine.describe().store
     assert loader_engine.holds(images)
     for image in images:
         found = loader_engine.find(image.reference)
         assert found is not None
-        assert (found.id, found.layers) == (id_in(store, image), image.layers)
+        assert (found.id, found.layers) == (id_in(engine, image), image.layers)
         # podman does not tell the variant of an architecture.
         assert found.platform in (image.platform, image.platform.rpartition("/")[0])
         container = engine.client.api.create_container(image.reference, "/run")
         engine.client.api.remove_container(container["Id"])
     saved = saved_images(engine, [image.reference for image in images], directory / "saved.tar")
     assert saved == {image.reference: (image.config, image.layers) for image in images}
-
-
-def saved_images(engine: Engine, references: list[str], path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return, by full names, the digests of configurations and layers that the engine saves, from their content."""
-    with tarfile.open(save_images(engine, references, path)) as tar:
-
-        def read(name: str) -> bytes:
-            file = tar.extractfile(name)
-            assert file is not None
-            return file.read()
-
-        def digest(name: str) -> str:
-            return f"sha256:{hashlib.sha256(read(name)).hexdigest()}"
-
-        return {
-            full_reference(name): (digest(entry["Config"]), tuple(map(digest, entry["Layers"])))
-            for entry in json.loads(read("manifest.json"))
-            for name in entry["RepoTags"]
-        }

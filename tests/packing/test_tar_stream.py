@@ -152,6 +152,15 @@ def test_a_tar_that_is_cut_anywhere_is_refused_or_whole(data: st.DataObject, fil
     assert list(tmp_path.iterdir()) == [origin]
 
 
-def test_a_tar_that_never_ends_is_refused() -> None:
+@pytest.mark.parametrize("zeros", [1, 512, 10_240, (3 << 20) + 1])
+def test_zeros_behind_a_tar_are_left_out(zeros: int) -> None:
+    """As a disk or a tape has them, to which the tar was copied."""
+    assert members(tar_of({"a": b"x"}) + bytes(zeros), 1 << 16) == {"a": b"x"}
+    with pytest.raises(SourceCorrupt, match="bytes follow the end"):
+        members(tar_of({"a": b"x"}) + bytes(zeros) + b"x", 1 << 16)
+
+
+def test_a_tar_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_stream, "END_MAX_SIZE", 1 << 22)
     with pytest.raises(SourceCorrupt, match="bytes follow the end"):
         list(tar_members(itertools.repeat(bytes(1 << 16))))

@@ -20,12 +20,13 @@ ALLOWED = {
     ("loader.files", "tempfile.mkstemp"): NEW,
     ("loader.model_cache.directory", "tempfile.NamedTemporaryFile"): NEW,
     ("loader.resources", "tempfile.TemporaryFile"): NEW,
-    ("loader.packing.fragments", "os.open"): NEW,
+    ("loader.cli.key", "os.open"): NEW,
     ("loader.unlock.tar_file", "os.open"): NEW,
     ("loader.cli.transfers", "self._path.open"): NAMED,
-    ("loader.packing.fragments", "path.open"): NAMED,
+    ("loader.cli.key", "path.open"): NAMED,
     ("loader.packing.sources", "path.open"): NAMED,
-    ("loader.packing.directory", "os.open"): "relative to an open directory, without following a link",
+    ("loader.packing.members", "os.open"): "relative to an open directory, without following a link",
+    ("loader.docker_engine.address", "os.open"): "nothing is read; the certificates are only tried",
     ("loader.server.one_loader", "os.open"): "only a directory is opened",
     ("loader.server.log_handler", "os.open"): "the standard error of the process is opened once more",
     ("loader.web.page", "path.read_bytes"): "a file of the package",
@@ -51,7 +52,7 @@ def _is_mode(argument: ast.expr) -> bool:
 
 def is_of_descriptor(called: str, name: str) -> bool:
     """Return whether a call only wraps a descriptor that `open_regular` has returned."""
-    return called == "io.FileIO" and name in {"loader.binary_split", "loader.packing.directory"}
+    return called == "io.FileIO" and name in {"loader.binary_split", "loader.packing.members"}
 
 
 def found() -> set[tuple[str, str]]:

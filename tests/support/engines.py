@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
 import docker
 
-from tests.support.debian_13 import Debian13Unavailable, in_debian_13
+from tests.support.engine_kinds import KINDS, EngineUnavailable, Kind
 from tests.support.http_probe import UNIX_PREFIX, http_status, socket_path
 from tests.support.missing import missing
-from tests.support.processes import ManagedProcess, clean_env
+from tests.support.processes import ManagedProcess, clean_env, poll
+from tests.support.procfs import descendants, is_running
 
 READY_SECONDS = 60.0
 CALL_SECONDS = 300
-# Returns the command of an engine with its files in a directory, which listens at a host.
-Command = Callable[[Path, str], list[str]]
 SYSTEM_DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -46,9 +44,26 @@ class Engine:
         """The path of the engine's socket."""
         return Path(socket_path(self.host))
 
+    def kill(self) -> None:
+        """Send SIGKILL to the engine, and wait until its helpers have ended too."""
+        assert self.process is not None
+        helpers = descendants(self.process.pid)
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(READY_SECONDS)
+        poll(lambda: not any(map(is_running, helpers)), READY_SECONDS, f"the helpers of {self.name} have ended")
 
-class EngineUnavailable(Exception):
-    """A private engine cannot run on this machine; the text says why."""
+    def restart(self) -> None:
+        """Start the engine with the same data after `kill`, as after a power cut, and return when it responds."""
+        assert self.process is not None
+        # dockerd would wait in vain for the containerd whose process ID and socket stand there.
+        shutil.rmtree(self.socket.with_name("exec"), ignore_errors=True)
+        self.socket.unlink()  # podman does not replace the socket that a killed one has left
+        self.process.restart()
+        _wait_until_ready(self.process, self.host)
+
+
+# The engines that the tests started and that have not been stopped, by their hosts.
+RUNNING: dict[str, Engine] = {}
 
 
 @contextmanager
@@ -59,74 +74,61 @@ def docker_engine() -> Iterator[Engine]:
     """
     with ExitStack() as running:
         try:
-            engine = running.enter_context(_private_engine("docker", _dockerd_command))
+            engine = running.enter_context(_private_engine(KINDS["docker_engine"]))
         except EngineUnavailable as exc:
             engine = running.enter_context(_system_docker(str(exc)))
         yield engine
 
 
-def docker_engine_at(data_root: Path) -> AbstractContextManager[Engine]:
-    """Yield a private dockerd that keeps its images at `data_root`. Calls `missing` if it cannot run."""
-    return _required("docker engine on a disk of its own", "docker", partial(_dockerd_command, data_root=data_root))
-
-
-def podman_engine() -> AbstractContextManager[Engine]:
-    """Yield a private podman service. Calls `missing` if it cannot run."""
-    return _required("podman engine", "podman", _podman_command)
-
-
-def docker_classic_26() -> AbstractContextManager[Engine]:
-    """Yield a private dockerd 26.1 with the classic store. Calls `missing` if it cannot run."""
-    return _required("Docker 26.1 with the classic store", "docker-classic-26", _newer(_dockerd_command))
-
-
-def docker_containerd_26() -> AbstractContextManager[Engine]:
-    """Yield a private dockerd 26.1 with the containerd store. Calls `missing` if it cannot run."""
-    return _required("Docker 26.1 with the containerd store", "docker-containerd-26", _newer(_containerd_command))
-
-
-def podman_5() -> AbstractContextManager[Engine]:
-    """Yield a private podman 5.4 service. Calls `missing` if it cannot run."""
-    return _required("podman 5.4", "podman-5", _newer(partial(_podman_command, driver=())))
-
-
 @contextmanager
-def _required(what: str, name: str, command: Command) -> Iterator[Engine]:
+def engine_of(kind: str, data: Path | None = None, spool: Path | None = None) -> Iterator[Engine]:
+    """Yield a private engine of a kind in `KINDS`. Calls `missing` if it cannot run.
+
+    It keeps its images at `data` and its temporary files at `spool`, by default in a directory of its own.
+    """
     with ExitStack() as running:
         try:
-            engine = running.enter_context(_private_engine(name, command))
+            engine = running.enter_context(_private_engine(KINDS[kind], data, spool))
         except EngineUnavailable as exc:
-            missing(what, str(exc))
+            missing(KINDS[kind].title, str(exc))
         yield engine
 
 
 @contextmanager
-def _private_engine(name: str, command: Command) -> Iterator[Engine]:
+def _private_engine(kind: Kind, data: Path | None = None, spool: Path | None = None) -> Iterator[Engine]:
     # Use a short path directly below TMPDIR, because the engines create unix sockets deep inside it, and the path of
     # a unix socket may have at most 107 characters.
-    directory = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    directory = Path(tempfile.mkdtemp(prefix=f"{kind.name}-"))
+    host = f"unix://{directory}/{kind.name}.sock"
     try:
-        host = f"unix://{directory}/{name}.sock"
-        with _started(name, command(directory, host), directory, host) as process, _client(host) as client:
-            yield Engine(name, host, client, process)
+        command = kind.command(directory, host, data or directory / "data")
+        with _started(kind.name, command, directory, host, spool) as process, _client(host) as client:
+            RUNNING[host] = Engine(kind.name, host, client, process)
+            yield RUNNING[host]
     finally:
+        RUNNING.pop(host, None)
         _unmount_below(directory)
         shutil.rmtree(directory)
 
 
 @contextmanager
-def _started(name: str, command: list[str], directory: Path, host: str) -> Iterator[ManagedProcess]:
+def _started(name: str, command: list[str], directory: Path, host: str, spool: Path | None) -> Iterator[ManagedProcess]:
     if shutil.which(command[0]) is None:
         raise EngineUnavailable(f"{command[0]} is not installed")
     if os.geteuid() != 0:
         raise EngineUnavailable(f"a private {command[0]} needs root")
-    env = clean_env(directory, TMPDIR=str(directory))  # podman writes uploads there and does not remove them
+    env = clean_env(directory, TMPDIR=str(spool or directory))  # podman writes uploads there and does not remove them
     with ManagedProcess(name, command, directory, env=env) as process:
         try:
-            process.wait_until(lambda: http_status(host, "/_ping") == HTTPStatus.OK, READY_SECONDS, f"{name} responds")
+            _wait_until_ready(process, host)
         except AssertionError as exc:
             raise EngineUnavailable(f"{name} does not start: {str(exc).splitlines()[-1]}") from exc
         yield process
+
+
+def _wait_until_ready(process: ManagedProcess, host: str) -> None:
+    responds = f"{process.name} responds"
+    process.wait_until(lambda: http_status(host, "/_ping") == HTTPStatus.OK, READY_SECONDS, responds)
 
 
 @contextmanager
@@ -136,48 +138,6 @@ def _system_docker(why_not_private: str) -> Iterator[Engine]:
         missing("docker engine", f"{why_not_private}, and {host} does not respond on a unix socket")
     with _client(host) as client:
         yield Engine("docker", host, client, None)
-
-
-def _dockerd_command(directory: Path, host: str, data_root: Path | None = None) -> list[str]:
-    # Do without a bridge and firewall rules, because the tests run no container and must not change the host's network.
-    return [
-        *("dockerd", "--host", host, "--bridge=none", "--iptables=false", "--ip6tables=false"),
-        *(
-            "--exec-root",
-            f"{directory}/exec",
-            "--data-root",
-            str(data_root or directory / "data"),
-            "--pidfile",
-            f"{directory}/pid",
-        ),
-    ]
-
-
-def _containerd_command(directory: Path, host: str) -> list[str]:
-    config = directory / "daemon.json"
-    config.write_text(json.dumps({"features": {"containerd-snapshotter": True}}))
-    return [*_dockerd_command(directory, host), "--config-file", str(config)]
-
-
-def _podman_command(directory: Path, host: str, driver: tuple[str, ...] = ("--storage-driver", "vfs")) -> list[str]:
-    # Use the driver vfs, because it mounts nothing and works on every file system, also inside a container. Without a
-    # driver, podman takes the best one that works, whose mounts must not be those of the host.
-    return [
-        *("podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run", "--tmpdir", f"{directory}/tmp"),
-        *(*driver, "system", "service", "--time=0", host),
-    ]
-
-
-def _newer(command: Command) -> Command:
-    """Return `command` with the engine of Debian 13."""
-
-    def newer(directory: Path, host: str) -> list[str]:
-        try:
-            return in_debian_13(command(directory, host))
-        except Debian13Unavailable as exc:
-            raise EngineUnavailable(str(exc)) from exc
-
-    return newer
 
 
 def _client(host: str) -> AbstractContextManager[docker.DockerClient]:

@@ -30,15 +30,16 @@ FRAGMENT = b"the key fragment that only the tests know"
 
 @dataclass(frozen=True)
 class HandmadeLayer:
-    """A layer with one file `name`, which consists of `blocks` times `block`."""
+    """A layer with one file `name`, which consists of `blocks` times `block` and has the rights `mode`."""
 
     block: bytes = b""
     blocks: int = 1
     name: str = "data.bin"
+    mode: int = 0o644
 
     def content(self) -> Iterator[bytes]:
         """Yield the tar of the layer in pieces."""
-        yield from _member(self.name, self.blocks * len(self.block), repeat(self.block, self.blocks))
+        yield from _member(self.name, self.blocks * len(self.block), repeat(self.block, self.blocks), self.mode)
         yield bytes(ROOM)
 
     @cached_property
@@ -150,9 +151,9 @@ def docker_archive(*images: HandmadeImage) -> Iterator[bytes]:
     yield bytes(ROOM)
 
 
-def _member(name: str, size: int, content: Iterable[bytes]) -> Iterator[bytes]:
+def _member(name: str, size: int, content: Iterable[bytes], mode: int = 0o644) -> Iterator[bytes]:
     entry = tarfile.TarInfo(name)
-    entry.size = size
+    entry.size, entry.mode = size, mode
     yield entry.tobuf(tarfile.GNU_FORMAT)
     yield from content
     yield bytes(-size % tarfile.BLOCKSIZE)

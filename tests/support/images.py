@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import random
 import shutil
 import tarfile
@@ -14,6 +16,7 @@ from urllib.parse import urlencode
 import docker
 import docker.errors
 
+from loader.references import full_reference
 from tests.support.engines import CALL_SECONDS, Engine
 from tests.support.http_probe import connect
 
@@ -83,3 +86,22 @@ def save_images(engine: Engine, references: list[str], path: Path) -> Path:
                 raise AssertionError(f"the engine saves no {references}: {response.read(MESSAGE_BYTES)!r}")
             shutil.copyfileobj(response, target)
     return path
+
+
+def saved_images(engine: Engine, references: list[str], path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return, by full names, the digests of configurations and layers that the engine saves, from their content."""
+    with tarfile.open(save_images(engine, references, path)) as tar:
+
+        def read(name: str) -> bytes:
+            file = tar.extractfile(name)
+            assert file is not None
+            return file.read()
+
+        def digest(name: str) -> str:
+            return f"sha256:{hashlib.sha256(read(name)).hexdigest()}"
+
+        return {
+            full_reference(name): (digest(entry["Config"]), tuple(map(digest, entry["Layers"])))
+            for entry in json.loads(read("manifest.json"))
+            for name in entry["RepoTags"]
+        }

@@ -32,6 +32,7 @@ class LoaderServer:
         self._places = [Path(env[name]) for name in ("MODEL_CACHE_DIR", "TMPDIR") if name in env]
         if "IMAGES_PATH" in env:
             self._places.append(Path(env["IMAGES_PATH"]).parent)
+        self.engine_host = env.get("DOCKER_HOST", "")
         bind = env.get("LOADER_BIND", f"127.0.0.1:{free_port()}")
         self.url = bind if bind.startswith(UNIX_PREFIX) else f"http://{bind}"
         configuration = "tests/support/hasty_gunicorn.py" if "HASTE" in env else "gunicorn.conf.py"

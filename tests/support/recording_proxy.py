@@ -14,6 +14,9 @@ from pathlib import Path
 from tests.support.fault_server import READ_SIZE, InThread
 from tests.support.http_framing import RecordedRequest, RequestReader
 
+# The hosts in front of which proxies listen, by the hosts of those proxies.
+UPSTREAMS: dict[str, str] = {}
+
 
 class Line:
     """The connection of a client through the proxy, and the request on it."""
@@ -43,6 +46,7 @@ class RecordingProxy(InThread, socketserver.ThreadingUnixStreamServer):
         super().__init__(str(listen), _Handler)
         self.host = f"unix://{listen}"
         self.upstream = upstream
+        UPSTREAMS[self.host] = f"unix://{upstream}"
         self.lines: list[Line] = []
         self.requests: list[RecordedRequest] = []
 
@@ -71,6 +75,7 @@ class RecordingProxy(InThread, socketserver.ThreadingUnixStreamServer):
 
     def server_close(self) -> None:
         """Cut all connections, and close the socket."""
+        del UPSTREAMS[self.host]
         for line in self.lines:
             line.cut()
         super().server_close()

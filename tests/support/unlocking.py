@@ -15,6 +15,7 @@ from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.http_calls import call, post_json
 from tests.support.http_framing import RecordedRequest
+from tests.support.inventory import UnlockComparison
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
@@ -39,13 +40,23 @@ READY = Status("ready", None, None)
 
 
 class Caller:
-    """Calls the loader at `url` over HTTP."""
+    """Calls the loader at `url` over HTTP.
 
-    def __init__(self, url: str) -> None:
+    An unlock that ends in `error` must leave the engine behind `engine_host` as it was; see `UnlockComparison`.
+    """
+
+    def __init__(self, url: str, engine_host: str = "") -> None:
         self._url = url
+        self._comparison = UnlockComparison(engine_host)
+
+    def let_engine_change(self, reason: str) -> None:
+        """Do not compare the engine before and after the next unlock, because of `reason`."""
+        self._comparison.leave_out(reason)
 
     def post(self, password: str = PASSWORD) -> tuple[int, dict[str, Any]]:
         """Send `POST /unlock`; return the status and the body of the response."""
+        if self.status().state in AT_REST:
+            self._comparison.start()
         reply = post_json(self._url, "/unlock", {"email": EMAIL, "password": password})
         return reply.status, json.loads(reply.body)
 
@@ -70,8 +81,10 @@ class Caller:
         return self.rest()
 
     def rest(self) -> Status:
-        """Wait until no run is active, and return the status."""
-        return self._reached(lambda status: status.state in AT_REST, "the unlock comes to rest")
+        """Wait until no run is active, and return the status. Compares the engine if the run has failed."""
+        status = self._reached(lambda status: status.state in AT_REST, "the unlock comes to rest")
+        self._comparison.end(failed=status.state == "error")
+        return status
 
     def wait_for(self, state: str) -> None:
         """Wait until the unlock is in `state`. The test must keep that state from ending meanwhile."""
@@ -98,7 +111,7 @@ class Operator(Caller):
     """A caller that can also read the log of the loader."""
 
     def __init__(self, loader: LoaderServer) -> None:
-        super().__init__(loader.url)
+        super().__init__(loader.url, loader.engine_host)
         self.loader = loader
 
     def log_messages(self, level: str) -> list[str]:

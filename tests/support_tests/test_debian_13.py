@@ -67,7 +67,7 @@ def test_a_test_of_a_newer_engine_is_missing_without_the_root(
     monkeypatch.setenv("CI", "true")
     with (
         pytest.raises(pytest.fail.Exception, match=r"MISSING podman .*: no such release"),
-        engines.podman_5(),
+        engines.engine_of("podman_5"),
     ):
         pass
     assert roots(cache) == []

@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from tests.support.archives import PLATFORM
-from tests.support.engines import Engine, docker_containerd_26
+from tests.support.engines import Engine, engine_of
 from tests.support.images import MIB, has_image, image_id, import_image, remove_image, rootfs_tar, save_images
 from tests.support.processes import STOP_SECONDS, poll
 from tests.support.procfs import descendants, is_running
@@ -55,7 +55,7 @@ def mounts_of(newer: Engine) -> list[str]:
 
 
 def test_a_killed_engine_of_debian_13_leaves_no_mount_no_process_and_no_file() -> None:
-    with docker_containerd_26() as newer:
+    with engine_of("docker_containerd_26") as newer:
         assert newer.process
         started = descendants(newer.process.pid)
         assert started

@@ -14,7 +14,7 @@ import pytest
 from loader.unlock.plan import layouts_of
 from tests.conftest import StartLoader
 from tests.support.archives import APP, Packed, head_of, remove_all_images
-from tests.support.engines import Engine, docker_engine_at
+from tests.support.engines import Engine, engine_of
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
@@ -233,7 +233,7 @@ def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
     needed = sum(packed_size(seal(unlock_device.archive, [image])))
     with (
         small_disk(tmp_path / "engine", 40 * MIB) as disk,
-        docker_engine_at(disk / "data") as engine,
+        engine_of("docker_engine", disk / "data") as engine,
         FaultyWire(tmp_path / "own.sock", engine.socket, LOAD) as wire,
     ):
         operator = unlock_device.start(wire.host, RESOURCE_API_URL=slow_api.url)

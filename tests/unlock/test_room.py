@@ -6,7 +6,6 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from loader.settings import Settings
 from loader.unlock.plan import UnlockPlan, plan_unlock
 from loader.unlock.room import STREAM_ADVICE, Place, Work, places, require_room
 from tests.support.archives import APP
-from tests.support.engines import Engine, docker_engine_at, podman_engine
+from tests.support.engines import Engine, engine_of
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.images import has_image
 from tests.support.small_disk import fill, make_read_only, small_disk, use_inodes
@@ -207,9 +206,7 @@ def engine_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     ):
         # The directory of podman lies where Python has its temporary files.
         monkeypatch.setattr(tempfile, "tempdir", str(disk) if request.param == "podman" else None)
-        made: AbstractContextManager[Engine] = (
-            podman_engine() if request.param == "podman" else docker_engine_at(disk / "data")
-        )
+        made = engine_of("podman_engine") if request.param == "podman" else engine_of("docker_engine", disk / "data")
         with made as engine:
             monkeypatch.setenv("DOCKER_HOST", engine.host)
             yield engine, disk

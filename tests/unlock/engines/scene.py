@@ -1,0 +1,115 @@
+"""A device with the old release, a bystander and a container, and what must be there after an unlock of the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import docker.errors
+
+from tests.support.archives import remove_all_images
+from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage, docker_archive
+from tests.support.images import saved_images
+from tests.support.inventory import Inventory, id_in, require_inventory
+from tests.support.unlocking import READY, Operator, Status, UnlockDevice
+from tests.unlock.engines.releases import NEW, OLD, OTHERS, seal_new, seal_old
+
+# A loader has restored everything within this time after the engine and the loader run again.
+RESTORE_SECONDS = 15.0
+# The registry part of every name with which the loader keeps an image.
+PIN = "azaion-loader.invalid"
+
+
+@dataclass
+class Scene:
+    """A device in front of `engine` in one mode. `before` is what the engine had before the unlock under test."""
+
+    engine: Engine
+    device: UnlockDevice
+    wire: FaultyWire
+    mode: str
+    scratch: Path
+
+    def __post_init__(self) -> None:
+        self.operator = self.start_loader()
+        self.before = self.prepare()
+
+    def start_loader(self) -> Operator:
+        """Start a loader on the files of the device."""
+        return self.device.start(self.wire.host, UNLOCK_MODE=self.mode, TMPDIR=str(self.scratch))
+
+    def prepare(self) -> Inventory:
+        """Unlock the old release beside the other images, and put the new one in place. Return what is there then."""
+        for image in OTHERS:
+            list(self.engine.client.api.load_image(b"".join(docker_archive(image))))
+        assert self.unlock(seal_old(self.scratch / "old.enc")) == READY
+        self.assert_usable(OLD)
+        self.device.put(seal_new(self.scratch / "new.enc"))
+        return Inventory.of(self.engine)
+
+    def unlock(self, archive: Path) -> Status:
+        """Put a copy of `archive` in place, and unlock it."""
+        self.device.put(archive)
+        return self.operator.unlock()
+
+    def hold(self, after: int) -> None:
+        """Start an unlock, and hold it when the engine has got `after` bytes of an image."""
+        self.wire.hold_upload(after)
+        assert self.operator.post()[0] == 200
+        self.wire.wait_until_held()
+
+    def assert_as_before(self, within: float = 0) -> None:
+        """Require that the engine has what it had, can run it, and that the disk has no tar."""
+        require_inventory(self.engine, self.before, within)
+        self.assert_usable([*OLD, *OTHERS])
+        assert not self.device.tar.exists()
+
+    def add_container(self, image: HandmadeImage, *, runs: bool) -> str:
+        """Create a container, start it if it `runs`, and return its ID. What is there before the unlock has it too."""
+        api = self.engine.client.api
+        settings = api.create_host_config(network_mode="none")
+        container: str = api.create_container(image.reference, "/pause", host_config=settings)["Id"]
+        if runs:
+            api.start(container)
+        self.before = Inventory.of(self.engine)
+        return container
+
+    def expected_after(self, *, kept: Sequence[HandmadeImage] = ()) -> Inventory:
+        """Return what must be there once the new release is, if the images `kept` stay without a name."""
+        names = self.before.names | {image.reference: id_in(self.engine, image.image) for image in NEW}
+        stays = set(names.values()) | {id_in(self.engine, image.image) for image in kept}
+        return replace(self.before, names=names, images=frozenset(stays))
+
+    def assert_updated(self) -> None:
+        """Require that the engine has the new release in the place of the old one, and nothing else that is new."""
+        require_inventory(self.engine, self.expected_after())
+        self.assert_usable([*NEW, *OTHERS])
+        assert not self.device.tar.exists()
+
+    def finish(self) -> None:
+        """Require that the next unlock of the new release succeeds."""
+        assert self.unlock(self.scratch / "new.enc") == READY
+        self.assert_updated()
+
+    def assert_usable(self, images: Sequence[HandmadeImage]) -> None:
+        """Require that containers of `images` can be made, and that the engine gives back every layer of them."""
+        for image in images:
+            container = self.engine.client.api.create_container(image.reference, "/pause")
+            self.engine.client.api.remove_container(container["Id"])
+        saved = saved_images(self.engine, [image.reference for image in images], self.scratch / "saved.tar")
+        assert saved == {image.reference: (image.image.config, image.image.layers) for image in images}
+
+    def clean(self) -> None:
+        """Remove every container and image of the tests."""
+        for container in self.engine.client.api.containers(all=True):
+            with suppress(docker.errors.NotFound):
+                self.engine.client.api.remove_container(container["Id"], force=True, v=True)
+        remove_all_images(self.engine)
+        for name in Inventory.of(self.engine).names:
+            if name.startswith(PIN):
+                self.engine.client.api.remove_image(name, force=True)
+        assert Inventory.of(self.engine) == Inventory({}, frozenset(), {}, frozenset())
