@@ -20,6 +20,10 @@ from loader.errors import DiskSpace, EngineRejected, EngineStalled, EngineUnavai
 FOREIGN_ERRORS = (docker.errors.DockerException, OSError, urllib3.exceptions.HTTPError)
 # Seconds for a query, such as which images there are: an engine that works responds at once.
 QUERY_TIMEOUT = 20.0
+# Bytes that the slowest engine unpacks in a second: a board whose disk is an SD card, while it computes digests.
+SLOWEST_UNPACKING = 5 << 20
+# The client with this purpose has another timeout for each load.
+LOADS = "loads"
 # Seconds for a ping, which is shorter because a caller waits for it.
 PING_TIMEOUT = 2.0
 
@@ -37,7 +41,7 @@ class Connection:
     def __init__(self, timeout: float) -> None:
         """`timeout` is how many seconds the engine may be silent during a load or a save."""
         self.timeout = timeout
-        self._clients: dict[float, Any] = {}
+        self._clients: dict[tuple[float, str], Any] = {}
 
     @property
     def pings(self) -> Any:
@@ -51,8 +55,19 @@ class Connection:
 
     @property
     def transfers(self) -> Any:
-        """The client for loads and saves."""
+        """The client for saves."""
         return self._connected(self.timeout)
+
+    def loads(self, size: int) -> Any:
+        """Return the client for the load of a tar of `size` bytes. Only one load runs at a time.
+
+        An engine may be silent from the last byte of a tar until it has unpacked all of it, which takes the longer the
+        larger the tar is.
+        """
+        api = self._connected(self.timeout, LOADS)
+        # The SDK reads the timeouts when it starts the request. The first is that of each byte that is sent.
+        api.timeout = self.timeout, self.timeout + size / SLOWEST_UNPACKING
+        return api
 
     @contextmanager
     def faults(self) -> Iterator[None]:
@@ -76,14 +91,14 @@ class Connection:
         except FOREIGN_ERRORS as exc:
             raise _stalled_or_gone(exc) from exc
 
-    def _connected(self, timeout: float) -> Any:
+    def _connected(self, timeout: float, purpose: str = "") -> Any:
         # The constructor asks the engine for its version. Keep a client only once that succeeded, and hold no lock
         # meanwhile, because other threads must not wait for an engine that is down.
-        client = self._clients.get(timeout)
+        client = self._clients.get((timeout, purpose))
         if client is None:
             with self.faults():
                 made = docker.from_env(timeout=timeout).api
-            client = self._clients.setdefault(timeout, made)
+            client = self._clients.setdefault((timeout, purpose), made)
             if client is not made:
                 made.close()
         return client

@@ -38,6 +38,8 @@ UNLOCK_STATUS = {
     "percent": 10,
     "rate": 157286400,
     "eta_seconds": 18.0,
+    "activity": None,
+    "silent_seconds": 0.1,
     "started_at": "2025-01-31T08:15:00.000+00:00",
     "updated_at": "2025-01-31T08:15:03.250+00:00",
     "duration_seconds": {"authenticating": 0.8, "downloading_key": 0.2, "decrypting": 2.25},
