@@ -108,15 +108,20 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     if not plan["done"]:
         yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
     for place in plan["places"]:
-        verdict = (
-            "fits" if place["fits"] and place["writable"] else "DOES NOT FIT" if place["writable"] else "READ-ONLY"
-        )
         paths = " and ".join(place["paths"])
-        yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {verdict}"
+        yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {_verdict(place)}"
     if not plan["engine_answers"]:
         yield "  the Docker engine does not respond: its disk space is not checked"
     if plan["done"]:
         yield "all images are present: an unlock would write nothing"
+
+
+def _verdict(place: dict[str, Any]) -> str:
+    if not place["writable"]:
+        return "READ-ONLY"
+    if place["fits"]:
+        return "fits"
+    return "DOES NOT FIT" if place["takes_files"] else "OUT OF INODES"
 
 
 def _work_text(work: dict[str, int], *, at_most: bool) -> str:

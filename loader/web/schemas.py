@@ -235,12 +235,13 @@ class UnlockPlanRelease(Schema):
 
 
 class UnlockPlanPlace(Schema):
-    """A disk that an unlock would write to, and the directories on it."""
+    """A disk that an unlock would write to, and the directories on it. `takes_files` is false without a free inode."""
 
     paths = fields.List(fields.String(), required=True)
     needed = fields.Integer(required=True)
     free = fields.Integer(required=True)
     writable = fields.Boolean(required=True)
+    takes_files = fields.Boolean(required=True)
     fits = fields.Boolean(required=True)
 
 

@@ -61,8 +61,14 @@ UNLOCK_PLAN = {
         }
     ],
     "places": [
-        {"paths": ["/opt/azaion"], "needed": 1048576000, "free": 8589934592, "writable": True, "fits": True},
-        {"paths": ["/var/lib/docker"], "needed": 2096576000, "free": 8589934592, "writable": True, "fits": True},
+        {
+            "paths": ["/opt/azaion"],
+            "needed": 1048576000,
+            "free": 8589934592,
+            "writable": True,
+            "takes_files": True,
+            "fits": True,
+        },
     ],
     "warnings": [],
     "engine_answers": True,
