@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
+from operator import length_hint
 from typing import Any
 from urllib.parse import quote
 
@@ -110,9 +111,9 @@ class DockerEngine:
 
         `on_unpacked` gets the bytes of layers that were unpacked so far, if the engine tells. Raises EngineRejected if
         the engine refuses the tar, DiskSpace if its disk is full, EngineStalled if it falls silent, EngineUnavailable,
-        and what `tar` raises; the engine then keeps nothing.
+        and what `tar` raises; the engine then keeps nothing. The length of `tar`, if it has one, gives the engine time.
         """
-        api = self._connection.transfers
+        api = self._connection.loads(length_hint(tar))
         unpacked: dict[str, int] = {}
         with self._connection.load_faults():
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
