@@ -62,6 +62,7 @@ def test_to_ask_what_is_permitted_changes_nothing(
         assert connected(proxy.host, monkeypatch).refusals(Store.CONTAINERD) == ()
         methods = [request.method for request in proxy.requests if request.method != "GET"]
         assert proxy.sent("POST", "/images/load") == []
+        assert not connected(proxy.host, monkeypatch).describe().proxied
     assert methods == [request.partition(" ")[0] for request in REQUESTS[1:] + CONTAINERS]
     assert inventory(real_engine) == before
 
@@ -71,6 +72,7 @@ def test_each_request_that_a_proxy_refuses_is_found(
 ) -> None:
     with socket_proxy(tmp_path / "nginx", real_engine.socket) as host:
         engine = connected(host, monkeypatch)
+        assert engine.describe().proxied
         assert refused(engine) == REQUESTS
         assert refused(engine, Store.CONTAINERD) == REQUESTS + CONTAINERS
         error = engine.refusals(Store.CLASSIC)[0]
