@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from docker.types import Ulimit
+
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, docker_archive
@@ -75,7 +77,9 @@ class Scene:
     def add_container(self, image: HandmadeImage, *, runs: bool) -> str:
         """Create a container, start it if it `runs`, and return its ID. What is there before the unlock has it too."""
         api = self.engine.client.api
-        settings = api.create_host_config(network_mode="none")
+        # podman 4.3 asks for limits that a machine without all of root's rights refuses.
+        limits = [Ulimit(name=name, soft=256, hard=256) for name in ("nofile", "nproc")]
+        settings = api.create_host_config(network_mode="none", ulimits=limits)
         container: str = api.create_container(image.reference, "/pause", host_config=settings)["Id"]
         if runs:
             api.start(container)
