@@ -14,6 +14,7 @@ from tests.support.engines import RUNNING, Engine
 from tests.support.processes import poll
 from tests.support.recording_proxy import UPSTREAMS
 
+ANSWER_SECONDS = 10.0
 # How the containerd store of Docker calls itself.
 CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
 
@@ -36,6 +37,18 @@ class Inventory:
     @classmethod
     def of(cls, engine: Engine) -> Self:
         """Ask `engine`, past every proxy."""
+        found: list[Self] = []
+
+        def is_told() -> bool:
+            with suppress(docker.errors.APIError):  # podman cannot list the images while one of them is removed
+                found.append(cls._told(engine))
+            return bool(found)
+
+        poll(is_told, ANSWER_SECONDS, "the engine tells what it has")
+        return found[0]
+
+    @classmethod
+    def _told(cls, engine: Engine) -> Self:
         api = engine.client.api
         images = [(with_algorithm(image["Id"]), names_of(image)) for image in api.images(all=True)]
         return cls(
@@ -92,14 +105,8 @@ def engine_behind(host: str) -> Engine | None:
 
 def require_inventory(engine: Engine, expected: Inventory, within: float = 0) -> None:
     """Require that `engine` has exactly what is expected, at once or within some seconds."""
-
-    def is_there() -> bool:
-        with suppress(docker.errors.APIError):  # podman cannot list the images while one of them is removed
-            return Inventory.of(engine) == expected
-        return False
-
     with suppress(AssertionError):
-        poll(is_there, within, "the engine has what is expected")
+        poll(lambda: Inventory.of(engine) == expected, within, "the engine has what is expected")
     found = Inventory.of(engine)
     assert found == expected, f"more: {found.without(expected)}\nless: {expected.without(found)}"
 
