@@ -10,7 +10,15 @@ from tests.support.images import remove_image, unnamed_images
 from tests.support.inventory import Inventory
 from tests.support.processes import poll
 from tests.unlock.conftest import assert_failed
-from tests.unlock.engines.releases import IN_SECOND, MIB, NEW, OTHERS, seal_with_wrong_layer, seal_with_wrong_settings
+from tests.unlock.engines.releases import (
+    IN_SECOND,
+    MIB,
+    NEW,
+    OLD,
+    OTHERS,
+    seal_with_wrong_layer,
+    seal_with_wrong_settings,
+)
 from tests.unlock.engines.scene import Scene
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -47,6 +55,13 @@ def test_a_layer_that_the_engine_refuses_changes_nothing(scene: Scene) -> None:
     assert_failed(status, "ENGINE_REJECTED")
     scene.assert_as_before()
     scene.finish()
+
+
+def test_a_failed_update_does_not_disturb_a_container_of_the_old_image(scene: Scene) -> None:
+    scene.add_container(OLD[0], runs=True)
+    status = scene.unlock(seal_with_wrong_layer(scene.scratch / "wrong.enc"))
+    assert_failed(status, "ENGINE_REJECTED")
+    scene.assert_as_before()
 
 
 def test_another_configuration_than_that_of_the_archive_changes_nothing(scene: Scene) -> None:
