@@ -108,7 +108,7 @@ def require_no_unlock(settings: Settings) -> None:
     if JOURNAL_NAME in names:
         raise Busy(
             f"An unlock changes the engine, or is still to be undone, because {directory / JOURNAL_NAME} is there. "
-            "Try again when the loader has removed it.",
+            "The loader removes it in the end.",
             UNLOCK_SECONDS,
         )
 

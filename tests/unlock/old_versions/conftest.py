@@ -16,6 +16,6 @@ def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """A device in front of each kind of engine, which is empty."""
     engine = request.getfixturevalue(request.param)
     monkeypatch.setenv("DOCKER_HOST", engine.host)
-    made = OldDevice(engine, tmp_path)
+    made = OldDevice(tmp_path, engine)
     yield made
     made.clean()

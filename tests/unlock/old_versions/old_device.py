@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import docker.errors
@@ -37,28 +35,36 @@ OLD, OLDER = version("1.3"), version("1.2")
 FOREIGN = (version("1.3", "app-extra"), version("1.3", "ap"), version("1.3", "app/inner"))
 
 
-@dataclass
-class OldDevice:
-    """The last unlock was of UNLOCKED, the archive has NEXT, and `engine` has what a test puts there."""
+class DeviceFiles:
+    """The files of a device in `directory`. Its last unlock was of UNLOCKED, and its archive has NEXT."""
 
-    engine: Engine
-    directory: Path
-    containers: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.models = self.directory / "models"
+    def __init__(self, directory: Path) -> None:
+        self.models = directory / "models"
         self.models.mkdir()
         self.remembered = self.models / "unlocked-manifest.json"
         self.journal = self.models / "unlock-journal.json"
-        self.archive = seal(self.directory / "images.enc", [NEXT])
-        unlocked = seal(self.directory / "unlocked.enc", [UNLOCKED])
+        self.archive = seal(directory / "images.enc", [NEXT])
+        unlocked = seal(directory / "unlocked.enc", [UNLOCKED])
         self.remembered.write_text(json.dumps(head_of(unlocked).document()))
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables of the loader on this device."""
-        paths = {"IMAGES_PATH": str(self.archive), "MODEL_CACHE_DIR": str(self.models)}
-        return {**paths, "DOCKER_HOST": self.engine.host}
+        """The variables of the loader that name these files."""
+        return {"IMAGES_PATH": str(self.archive), "MODEL_CACHE_DIR": str(self.models)}
+
+    def settings(self, **env: str) -> Settings:
+        """The settings of the loader, with `env` beside them."""
+        return Settings.from_env({**self.env, **env})
+
+
+class OldDevice(DeviceFiles):
+    """A device in front of `engine`, which has what a test puts there. DOCKER_HOST must name the engine."""
+
+    def __init__(self, directory: Path, engine: Engine) -> None:
+        super().__init__(directory)
+        self.engine = engine
+        self._containers: list[str] = []
+        self._loader_engine = DockerEngine(60)
 
     def put(self, *images: HandmadeImage) -> None:
         """Load images into the engine."""
@@ -71,20 +77,16 @@ class OldDevice:
 
     def use(self, image: HandmadeImage) -> str:
         """Create a container, which need not run to use its image."""
-        self.containers.append(self.engine.client.api.create_container(image.reference, "/nothing")["Id"])
-        return self.containers[-1]
+        self._containers.append(self.engine.client.api.create_container(image.reference, "/nothing")["Id"])
+        return self._containers[-1]
 
-    def find(self, **env: str) -> OldVersions:
+    def find(self) -> OldVersions:
         """Return the old versions."""
-        return find_old_versions(self.settings(**env), self._loader_engine())
+        return find_old_versions(self.settings(), self._loader_engine)
 
     def remove(self, old: OldVersions) -> dict[str, str]:
         """Remove `old`, and return what the engine has refused."""
-        return remove_old_versions(self.settings(), self._loader_engine(), old)
-
-    def settings(self, **env: str) -> Settings:
-        """The settings of the loader on this device."""
-        return Settings.from_env({**self.env, **env})
+        return remove_old_versions(self.settings(), self._loader_engine, old)
 
     def names(self) -> set[str]:
         """Return all names in the engine."""
@@ -92,14 +94,10 @@ class OldDevice:
 
     def clean(self) -> None:
         """Remove what a test has put into the engine."""
-        for container in self.containers:
+        for container in self._containers:
             with suppress(docker.errors.NotFound):
                 self.engine.client.api.remove_container(container)
         for name in self.names():
             if name.startswith(PINS):
                 self.engine.client.api.remove_image(name, force=True)
         remove_all_images(self.engine)
-
-    def _loader_engine(self) -> DockerEngine:
-        os.environ["DOCKER_HOST"] = self.engine.host
-        return DockerEngine(60)

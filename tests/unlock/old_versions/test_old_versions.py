@@ -45,25 +45,16 @@ def test_what_a_container_uses_stays(device: OldDevice) -> None:
     assert (after.containers, container in after.containers) == (before.containers, True)
 
 
-def test_an_image_with_another_name_loses_only_the_old_one(device: OldDevice) -> None:
-    mine = f"docker.io/{PREFIX}mine:1"
-    device.put(UNLOCKED, OLD)
-    device.name(OLD, mine)
+def test_an_image_counts_once_and_not_if_it_has_a_name_that_stays(device: OldDevice) -> None:
+    mine, further = f"docker.io/{PREFIX}mine:1", f"{OLD.reference}-further"
+    device.put(UNLOCKED, OLD, OLDER)
+    device.name(OLDER, mine)
+    device.name(OLD, further)
     old = device.find()
-    assert [name.reference for name in old.names] == [OLD.reference]
-    assert old.freed({}) == 0
+    assert [name.reference for name in old.names] == [OLDER.reference, OLD.reference, further]
+    assert old.freed({}) == old.names[1].image.size
     assert device.remove(old) == {}
     assert device.names() == {UNLOCKED.reference, mine}
-
-
-def test_an_image_with_two_old_names_counts_once(device: OldDevice) -> None:
-    device.put(UNLOCKED, OLD)
-    device.name(OLD, OLDER.reference)
-    old = device.find()
-    assert [name.reference for name in old.names] == references(OLDER, OLD)
-    assert old.freed({}) == old.names[0].image.size
-    assert device.remove(old) == {}
-    assert device.names() == {UNLOCKED.reference}
 
 
 def test_a_leftover_pin_goes_and_its_image_too_if_that_has_no_other_name(device: OldDevice) -> None:
