@@ -33,7 +33,7 @@ def prune(yes: bool) -> None:
     refused = remove_old_versions(settings, engine, old) if yes else {}
     lines = _lines(old, refused, yes=yes)
     if old.unnamed:
-        lines = (*lines, _unnamed_text(old, engine))
+        lines.append(_unnamed_text(old, engine))
     print_result(_document(old, refused, yes=yes), "\n".join(lines))
     if refused:
         sys.exit(exit_code(EngineRejected.code))
@@ -63,7 +63,7 @@ def _document(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> dic
     return {"keeps": old.kept, "images": names, "bytes": old.freed(refused), "unnamed": unnamed}
 
 
-def _lines(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> tuple[str, ...]:
+def _lines(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> list[str]:
     lines = [f"keeps {reference}" for reference in old.kept]
     lines += [f"  {_name_text(name, refused, yes=yes)}" for name in old.names]
     count, size = len(old.removable) - len(refused), size_text(old.freed(refused))
@@ -71,7 +71,7 @@ def _lines(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> tuple[
         lines.append(f"{count_text(count, 'name')} removed, at most {size}")
     else:
         lines.append(f"{count_text(count, 'name')} to remove, at most {size}; nothing is removed without --yes")
-    return tuple(lines)
+    return lines
 
 
 def _name_text(name: OldName, refused: Mapping[str, str], *, yes: bool) -> str:

@@ -13,11 +13,15 @@ from loader.cli.main import main
 from loader.cli.output import size_text
 from loader.unlock.rollback import JOURNAL_NAME
 from tests.cli.packing_runs import assert_refused
+from tests.support.archives import VERSION
 from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import seal
 from tests.support.images import image_id, unnamed_images
 from tests.support.inventory import Inventory
 from tests.support.sites import NO_ENGINE
 from tests.support.socket_proxy import socket_proxy
+from tests.support.unlocking import READY, UnlockDevice
 from tests.unlock.old_versions.old_device import FOREIGN, NEXT, OLD, OLDER, UNLOCKED, OldDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -137,3 +141,32 @@ def test_settings_that_cannot_be_used_are_wrong_usage(device: OldDevice) -> None
     result = prune(device)
     assert result.exit_code == 2
     assert "IMAGES_PATH must be an absolute path" in result.stderr
+
+
+def test_after_three_unlocks_two_versions_are_old_and_nothing_goes_during_an_unlock(
+    unlock_device: UnlockDevice, docker: Engine, wire: FaultyWire, tmp_path: Path
+) -> None:
+    operator = unlock_device.start(wire.host)
+    env = {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
+    env["DOCKER_HOST"] = docker.host
+    for serial, image in enumerate((OLDER, OLD), start=1):
+        unlock_device.put(seal(tmp_path / "sealed.enc", [image], version=VERSION, serial=serial))
+        assert operator.unlock() == READY
+    unlock_device.put(seal(tmp_path / "sealed.enc", [UNLOCKED], serial=3))
+    wire.hold_upload(1000)
+    operator.post()
+    wire.wait_until_held()
+    assert_refused(CliRunner().invoke(main, ["images", "prune", "--yes"], env=env), "BUSY", 9)
+    wire.release()
+    assert operator.rest() == READY
+
+    done = CliRunner().invoke(main, ["images", "prune", "--yes", "--json"], env=env)
+    assert (done.exit_code, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["keeps"] == [UNLOCKED.reference]
+    assert [(image["reference"], image["removed"]) for image in document["images"]] == [
+        (OLDER.reference, True),
+        (OLD.reference, True),
+    ]
+    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference}
+    assert operator.get("/unlock/plan")["done"] is True
