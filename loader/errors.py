@@ -244,7 +244,7 @@ class EngineRejected(DeviceFault):
 
 
 class EngineStalled(DeviceFault):
-    """The Docker engine gave no sign for ENGINE_TIMEOUT seconds."""
+    """The Docker engine gave no sign for ENGINE_TIMEOUT seconds, and one more for each 5 MiB that it had to unpack."""
 
     code = "ENGINE_STALLED"
     retryable = True

@@ -190,7 +190,12 @@ class Settings:
         metadata=_from("API_READ_TIMEOUT", "60", _positive_int, "seconds that the API may be silent")
     )
     engine_timeout: int = field(
-        metadata=_from("ENGINE_TIMEOUT", "1800", _positive_int, "seconds that the Docker engine may be silent")
+        metadata=_from(
+            "ENGINE_TIMEOUT",
+            "1800",
+            _positive_int,
+            "seconds that the Docker engine may be silent; more while it unpacks a large image",
+        )
     )
     log_level: str = field(
         metadata=_from(

@@ -41,7 +41,8 @@ class ProgressReport:
     """The progress of a run at one moment.
 
     Times are RFC 3339 or seconds, amounts are bytes, and `rate` is bytes per second over the last seconds. `percent` is
-    100 only after the run has succeeded. `eta_seconds` is None while no byte is counted.
+    100 only after the run has succeeded. `eta_seconds` is None while no byte is counted. `activity` is a sentence about
+    the image that is being loaded, None in other steps. `silent_seconds` is how long no byte was counted.
     """
 
     step: Step
@@ -50,6 +51,8 @@ class ProgressReport:
     percent: int
     rate: int
     eta_seconds: float | None
+    activity: str | None
+    silent_seconds: float
     started_at: str
     updated_at: str
     duration_seconds: dict[str, float]

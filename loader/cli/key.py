@@ -48,5 +48,12 @@ def new_fragment(path: Path) -> None:
     """Write a random key fragment to a new file of mode 0600. Raises StorageError, also if the file exists."""
     with storage(path, FRAGMENT_MIN_SIZE):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(FRAGMENT_MIN_SIZE))
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(FRAGMENT_MIN_SIZE))
+                file.flush()
+                # Without its fragment an archive is lost, so the fragment must outlive a power cut.
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise

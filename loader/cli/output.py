@@ -114,9 +114,18 @@ def count_text(count: int, thing: str) -> str:
 
 def bar_text(percent: int, label: str, rate: float, eta_seconds: float | None) -> str:
     """Return the line of a progress bar; `rate` is in bytes per second."""
-    filled = BAR_WIDTH * percent // 100
     eta = "" if eta_seconds is None else f", {eta_seconds:.0f} s left"
-    return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {percent:3} %  {label}  {size_text(rate)}/s{eta}"
+    return f"{_bar(percent)}  {label}  {size_text(rate)}/s{eta}"
+
+
+def waiting_text(percent: int, seconds: float, activity: str) -> str:
+    """Return the line of a progress bar that has stood still for some seconds, because others work."""
+    return f"{_bar(percent)}  {seconds:.0f} s: {activity}"
+
+
+def _bar(percent: int) -> str:
+    filled = BAR_WIDTH * percent // 100
+    return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {percent:3} %"
 
 
 def bars_wanted() -> bool:

@@ -19,10 +19,13 @@ from loader.cli.output import (
     print_result,
     read_password,
     size_text,
+    waiting_text,
 )
 from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25
+# After this time without a byte, a bar tells what is going on in place of a rate of nothing.
+SILENT_SECONDS = 5.0
 NOT_PROVEN = (
     "not proven: the images are in the engine, but no key fragment has authenticated on this device that they are right"
 )
@@ -59,20 +62,36 @@ def unlock(email: str | None, plan: bool, loader: LoaderClient) -> None:
 
 def _watch(loader: LoaderClient) -> dict[str, Any]:
     """Show the unlock until it ends, and return its last status."""
-    shown = None
+    shown: set[str] = set()
     while True:
         status = loader.get("/unlock/status")
-        step = status["step"]
         ended = status["state"] in ("ready", "error", "idle")
-        if step and bars_wanted():
-            label = f"{step['number']}/{step['of']} {step['name']}"
-            draw_bar(bar_text(status["percent"], label, status["rate"], status["eta_seconds"]), last=ended)
-        elif step and step["name"] != shown and not json_wanted():
-            click.echo(f"step {step['number']} of {step['of']}: {step['name']}", err=True)
+        if status["step"] and bars_wanted():
+            draw_bar(_bar_of(status), last=ended)
+        elif status["step"] and not json_wanted():
+            for line in _lines_of(status):
+                if line not in shown:
+                    click.echo(line, err=True)
+                    shown.add(line)
         if ended:
             return status
-        shown = step["name"] if step else None
         time.sleep(POLL_SECONDS)
+
+
+def _bar_of(status: dict[str, Any]) -> str:
+    step, percent = status["step"], status["percent"]
+    if status["activity"] and status["silent_seconds"] >= SILENT_SECONDS:
+        return waiting_text(percent, status["silent_seconds"], status["activity"])
+    label = f"{step['number']}/{step['of']} {step['name']}"
+    return bar_text(percent, label, status["rate"], status["eta_seconds"])
+
+
+def _lines_of(status: dict[str, Any]) -> Iterator[str]:
+    """Yield what a script is told, each line once."""
+    step = status["step"]
+    yield f"step {step['number']} of {step['of']}: {step['name']}"
+    if status["activity"] and status["silent_seconds"] >= SILENT_SECONDS:
+        yield status["activity"]
 
 
 def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
@@ -89,15 +108,20 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     if not plan["done"]:
         yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
     for place in plan["places"]:
-        verdict = (
-            "fits" if place["fits"] and place["writable"] else "DOES NOT FIT" if place["writable"] else "READ-ONLY"
-        )
         paths = " and ".join(place["paths"])
-        yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {verdict}"
+        yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {_verdict(place)}"
     if not plan["engine_answers"]:
         yield "  the Docker engine does not respond: its disk space is not checked"
     if plan["done"]:
         yield "all images are present: an unlock would write nothing"
+
+
+def _verdict(place: dict[str, Any]) -> str:
+    if not place["writable"]:
+        return "READ-ONLY"
+    if place["fits"]:
+        return "fits"
+    return "DOES NOT FIT" if place["takes_files"] else "OUT OF INODES"
 
 
 def _work_text(work: dict[str, int], *, at_most: bool) -> str:

@@ -32,6 +32,10 @@ SETTINGS_ERRORS = (docker.errors.DockerException, OSError, ValueError, TypeError
 OFFLINE_API = docker.constants.MINIMUM_DOCKER_API_VERSION
 # Seconds for a query, such as which images there are: an engine that works responds at once.
 QUERY_TIMEOUT = 20.0
+# Bytes that the slowest engine unpacks in a second: a board whose disk is an SD card, while it computes digests.
+SLOWEST_UNPACKING = 5 << 20
+# The client with this purpose has another timeout for each load.
+LOADS = "loads"
 # Seconds for a ping, which is shorter because a caller waits for it.
 PING_TIMEOUT = 2.0
 
@@ -49,7 +53,7 @@ class Connection:
     def __init__(self, timeout: float) -> None:
         """`timeout` is how many seconds the engine may be silent during a load or a save."""
         self.timeout = timeout
-        self._clients: dict[float, Any] = {}
+        self._clients: dict[tuple[float, str], Any] = {}
 
     @property
     def address(self) -> str:
@@ -68,12 +72,23 @@ class Connection:
 
     @property
     def transfers(self) -> Any:
-        """The client for loads and saves."""
+        """The client for saves."""
         return self._connected(self.timeout)
 
     def check_settings(self) -> None:
         """Raise EngineUnavailable if DOCKER_HOST, or a setting beside it, cannot be used. Asks no engine."""
         self._client(OFFLINE_API, PING_TIMEOUT).close()
+
+    def loads(self, size: int) -> Any:
+        """Return the client for the load of a tar of `size` bytes. Only one load runs at a time.
+
+        An engine may be silent from the last byte of a tar until it has unpacked all of it, which takes the longer the
+        larger the tar is.
+        """
+        api = self._connected(self.timeout, LOADS)
+        # The SDK reads the timeouts when it starts the request. The first is that of each byte that is sent.
+        api.timeout = self.timeout, self.timeout + size / SLOWEST_UNPACKING
+        return api
 
     @contextmanager
     def faults(self) -> Iterator[None]:
@@ -93,9 +108,7 @@ class Connection:
                 yield
         except FOREIGN_ERRORS as exc:
             if reasons.timed_out(exc):
-                silent = (
-                    f"The Docker engine at {self.address} fell silent during the load for {self.timeout:g} seconds."
-                )
+                silent = f"The Docker engine at {self.address} fell silent during the load: no response in time."
                 raise EngineStalled(silent) from exc
             lost = f"The connection to the Docker engine at {self.address} was lost during the load: {_reason(exc)}."
             raise EngineUnavailable(lost, hint=reasons.LOST_HINT) from exc
@@ -137,13 +150,13 @@ class Connection:
                 raise
             raise self.refusal_in(response, what) from exc
 
-    def _connected(self, timeout: float) -> Any:
+    def _connected(self, timeout: float, purpose: str = "") -> Any:
         # Keep a client only once the engine has told its version, and hold no lock meanwhile, because other threads
         # must not wait for an engine that is down.
-        client = self._clients.get(timeout)
+        client = self._clients.get((timeout, purpose))
         if client is None:
             made = self._client(self._version(timeout), timeout)
-            client = self._clients.setdefault(timeout, made)
+            client = self._clients.setdefault((timeout, purpose), made)
             if client is not made:
                 made.close()
         return client

@@ -33,16 +33,19 @@ class EngineDescription:
 
     `root` is the directory of its images on its own machine, None if the engine does not tell. `platform` is
     `os/architecture`, empty if the engine does not tell. `copies` is the directory in which podman copies what it
-    loads, None for Docker, which does that below `root`.
+    loads, None for Docker, which does that below `root`. `proxied` says whether something else responds for the engine.
     """
 
     root: Path | None
     store: Store
     platform: str
     copies: Path | None = None
+    proxied: bool = False
 
     @classmethod
-    def read(cls, info: dict[str, Any], version: dict[str, Any], podman_store: dict[str, Any]) -> EngineDescription:
+    def read(
+        cls, info: dict[str, Any], version: dict[str, Any], podman_store: dict[str, Any], *, proxied: bool
+    ) -> EngineDescription:
         """Return what these responses tell. Raises EngineRejected if they are nonsense.
 
         An engine that tells nothing is taken for one with the classic store.
@@ -54,6 +57,7 @@ class EngineDescription:
                 store=_store(info, version),
                 platform=f"{system}/{architecture}" if system and architecture else "",
                 copies=_path(podman_store.get("imageCopyTmpDir")),
+                proxied=proxied,
             )
 
     def runs(self, platform: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
+from operator import length_hint
 from typing import Any
 from urllib.parse import quote
 
@@ -21,11 +22,13 @@ from loader.docker_engine.inventory import StoredImage, stored_images
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
 from loader.docker_engine.reasons import error_in
 from loader.docker_engine.saving import save
-from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
+from loader.errors import DiskSpace, EngineRejected, EngineUnavailable, ImageMismatch, LoaderError
 from loader.references import split_tag
 
 # The first version of the API whose inspection of an image can tell of its manifests.
 MANIFESTS_API = "1.48"
+# How Docker and podman call themselves in their responses.
+SERVERS = ("Docker/", "Libpod/")
 # The oldest of podman's own APIs that every later version speaks.
 PODMAN_API = "v4.0.0"
 # What the container of a proof is labelled with.
@@ -103,17 +106,19 @@ class DockerEngine:
         A proxy in front of the engine may forbid the requests. The classic store is assumed then.
         """
         with nonsense_refused():
-            info, version = self._told("info"), self._told("version")
-        return EngineDescription.read(info, version, self._podman_store() if is_podman(version) else {})
+            info, is_own = self._told("info")
+            version, _ = self._told("version")
+        podman_store = self._podman_store() if is_podman(version) else {}
+        return EngineDescription.read(info, version, podman_store, proxied=not is_own)
 
     def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
         """Load the layout of one image.
 
         `on_unpacked` gets the bytes of layers that were unpacked so far, if the engine tells. Raises EngineRejected if
         the engine refuses the tar, DiskSpace if its disk is full, EngineStalled if it falls silent, EngineUnavailable,
-        and what `tar` raises; the engine then keeps nothing.
+        and what `tar` raises; the engine then keeps nothing. The length of `tar`, if it has one, gives the engine time.
         """
-        api = self._connection.transfers
+        api = self._connection.loads(length_hint(tar))
         unpacked: dict[str, int] = {}
         with self._connection.load_faults():
             # quiet=False makes the engine report on each layer, because a silent engine would look stalled.
@@ -175,12 +180,19 @@ class DockerEngine:
                 raise self._connection.refusal_in(response, "refused a request")
             return dict(response.json())
 
-    def _told(self, question: str) -> dict[str, Any]:
-        try:
-            with self._connection.faults():
-                return dict(getattr(self._connection.queries, question)())
-        except (EngineRejected, DiskSpace):
-            return {}
+    def _told(self, question: str) -> tuple[dict[str, Any], bool]:
+        """Return the response to a question, empty if it is refused, and whether the engine itself has responded."""
+        api = self._connection.queries
+        # The SDK does not return the headers, by which a proxy shows.
+        with self._connection.faults():
+            response = api.get(f"{api.base_url}/v{api.api_version}/{question}", timeout=api.timeout)
+            is_own = response.headers.get("Server", "").startswith(SERVERS)
+            if response.status_code == HTTPStatus.OK:
+                return dict(response.json()), is_own
+        error = self._connection.refusal_in(response, "refused a request")
+        if isinstance(error, EngineUnavailable):
+            raise error
+        return {}, is_own
 
     def _prove_by_container(self, image_id: str) -> None:
         """Have a container made of the image and removed, which needs all of its layers. It is never started."""

@@ -32,8 +32,8 @@ class Request:
         return f"{self.method} {self.path}"
 
 
+LOAD = Request("POST", "/images/load")
 IMAGE_REQUESTS = (
-    Request("POST", "/images/load"),
     Request("POST", "/images/{name}/tag", query=f"?repo={ABSENT}&tag=other"),
     Request("DELETE", "/images/{name}"),
 )
@@ -44,7 +44,17 @@ CONTAINER_REQUESTS = (
 
 
 def refusals(connection: Connection, requests: Iterable[Request]) -> Iterator[LoaderError]:
-    """Yield an error for each of `requests` that does not reach the engine. Raises EngineUnavailable."""
+    """Yield an error for each of `requests`, and for a load, that does not reach the engine. Raises EngineUnavailable.
+
+    A load is tried only if another request is refused, because an engine without a proxy needs no trial.
+    """
+    refused = list(_refused(connection, requests))
+    if refused:
+        yield from _refused(connection, [LOAD])
+        yield from refused
+
+
+def _refused(connection: Connection, requests: Iterable[Request]) -> Iterator[LoaderError]:
     for request in requests:
         client = connection.queries
         url = f"{client.base_url}/v{client.api_version}{request.path.format(name=request.name)}{request.query}"

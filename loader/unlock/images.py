@@ -41,6 +41,17 @@ class Loading:
         self._layouts = layouts
         self._delivery = delivery
         self._left = 0
+        self._current: Layout | None = None
+
+    @property
+    def activity(self) -> str | None:
+        """What the engine does with the current image, as a sentence; None before the first one."""
+        if self._current is None:
+            return None
+        reference, size = self._current.image.reference, round(self._current.size / 1e6)
+        if self._left:
+            return f"The engine gets {reference}, {size} MB."
+        return f"The engine has all {size} MB of {reference}, and unpacks them."
 
     @property
     def is_committing(self) -> bool:
@@ -73,7 +84,7 @@ class Loading:
             self._send(whole, on_progress)
 
     def _send(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
-        self._left = layout.size
+        self._current, self._left = layout, layout.size
         try:
             self._engine.load(
                 _Body(self._taken(layout, on_progress), layout.size),

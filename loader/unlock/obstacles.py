@@ -6,22 +6,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine import DockerEngine, Store
+from loader.docker_engine import DockerEngine, EngineDescription, Store
 from loader.errors import LoaderError
 from loader.references import short_reference
 
 
-def obstacles(engine: DockerEngine, images: Iterable[Image], *, done: bool) -> Iterator[str]:
+def obstacles(
+    engine: DockerEngine, description: EngineDescription, images: Iterable[Image], *, done: bool
+) -> Iterator[str]:
     """Yield a sentence for each request that a proxy will refuse, and for each image that hides one of `images`.
 
-    With `done` an unlock would send nothing, so that no proxy can refuse it. Changes nothing in the engine.
+    With `done` an unlock would send nothing, so that no proxy can refuse it. An engine without a proxy is only looked
+    at, and nothing is changed in any.
     """
-    # The plan is good without these warnings, and has told that an engine does not respond.
+    # The plan is good without these warnings.
     with suppress(LoaderError):
-        store = engine.describe().store
-        if not done:
-            yield from map(str, engine.refusals(store))
-        if store is Store.PODMAN:
+        if description.proxied and not done:
+            yield from map(str, engine.refusals(description.store))
+        if description.store is Store.PODMAN:
             yield from _hidden(engine, images)
 
 

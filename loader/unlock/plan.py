@@ -88,8 +88,11 @@ def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
         except EngineUnavailable:
             unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
             return _plan(settings, archive, tuple(unknown), None)
-        plan = make_plan(settings, engine, archive, images)
-        further = obstacles(engine, archive.head.images, done=plan.done)
+        description = _described(engine)
+        plan = _plan(settings, archive, images, description)
+        if description is None:
+            return plan
+        further = obstacles(engine, description, archive.head.images, done=plan.done)
         return replace(plan, warnings=(*plan.warnings, *further))
 
 
@@ -102,11 +105,7 @@ def make_plan(
     settings: Settings, engine: DockerEngine, archive: Archive, images: tuple[PlannedImage, ...]
 ) -> UnlockPlan:
     """Return the plan for an open archive with the `images` that were just looked up. Raises StorageError."""
-    try:
-        description = engine.describe()
-    except EngineUnavailable:
-        description = None
-    return _plan(settings, archive, images, description)
+    return _plan(settings, archive, images, _described(engine))
 
 
 def layouts_of(head: Head, present: set[str]) -> Iterator[Layout]:
@@ -120,6 +119,14 @@ def layouts_of(head: Head, present: set[str]) -> Iterator[Layout]:
             image = names[0]
             yield Layout(head, image, image.layers[_known(image.layers, brought) :])
             brought.update(_chains([image.layers]))
+
+
+def _described(engine: DockerEngine) -> EngineDescription | None:
+    """Return what the engine tells about itself; None if it went down."""
+    try:
+        return engine.describe()
+    except EngineUnavailable:
+        return None
 
 
 def _plan(

@@ -24,6 +24,8 @@ class UnlockProgress:
         self._entered = [(steps[0], time.monotonic())]
         self._done = 0
         self._total = 0
+        self._activity: str | None = None
+        self._moved_at = time.monotonic()
         self._ended: tuple[bool, float, datetime] | None = None
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
@@ -37,11 +39,15 @@ class UnlockProgress:
         with self._lock:
             if step != self._entered[-1][0]:
                 self._entered.append((step, time.monotonic()))
+                self._moved_at = time.monotonic()
 
-    def reach(self, done: int) -> None:
-        """Set the bytes done so far, of all passes. A smaller number than before changes nothing."""
+    def reach(self, done: int, activity: str | None = None) -> None:
+        """Set the bytes done so far, of all passes; a smaller number than before changes nothing. Say what goes on."""
         with self._lock:
-            self._done = max(self._done, min(done, self._total))
+            self._activity = activity
+            before, self._done = self._done, max(self._done, min(done, self._total))
+            if self._done > before:
+                self._moved_at = time.monotonic()
             self._samples.append((time.monotonic(), self._done))
             self._forget_old_samples()
 
@@ -50,6 +56,7 @@ class UnlockProgress:
         with self._lock:
             if well:
                 self._done = self._total
+            self._activity = None
             self._ended = (well, time.monotonic(), datetime.now(UTC))
 
     def report(self) -> ProgressReport:
@@ -65,6 +72,8 @@ class UnlockProgress:
                 percent=100 if well else self._percent(),
                 rate=round(rate),
                 eta_seconds=round((self._total - self._done) / rate, 1) if rate else None,
+                activity=self._activity,
+                silent_seconds=round(now - self._moved_at, 1) if self._ended is None else 0.0,
                 started_at=self._started_at.isoformat(timespec="milliseconds"),
                 # While the run is active this is the current time, because the report is true now.
                 updated_at=at.isoformat(timespec="milliseconds"),

@@ -144,10 +144,11 @@ class Rollback:
             try:
                 with _changing:
                     journal = self._journal()
-                    if journal is not None:
-                        self._restore(journal)
-                        if journal.proven or time.monotonic() >= end:
-                            self._finish(journal)
+                    if journal is None:
+                        return
+                    self._restore(journal)
+                    if journal.proven or time.monotonic() >= end:
+                        self._finish(journal)
             except EngineUnavailable:
                 # An engine that was away has no load any more.
                 end = 0.0

@@ -298,7 +298,7 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
 
     def load() -> None:
         with run.rollback.guard(image.reference for image in archive.head.images):
-            loading.run(lambda done: run.progress.reach(delivery.preparation + done))
+            loading.run(lambda done: run.progress.reach(delivery.preparation + done, loading.activity))
 
     run.interrupter.call(load, patience)
 

@@ -197,6 +197,8 @@ class UnlockStatusResponse(UnlockResponse):
     percent = fields.Integer(required=True, allow_none=True, validate=validate.Range(0, 100))
     rate = fields.Integer(required=True, allow_none=True)
     eta_seconds = fields.Float(required=True, allow_none=True)
+    activity = fields.String(required=True, allow_none=True)
+    silent_seconds = fields.Float(required=True, allow_none=True)
     started_at = fields.String(required=True, allow_none=True, metadata=_TIME)
     updated_at = fields.String(required=True, allow_none=True, metadata=_TIME)
     duration_seconds = fields.Dict(keys=fields.String(), values=fields.Float(), required=True, allow_none=True)
@@ -233,12 +235,13 @@ class UnlockPlanRelease(Schema):
 
 
 class UnlockPlanPlace(Schema):
-    """A disk that an unlock would write to, and the directories on it."""
+    """A disk that an unlock would write to, and the directories on it. `takes_files` is false without a free inode."""
 
     paths = fields.List(fields.String(), required=True)
     needed = fields.Integer(required=True)
     free = fields.Integer(required=True)
     writable = fields.Boolean(required=True)
+    takes_files = fields.Boolean(required=True)
     fits = fields.Boolean(required=True)
 
 

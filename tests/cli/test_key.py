@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from loader.cli.key import new_fragment, read_fragment
-from loader.errors import KeyMismatch, StorageError
+from loader.errors import DiskSpace, KeyMismatch, StorageError
+from tests.support.small_disk import fill, small_disk
 
 
 @pytest.mark.parametrize("size", [32, 33, 4096])
@@ -37,3 +38,11 @@ def test_fragments_are_random_and_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="File exists"):
         new_fragment(first)
     assert first.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_fragment(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        fill(disk, leave=0)
+        with pytest.raises(DiskSpace):
+            new_fragment(disk / "key")
+        assert not (disk / "key").exists()

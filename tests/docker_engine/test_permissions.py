@@ -61,7 +61,9 @@ def test_to_ask_what_is_permitted_changes_nothing(
     with RecordingProxy(tmp_path / "engine.sock", real_engine.socket) as proxy:
         assert connected(proxy.host, monkeypatch).refusals(Store.CONTAINERD) == ()
         methods = [request.method for request in proxy.requests if request.method != "GET"]
-    assert methods == [request.partition(" ")[0] for request in REQUESTS + CONTAINERS]
+        assert proxy.sent("POST", "/images/load") == []
+        assert not connected(proxy.host, monkeypatch).describe().proxied
+    assert methods == [request.partition(" ")[0] for request in REQUESTS[1:] + CONTAINERS]
     assert inventory(real_engine) == before
 
 
@@ -70,6 +72,7 @@ def test_each_request_that_a_proxy_refuses_is_found(
 ) -> None:
     with socket_proxy(tmp_path / "nginx", real_engine.socket) as host:
         engine = connected(host, monkeypatch)
+        assert engine.describe().proxied
         assert refused(engine) == REQUESTS
         assert refused(engine, Store.CONTAINERD) == REQUESTS + CONTAINERS
         error = engine.refusals(Store.CLASSIC)[0]
@@ -79,14 +82,22 @@ def test_each_request_that_a_proxy_refuses_is_found(
     assert error.hint == FORBIDDEN_HINT
 
 
-@pytest.mark.parametrize("path", ["/images/load", "/images/.*/tag", "/images/[^/]*/absent$"])
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/images/.*/tag", REQUESTS[1:2]),
+        ("/images/[^/]*/absent$", REQUESTS[2:]),
+        ("/images/(load|.*tag)", REQUESTS[:2]),
+    ],
+)
 def test_only_the_requests_that_a_proxy_refuses_are_told(
-    path: str, docker: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, told: list[str], real_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = inventory(real_engine)
     rule = f"location ~ {path} {{ return 405; }}"
-    with socket_proxy(tmp_path / "nginx", docker.socket, "", rule) as host:
-        (refusal,) = refused(connected(host, monkeypatch))
-    assert refusal in REQUESTS
+    with socket_proxy(tmp_path / "nginx", real_engine.socket, "", rule) as host:
+        assert refused(connected(host, monkeypatch)) == told
+    assert inventory(real_engine) == before
 
 
 def test_a_refused_load_says_what_refused_it(forbidding: DockerEngine) -> None:

@@ -77,7 +77,7 @@ def test_all_spellings_of_a_name_are_one(real: Engine, tmp_path: Path, monkeypat
     for spelling in SPELLINGS:
         assert engine.find(spelling) == found is not None
         require_images_without_archive(expecting(spelling, tmp_path), engine)
-    assert list(obstacles(engine, [described(engine, FULL)], done=True)) == []
+    assert list(obstacles(engine, engine.describe(), [described(engine, FULL)], done=True)) == []
 
 
 def test_a_name_of_one_word_is_the_one_of_the_library(
@@ -114,12 +114,12 @@ def test_an_expected_image_is_the_one_that_a_container_would_get(
 def test_an_image_that_podman_prefers_is_told_by_the_plan(podman_engine_with_both: DockerEngine) -> None:
     engine = podman_engine_with_both
     for done in (True, False):
-        assert list(obstacles(engine, [described(engine, FULL)], done=done)) == [
+        assert list(obstacles(engine, engine.describe(), [described(engine, FULL)], done=done)) == [
             f"The engine also has another image {LOCAL}, and podman takes {SHORT} for that one: "
             f"remove it, or name {FULL} in full."
         ]
     same = replace(described(engine, LOCAL), reference=FULL)
-    assert list(obstacles(engine, [same], done=True)) == []
+    assert list(obstacles(engine, engine.describe(), [same], done=True)) == []
 
 
 def test_the_image_that_is_packed_is_told_if_the_engine_has_two(

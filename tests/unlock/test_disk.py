@@ -170,7 +170,9 @@ def test_an_engine_whose_disk_cannot_be_read_does_not_count(
     assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent, and the fake engine loads nothing
 
 
-def test_a_read_only_disk_is_found_before_the_login(small_device: UnlockDevice, disk: Path, docker: Engine) -> None:
+def test_a_read_only_disk_is_found_before_the_login(
+    small_device: UnlockDevice, disk: Path, docker: Engine, tmp_path: Path
+) -> None:
     operator = start(small_device, docker.host)
     make_read_only(disk)
     refusal = refused(small_device, operator, disk, "STORAGE_ERROR")
@@ -181,10 +183,11 @@ def test_a_read_only_disk_is_found_before_the_login(small_device: UnlockDevice, 
     assert operator.unlock().state == "ready"
     operator.loader.stop()
 
-    # The advice is right: mode stream writes only to the engine.
+    # The advice is right: mode stream writes to the engine, and to the directory of the cache.
     remove_all_images(docker)
     make_read_only(disk)
-    assert start(small_device, docker.host, UNLOCK_MODE="stream").unlock() == READY
+    paths = {"IMAGES_PATH": str(small_device.archive), "MODEL_CACHE_DIR": str(tmp_path / "models")}
+    assert small_device.start(docker.host, UNLOCK_MODE="stream", **paths).unlock() == READY
 
 
 def test_a_disk_that_fills_up_during_the_key_download_ends_the_unlock_without_leftovers(
@@ -261,15 +264,20 @@ def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
         operator.loader.stop()
 
 
-def test_a_full_cache_directory_does_not_undo_an_unlock(
+def test_a_full_cache_directory_ends_the_unlock_before_the_engine_changes(
     unlock_device: UnlockDevice, disk: Path, docker: Engine, packed: Packed
 ) -> None:
-    fill(disk, leave=0)
+    """The journal must be on the disk before the first name moves."""
+    filler = fill(disk, leave=0)
     unlock_device.put(packed.path)
     operator = unlock_device.start(docker.host, MODEL_CACHE_DIR=str(disk))
+    assert_failed(operator.unlock(), "DISK_SPACE")
+    assert str(disk) in str(operator.status().error)
+    assert list(disk.iterdir()) == [filler]
+    assert not any(has_image(docker, image.reference) for image in packed.images)
+
+    filler.unlink()
     assert operator.unlock() == READY
-    assert any("could not be remembered" in message for message in operator.log_messages("WARNING"))
-    assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
 def test_a_directory_in_the_place_of_the_archive_ends_the_unlock(unlock_device: UnlockDevice, docker: Engine) -> None:

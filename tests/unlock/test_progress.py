@@ -24,7 +24,7 @@ STEPS_OF_UNLOCK = {"authenticating", "downloading_key", "decrypting", "loading_i
 SLOW_SECONDS = 60.0
 FRESH_SECONDS = 5.0
 PROGRESS_FIELDS = {
-    *("step", "bytes_done", "bytes_total", "percent", "rate", "eta_seconds"),
+    *("step", "bytes_done", "bytes_total", "percent", "rate", "eta_seconds", "activity", "silent_seconds"),
     *("started_at", "updated_at", "duration_seconds"),
 }
 

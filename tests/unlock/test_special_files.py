@@ -11,11 +11,13 @@ from loader.errors import StorageError
 from loader.unlock.delivery import TarDelivery
 from loader.unlock.images import REMEMBERED_NAME, remember_head, remembered_images
 from loader.unlock.plan import layouts_of
+from loader.unlock.rollback import JOURNAL_NAME, Rollback
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, seal
 from tests.support.http_calls import call
 from tests.support.sites import NO_ENGINE
 from tests.support.special_files import SECRET, SPECIAL_FILES, secret_beside
 from tests.support.unlocking import Status, UnlockDevice
+from tests.unlock.rollback.engine_of_names import EngineOfNames, image_id
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 pytestmark = pytest.mark.timeout(60)  # a pipe that is opened in the usual way waits for its other end, forever
@@ -62,6 +64,21 @@ def test_a_directory_in_the_place_of_the_remembered_head_undoes_no_unlock(tmp_pa
     with open_archive(seal(tmp_path / "images.enc", [APP])) as archive:
         remember_head(tmp_path, archive.index.stored)
     assert remembered_images(tmp_path) == ()
+
+
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
+def test_what_is_no_file_in_the_place_of_the_journal_restores_nothing(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / JOURNAL_NAME
+    SPECIAL_FILES[kind](place)
+    engine = EngineOfNames({APP.image.reference: image_id(1)}, False, frozenset())
+    Rollback(engine, tmp_path, 60.0).recover()
+    assert "cannot be used, so that nothing is undone" in caplog.text
+    assert not place.is_symlink()
+    assert not place.exists()
+    if kind == "link to a secret":
+        assert secret_beside(place).read_bytes() == SECRET
 
 
 @pytest.mark.parametrize("kind", SPECIAL_FILES)

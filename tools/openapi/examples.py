@@ -38,6 +38,8 @@ UNLOCK_STATUS = {
     "percent": 10,
     "rate": 157286400,
     "eta_seconds": 18.0,
+    "activity": None,
+    "silent_seconds": 0.1,
     "started_at": "2025-01-31T08:15:00.000+00:00",
     "updated_at": "2025-01-31T08:15:03.250+00:00",
     "duration_seconds": {"authenticating": 0.8, "downloading_key": 0.2, "decrypting": 2.25},
@@ -59,8 +61,14 @@ UNLOCK_PLAN = {
         }
     ],
     "places": [
-        {"paths": ["/opt/azaion"], "needed": 1048576000, "free": 8589934592, "writable": True, "fits": True},
-        {"paths": ["/var/lib/docker"], "needed": 2096576000, "free": 8589934592, "writable": True, "fits": True},
+        {
+            "paths": ["/opt/azaion"],
+            "needed": 1048576000,
+            "free": 8589934592,
+            "writable": True,
+            "takes_files": True,
+            "fits": True,
+        },
     ],
     "warnings": [],
     "engine_answers": True,

@@ -57,7 +57,8 @@ function presence(present) {
 
 function fillPlace(row, place) {
   const well = place.writable && place.fits;
-  const trouble = place.writable ? "too little room" : "read-only";
+  const full = place.takes_files ? "too little room" : "out of inodes";
+  const trouble = place.writable ? full : "read-only";
   fillRow(row, {
     name: place.paths.join(" and "),
     tag: well ? "fits" : trouble,

@@ -4,6 +4,8 @@ import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
 import { duration, guess, moment, rate } from "./units.js";
 
 const LOADING = "loading_images";
+// After this time without a byte the page tells what is going on.
+const SILENT_SECONDS = 5;
 const FIRST = "Log in with your account of the resource API.";
 const MISSING = "The archive holds images that the engine does not have. Unlock again to load them.";
 const NOT_PROVEN = "Not proven: no key fragment has authenticated on this device that they are the right ones. ";
@@ -91,6 +93,15 @@ function showRun(run) {
   setText(byId("percent"), String(run.percent));
   setText(byId("rate"), rate(run.rate));
   setText(byId("eta"), guess(run.eta_seconds));
+  showActivity(run);
+}
+
+/** While the engine is silent, the bar shimmers and a sentence says what is known, because no byte is counted. */
+function showActivity(run) {
+  const silent = run.activity !== null && run.silent_seconds >= SILENT_SECONDS;
+  byId("bar").dataset.silent = silent;
+  setShown(byId("activity"), silent);
+  setText(byId("activity"), silent ? `${run.activity} No news for ${duration(run.silent_seconds)}.` : "");
 }
 
 function showSteps(run) {

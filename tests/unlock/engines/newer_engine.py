@@ -59,7 +59,7 @@ class NewerCall(BaseHTTPRequestHandler):
         path, query = self._asked()
         body = self._body()
         store = self.server.store
-        if path == "/images/load":
+        if path == "/images/load" and body:
             self._load(body)
         elif path == "/containers/create":
             image = store.find(json.loads(body)["Image"])
@@ -101,7 +101,14 @@ class NewerCall(BaseHTTPRequestHandler):
         self.server.store.images[image.id] = image
         self.server.store.name(reference, image.id)
         said = [f"Loaded image: {reference}\n", *([fault.text] if fault and fault.text else [])]
-        self._respond_bytes(200, b"".join(json.dumps({"stream": text}).encode() + b"\r\n" for text in said))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for text in said:
+            line = json.dumps({"stream": text}).encode() + b"\r\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _asked(self) -> tuple[str, dict[str, str]]:
         url = urlsplit(self.path)

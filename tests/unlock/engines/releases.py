@@ -12,6 +12,7 @@ from tests.support.archives import APP, DATABASE, PREFIX, VERSION
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 
 MIB = 1 << 20
+LARGE = 8 * MIB  # more than a loader reads ahead
 NOISE = random.Random(26).randbytes(MIB)  # noqa: S311  every run needs the same bytes
 # What x86-64 does until a signal ends it: pause(), once more and once more.
 PAUSE = bytes.fromhex("b822000000 0f05 ebf7")
@@ -38,7 +39,7 @@ NAMES = (full_reference(APP), full_reference(DATABASE))
 def release(note: bytes) -> tuple[HandmadeImage, HandmadeImage]:
     """Return a small and a larger image, which have their bottom layers in common with other releases."""
     small = HandmadeLayer(note * 1000, name="small.bin")
-    large = HandmadeLayer(note.ljust(16, b".") + NOISE[:-16], 4, name="large.bin")
+    large = HandmadeLayer(note.ljust(16, b".") + NOISE[:-16], LARGE // MIB, name="large.bin")
     settings = {"Cmd": ["/pause"], "Labels": {"release": note.decode()}}
     return (
         HandmadeImage(NAMES[0], (BASE, SHARED, small), settings),
@@ -53,7 +54,7 @@ OTHERS = (
     HandmadeImage(full_reference(f"{PREFIX}alone:{VERSION}"), (HandmadeLayer(b"alone"),)),
 )
 # Once this much of its layout has arrived, the engine works on the small image, or on the large one.
-IN_FIRST, IN_SECOND = 20_000, 2 * MIB
+IN_FIRST, IN_SECOND = 20_000, 200_000
 
 
 def seal_old(path: Path) -> Path:

@@ -18,8 +18,10 @@ from tests.support.inventory import Inventory, id_in, require_inventory
 from tests.support.unlocking import READY, Operator, Status, UnlockDevice
 from tests.unlock.engines.releases import NEW, OLD, OTHERS, seal_new, seal_old
 
+# How long the engine may be silent. After a kill of the loader, it may finish a load for this long.
+SILENCE_SECONDS = "10"
 # A loader has restored everything within this time after the engine and the loader run again.
-RESTORE_SECONDS = 15.0
+RESTORE_SECONDS = float(SILENCE_SECONDS) + 15
 # The registry part of every name with which the loader keeps an image.
 PIN = "azaion-loader.invalid"
 
@@ -40,7 +42,8 @@ class Scene:
 
     def start_loader(self) -> Operator:
         """Start a loader on the files of the device."""
-        return self.device.start(self.wire.host, UNLOCK_MODE=self.mode, TMPDIR=str(self.scratch))
+        env = {"UNLOCK_MODE": self.mode, "ENGINE_TIMEOUT": SILENCE_SECONDS, "TMPDIR": str(self.scratch)}
+        return self.device.start(self.wire.host, **env)
 
     def prepare(self) -> Inventory:
         """Unlock the old release beside the other images, and put the new one in place. Return what is there then."""

@@ -6,10 +6,11 @@ import os
 
 import pytest
 
+from tests.support.images import remove_image, unnamed_images
 from tests.support.inventory import Inventory
 from tests.support.processes import poll
 from tests.unlock.conftest import assert_failed
-from tests.unlock.engines.releases import IN_SECOND, MIB, NEW, OTHERS, seal_with_wrong_layer, seal_with_wrong_settings
+from tests.unlock.engines.releases import IN_SECOND, LARGE, NEW, OTHERS, seal_with_wrong_layer, seal_with_wrong_settings
 from tests.unlock.engines.scene import Scene
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -33,7 +34,7 @@ def test_damage_during_the_second_load_changes_nothing(scene: Scene) -> None:
     scene.hold(IN_SECOND)
     damaged = scene.device.archive if scene.mode == "stream" else scene.device.tar
     with damaged.open("r+b") as file:
-        file.seek(-MIB, os.SEEK_END)  # in the large layer, of which the engine has only got a part
+        file.seek(-LARGE // 4, os.SEEK_END)  # in the large layer, of which the engine has only got the first part
         file.write(b"damaged")
     scene.wire.release()
     assert scene.operator.rest().state == "error"
@@ -57,6 +58,7 @@ def test_another_configuration_than_that_of_the_archive_changes_nothing(scene: S
 
 
 def test_a_name_that_another_client_moves_after_its_load_goes_back(scene: Scene) -> None:
+    scene.operator.let_engine_change("the loaded image, from which the other client took the name, may stay")
     scene.wire.hold_response()
     scene.operator.post()
     new = NEW[0].image
@@ -64,6 +66,8 @@ def test_a_name_that_another_client_moves_after_its_load_goes_back(scene: Scene)
     scene.engine.client.api.tag(OTHERS[1].reference, *new.reference.split(":"))
     scene.wire.release()
     assert_failed(scene.operator.rest(), "IMAGE_MISMATCH")
+    for image in unnamed_images(scene.engine):
+        remove_image(scene.engine, image)
     scene.assert_as_before()
     scene.finish()
 

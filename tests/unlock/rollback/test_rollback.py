@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -177,6 +178,17 @@ def test_an_image_that_somebody_has_removed_meanwhile_is_told(tmp_path: Path, ca
     assert any("that is gone" in message for message in caplog.messages)
     assert engine.inventory().names == {FOREIGN: image_id(7)}
     assert not journal(tmp_path).exists()
+
+
+def test_a_directory_in_its_place_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loader.unlock.rollback.RETRY_SECONDS", 0.0)
+    journal(tmp_path).mkdir()
+    before = threading.active_count()
+    rollback(engine_with([None, None, None]), tmp_path).recover_in_background()
+    poll(lambda: threading.active_count() == before, WAIT_SECONDS, "the thread has ended")
+    assert ["cannot be used" in message for message in caplog.messages] == [True]
 
 
 def test_without_a_journal_nothing_changes(tmp_path: Path) -> None:

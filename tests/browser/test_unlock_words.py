@@ -1,0 +1,44 @@
+"""What the page says about an engine that is silent, and about images that nobody has authenticated."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from loader.references import full_reference
+from tests.browser.conftest import Open
+from tests.support.archives import APP, Packed
+from tests.support.engines import Engine
+from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import HandmadeImage, docker_archive, seal
+from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
+
+pytest_plugins = ("tests.support.unlock_fixtures",)
+
+
+def test_the_bar_of_a_silent_engine_moves_and_says_what_is_known(
+    unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
+) -> None:
+    wire.hold_response()
+    unlock_device.put(packed.path)
+    page = open_page(unlock_device.start(wire.host).loader.url)
+    page.enter(PASSWORD, email=EMAIL)
+    wire.wait_until_held()
+    page.wait_for_text("activity", f"MB of {full_reference(APP)}, and unpacks them. No news for")
+    assert page.at("bar").evaluate("bar => getComputedStyle(bar).animationName") == "silent"
+    wire.release()
+    page.wait_for_badge("ready")
+    expect(page.at("activity")).to_be_hidden()
+    expect(page.at("lead")).not_to_contain_text("Not proven")
+
+
+def test_ready_without_a_key_is_said_to_be_not_proven(
+    unlock_device: UnlockDevice, docker: Engine, open_page: Open
+) -> None:
+    image = HandmadeImage(APP)
+    docker.client.images.load(b"".join(docker_archive(image)))
+    seal(unlock_device.archive, [image])
+    operator = unlock_device.start(docker.host)
+    operator.unlock()
+    page = open_page(operator.loader.url)
+    page.wait_for_badge("ready")
+    page.wait_for_text("lead", "Not proven: no key fragment has authenticated")
