@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
+import docker.errors
+
 from loader.crypto.archive_head import Image
 from loader.references import full_reference
 from tests.support.engines import RUNNING, Engine
@@ -90,8 +92,14 @@ def engine_behind(host: str) -> Engine | None:
 
 def require_inventory(engine: Engine, expected: Inventory, within: float = 0) -> None:
     """Require that `engine` has exactly what is expected, at once or within some seconds."""
+
+    def is_there() -> bool:
+        with suppress(docker.errors.APIError):  # podman cannot list the images while one of them is removed
+            return Inventory.of(engine) == expected
+        return False
+
     with suppress(AssertionError):
-        poll(lambda: Inventory.of(engine) == expected, within, "the engine has what is expected")
+        poll(is_there, within, "the engine has what is expected")
     found = Inventory.of(engine)
     assert found == expected, f"more: {found.without(expected)}\nless: {expected.without(found)}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.support.engine_kinds import KINDS
 from tests.support.engines import Engine, engine_of
 from tests.support.faulty_wire import FaultyWire
 from tests.support.unlocking import LOAD, UnlockDevice
-from tests.unlock.engines.scene import Scene
+from tests.unlock.engines.scene import Scene, clean
 from tests.unlock.watched_device import MODES
 
 # A scene that is ready for the unlock under test, on an engine.
@@ -28,24 +29,22 @@ def own_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 @pytest.fixture
 def make_scene(unlock_device: UnlockDevice, tmp_path: Path) -> Iterator[MakeScene]:
     """Yield a function that makes the scene of a test on an engine in a mode."""
-    made: list[Scene] = []
-    wires: list[FaultyWire] = []
+    with ExitStack() as running:
 
-    def make(engine: Engine, mode: str) -> Scene:
-        wires.append(FaultyWire(tmp_path / "wire.sock", engine.socket, LOAD).__enter__())
-        scratch = tmp_path / "scratch"
-        scratch.mkdir()
-        made.append(Scene(engine, unlock_device, wires[0], mode, scratch))
-        return made[0]
+        def make(engine: Engine, mode: str) -> Scene:
+            wire = running.enter_context(FaultyWire(tmp_path / "wire.sock", engine.socket, LOAD))
+            scratch = tmp_path / "scratch"
+            scratch.mkdir()
+            return Scene(engine, unlock_device, wire, mode, scratch)
 
-    yield make
-    for wire in wires:
-        wire.__exit__()
-    for scene in made:
-        scene.clean()
+        yield make
 
 
 @pytest.fixture(params=MODES)
-def scene(request: pytest.FixtureRequest, own_engine: Engine, make_scene: MakeScene) -> Scene:
+def scene(request: pytest.FixtureRequest, own_engine: Engine, make_scene: MakeScene) -> Iterator[Scene]:
     """The scene of each mode on each engine."""
-    return make_scene(own_engine, request.param)
+    clean(own_engine)
+    made = make_scene(own_engine, request.param)
+    yield made
+    made.operator.loader.stop()
+    clean(own_engine)

@@ -12,7 +12,7 @@ from tests.support.archives import APP, DATABASE, PREFIX, VERSION
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 
 MIB = 1 << 20
-LARGE = 8 * MIB  # more than a loader reads ahead
+LARGE = 4 * MIB  # more than a loader reads ahead
 NOISE = random.Random(26).randbytes(MIB)  # noqa: S311  every run needs the same bytes
 # What x86-64 does until a signal ends it: pause(), once more and once more.
 PAUSE = bytes.fromhex("b822000000 0f05 ebf7")
@@ -68,10 +68,14 @@ def seal_new(path: Path) -> Path:
 
 
 def seal_with_wrong_layer(path: Path) -> Path:
-    """Write a new release whose large layer does not have its digest. With gzip only the engine can notice it."""
-    layer = NEW[1].image.layers[-1]
-    content = b"".join(NEW[1].layers[-1].content())
-    return seal(path, NEW, serial=2, codec=GZIP, lies={layer: content.replace(b"new", b"odd")})
+    """Write another new release, whose large layer does not have its digest. With gzip only the engine can notice it.
+
+    Nothing may load its true layer, because a containerd store that still has it would use it.
+    """
+    wrong = release(b"bad")
+    content = b"".join(wrong[1].layers[-1].content())
+    lies = {wrong[1].image.layers[-1]: content.replace(b"bad", b"odd")}
+    return seal(path, wrong, serial=2, codec=GZIP, lies=lies)
 
 
 def seal_with_wrong_settings(path: Path) -> Path:

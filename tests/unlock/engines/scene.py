@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import docker.errors
-
-from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, docker_archive
-from tests.support.images import saved_images
+from tests.support.images import remove_image, saved_images, unnamed_images
 from tests.support.inventory import Inventory, id_in, require_inventory
 from tests.support.unlocking import READY, Operator, Status, UnlockDevice
 from tests.unlock.engines.releases import NEW, OLD, OTHERS, seal_new, seal_old
@@ -22,8 +18,6 @@ from tests.unlock.engines.releases import NEW, OLD, OTHERS, seal_new, seal_old
 SILENCE_SECONDS = "10"
 # A loader has restored everything within this time after the engine and the loader run again.
 RESTORE_SECONDS = float(SILENCE_SECONDS) + 15
-# The registry part of every name with which the loader keeps an image.
-PIN = "azaion-loader.invalid"
 
 
 @dataclass
@@ -50,7 +44,6 @@ class Scene:
         for image in OTHERS:
             list(self.engine.client.api.load_image(b"".join(docker_archive(image))))
         assert self.unlock(seal_old(self.scratch / "old.enc")) == READY
-        self.assert_usable(OLD)
         self.device.put(seal_new(self.scratch / "new.enc"))
         return Inventory.of(self.engine)
 
@@ -64,6 +57,14 @@ class Scene:
         self.wire.hold_upload(after)
         assert self.operator.post()[0] == 200
         self.wire.wait_until_held()
+
+    def cut_power(self) -> None:
+        """Kill the loader and the engine, and start the loader before the engine."""
+        self.operator.loader.process.kill_tree()
+        self.engine.kill()
+        self.wire.heal()
+        self.operator = self.start_loader()
+        self.engine.restart()
 
     def assert_as_before(self, within: float = 0) -> None:
         """Require that the engine has what it had, can run it, and that the disk has no tar."""
@@ -106,13 +107,14 @@ class Scene:
         saved = saved_images(self.engine, [image.reference for image in images], self.scratch / "saved.tar")
         assert saved == {image.reference: (image.image.config, image.image.layers) for image in images}
 
-    def clean(self) -> None:
-        """Remove every container and image of the tests."""
-        for container in self.engine.client.api.containers(all=True):
-            with suppress(docker.errors.NotFound):
-                self.engine.client.api.remove_container(container["Id"], force=True, v=True)
-        remove_all_images(self.engine)
-        for name in Inventory.of(self.engine).names:
-            if name.startswith(PIN):
-                self.engine.client.api.remove_image(name, force=True)
-        assert Inventory.of(self.engine) == Inventory({}, frozenset(), {}, frozenset())
+
+def clean(engine: Engine) -> None:
+    """Remove every container and image of `engine`."""
+    api = engine.client.api
+    for container in api.containers(all=True):
+        api.remove_container(container["Id"], force=True, v=True)
+    for name in Inventory.of(engine).names:
+        remove_image(engine, name)
+    for image in unnamed_images(engine):
+        remove_image(engine, image)
+    assert Inventory.of(engine) == Inventory({}, frozenset(), {}, frozenset())

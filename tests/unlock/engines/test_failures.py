@@ -10,7 +10,7 @@ from tests.support.images import remove_image, unnamed_images
 from tests.support.inventory import Inventory
 from tests.support.processes import poll
 from tests.unlock.conftest import assert_failed
-from tests.unlock.engines.releases import IN_SECOND, LARGE, NEW, OTHERS, seal_with_wrong_layer, seal_with_wrong_settings
+from tests.unlock.engines.releases import IN_SECOND, MIB, NEW, OTHERS, seal_with_wrong_layer, seal_with_wrong_settings
 from tests.unlock.engines.scene import Scene
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -34,7 +34,7 @@ def test_damage_during_the_second_load_changes_nothing(scene: Scene) -> None:
     scene.hold(IN_SECOND)
     damaged = scene.device.archive if scene.mode == "stream" else scene.device.tar
     with damaged.open("r+b") as file:
-        file.seek(-LARGE // 4, os.SEEK_END)  # in the large layer, of which the engine has only got the first part
+        file.seek(-MIB // 2, os.SEEK_END)  # in the large layer, of which the engine has only got the first part
         file.write(b"damaged")
     scene.wire.release()
     assert scene.operator.rest().state == "error"

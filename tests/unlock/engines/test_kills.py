@@ -27,16 +27,7 @@ def kill_loader(scene: Scene) -> None:
     scene.operator = scene.start_loader()
 
 
-def cut_power(scene: Scene) -> None:
-    """Kill both, and start the loader before the engine."""
-    scene.operator.loader.process.kill_tree()
-    scene.engine.kill()
-    scene.wire.heal()
-    scene.operator = scene.start_loader()
-    scene.engine.restart()
-
-
-KILLS = {"engine": kill_engine, "loader": kill_loader, "power": cut_power}
+KILLS = {"engine": kill_engine, "loader": kill_loader, "power": Scene.cut_power}
 kills = pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS.keys())
 moments = pytest.mark.parametrize("after", [IN_FIRST, IN_SECOND], ids=["first load", "second load"])
 
