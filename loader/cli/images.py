@@ -1,4 +1,4 @@
-"""`azaion-loader images`: the commands of the machine that ships images to devices."""
+"""`azaion-loader images`: the commands of the machine that ships images to devices, and `prune` of a device."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from loader.cli.key import read_fragment
 from loader.cli.output import ProgressBar, count_text, json_option, print_result, require_replaceable, size_text
+from loader.cli.prune import prune
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, PLAIN, Head, Image
 from loader.crypto.json_header import INTEGER_LIMIT
@@ -38,7 +39,10 @@ def _platform(_ctx: click.Context, _param: click.Parameter, platform: str | None
 
 @click.group()
 def images() -> None:
-    """Pack, show, verify and rewrap encrypted archives of Docker images."""
+    """Pack, show, verify and rewrap encrypted archives of Docker images; remove old versions of unlocked ones."""
+
+
+images.add_command(prune)
 
 
 @images.command("pack")

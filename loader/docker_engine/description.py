@@ -85,7 +85,7 @@ class EngineImage:
         with nonsense_refused():
             root = attributes.get("RootFS") or {}
             return cls(
-                id=_with_algorithm(attributes["Id"]),
+                id=with_algorithm(attributes["Id"]),
                 layers=tuple(root.get("Layers") or ()),
                 size=attributes.get("Size") or 0,
                 platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
@@ -119,6 +119,11 @@ def platform_document(platform: str) -> str:
     return json.dumps(dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False)))
 
 
+def with_algorithm(image_id: str) -> str:
+    """Return the ID of an image as Docker writes it; podman leaves out the name of the algorithm."""
+    return image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"
+
+
 @contextmanager
 def nonsense_refused() -> Iterator[None]:
     """Raise EngineRejected if the block cannot use what the engine has told."""
@@ -137,8 +142,3 @@ def _store(info: dict[str, Any], version: dict[str, Any]) -> Store:
 
 def _path(told: str | None) -> Path | None:
     return Path(told) if told else None
-
-
-def _with_algorithm(image_id: str) -> str:
-    # podman returns the digest without the name of its algorithm.
-    return image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"

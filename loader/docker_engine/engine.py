@@ -18,6 +18,7 @@ from loader.docker_engine.description import (
     is_podman,
     nonsense_refused,
 )
+from loader.docker_engine.inventory import StoredImage, stored_images
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
 from loader.docker_engine.reasons import error_in
 from loader.docker_engine.saving import save
@@ -67,6 +68,10 @@ class DockerEngine:
             return EngineImage.read(self._inspected(reference))
         except Absent:
             return None
+
+    def list_images(self) -> tuple[StoredImage, ...]:
+        """Return all images of the engine. Raises EngineUnavailable, EngineRejected or DiskSpace."""
+        return stored_images(self._connection)
 
     def holds(self, expected: Iterable[Image]) -> bool:
         """Return whether every expected image is in the engine. Raises EngineUnavailable or EngineRejected."""

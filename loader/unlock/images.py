@@ -19,6 +19,7 @@ from loader.errors import (
     EngineUnavailable,
     ImageMismatch,
     LoaderError,
+    StorageError,
 )
 from loader.files import make_private_directory, read_small, remove_unfinished, write_whole
 from loader.oci import Layout
@@ -168,6 +169,15 @@ def is_remembered(directory: Path, head: StoredHead) -> bool:
 
 def remembered_images(directory: Path) -> tuple[Image, ...]:
     """Return the images of the head in `directory`, none if it is absent or cannot be used."""
+    try:
+        return read_remembered(directory)
+    except StorageError as exc:
+        log.warning("%s", exc)
+        return ()
+
+
+def read_remembered(directory: Path) -> tuple[Image, ...]:
+    """Return the images of the head in `directory`, none if it is absent. Raises StorageError if it cannot be used."""
     path = directory / REMEMBERED_NAME
     try:
         document = json.loads(read_small(path, JSON_MAX_SIZE))
@@ -175,8 +185,7 @@ def remembered_images(directory: Path) -> tuple[Image, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, RecursionError, CorruptCiphertext) as exc:
-        log.warning("the remembered images %s cannot be used: %s", path, exc)
-        return ()
+        raise StorageError(f"The remembered images {path} cannot be used: {exc}.") from exc
 
 
 def remove_unfinished_head(directory: Path) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from loader import logs
 from loader.api_client import get_api_client
 from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
-from loader.errors import Interrupted, LoaderError
+from loader.errors import LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery, image_delivery, tar_path
@@ -27,6 +25,7 @@ from loader.unlock.images import (
     remove_unfinished_head,
     require_images_without_archive,
 )
+from loader.unlock.interrupter import Interrupter
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.rollback import Rollback
@@ -45,7 +44,6 @@ from loader.unlock_state import (
 if TYPE_CHECKING:
     from loader.api_client.client import ApiClient
 
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -54,59 +52,6 @@ log = logging.getLogger(__name__)
 # and is tidied up.
 COMMIT_PATIENCE_SECONDS = 10.0
 PIECE_PATIENCE_SECONDS = 2.0
-# How often a waiting call checks whether it was interrupted.
-POLL_SECONDS = 0.1
-
-
-class Interrupter:
-    """Ends the calls that run through `call`. `stop` may be called from a signal handler."""
-
-    def __init__(self) -> None:
-        self._reason: str | None = None
-
-    def stop(self, reason: str) -> None:
-        """End every current and later call. `reason` completes the sentence "... was interrupted because"."""
-        self._reason = reason
-
-    def checkpoint(self) -> None:
-        """Raise Interrupted if `stop` was called."""
-        if self._reason is not None:
-            raise Interrupted(f"The unlock was interrupted because {self._reason}.")
-
-    def call(self, work: Callable[[], T], patience: Callable[[], float] = lambda: 0.0) -> T:
-        """Return the result of `work`, or raise what it raises.
-
-        After `stop`, `work` has `patience()` seconds left, which is asked again at each check. Then this raises
-        Interrupted and leaves `work` running in a daemon thread, because a call that waits for the network cannot be
-        ended from outside.
-        """
-        self.checkpoint()
-        context = copy_context()
-        result = _start_daemon(lambda: context.run(work))
-        stopped_at: float | None = None
-        while not wait([result], timeout=POLL_SECONDS).done:
-            if self._reason is not None:
-                stopped_at = stopped_at or time.monotonic()
-                if time.monotonic() >= stopped_at + patience():
-                    self.checkpoint()
-        if result.exception() is not None:
-            # Interrupted replaces any error after `stop`, because the interrupt may have caused that error.
-            self.checkpoint()
-        return result.result()
-
-
-def _start_daemon(work: Callable[[], T]) -> Future[T]:
-    """Start `work` in a thread that does not keep the process alive."""
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as exc:  # noqa: BLE001  # the caller gets every error from the future
-            result.set_exception(exc)
-
-    threading.Thread(target=run, name="call", daemon=True).start()
-    return result
 
 
 _unlock = _UnlockStateHolder()

@@ -96,7 +96,9 @@ def test_a_compressed_layer_may_have_zeros_behind_it(tmp_path: Path, output: Pat
 
 
 @pytest.mark.parametrize(
-    "data", [gzip.compress(b"no tar" * 1000), b"\x28\xb5\x2f\xfd" + bytes(9), gzip.compress(b"x")[:-1]]
+    "data",
+    [gzip.compress(b"no tar" * 1000), b"\x28\xb5\x2f\xfd" + bytes(9), gzip.compress(b"x")[:-1]],
+    ids=["no tar", "zstd", "a cut gzip"],
 )
 def test_a_source_that_cannot_be_decoded_is_told(data: bytes, tmp_path: Path, output: Path) -> None:
     (tmp_path / "source.tar.gz").write_bytes(data)

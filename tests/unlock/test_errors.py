@@ -15,8 +15,9 @@ from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
+from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
-from loader.unlock.run import Credentials, Interrupter, UnlockRun
+from loader.unlock.run import Credentials, UnlockRun
 from loader.unlock_state import STEPS, Failure, _UnlockStateHolder
 from tests.support.archives import Packed
 from tests.support.engines import Engine

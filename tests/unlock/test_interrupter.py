@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from loader.errors import Interrupted
-from loader.unlock.run import Interrupter
+from loader.unlock.interrupter import Interrupter
 
 WAIT_SECONDS = 10.0
 SOON_SECONDS = 2.0
@@ -50,7 +50,7 @@ def test_call_raises_the_exception_of_the_work(interrupter: Interrupter, error: 
 def test_a_result_at_the_moment_of_a_check_is_no_timeout(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loader.unlock.run.POLL_SECONDS", 1e-4)
+    monkeypatch.setattr("loader.unlock.interrupter.POLL_SECONDS", 1e-4)
 
     def work() -> int:
         time.sleep(2e-4)  # about as long as one check takes

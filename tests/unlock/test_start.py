@@ -18,8 +18,9 @@ from loader.errors import EngineUnavailable, Interrupted, LoginRejected, LoginTh
 from loader.files import FileIdentity
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
+from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
-from loader.unlock.run import Credentials, Interrupter, UnlockRun
+from loader.unlock.run import Credentials, UnlockRun
 from loader.unlock_state import STEPS, UnlockState, _UnlockStateHolder
 from tests.support.handmade_image import HandmadeImage, seal
 

@@ -1,0 +1,68 @@
+"""Ends calls that wait for a network or an engine, when the loader is locked or told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from typing import TypeVar
+
+from loader.errors import Interrupted
+
+T = TypeVar("T")
+
+# How often a waiting call checks whether it was interrupted.
+POLL_SECONDS = 0.1
+
+
+class Interrupter:
+    """Ends the calls that run through `call`. `stop` may be called from a signal handler."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """End every current and later call. `reason` completes the sentence "... was interrupted because"."""
+        self._reason = reason
+
+    def checkpoint(self) -> None:
+        """Raise Interrupted if `stop` was called."""
+        if self._reason is not None:
+            raise Interrupted(f"The unlock was interrupted because {self._reason}.")
+
+    def call(self, work: Callable[[], T], patience: Callable[[], float] = lambda: 0.0) -> T:
+        """Return the result of `work`, or raise what it raises.
+
+        After `stop`, `work` has `patience()` seconds left, which is asked again at each check. Then this raises
+        Interrupted and leaves `work` running in a daemon thread, because a call that waits for the network cannot be
+        ended from outside.
+        """
+        self.checkpoint()
+        context = copy_context()
+        result = _start_daemon(lambda: context.run(work))
+        stopped_at: float | None = None
+        while not wait([result], timeout=POLL_SECONDS).done:
+            if self._reason is not None:
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() >= stopped_at + patience():
+                    self.checkpoint()
+        if result.exception() is not None:
+            # Interrupted replaces any error after `stop`, because the interrupt may have caused that error.
+            self.checkpoint()
+        return result.result()
+
+
+def _start_daemon(work: Callable[[], T]) -> Future[T]:
+    """Start `work` in a thread that does not keep the process alive."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as exc:  # noqa: BLE001  # the caller gets every error from the future
+            result.set_exception(exc)
+
+    threading.Thread(target=run, name="call", daemon=True).start()
+    return result

@@ -1,0 +1,127 @@
+"""Old versions of the images of this device: which names in the engine they have, and their removal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from loader.binary_split import open_archive
+from loader.docker_engine import Absent, DockerEngine, StoredImage
+from loader.errors import ArchiveNotFound, Busy, DiskSpace, EngineRejected
+from loader.files import storage
+from loader.references import MalformedReference, full_reference, split_tag
+from loader.settings import Settings
+from loader.unlock.images import read_remembered
+from loader.unlock.rollback import JOURNAL_NAME, PINS
+
+# How long an unlock may take that changes the engine, as a hint for whoever waits.
+UNLOCK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class OldName:
+    """A name that stands for an old version, or a pin that an earlier unlock has left."""
+
+    reference: str
+    image: StoredImage
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it must stay because of a container. A pin may go if its image has another name."""
+        is_spare = split_tag(self.reference)[0] == PINS and len(self.image.names) > 1
+        return self.image.is_used and not is_spare
+
+
+@dataclass(frozen=True)
+class OldVersions:
+    """What may go: `names`, but for those that a container needs.
+
+    `kept` are the references that count. `unnamed` are images without a name that no container uses. They may be
+    anybody's, so that they stay.
+    """
+
+    kept: tuple[str, ...]
+    names: tuple[OldName, ...]
+    unnamed: tuple[StoredImage, ...]
+
+    @property
+    def removable(self) -> tuple[OldName, ...]:
+        """The names that no container needs."""
+        return tuple(name for name in self.names if not name.is_used)
+
+    def freed(self, refused: Mapping[str, str]) -> int:
+        """Return how many bytes the removal of all names frees at most, but for those that were `refused`.
+
+        It is less if other images have the same layers.
+        """
+        gone = {name.reference for name in self.removable} - refused.keys()
+        images = {name.image for name in self.removable if gone.issuperset(name.image.names)}
+        return sum(image.size for image in images)
+
+
+def find_old_versions(settings: Settings, engine: DockerEngine) -> OldVersions:
+    """Return the old versions in the engine, and change nothing.
+
+    A name is old if the last unlock that was proven had an image of the same repository, and neither that unlock, the
+    archive nor EXPECTED_IMAGES has this tag. Nobody has authenticated the archive yet, so that it can only keep names.
+
+    Raises Busy while an unlock is under way, StorageError or ArchiveCorrupt if it cannot be known what counts, and the
+    errors of the engine.
+    """
+    require_no_unlock(settings)
+    remembered = {image.reference for image in read_remembered(settings.model_cache_dir)}
+    repositories = {PINS, *(split_tag(reference)[0] for reference in remembered)}
+    kept = remembered.union(_archived(settings), _expected(settings))
+    images = engine.list_images()
+    names = (OldName(name, image) for image in images for name in image.names if split_tag(name)[0] in repositories)
+    return OldVersions(
+        kept=tuple(sorted(kept)),
+        names=tuple(sorted((name for name in names if name.reference not in kept), key=lambda name: name.reference)),
+        unnamed=tuple(image for image in images if image.is_dangling and not image.is_used),
+    )
+
+
+def remove_old_versions(settings: Settings, engine: DockerEngine, old: OldVersions) -> dict[str, str]:
+    """Remove the names that may go, and each image with its last name. Return the reason for each name that stays.
+
+    Raises Busy as soon as an unlock is under way, and EngineUnavailable.
+    """
+    refused = {}
+    for name in old.removable:
+        # Before each name, because a large image takes long and the pins of a new unlock must stay.
+        require_no_unlock(settings)
+        try:
+            engine.remove_name(name.reference)
+        except Absent:
+            continue
+        except (EngineRejected, DiskSpace) as exc:
+            refused[name.reference] = str(exc)
+    return refused
+
+
+def require_no_unlock(settings: Settings) -> None:
+    """Raise Busy if the journal of an unlock is there, and StorageError if nobody can know."""
+    directory = settings.model_cache_dir
+    with storage(directory, 0):
+        names = [path.name for path in directory.iterdir()]
+    if JOURNAL_NAME in names:
+        raise Busy(
+            f"An unlock changes the engine, or is still to be undone, because {directory / JOURNAL_NAME} is there. "
+            "The loader removes it in the end.",
+            UNLOCK_SECONDS,
+        )
+
+
+def _archived(settings: Settings) -> set[str]:
+    """Return the references of the archive, none if there is no archive."""
+    with suppress(ArchiveNotFound), open_archive(settings.images_path) as archive:
+        return {image.reference for image in archive.head.images}
+    return set()
+
+
+def _expected(settings: Settings) -> Iterator[str]:
+    for text in settings.expected_references:
+        # A reference by digest has no tag that could go.
+        with suppress(MalformedReference):
+            yield full_reference(text)
