@@ -72,6 +72,28 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) 
     return descriptor
 
 
+def make_writable(descriptor: int) -> None:
+    """Make the descriptor of an open file, which may have lost its name, one for reading and writing. Raises OSError.
+
+    Other threads may use the descriptor meanwhile: it names the same file before and after.
+    """
+    writable = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(writable, descriptor, inheritable=False)
+    finally:
+        os.close(writable)
+
+
+def remove_if_there(path: Path) -> None:
+    """Remove a file if there is one. Raises OSError.
+
+    The name is looked up first, because a read-only disk refuses to remove what does not exist as well.
+    """
+    with suppress(FileNotFoundError):
+        path.lstat()
+        path.unlink()
+
+
 def read_small(path: Path, limit: int) -> bytes:
     """Return the content of a regular file of at most `limit` bytes, without following a link. Raises OSError."""
     with os.fdopen(open_regular(path), "rb") as file:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # Downloads that may continue without a reader. A further one without a reader stops; the next load resumes it.
 MAX_ORPHANS = 4
+NO_GROWTH = "The cache cannot grow: only the models that are whole there can be loaded."
 
 
 @dataclass
@@ -90,10 +91,13 @@ class ModelCache:
         self._directory.remove_leftovers()
 
     def require_writable(self) -> None:
-        """Raise StorageError if the directory cannot be created or written to, and DiskSpace if it takes no file."""
+        """Raise StorageError if the cache cannot grow, because its directory cannot be made or written to.
+
+        Raise DiskSpace if it takes no file.
+        """
         self._directory.prepare()
         if not os.access(self._directory.path, os.W_OK | os.X_OK):
-            raise StorageError(f"{self._directory.path} cannot be written to.")
+            raise StorageError(f"{self._directory.path} cannot be written to. {NO_GROWTH}")
         with storage(self._directory.path, 0):
             if not has_inodes(self._directory.path):
                 raise out_of_inodes(self._directory.path)
@@ -206,8 +210,9 @@ class ModelCache:
         self._directory.prepare()
         use = _PartInUse(self, BigFile(self._directory, part))
         try:
-            if not use.file.verified:
+            if not use.file.whole:
                 self._directory.keep_limit(part.size - use.file.available, {part.sha256, *self._in_use})
+            if not use.file.verified:
                 self._start_download(use, label, fetch)
         except BaseException:
             use.file.close()

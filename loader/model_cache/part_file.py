@@ -11,7 +11,7 @@ from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
 from loader.errors import ApiUnreachable, LoaderError
-from loader.files import storage
+from loader.files import make_writable, storage
 from loader.model_cache.directory import CacheDirectory
 
 HASH_SIZE = 1 << 18
@@ -74,6 +74,7 @@ class BigFile:
         with storage(directory.big(part.sha256), part.size):
             self._descriptor, self.verified = directory.open_part(part.sha256, part.size)
             self.available = os.fstat(self._descriptor).st_size
+        self._writable = self.available != part.size
         if self.available > part.size:
             self.restart()
 
@@ -116,7 +117,7 @@ class BigFile:
             self._restarts += 1
 
     def patch(self, offset: int, piece: memoryview) -> bool:
-        """Replace damaged bytes. The file loses its final name until its digest is verified again.
+        """Replace damaged bytes. A file that can be written to loses its final name until it is verified again.
 
         Do nothing and return False if the bytes are gone after a restart, because the download brings them again.
         """
@@ -124,6 +125,9 @@ class BigFile:
             if offset + len(piece) > self.available:
                 return False
             with storage(self._directory.path, len(piece)):
+                if not self._writable:
+                    make_writable(self._descriptor)
+                    self._writable = True
                 if self.verified:
                     self._directory.demote(self.part.sha256)
                     self.verified = False
