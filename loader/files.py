@@ -29,6 +29,8 @@ TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
 # What open(2) says about a socket, a device without a driver, and a link that must not be followed.
 _NOT_OPENED = (errno.ENXIO, errno.ENODEV, errno.ELOOP)
+# What a disk says about bytes that it has lost, and a file system about a checksum or a structure that is wrong.
+LOST = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class FileIdentity:
     def of(cls, status: os.stat_result) -> FileIdentity:
         """Return the identity of the file with this `status`."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Unreadable(StorageError):
+    """The disk has lost bytes of a file: reading them fails again and again, while other bytes may be sound."""
+
+    hint = "That disk is failing: replace it soon. Then try again."
 
 
 class NotRegular(OSError):
@@ -201,6 +209,8 @@ def _fallocate() -> Any:
 def storage(path: Path, needed: int) -> Iterator[None]:
     """Raise DiskSpace for an OSError of the block that says that the disk is full, and StorageError for any other.
 
+    It raises Unreadable, a StorageError, if the disk has lost the bytes.
+
     The block stores `needed` bytes at `path`. Put only file operations into it: connection errors are OSError too.
     """
     try:
@@ -216,7 +226,8 @@ def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
         if not has_inodes(directory):
             return out_of_inodes(directory)
         return DiskSpace(f"The disk is full: {path} needs {needed} bytes, {free} bytes are free.")
-    return StorageError(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
+    kind = Unreadable if exc.errno in LOST else StorageError
+    return kind(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
 
 
 def free_bytes(directory: Path) -> int:

@@ -20,6 +20,7 @@ from loader.files import (
     SEND_SIZE,
     WRITE_SIZE,
     FilePieces,
+    Unreadable,
     make_private_directory,
     punch_hole,
     read_pieces,
@@ -197,7 +198,9 @@ def test_a_write_to_a_read_only_disk_raises_storage_error(disk: Path) -> None:
     [
         (errno.ENOSPC, DiskSpace),
         (errno.EDQUOT, DiskSpace),
-        (errno.EIO, StorageError),
+        (errno.EIO, Unreadable),
+        (errno.EBADMSG, Unreadable),
+        (errno.EUCLEAN, Unreadable),
         (errno.EROFS, StorageError),
         (errno.EACCES, StorageError),
         (errno.ENOENT, StorageError),
