@@ -9,6 +9,7 @@ import functools
 import glob
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -231,9 +232,10 @@ def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
 
 
 def free_bytes(directory: Path) -> int:
-    """Return how many bytes can still be written to the disk of `directory`."""
+    """Return how many bytes can still be written to the disk of `directory`; sys.maxsize if it knows no limit."""
     usage = os.statvfs(directory)
-    return usage.f_bavail * usage.f_frsize
+    # A file system without a limit, such as a tmpfs of size 0, tells that it has no blocks at all.
+    return sys.maxsize if usage.f_blocks == 0 else usage.f_bavail * usage.f_frsize
 
 
 def has_inodes(directory: Path) -> bool:

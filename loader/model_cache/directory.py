@@ -160,10 +160,14 @@ class CacheDirectory:
 
     def free_disk_space(self, needed: int, in_use: Collection[str]) -> None:
         """Remove the least recently used parts until `needed` bytes are free; none if that cannot be reached."""
-        removable = sum(file.size for file in self.files() if file.sha256 not in in_use)
-        if free_bytes(self.path) + removable >= needed:
+        if self.room(in_use) >= needed:
             while free_bytes(self.path) < needed and self.evict_one(in_use):
                 pass
+
+    def room(self, in_use: Collection[str]) -> int:
+        """Return how many bytes the disk takes if every part that is not in use is removed."""
+        with storage(self.path, 0):
+            return free_bytes(self.path) + sum(file.size for file in self.files() if file.sha256 not in in_use)
 
     def evict_one(self, in_use: Collection[str]) -> bool:
         """Remove the least recently used part because the disk is full; False if there is none to remove."""

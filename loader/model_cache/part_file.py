@@ -58,7 +58,7 @@ class PartInUse(Protocol):
         """Return whether the download may continue."""
 
     def evict_one(self) -> bool:
-        """Remove another part because the disk is full; False if there is none to remove."""
+        """Remove another part because the disk is full; False if no removal makes enough room."""
 
 
 class BigFile:
