@@ -9,6 +9,7 @@ import functools
 import glob
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,8 @@ TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
 # What open(2) says about a socket, a device without a driver, and a link that must not be followed.
 _NOT_OPENED = (errno.ENXIO, errno.ENODEV, errno.ELOOP)
+# What a disk says about bytes that it has lost, and a file system about a checksum or a structure that is wrong.
+LOST = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ class FileIdentity:
     def of(cls, status: os.stat_result) -> FileIdentity:
         """Return the identity of the file with this `status`."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Unreadable(StorageError):
+    """The disk has lost bytes of a file: reading them fails again and again, while other bytes may be sound."""
+
+    hint = "That disk is failing: replace it soon. Then try again."
 
 
 class NotRegular(OSError):
@@ -70,6 +79,28 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) 
         os.close(descriptor)
         raise NotRegular(path)
     return descriptor
+
+
+def make_writable(descriptor: int) -> None:
+    """Make the descriptor of an open file, which may have lost its name, one for reading and writing. Raises OSError.
+
+    Other threads may use the descriptor meanwhile: it names the same file before and after.
+    """
+    writable = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(writable, descriptor, inheritable=False)
+    finally:
+        os.close(writable)
+
+
+def remove_if_there(path: Path) -> None:
+    """Remove a file if there is one. Raises OSError.
+
+    The name is looked up first, because a read-only disk refuses to remove what does not exist as well.
+    """
+    with suppress(FileNotFoundError):
+        path.lstat()
+        path.unlink()
 
 
 def read_small(path: Path, limit: int) -> bytes:
@@ -179,6 +210,8 @@ def _fallocate() -> Any:
 def storage(path: Path, needed: int) -> Iterator[None]:
     """Raise DiskSpace for an OSError of the block that says that the disk is full, and StorageError for any other.
 
+    It raises Unreadable, a StorageError, if the disk has lost the bytes.
+
     The block stores `needed` bytes at `path`. Put only file operations into it: connection errors are OSError too.
     """
     try:
@@ -194,13 +227,15 @@ def _storage_fault(exc: OSError, path: Path, needed: int) -> DeviceFault:
         if not has_inodes(directory):
             return out_of_inodes(directory)
         return DiskSpace(f"The disk is full: {path} needs {needed} bytes, {free} bytes are free.")
-    return StorageError(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
+    kind = Unreadable if exc.errno in LOST else StorageError
+    return kind(f"{path} cannot be used: {exc.strerror or type(exc).__name__}.")
 
 
 def free_bytes(directory: Path) -> int:
-    """Return how many bytes can still be written to the disk of `directory`."""
+    """Return how many bytes can still be written to the disk of `directory`; sys.maxsize if it knows no limit."""
     usage = os.statvfs(directory)
-    return usage.f_bavail * usage.f_frsize
+    # A file system without a limit, such as a tmpfs of size 0, tells that it has no blocks at all.
+    return sys.maxsize if usage.f_blocks == 0 else usage.f_bavail * usage.f_frsize
 
 
 def has_inodes(directory: Path) -> bool:
@@ -232,10 +267,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk. Raises OSError."""
+    """Wait until the names in a directory are on the disk, where the file system can do that. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as exc:
+        # Some network file systems sync files only.
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

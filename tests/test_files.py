@@ -20,12 +20,14 @@ from loader.files import (
     SEND_SIZE,
     WRITE_SIZE,
     FilePieces,
+    Unreadable,
     make_private_directory,
     punch_hole,
     read_pieces,
     remove_unfinished,
     replacement,
     storage,
+    sync_directory,
     write_at,
     write_large,
     write_whole,
@@ -197,7 +199,9 @@ def test_a_write_to_a_read_only_disk_raises_storage_error(disk: Path) -> None:
     [
         (errno.ENOSPC, DiskSpace),
         (errno.EDQUOT, DiskSpace),
-        (errno.EIO, StorageError),
+        (errno.EIO, Unreadable),
+        (errno.EBADMSG, Unreadable),
+        (errno.EUCLEAN, Unreadable),
         (errno.EROFS, StorageError),
         (errno.EACCES, StorageError),
         (errno.ENOENT, StorageError),
@@ -363,11 +367,12 @@ def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
     assert names_in(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_locks_files_are_written_and_nothing_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "no locks")
+        raise OSError(number, "no locks")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     path = tmp_path / "file"
@@ -388,3 +393,27 @@ def test_only_regular_files_are_taken_for_unfinished_ones(tmp_path: Path) -> Non
     assert link.is_symlink()
     assert other.is_dir()
     assert (tmp_path / "target").read_bytes() == b"not ours"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_directory_that_cannot_be_synced_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A fake for file systems that sync files only."""
+
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("loader.files.os.fsync", refuse)
+    sync_directory(tmp_path)
+
+
+def test_a_directory_that_the_disk_does_not_take_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake for a disk that fails while it is written to."""
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("loader.files.os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_directory(tmp_path)

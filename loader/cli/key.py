@@ -9,7 +9,7 @@ import click
 
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.errors import KeyMismatch
-from loader.files import storage
+from loader.files import storage, sync_directory
 
 
 @click.group()
@@ -54,6 +54,7 @@ def new_fragment(path: Path) -> None:
                 file.flush()
                 # Without its fragment an archive is lost, so the fragment must outlive a power cut.
                 os.fsync(file.fileno())
+            sync_directory(path.parent)
         except OSError:
             path.unlink()
             raise

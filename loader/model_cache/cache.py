@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from loader import logs
 from loader.crypto.model_parts import BigPart
-from loader.errors import LoaderError, StorageError
-from loader.files import has_inodes, out_of_inodes, storage, sync_beside
+from loader.errors import DiskSpace, LoaderError, StorageError
+from loader.files import free_bytes, has_inodes, out_of_inodes, storage, sync_beside
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.download import Download
 from loader.model_cache.part_file import BigFile, CacheReader, Fetch
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # Downloads that may continue without a reader. A further one without a reader stops; the next load resumes it.
 MAX_ORPHANS = 4
+# The bytes of an upload form that its big part may lack: those of the small part, and of fields around the file.
+FORM_MAX_SIZE = 1 << 21
+NO_GROWTH = "The cache cannot grow: only the models that are whole there can be loaded."
 
 
 @dataclass
@@ -46,8 +49,8 @@ class _PartInUse:
         return self.cache.is_wanted(self)
 
     def evict_one(self) -> bool:
-        """Remove the least recently used part, because the disk is full; False if there is none to remove."""
-        return self.cache.evict_one()
+        """Remove the least recently used part, because the disk is full; False if no removal makes enough room."""
+        return self.cache.evict_one(self)
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,13 @@ class ModelCache:
         self._directory.remove_leftovers()
 
     def require_writable(self) -> None:
-        """Raise StorageError if the directory cannot be created or written to, and DiskSpace if it takes no file."""
+        """Raise StorageError if the cache cannot grow, because its directory cannot be made or written to.
+
+        Raise DiskSpace if it takes no file.
+        """
         self._directory.prepare()
         if not os.access(self._directory.path, os.W_OK | os.X_OK):
-            raise StorageError(f"{self._directory.path} cannot be written to.")
+            raise StorageError(f"{self._directory.path} cannot be written to. {NO_GROWTH}")
         with storage(self._directory.path, 0):
             if not has_inodes(self._directory.path):
                 raise out_of_inodes(self._directory.path)
@@ -115,9 +121,11 @@ class ModelCache:
     def upload(self, size: int) -> Iterator[BinaryIO]:
         """Yield a file for the big part of an upload of about `size` bytes. It is removed unless it was adopted.
 
-        Raises StorageError.
+        Raises StorageError, and DiskSpace before anything is read or evicted if the disk cannot take that much.
         """
         self._directory.prepare()
+        with self._lock:
+            self._require_room(size - FORM_MAX_SIZE, self._in_use)
         self.free_disk_space(size)
         with storage(self._directory.path, size):
             file = self._directory.new_upload()
@@ -197,24 +205,42 @@ class ModelCache:
             # Only the oldest orphans continue, because a rule that is the same for all would stop all of them at once.
             return use.users > 1 or any(other is use for other in orphans[:MAX_ORPHANS])
 
-    def evict_one(self) -> bool:
-        """Remove the least recently used part that is not in use; False if there is none."""
+    def evict_one(self, use: _PartInUse) -> bool:
+        """Remove the least recently used part that is not in use; False if `use` would not fit without any of them."""
         with self._lock:
-            return self._directory.evict_one(self._in_use.keys())
+            others = self._in_use.keys()
+            return self._directory.room(others) >= _missing(use.file) and self._directory.evict_one(others)
 
     def _start_use(self, part: BigPart, label: str, fetch: Fetch) -> _PartInUse:
         self._directory.prepare()
         use = _PartInUse(self, BigFile(self._directory, part))
         try:
+            if not use.file.whole:
+                self._require_room(_missing(use.file), {part.sha256, *self._in_use})
+                # For a part that is larger than the limit no part is removed that may stay without it.
+                coming = _missing(use.file) if self._directory.fits(part.size) else 0
+                self._directory.keep_limit(coming, {part.sha256, *self._in_use})
             if not use.file.verified:
-                self._directory.keep_limit(part.size - use.file.available, {part.sha256, *self._in_use})
                 self._start_download(use, label, fetch)
         except BaseException:
+            if not use.file.available:
+                use.file.remove()
             use.file.close()
             raise
         # Publish the part only once its download runs, because readers of a part without one would wait forever.
         self._in_use[part.sha256] = use
         return use
+
+    def _require_room(self, needed: int, in_use: Collection[str]) -> None:
+        """Raise DiskSpace if the disk cannot take `needed` bytes beside what the running downloads bring."""
+        coming = sum(_missing(use.file) for use in self._in_use.values() if use.download is not None)
+        room = self._directory.room(in_use) - coming
+        if needed > room:
+            path = self._directory.path
+            raise DiskSpace(
+                f"The disk is too small: {path} needs {needed} bytes, {free_bytes(path)} bytes are free, and at most "
+                f"{max(0, room)} bytes if all that may be removed is removed."
+            )
 
     def _start_download(self, use: _PartInUse, label: str, fetch: Fetch) -> None:
         use.users += 1
@@ -260,8 +286,17 @@ class ModelCache:
             if use.users:
                 return
             use.forgotten = True
-            if self._in_use.get(use.file.part.sha256) is use:
-                del self._in_use[use.file.part.sha256]
+            with suppress(LoaderError):
+                if self._in_use.get(use.file.part.sha256) is use:
+                    del self._in_use[use.file.part.sha256]
+                    # A part that is larger than the limit goes first, because otherwise all others would go before it.
+                    if not self._directory.fits(use.file.available):
+                        use.file.remove()
             use.file.close()
             with suppress(LoaderError):
                 self._directory.keep_limit(0, self._in_use.keys())
+
+
+def _missing(file: BigFile) -> int:
+    """Return how many bytes of a part are still to come."""
+    return file.part.size - file.available

@@ -22,7 +22,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from loader.files import free_bytes, make_private_directory, open_regular, read_small, storage
+from loader.files import free_bytes, make_private_directory, open_regular, read_small, remove_if_there, storage
 
 log = logging.getLogger(__name__)
 
@@ -83,24 +83,25 @@ class CacheDirectory:
         return os.fdopen(open_regular(self.big(sha256)), "rb")
 
     def open_part(self, sha256: str, size: int) -> tuple[int, bool]:
-        """Open the file of a part of `size` bytes for reading and writing, or create it. Raises OSError.
+        """Open the file of a part of `size` bytes, or create it. Raises OSError.
 
-        Return the descriptor, and whether the file is that of a whole part. What has a name of this part and cannot be
-        its file is removed.
+        Return the descriptor, and whether the file is that of a whole part. A file of the right size is opened for
+        reading, because its disk may be read-only, any other for writing too. What has a name of this part and cannot
+        be its file is removed.
         """
         big = self.big(sha256)
         if _has_size(big, size):
-            return open_regular(big, os.O_RDWR), True
-        big.unlink(missing_ok=True)
-        return self._open_partial(self.partial(sha256)), False
+            return open_regular(big), True
+        remove_if_there(big)
+        return self._open_partial(self.partial(sha256), size), False
 
-    def _open_partial(self, path: Path) -> int:
+    def _open_partial(self, path: Path, size: int) -> int:
         # A file with a second name is not continued, because that name may be one of somebody else's file.
         with suppress(FileNotFoundError):
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 path.unlink()
-        return open_regular(path, os.O_RDWR | os.O_CREAT)
+        return open_regular(path, os.O_RDONLY if _has_size(path, size) else os.O_RDWR | os.O_CREAT)
 
     def read_etag(self, sha256: str) -> str | None:
         """Return the ETag of a partial part, None if there is none that a header can hold."""
@@ -112,7 +113,7 @@ class CacheDirectory:
     def promote(self, sha256: str) -> None:
         """Give a partial part its final name, once its digest is verified."""
         self.partial(sha256).replace(self.big(sha256))
-        self.etag(sha256).unlink(missing_ok=True)
+        remove_if_there(self.etag(sha256))
 
     def demote(self, sha256: str) -> None:
         """Make a damaged part a partial one again. Open files are not disturbed."""
@@ -122,7 +123,7 @@ class CacheDirectory:
     def remove(self, sha256: str) -> None:
         """Remove all files of a part. Open files are not disturbed."""
         for path in (self.big(sha256), self.partial(sha256), self.etag(sha256)):
-            path.unlink(missing_ok=True)
+            remove_if_there(path)
 
     def touch(self, sha256: str) -> None:
         """Note the present time as the last use of a whole part."""
@@ -159,10 +160,14 @@ class CacheDirectory:
 
     def free_disk_space(self, needed: int, in_use: Collection[str]) -> None:
         """Remove the least recently used parts until `needed` bytes are free; none if that cannot be reached."""
-        removable = sum(file.size for file in self.files() if file.sha256 not in in_use)
-        if free_bytes(self.path) + removable >= needed:
+        if self.room(in_use) >= needed:
             while free_bytes(self.path) < needed and self.evict_one(in_use):
                 pass
+
+    def room(self, in_use: Collection[str]) -> int:
+        """Return how many bytes the disk takes if every part that is not in use is removed."""
+        with storage(self.path, 0):
+            return free_bytes(self.path) + sum(file.size for file in self.files() if file.sha256 not in in_use)
 
     def evict_one(self, in_use: Collection[str]) -> bool:
         """Remove the least recently used part because the disk is full; False if there is none to remove."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
-from loader.errors import ApiUnreachable, LoaderError
-from loader.files import storage
+from loader.errors import ApiUnreachable, DeviceFault, LoaderError
+from loader.files import Unreadable, make_writable, storage
 from loader.model_cache.directory import CacheDirectory
+
+log = logging.getLogger(__name__)
 
 HASH_SIZE = 1 << 18
 SKIP_SIZE = 1 << 20
+# What is fetched again from an unreadable byte on.
+REPAIR_SIZE = 1 << 20
+# Disks lose blocks of this size. A repair writes whole ones, because a part of one is written by reading the rest.
+BLOCK_SIZE = 4096
 
 
 class Stream(Protocol):
@@ -51,7 +58,7 @@ class PartInUse(Protocol):
         """Return whether the download may continue."""
 
     def evict_one(self) -> bool:
-        """Remove another part because the disk is full; False if there is none to remove."""
+        """Remove another part because the disk is full; False if no removal makes enough room."""
 
 
 class BigFile:
@@ -74,6 +81,7 @@ class BigFile:
         with storage(directory.big(part.sha256), part.size):
             self._descriptor, self.verified = directory.open_part(part.sha256, part.size)
             self.available = os.fstat(self._descriptor).st_size
+        self._writable = self.available != part.size
         if self.available > part.size:
             self.restart()
 
@@ -85,7 +93,7 @@ class BigFile:
     def read_at(self, offset: int, buffer: memoryview) -> int:
         """Fill the start of `buffer` from `offset` on and return how many bytes that are; 0 at the end of the part.
 
-        Waits until at least one byte is here. Raises what ended the download early.
+        Waits until at least one byte is here. Raises what ended the download early, and Unreadable.
         """
         while True:
             with self._changed:
@@ -110,13 +118,10 @@ class BigFile:
 
     def restart(self) -> None:
         """Drop all bytes, because the API has another version now than the one they belong to."""
-        with self._changed, storage(self._directory.path, self.part.size):
-            os.ftruncate(self._descriptor, 0)
-            self.available = 0
-            self._restarts += 1
+        self._truncate(0)
 
     def patch(self, offset: int, piece: memoryview) -> bool:
-        """Replace damaged bytes. The file loses its final name until its digest is verified again.
+        """Replace damaged bytes. A file that can be written to loses its final name until it is verified again.
 
         Do nothing and return False if the bytes are gone after a restart, because the download brings them again.
         """
@@ -124,6 +129,7 @@ class BigFile:
             if offset + len(piece) > self.available:
                 return False
             with storage(self._directory.path, len(piece)):
+                self._prepare_write()
                 if self.verified:
                     self._directory.demote(self.part.sha256)
                     self.verified = False
@@ -137,12 +143,15 @@ class BigFile:
             self._changed.notify_all()
 
     def update(self, digest: hashlib._Hash) -> None:
-        """Hash all available bytes into `digest`."""
-        buffer, offset = memoryview(bytearray(HASH_SIZE)), 0
-        with storage(self._directory.path, 0):
-            while count := os.preadv(self._descriptor, [buffer[: self.available - offset]], offset):
-                digest.update(buffer[:count])
-                offset += count
+        """Hash all available bytes into `digest`, and drop those from the first unreadable one on."""
+        offset = 0
+        try:
+            for piece in self._pieces():
+                digest.update(piece)
+                offset += len(piece)
+        except Unreadable as exc:
+            log.warning("%s The download goes on at %d bytes.", exc, offset)
+            self._truncate(offset)
 
     def prove(self, hex_digest: str) -> bool:
         """Give the file its final name if `hex_digest`, the digest of its bytes, is right. Return whether it is.
@@ -156,13 +165,19 @@ class BigFile:
 
     def settle(self) -> None:
         """Verify a whole file that has no final name yet, and remove it if its digest is wrong."""
-        if self.whole and not self.verified:
-            digest = hashlib.sha256()
-            self.update(digest)
-            if digest.hexdigest() == self.part.sha256:
-                self._promote()
-            else:
-                self.remove()
+        if not self.whole or self.verified:
+            return
+        digest = hashlib.sha256()
+        try:
+            for piece in self._pieces():
+                digest.update(piece)
+        except Unreadable:
+            self.remove()
+            raise
+        if digest.hexdigest() == self.part.sha256:
+            self._promote()
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """Remove the file. Open readers keep what is here."""
@@ -173,13 +188,44 @@ class BigFile:
         """Close the file."""
         os.close(self._descriptor)
 
+    def _pieces(self) -> Iterator[memoryview]:
+        """Yield all available bytes; each piece is valid until the next is taken."""
+        buffer, offset = memoryview(bytearray(HASH_SIZE)), 0
+        while True:
+            with storage(self._directory.path, 0):
+                count = os.preadv(self._descriptor, [buffer[: self.available - offset]], offset)
+            if not count:
+                return
+            yield buffer[:count]
+            offset += count
+
+    def _truncate(self, size: int) -> None:
+        with self._changed, storage(self._directory.path, self.part.size):
+            self._prepare_write()
+            os.ftruncate(self._descriptor, size)
+            self.available = size
+            self._restarts += 1
+
+    def _prepare_write(self) -> None:
+        if not self._writable:
+            make_writable(self._descriptor)
+            self._writable = True
+
+    def _sync(self) -> None:
+        """Wait until the file is on the disk. Remove it if the disk does not take it, which it says only once."""
+        try:
+            with storage(self._directory.path, 0):
+                os.fsync(self._descriptor)
+        except Unreadable:
+            self.remove()
+            raise
+
     def _promote(self) -> None:
-        with storage(self._directory.path, 0):
-            os.fsync(self._descriptor)
-            # Compare the files, because somebody may have removed this one, and the name may belong to another one.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).lstat()):
-                    self._directory.promote(self.part.sha256)
+        self._sync()
+        # Compare the files, because somebody may have removed this one, and the name may belong to another one.
+        with storage(self._directory.path, 0), suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).lstat()):
+                self._directory.promote(self.part.sha256)
         self.verified = True
 
     def _write(self, offset: int, piece: memoryview) -> None:
@@ -199,12 +245,15 @@ class CacheReader:
         self._fetch = fetch
         # Damage at a repair from before this reader is new; a later repair may have come after the reader's read.
         self._known_repairs = use.file.repaired.copy()
+        # The bytes of the last repair and their offset, because the disk may refuse to store them.
+        self._repaired, self._repaired_at = memoryview(b""), 0
         self._position = 0
         self._closed = False
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the start of `buffer`; see `BigFile.read_at`."""
-        count = self._file.read_at(self._position, buffer)
+        """Fill the start of `buffer`; see `BigFile.read_at`. Bytes that the disk has lost are downloaded again."""
+        if not (count := self._read_repaired(buffer)):
+            count = self._read_file(buffer)
         self._position += count
         return count
 
@@ -227,9 +276,33 @@ class CacheReader:
                 for offset in range(stream.begin, begin, SKIP_SIZE):
                     _read(stream, min(SKIP_SIZE, begin - offset))
                 piece = _read(stream, end - begin)
-            if self._file.patch(begin, piece):
-                self._file.repaired.add(begin)
-                self._known_repairs.add(begin)
+            self._repaired, self._repaired_at = piece, begin
+            try:
+                if self._file.patch(begin, piece):
+                    self._file.repaired.add(begin)
+                    self._known_repairs.add(begin)
+            except DeviceFault as exc:
+                log.warning("a repaired piece of a part was not stored: %s", exc)
+
+    def _read_file(self, buffer: memoryview) -> int:
+        while True:
+            try:
+                return self._file.read_at(self._position, buffer)
+            except Unreadable as exc:
+                begin = self._position // BLOCK_SIZE * BLOCK_SIZE
+                end = min(begin + REPAIR_SIZE, self._file.part.size)
+                log.warning("%s Downloading the bytes from %d to %d again.", exc, begin, end)
+                self.repair(begin, end)
+            if count := self._read_repaired(buffer):
+                return count
+            # Another reader has repaired the file, so it is read once more.
+
+    def _read_repaired(self, buffer: memoryview) -> int:
+        offset = self._position - self._repaired_at
+        rest = self._repaired[offset:] if offset >= 0 else memoryview(b"")
+        count = min(len(buffer), len(rest))
+        buffer[:count] = rest[:count]
+        return count
 
     def close(self) -> None:
         """Leave the part. Further calls do nothing."""

@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from io import BufferedReader
 
-from loader.files import storage
+from loader.errors import StorageError
+from loader.files import Unreadable, storage
 from loader.model_cache.directory import CacheDirectory
 
 log = logging.getLogger(__name__)
@@ -70,20 +71,23 @@ class CacheUpkeep:
     def verify(self) -> Verification:
         """Read every whole part and remove those with a wrong digest, so that the next load downloads them again.
 
-        Open readers of such a part continue and repair what does not authenticate. Takes as long as the disk does.
+        A part that cannot be read is damaged as well. Open readers of such a part continue and repair what does not
+        authenticate. Takes as long as the disk does. A fault with one part is raised once all others were verified.
         """
         checked, size, damaged = 0, 0, []
-        for sha256 in [file.sha256 for file in self._directory.files() if file.whole]:
-            with storage(self._directory.path, 0):
-                try:
-                    file = self._directory.open_big(sha256)
-                except FileNotFoundError:  # the part was removed meanwhile, or is being repaired
-                    continue
-                with file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                    checked, size = checked + 1, size + file.tell()
-                    if digest != sha256 and self._removed(sha256, file):
-                        damaged.append(sha256)
+        fault: StorageError | None = None
+        for part in [file for file in self._directory.files() if file.whole]:
+            try:
+                is_damaged = self._verify(part.sha256)
+            except StorageError as exc:
+                log.warning("a part of the cache could not be verified: %s", exc)
+                fault = fault or exc
+                continue
+            if is_damaged is not None:
+                checked, size = checked + 1, size + part.size
+                damaged += [part.sha256] if is_damaged else []
+        if fault is not None:
+            raise fault
         return Verification(checked, size, damaged)
 
     def clear(self) -> Clearance:
@@ -95,6 +99,25 @@ class CacheUpkeep:
                 self._directory.remove(file.sha256)
         log.info("cleared the cache of %d parts", len(idle))
         return Clearance(len(idle), sum(file.size for file in idle), len(files) - len(idle))
+
+    def _verify(self, sha256: str) -> bool | None:
+        """Return whether the part was damaged and is removed; None if there is none under this name."""
+        path = self._directory.big(sha256)
+        with storage(path, 0):
+            try:
+                file = self._directory.open_big(sha256)
+            except FileNotFoundError:  # the part was removed meanwhile, or is being repaired
+                return None
+            with file:
+                return not self._is_sound(sha256, file) and self._removed(sha256, file)
+
+    def _is_sound(self, sha256: str, file: BufferedReader) -> bool:
+        try:
+            with storage(self._directory.big(sha256), 0):
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except Unreadable as exc:
+            log.warning("%s", exc)
+            return False
 
     def _removed(self, sha256: str, file: BufferedReader) -> bool:
         """Remove a damaged part. Return False if another file has the name now, because that one was not read."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loader.errors import StorageError
-from loader.files import FileIdentity, punch_hole, read_pieces, storage, write_large
+from loader.files import FileIdentity, punch_hole, read_pieces, remove_if_there, storage, write_large
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,6 @@ class TarFile:
 def remove_tar(path: Path) -> None:
     """Remove the decrypted tar if there is one. Never raises, because a failure must not undo an unlock."""
     try:
-        path.unlink(missing_ok=True)
+        remove_if_there(path)
     except OSError as exc:
         log.warning("the decrypted %s could not be removed: %s", path, exc.strerror)

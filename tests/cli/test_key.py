@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -46,3 +47,26 @@ def test_a_full_disk_leaves_no_fragment(tmp_path: Path) -> None:
         with pytest.raises(DiskSpace):
             new_fragment(disk / "key")
         assert not (disk / "key").exists()
+
+
+def test_a_fragment_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose directory was not synced may be gone after a power cut."""
+    synced: list[Path] = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    new_fragment(tmp_path / "key")
+    assert synced == [tmp_path / "key", tmp_path]
+
+
+def test_a_fragment_whose_name_the_disk_does_not_take_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake for a disk that fails while the directory is synced."""
+
+    def fail(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(StorageError, match="Input/output error"):
+        new_fragment(tmp_path / "key")
+    assert list(tmp_path.iterdir()) == []

@@ -160,9 +160,11 @@ def test_a_full_disk_is_reported_before_the_response_starts(
 ) -> None:
     trio[0].publish(crowded.api)
     filler = fill(disk, 300_000)
+    free = free_bytes(disk)
     reply = http_calls.load(crowded.url, FOLDER, trio[0].filename)
     problem = reply.problem(507, "DISK_SPACE")
-    assert str(crowded.models) in problem["detail"]
+    assert f"{crowded.models} needs {trio[0].big.size} bytes, {free} bytes are free" in problem["detail"]
+    assert crowded.api.requests("GET", trio[0].big_path) == []
     crowded.wait_until_idle()
     assert list(crowded.models.iterdir()) == []
     filler.unlink()
@@ -170,13 +172,19 @@ def test_a_full_disk_is_reported_before_the_response_starts(
 
 
 def test_a_disk_that_fills_during_a_load_cuts_the_response_and_leaves_no_file(
-    crowded: RangeSite, disk: Path, medium: StoredResource
+    crowded: RangeSite, disk: Path, tmp_path: Path
 ) -> None:
-    medium.publish(crowded.api)
-    done = load_hashed(crowded.url, medium.filename)
+    large = store_resource(tmp_path, "large", 30 * MIB)
+    large.publish(crowded.api).rate = 4 * MIB
+    with OpenLoad(crowded.url, large.filename) as opened:
+        assert opened.read(1) == 1
+        filler = fill(disk, 10 * MIB)
+        crowded.api.resume()
+        done = opened.finish()
     assert done.cut
     assert done.arrived > 8 * MIB
     crowded.wait_until_idle()
+    filler.unlink()
     assert list(crowded.models.iterdir()) == []
     assert free_bytes(disk) > DISK_SIZE - MIB
     assert crowded.audit_lines("load")[-1]["code"] == "DISK_SPACE"

@@ -18,14 +18,14 @@ def small_disk(mount_point: Path, size: int, inodes: int | None = None) -> Itera
     It takes `inodes` files, its own directory among them; any number if that is None.
     """
     options = f"size={size}" if inodes is None else f"size={size},nr_inodes={inodes}"
-    with _mounted(mount_point, "-t", "tmpfs", "-o", options, "tmpfs"):
+    with mounted(mount_point, "-t", "tmpfs", "-o", options, "tmpfs"):
         yield mount_point
 
 
 @contextmanager
 def read_only_view(directory: Path, mount_point: Path) -> Iterator[Path]:
     """Mount `directory` read-only at the new directory `mount_point`; call `missing` if that is impossible."""
-    with _mounted(mount_point, "--bind", str(directory)):
+    with mounted(mount_point, "--bind", str(directory)):
         _mount("-o", "remount,bind,ro", mount_point)
         yield mount_point
 
@@ -64,7 +64,8 @@ def use_inodes(directory: Path) -> list[Path]:
 
 
 @contextmanager
-def _mounted(mount_point: Path, *arguments: str) -> Iterator[None]:
+def mounted(mount_point: Path, *arguments: str) -> Iterator[None]:
+    """Mount what `arguments` of mount(8) say at the new directory `mount_point`; call `missing` if it cannot be."""
     if os.geteuid() != 0:
         missing("a small disk", "mounting needs root")
     mount_point.mkdir()
