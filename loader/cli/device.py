@@ -131,7 +131,11 @@ def upload(file: Path, folder: str, loader: LoaderClient) -> None:
 
 
 def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdout.buffer) if output == STANDARD_OUTPUT else replacement(output)
+    if output != STANDARD_OUTPUT:
+        return replacement(output)
+    if sys.stdout is None:
+        raise click.UsageError("Standard output is closed.")
+    return nullcontext(sys.stdout.buffer)
 
 
 def _print_transfer(names: dict[str, str], size: int, started: float) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from loader.cli.address import FORMS
 from loader.cli.client import LoaderClient
 from loader.errors import CommandFault, LoaderError
 from loader.files import storage
@@ -20,11 +23,29 @@ from loader.files import storage
 DEFAULT_URL = "http://127.0.0.1:8080"
 BAR_WIDTH = 24
 REDRAW_SECONDS = 0.1
+# After this time without a password, a command says what it waits for.
+NOTICE_SECONDS = 1.0
+PASSWORD_MAX_SIZE = 1 << 16
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _JSON = "loader.json"
+_CA = "loader.ca"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def _client(_ctx: click.Context, _param: click.Parameter, url: str) -> LoaderClient:
-    return LoaderClient(url)
+def _remember_ca(ctx: click.Context, _param: click.Parameter, ca: Path | None) -> None:
+    ctx.meta[_CA] = ca
+
+
+def _client(ctx: click.Context, _param: click.Parameter, url: str) -> LoaderClient:
+    ca = ctx.meta[_CA]
+    try:
+        return LoaderClient(url, ca)
+    except ssl.SSLError as exc:
+        raise click.BadParameter(f"{ca} holds no certificates in the format PEM.", param_hint="--ca") from exc
+    except OSError as exc:
+        raise click.BadParameter(f"{ca} cannot be read: {exc.strerror}.", param_hint="--ca") from exc
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
 
 
 def _choose_json(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -32,7 +53,16 @@ def _choose_json(ctx: click.Context, _param: click.Parameter, wanted: bool) -> N
         ctx.meta[_JSON] = True
 
 
-loader_option = click.option(
+_ca_option = click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    # Read before --url, because the client needs both.
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_ca,
+    help="File of the certificates (PEM) to trust for https, in place of the system's.",
+)
+_url_option = click.option(
     "--url",
     "loader",
     envvar="LOADER_URL",
@@ -40,8 +70,15 @@ loader_option = click.option(
     show_default=True,
     show_envvar=True,
     callback=_client,
-    help="The loader: http://host:port or unix:/path.",
+    help=f"The loader: {FORMS}.",
 )
+
+
+def loader_option(command: _Command) -> _Command:
+    """Give `command` the options --url and --ca, and the parameter `loader`."""
+    return _url_option(_ca_option(command))
+
+
 json_option = click.option(
     "--json",
     is_flag=True,
@@ -59,11 +96,32 @@ def json_wanted() -> bool:
 def read_password() -> str:
     """Prompt for the password on a terminal, and read one line of standard input elsewhere.
 
-    The password is never an argument, because other users can see the arguments of a process.
+    A byte order mark and the end of the line, CR LF included, are no part of it, because tools of Windows add them. The
+    password is never an argument, because other users can see the arguments of a process. Raises UsageError.
     """
-    if sys.stdin.isatty():
-        return str(click.prompt("Password", hide_input=True, err=True))
-    return sys.stdin.readline().rstrip("\n")
+    if sys.stdin is None:
+        raise click.UsageError("There is no password: standard input is closed.")
+    try:
+        if sys.stdin.isatty():
+            return str(click.prompt("Password", hide_input=True, err=True))
+        password = _first_line().removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n").decode()
+    except UnicodeDecodeError:
+        # No `from`, because the exception holds the password.
+        raise click.UsageError("The password is not UTF-8.") from None
+    if not password:
+        raise click.UsageError("There is no password on standard input.")
+    return password
+
+
+def _first_line() -> bytes:
+    """Return the first line of standard input, and say that the command waits for it if it does not come."""
+    notice = threading.Timer(NOTICE_SECONDS, click.echo, ["Waiting for the password on standard input."], {"err": True})
+    notice.daemon = True
+    notice.start()
+    try:
+        return sys.stdin.buffer.readline(PASSWORD_MAX_SIZE)
+    finally:
+        notice.cancel()
 
 
 def require_replaceable(output: Path, *inputs: Path) -> Path:
@@ -129,7 +187,9 @@ def _bar(percent: int) -> str:
 
 
 def bars_wanted() -> bool:
-    """Return whether to draw bars: on a terminal, without `--json`."""
+    """Return whether to draw bars: on a terminal that can draw one over another, without `--json`."""
+    if sys.stderr is None or os.environ.get("TERM", "") in ("", "dumb"):
+        return False
     return sys.stderr.isatty() and not json_wanted()
 
 
