@@ -167,3 +167,38 @@ def test_the_commands_use_the_path_and_the_credentials_of_the_address(site: Fron
         done = invoke(f"http://op%40x:sec%40ret@{host}/device-7/", "upload", str(tmp_path / "model"), "path")
         assert done.exit_code == 0, done.stderr
         assert invoke(f"http://{host}/device-7", "status").exit_code == 3
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Path:
+    """A directory with two self-signed certificates of clients and their keys: `known` and `other`."""
+    for name in ("known", "other"):
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        files = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
+        subprocess.run([*command, *files], check=True, capture_output=True)
+    return tmp_path
+
+
+def test_the_block_for_client_certificates_lets_nobody_else_in(
+    lonely: Fronted, certificate: dict[str, str], clients: Path
+) -> None:
+    text = tls_variant(CONFIGURATION.read_text()).replace("#mtls ", "")
+    changes = {**certificate, "/etc/azaion-loader/tls/clients.pem": str(clients / "known.pem")}
+    with nginx(clients / "nginx", lonely.upstream, changes, text) as front:
+        answers = {}
+        for name in ("known", "other", ""):
+            context = ssl.create_default_context(cafile=certificate[CHAIN])
+            if name:
+                context.load_cert_chain(clients / f"{name}.pem", clients / f"{name}.key")
+            answers[name] = Encrypted(front, context).call("GET", "/status")[0]
+        assert answers == {"known": 200, "other": 400, "": 400}
+        # Without the name in the handshake, the other server has answered it, and still nobody gets in.
+        nameless = ssl.create_default_context()
+        nameless.check_hostname, nameless.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", front.port, timeout=ANSWER_SECONDS, context=nameless)
+        for host, path, status in ((HOST_NAME, "/status", 400), ("192.0.2.7", "/health", 200)):
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == status
+            connection.close()
