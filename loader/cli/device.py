@@ -18,10 +18,10 @@ from loader.cli.output import (
     json_wanted,
     loader_option,
     print_result,
-    read_password,
     require_replaceable,
     size_text,
 )
+from loader.cli.password import read_password
 from loader.cli.transfers import open_load, send_file
 from loader.files import replacement, storage
 

@@ -1,4 +1,4 @@
-"""What the commands have in common: options, the password, results as text or JSON, failures, and progress bars."""
+"""What the commands have in common: options, results as text or JSON, failures, and progress bars."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +22,6 @@ from loader.files import storage
 DEFAULT_URL = "http://127.0.0.1:8080"
 BAR_WIDTH = 24
 REDRAW_SECONDS = 0.1
-# After this time without a password, a command says what it waits for.
-NOTICE_SECONDS = 1.0
-PASSWORD_MAX_SIZE = 1 << 16
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _JSON = "loader.json"
 _CA = "loader.ca"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -91,37 +86,6 @@ json_option = click.option(
 def json_wanted() -> bool:
     """Return whether the current command was called with `--json`."""
     return bool(click.get_current_context().meta.get(_JSON))
-
-
-def read_password() -> str:
-    """Prompt for the password on a terminal, and read one line of standard input elsewhere.
-
-    A byte order mark and the end of the line, CR LF included, are no part of it, because tools of Windows add them. The
-    password is never an argument, because other users can see the arguments of a process. Raises UsageError.
-    """
-    if sys.stdin is None:
-        raise click.UsageError("There is no password: standard input is closed.")
-    try:
-        if sys.stdin.isatty():
-            return str(click.prompt("Password", hide_input=True, err=True))
-        password = _first_line().removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n").decode()
-    except UnicodeDecodeError:
-        # No `from`, because the exception holds the password.
-        raise click.UsageError("The password is not UTF-8.") from None
-    if not password:
-        raise click.UsageError("There is no password on standard input.")
-    return password
-
-
-def _first_line() -> bytes:
-    """Return the first line of standard input, and say that the command waits for it if it does not come."""
-    notice = threading.Timer(NOTICE_SECONDS, click.echo, ["Waiting for the password on standard input."], {"err": True})
-    notice.daemon = True
-    notice.start()
-    try:
-        return sys.stdin.buffer.readline(PASSWORD_MAX_SIZE)
-    finally:
-        notice.cancel()
 
 
 def require_replaceable(output: Path, *inputs: Path) -> Path:
