@@ -300,6 +300,12 @@ class LoaderUnreachable(CommandFault):
     retryable = True
     hint = "Start the loader, or say with --url or LOADER_URL where it is."
 
+    def __init__(self, detail: str, *, hint: str | None = None) -> None:
+        """Use the hint of the class if `hint` is None."""
+        super().__init__(detail)
+        if hint is not None:
+            self.hint = hint
+
 
 class LoaderProblem(CommandFault):
     """The loader responded with an error, whose `code`, `hint` and `retryable` this error carries."""

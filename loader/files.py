@@ -210,12 +210,15 @@ def _fallocate() -> Any:
 def storage(path: Path, needed: int) -> Iterator[None]:
     """Raise DiskSpace for an OSError of the block that says that the disk is full, and StorageError for any other.
 
-    It raises Unreadable, a StorageError, if the disk has lost the bytes.
+    It raises Unreadable, a StorageError, if the disk has lost the bytes. A BrokenPipeError is raised unchanged, because
+    no disk is at fault when a reader has gone.
 
     The block stores `needed` bytes at `path`. Put only file operations into it: connection errors are OSError too.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as exc:
         raise _storage_fault(exc, path, needed) from exc
 

@@ -13,6 +13,8 @@ from resource_api.data_directory import DataDirectory, DataDirectoryError
 
 GENERATED_FRAGMENT_BYTES = 32
 EMAIL_CHARACTERS = 254
+LINE_BYTES = 1 << 16
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class _OneLineErrors(click.Group):
@@ -148,9 +150,16 @@ def serve(data: DataDirectory, bind: str, threads: int) -> None:
 
 
 def _read_password() -> str:
+    if sys.stdin is None:
+        raise click.ClickException("no password: standard input is closed")
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-    password = sys.stdin.readline().rstrip("\r\n")
+    try:
+        # Tools of Windows add a byte order mark, and end a line with CR LF.
+        password = sys.stdin.buffer.readline(LINE_BYTES).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n").decode()
+    except UnicodeDecodeError:
+        # No `from`, because the exception holds the password.
+        raise click.ClickException("the password is not UTF-8") from None
     if not password:
         raise click.ClickException("no password on standard input")
     return password

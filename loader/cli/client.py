@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import select
 import socket
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from loader.cli.address import LoaderAddress
 from loader.errors import LoaderError, LoaderProblem, LoaderUnreachable
 
 TIMEOUT_SECONDS = 30.0
 # For a patient request while its bytes move. The loader gives up the resource API earlier, after six attempts.
 SILENCE_SECONDS = 600.0
+CERTIFICATE_HINT = "Say with --ca which certificates to trust, and compare the clock and the host name with theirs."
 
 
 class LoaderClient:
-    """A client of the loader at `url`, which is `http://host:port` or `unix:/path`.
+    """A client of the loader at `url`, which `LoaderAddress` describes, as `ca` and the errors of the constructor.
 
     The methods raise LoaderUnreachable if no loader responds, and LoaderProblem if the loader responds with an error.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, ca: Path | None = None) -> None:
+        self._address = LoaderAddress(url, ca)
 
     def get(self, path: str) -> dict[str, Any]:
         """Return the JSON document at `path`."""
@@ -54,17 +58,20 @@ class LoaderClient:
         `patient` request it may take any time until its response starts, and may be silent for 600 seconds otherwise.
         """
         silence = SILENCE_SECONDS if patient else TIMEOUT_SECONDS
-        with closing(_connection(self._url)) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(closing(self._address.connection(TIMEOUT_SECONDS)))
             try:
                 connection.connect()
                 client = connection.sock
                 client.settimeout(silence)
-                _send(connection, method, path, headers or {}, body)
+                reader = stack.enter_context(client.makefile("rb"))
+                sent_headers = {**self._address.headers, **(headers or {})}
+                _send(connection, reader, method, self._address.prefix + path, sent_headers, body)
                 client.settimeout(None if patient else silence)
-                response = connection.getresponse()
+                response = _response(reader, method)
                 client.settimeout(silence)
-            except (OSError, http.client.HTTPException) as exc:
-                raise LoaderUnreachable(f"No loader responds at {self._url}.") from exc
+            except (OSError, http.client.HTTPException, UnicodeError) as exc:
+                raise self._unreachable(exc) from exc
             with response:
                 if response.status != HTTPStatus.OK:
                     raise self._problem(response)
@@ -82,7 +89,11 @@ class LoaderClient:
 
     def not_a_loader(self) -> LoaderUnreachable:
         """Return the error for a response that no loader sends."""
-        return LoaderUnreachable(f"The server at {self._url} is not a loader.")
+        return LoaderUnreachable(f"The server at {self._address.text} is not a loader.")
+
+    def _unreachable(self, exc: Exception) -> LoaderUnreachable:
+        hint = CERTIFICATE_HINT if isinstance(exc, ssl.SSLCertVerificationError) else None
+        return LoaderUnreachable(f"No loader responds at {self._address.text}: {_reason(exc)}.", hint=hint)
 
     def _problem(self, response: http.client.HTTPResponse) -> LoaderProblem:
         document = self.document(response)
@@ -102,8 +113,32 @@ def json_body(document: dict[str, Any] | None) -> tuple[list[bytes], dict[str, s
     return [body], {"Content-Type": "application/json", "Content-Length": str(len(body))}
 
 
+def _reason(exc: Exception) -> str:
+    """Return why there was no response, in the words of TLS or of the operating system."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate is refused: {exc.verify_message.rstrip('.')}"
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc) or type(exc).__name__
+    return "no host has such a name" if isinstance(exc, UnicodeError) else "its response is not HTTP"
+
+
+class _Opened:
+    """A socket that `http.client` reads a response from, whose first bytes `reader` may already have."""
+
+    def __init__(self, reader: io.BufferedReader) -> None:
+        self._reader = reader
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return self._reader
+
+
 def _send(
-    connection: http.client.HTTPConnection, method: str, path: str, headers: Mapping[str, str], body: Iterable[bytes]
+    connection: http.client.HTTPConnection,
+    reader: io.BufferedReader,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: Iterable[bytes],
 ) -> None:
     connection.putrequest(method, path)
     for name, value in headers.items():
@@ -112,34 +147,32 @@ def _send(
     try:
         for piece in body:
             # A response before the end of the body is a refusal, so sending the rest of the body would be useless.
-            if select.select([connection.sock], [], [], 0)[0]:
+            if _has_response(connection.sock, reader):
                 return
             connection.send(piece)
-    except (BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         # The loader has refused the body and closed the connection; its response can still be read.
         return
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
-    if url.startswith("unix:"):
-        return _UnixConnection(url.removeprefix("unix:"))
+def _has_response(client: socket.socket, reader: io.BufferedReader) -> bool:
+    """Return whether a response, or the end of the connection, can be read without waiting.
+
+    A readable socket is not enough, because a server with TLS 1.3 sends session tickets before any response.
+    """
+    if not select.select([client], [], [], 0)[0]:
+        return False
+    waiting = client.gettimeout()
+    client.settimeout(0)
     try:
-        address = urlsplit(url)
-        if address.scheme == "http" and address.hostname:
-            return http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT_SECONDS)
-    except ValueError:  # raised for a port that is not a number, and for brackets that do not close
-        pass
-    raise LoaderUnreachable(f"{url} is neither http://host:port nor unix:/path.")
+        return bool(reader.peek(1)) or not isinstance(client, ssl.SSLSocket)
+    except ssl.SSLWantReadError:
+        return False
+    finally:
+        client.settimeout(waiting)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket. The Host header is `localhost`, which TRUSTED_HOSTS has by default."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+def _response(reader: io.BufferedReader, method: str) -> http.client.HTTPResponse:
+    response = http.client.HTTPResponse(_Opened(reader), method=method)  # type: ignore[arg-type]  # only `makefile`
+    response.begin()
+    return response

@@ -18,10 +18,10 @@ from loader.cli.output import (
     json_wanted,
     loader_option,
     print_result,
-    read_password,
     require_replaceable,
     size_text,
 )
+from loader.cli.password import read_password
 from loader.cli.transfers import open_load, send_file
 from loader.files import replacement, storage
 
@@ -131,7 +131,11 @@ def upload(file: Path, folder: str, loader: LoaderClient) -> None:
 
 
 def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdout.buffer) if output == STANDARD_OUTPUT else replacement(output)
+    if output != STANDARD_OUTPUT:
+        return replacement(output)
+    if sys.stdout is None:
+        raise click.UsageError("Standard output is closed.")
+    return nullcontext(sys.stdout.buffer)
 
 
 def _print_transfer(names: dict[str, str], size: int, started: float) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -65,7 +66,10 @@ def exit_code(code: str) -> int:
 
 
 class _Commands(click.Group):
-    """A group that imports a command when it runs, and ends with the exit code for the LoaderError that it raises."""
+    """A group that imports a command when it runs, and ends with the exit code for the LoaderError that it raises.
+
+    If the reader of its output has gone, it ends by SIGPIPE, as other tools do.
+    """
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the help."""
@@ -80,6 +84,14 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print the error that it raises."""
+        try:
+            return self._invoke(ctx)
+        except BrokenPipeError:
+            # Only now, because a signal would end the process before `with` blocks have removed unfinished files.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGPIPE)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except LoaderError as exc:
@@ -113,6 +125,9 @@ def run() -> None:
         # A signal that is ignored stays ignored, because `nohup` relies on it.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _exit_on_signal)
+    if sys.stdout is not None:
+        # Names of files come out as they came in, also if they are not UTF-8.
+        cast("TextIOWrapper", sys.stdout).reconfigure(errors="surrogateescape")
     main()
 
 

@@ -1,18 +1,20 @@
-"""What the commands have in common: options, the password, results as text or JSON, failures, and progress bars."""
+"""What the commands have in common: options, results as text or JSON, failures, and progress bars."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import ssl
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from loader.cli.address import FORMS
 from loader.cli.client import LoaderClient
 from loader.errors import CommandFault, LoaderError
 from loader.files import storage
@@ -21,10 +23,24 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 BAR_WIDTH = 24
 REDRAW_SECONDS = 0.1
 _JSON = "loader.json"
+_CA = "loader.ca"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def _client(_ctx: click.Context, _param: click.Parameter, url: str) -> LoaderClient:
-    return LoaderClient(url)
+def _remember_ca(ctx: click.Context, _param: click.Parameter, ca: Path | None) -> None:
+    ctx.meta[_CA] = ca
+
+
+def _client(ctx: click.Context, _param: click.Parameter, url: str) -> LoaderClient:
+    ca = ctx.meta[_CA]
+    try:
+        return LoaderClient(url, ca)
+    except ssl.SSLError as exc:
+        raise click.BadParameter(f"{ca} holds no certificates in the format PEM.", param_hint="--ca") from exc
+    except OSError as exc:
+        raise click.BadParameter(f"{ca} cannot be read: {exc.strerror}.", param_hint="--ca") from exc
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
 
 
 def _choose_json(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -32,7 +48,16 @@ def _choose_json(ctx: click.Context, _param: click.Parameter, wanted: bool) -> N
         ctx.meta[_JSON] = True
 
 
-loader_option = click.option(
+_ca_option = click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    # Read before --url, because the client needs both.
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_ca,
+    help="File of the certificates (PEM) to trust for https, in place of the system's.",
+)
+_url_option = click.option(
     "--url",
     "loader",
     envvar="LOADER_URL",
@@ -40,8 +65,15 @@ loader_option = click.option(
     show_default=True,
     show_envvar=True,
     callback=_client,
-    help="The loader: http://host:port or unix:/path.",
+    help=f"The loader: {FORMS}.",
 )
+
+
+def loader_option(command: _Command) -> _Command:
+    """Give `command` the options --url and --ca, and the parameter `loader`."""
+    return _url_option(_ca_option(command))
+
+
 json_option = click.option(
     "--json",
     is_flag=True,
@@ -54,16 +86,6 @@ json_option = click.option(
 def json_wanted() -> bool:
     """Return whether the current command was called with `--json`."""
     return bool(click.get_current_context().meta.get(_JSON))
-
-
-def read_password() -> str:
-    """Prompt for the password on a terminal, and read one line of standard input elsewhere.
-
-    The password is never an argument, because other users can see the arguments of a process.
-    """
-    if sys.stdin.isatty():
-        return str(click.prompt("Password", hide_input=True, err=True))
-    return sys.stdin.readline().rstrip("\n")
 
 
 def require_replaceable(output: Path, *inputs: Path) -> Path:
@@ -129,7 +151,9 @@ def _bar(percent: int) -> str:
 
 
 def bars_wanted() -> bool:
-    """Return whether to draw bars: on a terminal, without `--json`."""
+    """Return whether to draw bars: on a terminal that can draw one over another, without `--json`."""
+    if sys.stderr is None or os.environ.get("TERM", "") in ("", "dumb"):
+        return False
     return sys.stderr.isatty() and not json_wanted()
 
 

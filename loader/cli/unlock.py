@@ -17,10 +17,10 @@ from loader.cli.output import (
     json_wanted,
     loader_option,
     print_result,
-    read_password,
     size_text,
     waiting_text,
 )
+from loader.cli.password import read_password
 from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25

@@ -14,16 +14,25 @@ from loader.web.bodies import invalid, read_piece
 from loader.web.schemas import MAX_FOLDER_LENGTH, check_folder
 
 READ_SIZE = 1 << 20
+DEFAULT_FOLDER = "models"
+# The names that clients give to the part with the file.
+FILE_NAMES = ("file", "data")
+# Holds any file name that a client sends, because the default of the parser refuses names of 4,000 characters.
+HEADER_MAX_SIZE = 64 * 1024
+MAX_PARTS = 64
+# Limits the content of all unknown fields together, because a client must not send without end what nobody reads.
+IGNORED_MAX_SIZE = 1 << 20
 
 # The head of a form part, a piece of its content, or None at its end.
 Event: TypeAlias = MultipartSegment | bytes | None
 
 
 class StreamedForm:
-    """The `file` and the `folder` of the current request, in either order, each once.
+    """The file and the folder of the current request, in either order, each at most once.
 
-    Implements `loader.resources.UploadForm`. Every method raises BodyTruncated if the body ends early, and
-    ValidationFailed if it is not such a form.
+    The folder is DEFAULT_FOLDER if the form has none. The file name that the client gives and unknown fields are
+    ignored, in any charset and within limits. Implements `loader.resources.UploadForm`. Every method raises
+    BodyTruncated if the body ends early, and ValidationFailed if it is not such a form.
     """
 
     def __init__(self) -> None:
@@ -37,6 +46,7 @@ class StreamedForm:
         self._events = self._parse(boundary)
         self._folder: str | None = None
         self._file_started = False
+        self._ignored = 0
 
     def folder_if_first(self) -> str | None:
         """Read up to the content of the file. Return the folder if it came before the file, otherwise None."""
@@ -57,19 +67,30 @@ class StreamedForm:
         for event in self._events:
             if isinstance(event, MultipartSegment):
                 self._enter(event)
-        if self._folder is None:
-            raise invalid({"folder": ["Missing part."]})
-        return self._folder
+        return DEFAULT_FOLDER if self._folder is None else self._folder
 
     def _enter(self, part: MultipartSegment) -> bool:
-        """Return whether `part` is the file; read `part` if it is the folder."""
-        if part.name == "file" and not self._file_started:
+        """Return whether `part` is the file; read `part` if it is anything else."""
+        if part.name in FILE_NAMES:
+            if self._file_started:
+                raise invalid({"file": ["More than one file."]})
             self._file_started = True
-            return True
-        if part.name != "folder" or self._folder is not None:
-            raise invalid({part.name or "form": ["Unexpected part."]})
-        self._folder = self._read_folder()
-        return False
+        elif part.name == "folder":
+            if self._folder is not None:
+                raise invalid({"folder": ["More than one folder."]})
+            self._folder = self._read_folder()
+        else:
+            self._ignore_content()
+        return part.name in FILE_NAMES
+
+    def _ignore_content(self) -> None:
+        """Read to the end of the current part."""
+        for event in self._events:
+            if event is None:
+                return
+            self._ignored += len(event)
+            if self._ignored > IGNORED_MAX_SIZE:
+                raise invalid({"form": [f"More than {IGNORED_MAX_SIZE} bytes of unknown fields."]})
 
     def _read_folder(self) -> str:
         """Return the content of the current part as a valid folder."""
@@ -93,7 +114,14 @@ class StreamedForm:
         received = 0
         try:
             # Not `strict`, because a strict parser refuses the line break after the last boundary if a read ends there.
-            parser = PushMultipartParser(boundary, content_length=self.length, max_segment_count=3)
+            # Latin-1 decodes every byte, so that no file name in another charset makes the form unreadable.
+            parser = PushMultipartParser(
+                boundary,
+                content_length=self.length,
+                max_header_size=HEADER_MAX_SIZE,
+                max_segment_count=MAX_PARTS,
+                header_charset="latin-1",
+            )
             while piece := read_piece(READ_SIZE):
                 received += len(piece)
                 yield from parser.parse(piece)

@@ -17,7 +17,7 @@ from tests.support.loader_server import COMMAND, REPOSITORY, RUN_SECONDS
 from tests.support.processes import clean_env
 
 
-def invoke(url: str, *arguments: str, stdin: str = "") -> Result:
+def invoke(url: str, *arguments: str, stdin: str | bytes = "") -> Result:
     """Run the command in this process, without a terminal, against the loader at `url`."""
     return CliRunner().invoke(main, arguments, input=stdin, env={"LOADER_URL": url})
 
@@ -25,12 +25,12 @@ def invoke(url: str, *arguments: str, stdin: str = "") -> Result:
 class Terminal:
     """The command in a terminal of its own. `shown` is everything that the terminal has shown."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, term: str) -> None:
         self.shown = ""
         self.pid, self._fd = pty.fork()
         if self.pid == 0:  # pragma: no cover  # another program from here on
             os.chdir(REPOSITORY)
-            env = clean_env(home, TERM="dumb")
+            env = clean_env(home, TERM=term)
             os.execve(COMMAND[0], [*COMMAND, *arguments], env)  # noqa: S606  # a shell is not wanted
 
     def type(self, text: str) -> None:
@@ -63,8 +63,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(home, *arguments)
+def terminal(home: Path, *arguments: str, term: str = "xterm") -> Iterator[Terminal]:
+    opened = Terminal(home, *arguments, term=term)
     try:
         yield opened
     finally:

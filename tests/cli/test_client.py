@@ -29,13 +29,7 @@ def test_it_reaches_a_loader_over_tcp_and_over_a_unix_socket(start_loader: Start
 
 @pytest.mark.parametrize("url", [NOBODY_LISTENS, "unix:/nonexistent/loader.sock"])
 def test_a_refused_connection_raises_loader_unreachable(url: str) -> None:
-    with pytest.raises(LoaderUnreachable, match=f"No loader responds at {url}"):
-        LoaderClient(url).get("/health")
-
-
-@pytest.mark.parametrize("url", ["", "localhost:8080", "https://localhost", "http://", "http://x:y", "http://[::1"])
-def test_a_bad_address_raises_loader_unreachable(url: str) -> None:
-    with pytest.raises(LoaderUnreachable, match="neither http://host:port nor unix:/path"):
+    with pytest.raises(LoaderUnreachable, match=f"No loader responds at {url}: (Connection refused|No such file)"):
         LoaderClient(url).get("/health")
 
 

@@ -103,7 +103,7 @@ def test_an_unreachable_loader_is_reported(tmp_path: Path, arguments: tuple[str,
     done = run(tmp_path, *arguments, "--url", "http://127.0.0.1:9", stdin="any\n")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines() == [
-        "Error: No loader responds at http://127.0.0.1:9. (LOADER_UNREACHABLE)",
+        "Error: No loader responds at http://127.0.0.1:9: Connection refused. (LOADER_UNREACHABLE)",
         "What to do: Start the loader, or say with --url or LOADER_URL where it is.",
     ]
 

@@ -60,3 +60,10 @@ def test_the_loader_trusts_the_names_that_nginx_answers_to() -> None:
 
 def test_the_engine_waits_for_longer_than_gunicorn_does() -> None:
     assert int(SERVICES["loader"]["stop_grace_period"].removesuffix("s")) > gunicorn_conf.graceful_timeout
+
+
+def test_podman_takes_no_option_of_the_volume_for_a_quota() -> None:
+    """podman reads `size` and `inodes` as a quota of the project, which few file systems have."""
+    options = yaml.safe_load(COMPOSE_FILE.read_text())["volumes"]["socket"]["driver_opts"]["o"]
+    names = {option.partition("=")[0] for option in options.split(",")}
+    assert names == {"uid", "gid", "mode", "nr_blocks"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -55,3 +57,17 @@ def test_a_server_with_another_response_is_not_healthy(answer: bytes) -> None:
         thread.start()
         assert check(f"127.0.0.1:{server.getsockname()[1]}") == 1
         thread.join()
+
+
+@pytest.mark.parametrize("proxy", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_the_documented_check_ignores_the_proxy(start_loader: StartLoader, proxy: str) -> None:
+    operations = (REPOSITORY / "docs" / "operations.md").read_text()
+    found = re.search(r"`HEALTHCHECK CMD (.*)`", operations)
+    assert found is not None
+    running = start_loader()
+    program = found[1].replace("8080", running.url.rpartition(":")[2])
+    command = [sys.executable, *shlex.split(program)[1:]]
+    env = {proxy: "http://127.0.0.1:9"}
+    assert subprocess.run(command, env=env, capture_output=True, timeout=CHECK_SECONDS, check=False).returncode == 0
+    running.stop()
+    assert subprocess.run(command, env=env, capture_output=True, timeout=CHECK_SECONDS, check=False).returncode == 1

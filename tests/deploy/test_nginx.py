@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import Fronted, receive_all
-from tests.deploy.nginx_checks import checked
+from tests.deploy.nginx_checks import checked, tls_variant
 from tests.deploy.raw_upstream import RawUpstream
 from tests.support.http_calls import ANSWER_SECONDS, call, login, open_socket, post_json
 from tests.support.nginx_server import (
@@ -54,6 +55,43 @@ def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     done = checked(tmp_path, CONFIGURATION.read_text())
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
+
+
+def test_ipv6_is_off_until_it_is_turned_on() -> None:
+    text = CONFIGURATION.read_text()
+    active = re.compile(r"^ *listen \[::\]", re.MULTILINE)
+    assert active.findall(text) == active.findall(tls_variant(text)) == []
+    for turned_on in (text.replace("#ipv6 ", ""), tls_variant(text).replace("#ipv6 ", "")):
+        assert len(active.findall(turned_on)) == 2
+
+
+LIMITED = [
+    "/login",
+    "/lock",
+    "/unlock",
+    "/unlock/plan",
+    "/cache",
+    "/cache/clear",
+    "//lock",
+    "/x/../lock",
+    "/%6cock",
+    "/lock?x",
+]
+
+
+@pytest.mark.parametrize("path", LIMITED)
+def test_the_block_for_paths_refuses_other_addresses(lonely: Fronted, tmp_path: Path, path: str) -> None:
+    text = CONFIGURATION.read_text().replace("#paths ", "")
+    with nginx(tmp_path / "nginx", lonely.upstream, {"allow 127.0.0.1;": "allow 192.0.2.1;"}, text) as front:
+        assert call(front.url, "POST", path, b"").status == 403
+        assert call(front.url, "GET", "/unlock/status").status == 200
+        assert call(front.url, "GET", "/status").status == 200
+
+
+def test_the_block_for_paths_lets_listed_addresses_through(lonely: Fronted, tmp_path: Path) -> None:
+    text = CONFIGURATION.read_text().replace("#paths ", "")
+    with nginx(tmp_path / "nginx", lonely.upstream, text=text) as front:
+        assert call(front.url, "POST", "/lock", b"").status == 200
 
 
 def test_nginx_rejects_an_error_in_the_configuration(tmp_path: Path) -> None:

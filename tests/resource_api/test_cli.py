@@ -1,6 +1,8 @@
 """The command line, and the files that it creates."""
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from click.testing import CliRunner, Result
 from resource_api.accounts import Authenticator, Users
 from resource_api.cli import main
 from resource_api.data_directory import DataDirectory
+from tests.support.loader_server import REPOSITORY
 
 EMAIL = "operator@example.com"
 
@@ -62,6 +65,25 @@ def test_users_can_be_added_listed_changed_and_removed(root: Path) -> None:
     assert Users(data).emails() == ["second@example.com"]
     assert mode(root / "users.json") == 0o600
     assert list((root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line", [b"pass word\r\n", b"\xef\xbb\xbfpass word\r\n", b"\xef\xbb\xbfpass word", b"pass word\n"]
+)
+def test_a_password_is_its_line_without_what_windows_adds(root: Path, line: bytes) -> None:
+    assert run("user", "add", root, EMAIL, stdin=line).exit_code == 0
+    assert Authenticator(DataDirectory.open(root), 60).login(EMAIL, "pass word") is not None
+
+
+def test_a_password_that_is_not_utf_8_is_refused(root: Path) -> None:
+    done = run("user", "add", root, EMAIL, stdin=b"caf\xe9\n")
+    assert (done.exit_code, done.output) == (1, "Error: the password is not UTF-8\n")
+
+
+def test_a_closed_standard_input_is_told(root: Path) -> None:
+    line = f"{sys.executable} -m resource_api user add {root} {EMAIL} <&-"
+    done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: no password: standard input is closed\n")
 
 
 def test_passwords_are_stored_hashed(root: Path) -> None:

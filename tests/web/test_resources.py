@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -97,6 +98,24 @@ def test_clients_of_all_kinds_can_upload(site: Site, tmp_path: Path) -> None:
     assert post_form(site.url, "/upload/by-hand", body).status == 200
     for name in ("by-curl", "by-requests", "by-hand"):
         assert load(site.url, "clients", name).body == content
+
+
+def test_forms_of_other_clients_are_uploads_too(site: Site, tmp_path: Path) -> None:
+    content = content_of(2 * MIB + 5)
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + "модель".encode("cp1251")))
+    path.write_bytes(content)
+    curl = shutil.which("curl")
+    if curl is None:
+        missing("curl", "not installed")
+    command = [curl, "--silent", "--show-error", "--fail", "-F", "_charset_=cp1251", "-F", f"data=@{path}"]
+    subprocess.run([*command, "-F", "submit=Upload", f"{site.url}/upload/by-curl"], check=True, capture_output=True)
+    with path.open("rb") as file:
+        reply = requests.post(
+            f"{site.url}/upload/by-requests", files={"data": ("n" * 5000, file)}, data={"x": "y"}, timeout=30
+        )
+    assert reply.status_code == 200
+    for name in ("by-curl", "by-requests"):
+        assert load(site.url, "models", name).body == content
 
 
 def test_chunked_upload_is_refused(site: Site) -> None:

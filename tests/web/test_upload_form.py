@@ -24,6 +24,7 @@ TRICKY = (
 )
 FOLDER = part("folder", b"models/day")
 FILE = part("file", TRICKY, filename="../../etc/passwd")
+DATA = part("data", TRICKY, filename="x")
 BODIES = {"folder first": form(FOLDER, FILE), "file first": form(FILE, FOLDER)}
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
 
@@ -127,30 +128,94 @@ def test_any_content_is_read_unchanged(content: bytes, file_first: bool, cuts: l
     ("parts", "field"),
     [
         ((FOLDER,), "file"),
-        ((FILE,), "folder"),
         ((), "file"),
         ((FOLDER, FILE, FILE), "file"),
         ((FILE, FILE, FOLDER), "file"),
         ((FOLDER, FOLDER, FILE), "folder"),
         ((FOLDER, FILE, FOLDER), "folder"),
         ((FILE, FOLDER, FOLDER), "folder"),
-        ((part("comment", b"x"), FOLDER, FILE), "comment"),
-        ((FOLDER, FILE, part("comment", b"x")), "comment"),
-        ((part("FILE", b"x"), FOLDER), "FILE"),
-        ((part("", b"x"), FOLDER), "form"),
+        ((DATA, FILE, FOLDER), "file"),
+        ((FOLDER, FILE, DATA), "file"),
+        ((part("FILE", b"x"), FOLDER), "file"),
         ((b"Content-Type: text/plain\r\n\r\nx", FILE), "form"),
         ((b"no header at all", FILE), "form"),
         ((part("folder", b"f" * 4097), FILE), "folder"),
         ((part("folder", b"m\xff"), FILE), "folder"),
         ((part("folder", b"../etc"), FILE), "folder"),
         ((FILE, part("folder", b"f" * 100_000)), "folder"),
-        ((b"X: " + b"y" * 10_000 + b"\r\n" + FOLDER, FILE), "form"),
+        ((b"X: " + b"y" * 70_000 + b"\r\n" + FOLDER, FILE), "form"),
+        ((b'Content-Disposition: form-data; name="file"; filename="' + b"n" * 3_000_000, FOLDER), "form"),
+        ((FOLDER, part("comment", bytes(1 << 20)), part("comment", b"x"), FILE), "form"),
+        ((FOLDER, FILE, part("comment", bytes((1 << 20) + 1))), "form"),
+        ((FILE, part("thumbnail", bytes(3 << 20), filename="t"), FOLDER), "form"),
+        ((*[part("", b"")] * 64, FILE), "form"),
     ],
 )
 def test_form_with_other_parts_is_refused_by_name(parts: tuple[bytes, ...], field: str) -> None:
     with pytest.raises(ValidationFailed) as caught:
         parse([form(*parts)])
     assert set(caught.value.errors) == {field}
+
+
+UNKNOWN = {
+    "a button": part("submit", b"Upload"),
+    "a charset": part("_charset_", b"windows-1251"),
+    "a field in another charset": b'Content-Disposition: form-data; name="\xef\xee\xeb\xe5"\r\n\r\n\xe4\xe0',
+    "a field without a name": part("", b"x"),
+    "a field in capitals": part("FOLDER", b"../etc"),
+    "a file nobody asked for": part("thumbnail", bytes(1 << 20), filename="t.png"),
+    "many fields": b"\r\n--boundary-of-the-tests\r\n".join([part("tag", b"x")] * 60),
+    "a field like a boundary": part("note", TRICKY),
+}
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+@pytest.mark.parametrize("position", range(3), ids=["first", "between", "last"])
+def test_unknown_fields_are_ignored_wherever_they_are(unknown: str, position: int) -> None:
+    for known in ([FOLDER, FILE], [FILE, FOLDER]):
+        parts = [*known[:position], UNKNOWN[unknown], *known[position:]]
+        assert parse([form(*parts)]) == Parsed("models/day", TRICKY, known[0] is FOLDER)
+
+
+# The parameters of a part with the file, as clients of all kinds write them.
+FILE_NAMES = {
+    "cp1251": b'name="file"; filename="\xec\xee\xe4\xe5\xeb\xfc.onnx"',
+    "Shift JIS that ends with a backslash": b'name="file"; filename="' + "\u8868".encode("shift-jis") + b'"',
+    "Shift JIS before the name": b'name=file; filename="' + "\u8868\u80fd.bin".encode("shift-jis") + b'"; x="y"',
+    "GB 18030": b'name="file"; filename="' + "\u6a21\u578b".encode("gb18030") + b'"',
+    "UTF-8": b'name="file"; filename="' + "\u043c\u043e\u0434\u0435\u043b\u044c".encode() + b'"',
+    "cut UTF-8": b'name="file"; filename="\xd0"',
+    "extended": b'name="file"; filename*=UTF-8\'\'%D0%BC; filename="\xd0\xbc"',
+    "5,000 characters": b'name="file"; filename="' + b"n" * 5000 + b'"',
+    "60,000 bytes": b'name="file"; filename="' + b"\xd0\xbc" * 30_000 + b'"',
+    "quotes": b'name="file"; filename="a \\"b\\" %22.bin"',
+    "NUL and control characters": b'name="file"; filename="\x00\x01\x85\xa0"',
+    "folded": b'name="file";\r\n filename="\xff"',
+    "no quotes": b"name=file; filename=\xe9.bin",
+    "no file name": b'name="file"',
+    "data": b'name="data"; filename="\xe9"',
+    "data without a file name": b"name=data",
+}
+
+
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_the_file_name_of_the_client_is_ignored_in_any_charset(name: str) -> None:
+    file = b"Content-Disposition: form-data; " + FILE_NAMES[name] + b"\r\n\r\n" + TRICKY
+    for parts in ((FOLDER, file), (file, FOLDER)):
+        body = form(*parts)
+        expected = Parsed("models/day", TRICKY, parts[0] is FOLDER)
+        assert parse([body]) == expected
+        if len(body) < 1000:
+            assert parse(body[start : start + 1] for start in range(len(body))) == expected
+
+
+@pytest.mark.parametrize("file", [FILE, DATA], ids=["file", "data"])
+def test_a_form_without_a_folder_is_for_the_folder_models(file: bytes) -> None:
+    assert parse([form(file)]) == Parsed("models", TRICKY, folder_was_first=False)
+
+
+def test_an_empty_folder_is_not_a_missing_one() -> None:
+    assert parse([form(FILE, part("folder", b""))]).folder == ""
 
 
 def test_form_of_another_boundary_is_truncated() -> None:

@@ -25,6 +25,7 @@ from loader.web.schemas import (
     UnlockResponse,
     UnlockStatusResponse,
 )
+from loader.web.upload_form import DEFAULT_FOLDER, FILE_NAMES
 
 from . import examples
 
@@ -59,11 +60,15 @@ UPLOAD_FORM: Content = {
         "schema": {
             "type": "object",
             "properties": {
-                "folder": {"type": "string", "pattern": FOLDER_PATTERN, "maxLength": MAX_FOLDER_LENGTH},
-                "file": BINARY,
+                "folder": {
+                    "type": "string",
+                    "pattern": FOLDER_PATTERN,
+                    "maxLength": MAX_FOLDER_LENGTH,
+                    "default": DEFAULT_FOLDER,
+                },
+                **dict.fromkeys(FILE_NAMES, BINARY),
             },
-            "required": ["folder", "file"],
-            "additionalProperties": False,
+            "oneOf": [{"required": [name]} for name in FILE_NAMES],
         },
         "example": {"folder": "day", "file": "the bytes of the model"},
     }
