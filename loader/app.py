@@ -28,9 +28,9 @@ def create_app(settings: Settings) -> Flask:
     undo_leftover(settings, engine)
     api_client.configure(settings)
     _warn_of_settings(engine)
-    cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes)
+    cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes, settings.api_patience)
     cache.remove_leftovers()
-    store = ResourceStore(settings.model_cache_dir, cache)
+    store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience)
     throttle = LoginThrottle(max(1, settings.threads // 2))
 
     app = Flask(__name__, static_folder=None)

@@ -189,6 +189,14 @@ class Settings:
     api_read_timeout: int = field(
         metadata=_from("API_READ_TIMEOUT", "60", _positive_int, "seconds that the API may be silent")
     )
+    api_patience: int = field(
+        metadata=_from(
+            "API_PATIENCE",
+            "120",
+            _positive_int,
+            "seconds without a new byte after which a download is given up, and an upload that fails",
+        )
+    )
     engine_timeout: int = field(
         metadata=_from(
             "ENGINE_TIMEOUT",

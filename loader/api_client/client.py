@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +25,8 @@ from loader.errors import (
 )
 
 LOGIN_MAX_SIZE = 64 * 1024
+# Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
+PASSING_REFUSALS = (408, 425, 429)
 
 
 class ObjectStream:
@@ -174,7 +178,11 @@ def _successful(response: Response, expected: tuple[int, ...]) -> Response:
         return response
     response.close()
     if response.status >= 400:
-        raise ApiError(f"The resource API responded with status {response.status}.")
+        raise ApiError(
+            f"The resource API responded with status {response.status}.",
+            lasting=400 <= response.status < 500 and response.status not in PASSING_REFUSALS,
+            retry_after=_retry_after(response),
+        )
     raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
 
 
@@ -185,6 +193,22 @@ def _content_range(response: Response) -> tuple[int, int | None]:
         response.close()
         raise ApiProtocol("The resource API sent a part of an object without saying which.")
     return int(match[1]), None if match[2] == "*" else int(match[2])
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds that a 429 or 503 asks to wait: a number, or until a date (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("Retry-After", "").strip()
+    if response.status not in (429, 503) or not value:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    try:
+        # Count from the server's own clock if it tells it, because the device's may be wrong.
+        told = response.headers.get("Date")
+        now = parsedate_to_datetime(told).timestamp() if told else time.time()
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

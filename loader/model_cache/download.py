@@ -11,25 +11,29 @@ from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, Load
 from loader.files import write_whole
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import Fetch, PartInUse
+from loader.patience import Patience
 
 log = logging.getLogger(__name__)
 
-# The number of attempts in a row without a new byte after which the download gives up.
-MAX_FRUITLESS_ATTEMPTS = 6
-FIRST_BACKOFF_SECONDS = 0.25
 RECEIVE_SIZE = 1 << 18
 
 
 class Download:
     """One download. `run` never raises: an error becomes the failure of the file, which the readers raise."""
 
-    def __init__(self, use: PartInUse, label: str, fetch: Fetch, directory: CacheDirectory) -> None:
-        """`label` names the resource for people. The download asks `use` now and then whether it is still wanted."""
+    def __init__(
+        self, use: PartInUse, label: str, fetch: Fetch, directory: CacheDirectory, patience_seconds: float
+    ) -> None:
+        """`label` names the resource for people. The download asks `use` now and then whether it is still wanted.
+
+        It gives up after `patience_seconds` without a new byte.
+        """
         self.file = use.file
         self.label = label
         self._use = use
         self._fetch = fetch
         self._directory = directory
+        self._patience_seconds = patience_seconds
         self._digest = hashlib.sha256()
         self._start_offset = self.file.available
         self._started = time.monotonic()
@@ -55,7 +59,7 @@ class Download:
 
     def _append_all(self) -> None:
         # Count progress from the furthest offset so far, because a server without ranges sends the same bytes again.
-        furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
+        furthest, patience = self.file.available, Patience(self._patience_seconds)
         retried_size = False
         while not self.file.whole:
             try:
@@ -67,14 +71,14 @@ class Download:
                 retried_size = True
             except (ApiUnreachable, ApiError) as exc:
                 if self.file.available > furthest:
-                    furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
-                fruitless += 1
-                if fruitless == MAX_FRUITLESS_ATTEMPTS or not self._use.is_wanted():
+                    furthest = self.file.available
+                    patience.renew()
+                wait = patience.wait_after(exc)
+                if wait is None or not self._use.is_wanted():
                     raise
                 done = self.file.available
-                log.info("the download of %s stopped at %d bytes, retry in %.2f s: %s", self.label, done, backoff, exc)
-                time.sleep(backoff)
-                backoff *= 2
+                log.info("the download of %s stopped at %d bytes, retry in %.2f s: %s", self.label, done, wait, exc)
+                time.sleep(wait)
 
     def _attempt(self) -> None:
         etag = self._directory.read_etag(self.file.part.sha256)

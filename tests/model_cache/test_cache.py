@@ -21,36 +21,44 @@ from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart,
 from tests.support.flips import flip_in_file
 from tests.support.processes import poll
 
+PATIENCE = 60.0
+
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the list of the pauses of all downloads, in seconds. A pause takes no time."""
+    """Return the list of the pauses of all downloads, in seconds. A pause takes no time, but the clock goes on."""
     made: list[float] = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(made), sleep=made.append)
     monkeypatch.setattr("loader.model_cache.download.time", clock)
+    monkeypatch.setattr("loader.patience.time", clock)
     return made
 
 
-def test_a_download_stops_after_six_attempts_and_doubles_each_pause(
-    cache: ModelCache, part: MemoryPart, waits: list[float]
-) -> None:
+@pytest.fixture
+def cache(tmp_path: Path) -> ModelCache:
+    """Return a cache whose downloads are given up after a minute without a byte."""
+    return ModelCache(tmp_path / "cache", 0, PATIENCE)
+
+
+def test_a_download_is_given_up_after_its_patience(cache: ModelCache, part: MemoryPart, waits: list[float]) -> None:
     part.down = True
     assert part.load(cache) == b""
-    assert part.fetches == 6
-    assert waits == [0.25, 0.5, 1, 2, 4]
+    assert PATIENCE / 2 < sum(waits) <= PATIENCE
+    assert len(waits) < 15
 
 
-def test_an_attempt_that_receives_bytes_resets_the_count_of_attempts(
+def test_an_attempt_that_receives_bytes_renews_the_patience(
     cache: ModelCache, part: MemoryPart, waits: list[float]
 ) -> None:
-    part.cuts = [0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 1, MIB]
+    part.cuts = [*[0] * 6, 100, *[0] * 6, 1, *[0] * 6, MIB]
     assert part.load(cache) == CONTENT
-    assert part.fetches == 13
-    assert waits == [0.25, 0.5, 1, 2, 4, 0.25, 0.5, 1, 2, 4, 0.25, 0.25]
+    assert part.fetches == 22
+    assert sum(waits) > 20
+    assert max(waits[7], waits[14]) <= 0.5
     assert part.sent == len(part.data)
 
 
-def test_bytes_received_again_do_not_reset_the_count_when_ranges_are_ignored(
+def test_bytes_received_again_do_not_renew_the_patience_when_ranges_are_ignored(
     cache: ModelCache, part: MemoryPart, waits: list[float]
 ) -> None:
     fetch_part = part.fetch
@@ -62,13 +70,12 @@ def test_bytes_received_again_do_not_reset_the_count_when_ranges_are_ignored(
     reader = cache.open(part.big, "part", fetch)
     poll(lambda: not cache.status().downloads, SECONDS, "the download gives up")
     reader.close()
-    assert part.fetches == 6
-    assert len(waits) == 5
+    assert PATIENCE / 2 < sum(waits) <= PATIENCE
 
 
 def test_an_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
     """The cache cannot remove an old entry to make room, so each load raises an error at once and none waits."""
-    cache = ModelCache(tmp_path, MIB)
+    cache = ModelCache(tmp_path, MIB, 1)
     obstacles = [tmp_path / f"{digit * 64}.etag" for digit in "01"]
     for obstacle in obstacles:
         obstacle.with_suffix(".big").write_bytes(bytes(MIB))
