@@ -169,8 +169,8 @@ class ResourceStore:
             raise
 
     def _open_big(self, name: ResourceName, part: BigPart) -> CacheReader:
-        def fetch(begin: int, end: int | None, etag: str | None) -> Stream:
-            return get_api_client().open_object(name.big(part.sha256), begin, end, etag)
+        def fetch(begin: int, end: int | None) -> Stream:
+            return get_api_client().open_object(name.big(part.sha256), begin, end)
 
         return self._cache.open(part, name.path, fetch)
 

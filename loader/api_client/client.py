@@ -32,12 +32,11 @@ PASSING_REFUSALS = (408, 425, 429)
 class ObjectStream:
     """The bytes of an object from offset `begin` on. The caller closes it.
 
-    `total` is the size of the whole object in bytes and `etag` names its version; each is None if the API does not say.
+    `total` is the size of the whole object in bytes, None if the API does not say.
     """
 
     def __init__(self, response: Response, checkpoint: Checkpoint) -> None:
         """Call `checkpoint` after each piece. Raises ApiProtocol if a partial response does not name its range."""
-        self.etag = response.headers.get("ETag")
         if response.status == 200:
             length = response.headers.get("Content-Length", "")
             self.begin, self.total = 0, int(length) if length.isdecimal() else None
@@ -115,17 +114,15 @@ class ApiClient:
         """Return the whole small object at `path`. Raises ResourceNotFound."""
         return self._get(path, {}).read_all(SMALL_MAX_SIZE)
 
-    def open_object(self, path: str, begin: int = 0, end: int | None = None, etag: str | None = None) -> ObjectStream:
+    def open_object(self, path: str, begin: int = 0, end: int | None = None) -> ObjectStream:
         """Return the object at `path` as a stream from offset `begin` to `end`, None being its end.
 
-        The stream begins at 0 if the object has another version than `etag` now, or if the server ignores ranges. The
-        caller closes it. Raises ResourceNotFound.
+        The stream begins earlier if the server ignores or aligns ranges. No If-Range is sent, because replicas disagree
+        about ETags, and the caller knows the digest of the right bytes. The caller closes it. Raises ResourceNotFound.
         """
         ranged = begin > 0 or end is not None
         checkpoint = self._logins.checkpoint()
         headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
-        if ranged and etag:
-            headers["If-Range"] = etag
         response = self._get(path, headers, (200, 206, 416) if ranged else (200,))
         if response.status == 416:
             # The object is shorter than what is here already, so it is another version: ask for all of it.

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,8 +64,8 @@ def test_bytes_received_again_do_not_renew_the_patience_when_ranges_are_ignored(
 ) -> None:
     fetch_part = part.fetch
 
-    def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
-        return fetch_part(0, None, None)
+    def fetch(_begin: int, _end: int | None) -> part_file.Stream:
+        return fetch_part(0, None)
 
     part.cuts = [MIB, 1000] * 100
     reader = cache.open(part.big, "part", fetch)
@@ -138,7 +139,7 @@ def test_a_reader_continues_when_the_file_restarts_during_its_read(
 
 
 def test_an_unexpected_exception_in_a_download_ends_the_wait_of_its_reader(cache: ModelCache, part: MemoryPart) -> None:
-    def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
+    def fetch(_begin: int, _end: int | None) -> part_file.Stream:
         raise ZeroDivisionError
 
     reader = cache.open(part.big, "part", fetch)
@@ -149,20 +150,21 @@ def test_an_unexpected_exception_in_a_download_ends_the_wait_of_its_reader(cache
     assert part.load(cache) == CONTENT
 
 
-def test_many_readers_of_a_file_that_restarts_many_times_get_the_right_bytes(
-    cache: ModelCache, waits: list[float]
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(lambda begin: begin - begin % 4096, id="aligned to blocks"),
+        pytest.param(lambda begin: max(0, begin - 1), id="a byte early"),
+        pytest.param(lambda begin: begin - begin % MIB, id="aligned to chunks of a CDN"),
+        pytest.param(lambda _: 0, id="whole"),
+    ],
+)
+def test_many_readers_get_the_right_bytes_from_a_server_that_begins_early(
+    cache: ModelCache, waits: list[float], first: Callable[[int], int]
 ) -> None:
-    """The ETag changes with every response; readers ahead of the download wait until it reaches their offset again."""
     part = memory_part("part", CONTENT)
-    part.cuts = [k * 100_000 for k in range(1, 25)]
-
-    class Changing(str):
-        def __eq__(self, other: object) -> bool:
-            return False
-
-        __hash__ = str.__hash__
-
-    part.etag = Changing('"changing"')
+    part.cuts = [MIB + k * 100_000 for k in range(1, 25)]
+    part.first = first
     arrived: list[bytes] = []
     readers = [threading.Thread(target=lambda: arrived.append(part.load(cache))) for _ in range(4)]
     for reader in readers:
@@ -171,6 +173,16 @@ def test_many_readers_of_a_file_that_restarts_many_times_get_the_right_bytes(
         reader.join(SECONDS)
     assert arrived == [CONTENT] * 4
     assert waits
+
+
+def test_a_range_that_begins_too_late_is_refused_and_keeps_what_is_here(cache: ModelCache, part: MemoryPart) -> None:
+    part.first = lambda begin: begin and begin + 5
+    part.cuts = [MIB]
+    with closing(cache.open(part.big, "part", part.fetch)):
+        poll(lambda: not cache.status().downloads, SECONDS, "the download gives up")
+    wait_until_idle(cache)
+    (partial,) = (file for file in cache._directory.path.iterdir() if file.suffix == ".partial")
+    assert partial.read_bytes() == part.data[:MIB]
 
 
 def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: Path, part: MemoryPart) -> None:

@@ -126,11 +126,6 @@ class CacheMachine(RuleBasedStateMachine):
         assert part.content.startswith(part.load(self.cache))
         part.down = False
 
-    @rule(number=numbers)
-    def change_etag(self, number: int) -> None:
-        """Give the same bytes another ETag."""
-        self.parts[number].etag = f'"{hash((number, self.parts[number].etag))}"'
-
     @rule(number=numbers, fraction=fractions)
     def damage_upstream_once(self, number: int, fraction: float) -> None:
         """Let the upstream send one byte wrongly the next time."""
