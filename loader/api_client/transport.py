@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import socket
 import ssl
 import threading
@@ -33,10 +34,17 @@ REDIRECTS_BY_METHOD = {"GET": (302, 303, 307), "PUT": (307,)}
 # A failure counts for a minute, because a caller that stops asking would otherwise never learn that the API is back.
 UNREACHABLE_SECONDS = 60.0
 UNSENT_SIZE = 1 << 17
+# NAT and load balancers forget idle connections without a word, and a request would then hang until the time-out.
+IDLE_SECONDS = 4.0
 SOCKET_OPTIONS = (
     *HTTPConnection.default_socket_options,
     # Limit what waits in the kernel, because the API responds only once it has arrived and would seem to be late.
     (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_SIZE),
+    # Keep the way through NAT open while the API works on a response; these are seconds, and the last is a count.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 # What the HTTP library raises. ValueError: a header that cannot be sent, such as an ETag that the disk has damaged.
 FOREIGN_ERRORS = (RequestException, HTTPError, ValueError)
@@ -220,6 +228,21 @@ class _PatientConnection(HTTPConnection):
             rest = rest[self.sock.send(rest[: self.piece_size]) :]
 
 
+class _FreshPool(HTTPConnectionPool):
+    """Closes a connection that was idle for IDLE_SECONDS instead of using it again."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)
+        if time.monotonic() - getattr(connection, "idle_since", math.inf) >= IDLE_SECONDS:
+            connection.close()
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
 def _patient_pools(silence_seconds: float) -> dict[str, type[HTTPConnectionPool]]:
     """Return the classes of pools by scheme, as urllib3's pool manager takes them."""
 
@@ -230,10 +253,10 @@ def _patient_pools(silence_seconds: float) -> dict[str, type[HTTPConnectionPool]
         # One TLS record, because a TLS socket takes all that it is given within one timeout.
         piece_size = 1 << 14
 
-    class PlainPool(HTTPConnectionPool):
+    class PlainPool(_FreshPool):
         ConnectionCls = Plain
 
-    class SecurePool(HTTPSConnectionPool):
+    class SecurePool(_FreshPool, HTTPSConnectionPool):
         ConnectionCls = Secure
 
     Plain.silence_seconds = Secure.silence_seconds = silence_seconds
