@@ -25,6 +25,8 @@ from loader.errors import (
 )
 
 LOGIN_MAX_SIZE = 64 * 1024
+# More digits than any size has; Python refuses to parse thousands of them.
+SIZE = re.compile(r"[0-9]{1,18}")
 # Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
 PASSING_REFUSALS = (408, 425, 429)
 
@@ -39,7 +41,7 @@ class ObjectStream:
         """Call `checkpoint` after each piece. Raises ApiProtocol if a partial response does not name its range."""
         if response.status == 200:
             length = response.headers.get("Content-Length", "")
-            self.begin, self.total = 0, int(length) if length.isdecimal() else None
+            self.begin, self.total = 0, int(length) if SIZE.fullmatch(length) else None
         else:
             self.begin, self.total = _content_range(response)
         self.close = response.close
@@ -142,7 +144,7 @@ class ApiClient:
         if response.status == 404:
             response.close()
             raise ResourceNotFound(f"The resource API has no {path}.")
-        return _successful(response, expected)
+        return _genuine(_successful(response, expected))
 
     def _request_token(self, email: str, password: str) -> str:
         response = self._transport.send("POST", "/login", document={"email": email, "password": password})
@@ -183,9 +185,25 @@ def _successful(response: Response, expected: tuple[int, ...]) -> Response:
     raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
 
 
+def _genuine(response: Response) -> Response:
+    """Return `response` unless its headers show that somebody in between has made or changed it; then close it.
+
+    Raises ApiUnreachable for a web page, because a captive portal goes away, and ApiProtocol for compressed bytes.
+    """
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if kind in ("text/html", "application/xhtml+xml"):
+        response.close()
+        raise ApiUnreachable("A web page came in place of a resource; a portal of the network may ask for a login.")
+    if coding not in ("", "identity"):
+        response.close()
+        raise ApiProtocol("A server compressed a resource on the way, although the loader refuses compression.")
+    return response
+
+
 def _content_range(response: Response) -> tuple[int, int | None]:
     """Return the first offset and the size of the whole (RFC 9110, section 14.4)."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", ""))
     if match is None:
         response.close()
         raise ApiProtocol("The resource API sent a part of an object without saying which.")
