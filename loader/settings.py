@@ -228,6 +228,12 @@ class Settings:
             raise BadSettings("bad configuration: " + "; ".join(problems))
         return cls(**values)
 
+    @property
+    def api_in_the_clear(self) -> bool:
+        """Whether requests to the API cross a network without TLS."""
+        url = urlsplit(self.resource_api_url)
+        return url.scheme == "http" and not re.fullmatch(r"localhost|127(\.[0-9]+){3}|::1", url.hostname or "")
+
     @cached_property
     def expected_references(self) -> tuple[str, ...]:
         """EXPECTED_IMAGES as full references: a name without a tag or digest gets `:API_VERSION`."""
