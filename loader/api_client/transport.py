@@ -158,14 +158,17 @@ class Transport:
             response = _retried_if_dropped(send) if repeatable else send()
         except FOREIGN_ERRORS as exc:
             self._note_reached(request, reached=False)
-            raise _unreachable(_cause(exc)) from exc
+            raise _unreachable(_cause(exc), self._base_url if self._is_own(request) else None) from exc
         self._note_reached(request, reached=True)
         return Response(response)
 
     def _note_reached(self, request: PreparedRequest, *, reached: bool) -> None:
         # Ignore a CDN that the API redirects to, because it tells nothing about the API.
-        if str(request.url).startswith(f"{self._base_url}/"):
+        if self._is_own(request):
             self._unreachable_since = None if reached else time.monotonic()
+
+    def _is_own(self, request: PreparedRequest) -> bool:
+        return str(request.url).startswith(f"{self._base_url}/")
 
 
 class _Adapters(threading.local):
@@ -324,9 +327,29 @@ def _cause(exc: Exception) -> Exception:
     return wrapped if isinstance(wrapped, Exception) else exc
 
 
-def _unreachable(exc: Exception) -> ApiUnreachable:
-    """Describe why no response began. Only the kind is named, because the library's text quotes URLs with queries."""
-    return _refused_by_tls(exc) if isinstance(exc, SSLError) else _cut(exc)
+def _unreachable(exc: Exception, url: str | None) -> ApiUnreachable:
+    """Describe why no response began: host and port of `url`, and the system's reason.
+
+    `url` is None for the target of a redirect, which is not named. The library's own text quotes URLs with queries.
+    """
+    if isinstance(exc, SSLError):
+        return _refused_by_tls(exc)
+    reason = _system_reason(exc)
+    if reason is None or url is None:
+        return _cut(exc)
+    parsed = parse_url(url)
+    port = parsed.port or {"https": 443}.get(str(parsed.scheme), 80)
+    return ApiUnreachable(f"The connection to {parsed.host} port {port} failed or was cut: {reason}.")
+
+
+def _system_reason(exc: BaseException) -> str | None:
+    """Return what the system says about the socket or the name, from `exc` or from what caused it."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _cut(exc: Exception) -> ApiUnreachable:

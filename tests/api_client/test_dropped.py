@@ -125,3 +125,15 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     client = logged_in(forgetful)
     send(client)
     assert forgetful.requests == [LOGIN, line]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://127.0.0.1:9", "127.0.0.1 port 9 .*: Connection refused"),
+        ("http://nowhere.invalid", "nowhere.invalid port 80 .*: .*(Name|name)"),
+    ],
+)
+def test_a_failure_to_connect_names_host_port_and_reason(url: str, sentence: str) -> None:
+    with pytest.raises(ApiUnreachable, match=sentence):
+        ApiClient(url, ca_bundle=None, timeouts=TIMEOUTS).login("operator@example.org", "planted-password")
