@@ -27,10 +27,10 @@ def create_app(settings: Settings) -> Flask:
     engine = DockerEngine(settings.engine_timeout)
     undo_leftover(settings, engine)
     api_client.configure(settings)
-    _warn_of_settings(engine)
-    cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes)
+    _warn_of_settings(settings, engine)
+    cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes, settings.api_patience)
     cache.remove_leftovers()
-    store = ResourceStore(settings.model_cache_dir, cache)
+    store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience)
     throttle = LoginThrottle(max(1, settings.threads // 2))
 
     app = Flask(__name__, static_folder=None)
@@ -47,8 +47,10 @@ def create_app(settings: Settings) -> Flask:
     return app
 
 
-def _warn_of_settings(engine: DockerEngine) -> None:
-    """Log what is wrong with DOCKER_HOST and the settings beside it. Models are served without an engine too."""
+def _warn_of_settings(settings: Settings, engine: DockerEngine) -> None:
+    """Log what is unsafe or wrong in RESOURCE_API_URL and DOCKER_HOST. Models are served without an engine too."""
+    if settings.api_in_the_clear:
+        log.warning("RESOURCE_API_URL is http:// and leads off this device: the network can read password and token")
     try:
         engine.check_settings()
     except EngineUnavailable as exc:

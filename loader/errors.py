@@ -163,6 +163,12 @@ class ApiError(ApiFault):
     retryable = True
     hint = "Try again later; if the error stays, tell the operators of the resource API."
 
+    def __init__(self, detail: str, *, lasting: bool = False, retry_after: float | None = None) -> None:
+        """`lasting` says that the API refused this very request. `retry_after` are the seconds that it asked for."""
+        super().__init__(detail)
+        self.lasting = lasting
+        self.retry_after = retry_after
+
 
 class ApiProtocol(ApiFault):
     """The response is not one of a resource API: it breaks the contract, is too long or redirects out of TLS."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -12,12 +13,16 @@ from typing import BinaryIO, Protocol
 from loader.api_client import get_api_client
 from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
-from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
+from loader.errors import ApiError, ApiUnreachable, Checkpoint, CorruptCiphertext, ResourceCorrupt
 from loader.files import FilePieces, storage
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import CacheReader, Stream
+from loader.patience import Patience
 
 log = logging.getLogger(__name__)
+
+# How often a wait looks whether the loader was locked.
+CHECK_SECONDS = 0.5
 
 
 class UploadForm(Protocol):
@@ -104,7 +109,9 @@ class Plaintext:
 class ResourceStore:
     """Loads and stores resources. Uploads write ciphertext, and nothing else, to `work_dir`."""
 
-    def __init__(self, work_dir: Path, cache: ModelCache) -> None:
+    def __init__(self, work_dir: Path, cache: ModelCache, patience: float) -> None:
+        """An upload that the API interrupts is tried again for `patience` seconds."""
+        self._patience = patience
         self._work_dir = work_dir
         self._cache = cache
         # Digests of big parts that stayed damaged after a repair; the next load fetches them again as a whole.
@@ -162,8 +169,8 @@ class ResourceStore:
             raise
 
     def _open_big(self, name: ResourceName, part: BigPart) -> CacheReader:
-        def fetch(begin: int, end: int | None, etag: str | None) -> Stream:
-            return get_api_client().open_object(name.big(part.sha256), begin, end, etag)
+        def fetch(begin: int, end: int | None) -> Stream:
+            return get_api_client().open_object(name.big(part.sha256), begin, end)
 
         return self._cache.open(part, name.path, fetch)
 
@@ -194,9 +201,31 @@ class ResourceStore:
     def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
         """Upload the big part first, because a small part must never name a big one that is not there."""
         if small.big is not None:
-            get_api_client().put_object(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, checkpoint))
+            self._put(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, checkpoint), checkpoint)
+        self._put(name.small, small.to_bytes(), checkpoint)
+
+    def _put(self, path: str, body: FilePieces | bytes, checkpoint: Checkpoint) -> None:
+        """Send `body` until the API has it; both parts are sealed and on the disk, so a failure costs only time."""
+        patience = None
+        while True:
+            checkpoint()
+            try:
+                return get_api_client().put_object(path, body)
+            except (ApiUnreachable, ApiError) as exc:
+                # Count from the first failure, because the attempt before it may have sent for an hour.
+                patience = patience or Patience(self._patience)
+                wait = None if isinstance(exc, ApiError) and exc.lasting else patience.wait_after(exc)
+                if wait is None:
+                    raise
+                log.info("the upload of %s failed, retry in %.2f s: %s", path, wait, exc)
+                _sleep(wait, checkpoint)
+
+
+def _sleep(seconds: float, checkpoint: Checkpoint) -> None:
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
         checkpoint()
-        get_api_client().put_object(name.small, small.to_bytes())
+        time.sleep(min(rest, CHECK_SECONDS))
 
 
 def _check_each_piece(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:

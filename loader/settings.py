@@ -189,6 +189,14 @@ class Settings:
     api_read_timeout: int = field(
         metadata=_from("API_READ_TIMEOUT", "60", _positive_int, "seconds that the API may be silent")
     )
+    api_patience: int = field(
+        metadata=_from(
+            "API_PATIENCE",
+            "300",
+            _positive_int,
+            "seconds without a new byte after which a download is given up, and an upload that fails",
+        )
+    )
     engine_timeout: int = field(
         metadata=_from(
             "ENGINE_TIMEOUT",
@@ -219,6 +227,12 @@ class Settings:
         if problems:
             raise BadSettings("bad configuration: " + "; ".join(problems))
         return cls(**values)
+
+    @property
+    def api_in_the_clear(self) -> bool:
+        """Whether requests to the API cross a network without TLS."""
+        url = urlsplit(self.resource_api_url)
+        return url.scheme == "http" and not re.fullmatch(r"localhost|127(\.[0-9]+){3}|::1", url.hostname or "")
 
     @cached_property
     def expected_references(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,9 +23,6 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX)  # `remove_leftovers` keeps locked files
             yield file
             file.flush()
-            # Set the exact time, because ETags contain it and kernels before 6.13 round it to a timer tick (4 ms).
-            now = time.time_ns()
-            os.utime(file.fileno(), ns=(now, now))
             os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
             Path(name).replace(target)

@@ -1,7 +1,9 @@
 """The stored objects: plain files below resources/, replaced atomically."""
 
 import errno
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import BinaryIO, NamedTuple
 from resource_api.atomic import remove_leftovers, replacing
 from resource_api.data_directory import DataDirectory
 from resource_api.names import components_of
+
+_BIG_PART = re.compile(r"\.([0-9a-f]{64})\.big$")
 
 
 class ResourceMissingError(Exception):
@@ -51,8 +55,11 @@ class ResourceStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ResourceMissingError from error
         # Take size and ETag from the open file, because the name may already belong to a newer file.
-        status = os.fstat(file.fileno())
-        return OpenResource(file, status.st_size, _etag(status))
+        try:
+            return OpenResource(file, os.fstat(file.fileno()).st_size, _etag(name, file))
+        except OSError:
+            file.close()
+            raise
 
     def put(self, name: str, size: int, pieces: Iterable[bytes]) -> bool:
         """Store `pieces`, which are `size` bytes, under `name`; return whether the name is new.
@@ -82,12 +89,17 @@ class ResourceStore:
         return self._root.joinpath(*components_of(name))
 
 
-def _etag(status: os.stat_result) -> str:
-    """Return a strong ETag: time of the last write in nanoseconds, size and inode.
+def _etag(name: str, file: BinaryIO) -> str:
+    """Return a strong ETag that depends on the content alone, so that all replicas send the same one.
 
-    Each PUT changes the ETag, because it creates a new inode with the current time. An operator who edits a file in
-    place changes it too, because the time changes. A hash would have to read several GB, and a hash stored beside the
-    file might not match it. The ETag survives a restart. A file copied to another disk gets a new ETag, which costs
-    one more download.
+    The name of a big part ends with the digest of its content, because a hash would have to read several GB. Every
+    other object is small and is hashed.
     """
-    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+    named = _BIG_PART.search(name)
+    if named is not None:
+        return named[1]
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    file.seek(0)
+    return digest.hexdigest()

@@ -62,7 +62,7 @@ def test_a_file_system_without_a_number_of_inodes_has_some(monkeypatch: pytest.M
 
 def test_a_load_says_that_inodes_are_missing_and_goes_on_afterwards(disk: Path) -> None:
     part = memory_part("part", bytes(MIB))
-    cache = ModelCache(disk / "models", 0)
+    cache = ModelCache(disk / "models", 0, 1)
     (disk / "models").mkdir()
     made = use_inodes(disk)
     with pytest.raises(DiskSpace, match=OUT):

@@ -11,10 +11,19 @@ import pytest
 
 from loader import api_client
 from loader.crypto.model_parts import ResourceName
-from loader.errors import ApiUnreachable, BodyTruncated, NotLoggedIn, ResourceCorrupt, ResourceNotFound, StorageError
+from loader.errors import (
+    ApiError,
+    ApiUnreachable,
+    BodyTruncated,
+    NotLoggedIn,
+    ResourceCorrupt,
+    ResourceNotFound,
+    StorageError,
+)
 from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext, ResourceStore
 from loader.settings import Settings
+from tests.support.fault_server import SeenRequest
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.flips import flipped
 from tests.support.http_calls import EMAIL, PASSWORD
@@ -70,7 +79,7 @@ def logged_in(api: FaultyApi) -> FaultyApi:
 @pytest.fixture
 def store(tmp_path: Path) -> ResourceStore:
     """Return a store whose directory does not exist yet."""
-    return ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0))
+    return ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0, 1), 1)
 
 
 def read_whole(plaintext: Plaintext) -> bytes:
@@ -119,7 +128,7 @@ def test_nothing_is_uploaded_of_a_truncated_form(
 
 def test_a_directory_that_cannot_be_created_raises_storage_error(logged_in: FaultyApi, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    store = ResourceStore(tmp_path / "file" / "models", ModelCache(tmp_path / "file" / "models", 0))
+    store = ResourceStore(tmp_path / "file" / "models", ModelCache(tmp_path / "file" / "models", 0, 1), 1)
     with pytest.raises(StorageError, match="file/models"):
         store.store("x", Form("m", [b"content"]))
     assert logged_in.requests("PUT") == []
@@ -257,3 +266,41 @@ def test_an_upload_never_publishes_its_small_part_under_a_later_login(
     with pytest.raises(NotLoggedIn):
         store.store("x", Form("m", [CONTENT]))
     assert [Path(request.path).suffix for request in logged_in.requests("PUT")] == [".big"]
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(503, unread=True)],
+        [Fault(503), Fault(429, headers={"Retry-After": "0"})],
+        [Fault(500), Fault(502)],
+    ],
+)
+def test_an_upload_survives_faults_that_pass(
+    logged_in: FaultyApi, tmp_path: Path, faults: list[Fault], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loader.patience.FIRST_WAIT", 0.02)
+    store = ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0, 5), 5)
+    seen: list[str] = []
+    healthy = logged_in.healthy_response
+    left = {"big": list(faults), "small": list(faults)}
+
+    def respond(request: SeenRequest) -> Fault:
+        kind = request.path.rpartition(".")[2]
+        if request.method == "PUT":
+            seen.append(kind)
+            if left[kind]:
+                return left[kind].pop(0)
+        return healthy(request)
+
+    monkeypatch.setattr(logged_in, "healthy_response", respond)
+    store.store("x", Form("m", [CONTENT]))
+    assert seen == ["big"] * (1 + len(faults)) + ["small"] * (1 + len(faults))
+    assert read_whole(store.load(NAME)) == CONTENT
+
+
+def test_an_upload_that_is_refused_is_not_repeated(logged_in: FaultyApi, store: ResourceStore) -> None:
+    logged_in.answer_all("PUT", Fault(403))
+    with pytest.raises(ApiError):
+        store.store("x", Form("m", [b"content"]))
+    assert len(logged_in.requests("PUT")) == 1

@@ -117,3 +117,19 @@ def test_the_readme_has_the_same_table() -> None:
     ]
     assert rows[: len(expected)] == expected
     assert [row[0] for row in rows[len(expected) :]] == ["DOCKER_HOST"]
+
+
+@pytest.mark.parametrize(
+    ("url", "in_the_clear"),
+    [
+        ("http://api.example", True),
+        ("http://10.0.0.1:8000/base", True),
+        ("http://127.example", True),
+        ("http://localhost:9", False),
+        ("http://127.0.0.53", False),
+        ("http://[::1]:8000", False),
+        ("https://api.example", False),
+    ],
+)
+def test_an_api_without_tls_beyond_this_device_is_noticed(url: str, in_the_clear: bool) -> None:
+    assert Settings.from_env({"RESOURCE_API_URL": url}).api_in_the_clear is in_the_clear

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -23,20 +25,23 @@ from loader.errors import (
 )
 
 LOGIN_MAX_SIZE = 64 * 1024
+# More digits than any size has; Python refuses to parse thousands of them.
+SIZE = re.compile(r"[0-9]{1,18}")
+# Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
+PASSING_REFUSALS = (408, 425, 429)
 
 
 class ObjectStream:
     """The bytes of an object from offset `begin` on. The caller closes it.
 
-    `total` is the size of the whole object in bytes and `etag` names its version; each is None if the API does not say.
+    `total` is the size of the whole object in bytes, None if the API does not say.
     """
 
     def __init__(self, response: Response, checkpoint: Checkpoint) -> None:
         """Call `checkpoint` after each piece. Raises ApiProtocol if a partial response does not name its range."""
-        self.etag = response.headers.get("ETag")
         if response.status == 200:
             length = response.headers.get("Content-Length", "")
-            self.begin, self.total = 0, int(length) if length.isdecimal() else None
+            self.begin, self.total = 0, int(length) if SIZE.fullmatch(length) else None
         else:
             self.begin, self.total = _content_range(response)
         self.close = response.close
@@ -111,17 +116,15 @@ class ApiClient:
         """Return the whole small object at `path`. Raises ResourceNotFound."""
         return self._get(path, {}).read_all(SMALL_MAX_SIZE)
 
-    def open_object(self, path: str, begin: int = 0, end: int | None = None, etag: str | None = None) -> ObjectStream:
+    def open_object(self, path: str, begin: int = 0, end: int | None = None) -> ObjectStream:
         """Return the object at `path` as a stream from offset `begin` to `end`, None being its end.
 
-        The stream begins at 0 if the object has another version than `etag` now, or if the server ignores ranges. The
-        caller closes it. Raises ResourceNotFound.
+        The stream begins earlier if the server ignores or aligns ranges. No If-Range is sent, because replicas disagree
+        about ETags, and the caller knows the digest of the right bytes. The caller closes it. Raises ResourceNotFound.
         """
         ranged = begin > 0 or end is not None
         checkpoint = self._logins.checkpoint()
         headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
-        if ranged and etag:
-            headers["If-Range"] = etag
         response = self._get(path, headers, (200, 206, 416) if ranged else (200,))
         if response.status == 416:
             # The object is shorter than what is here already, so it is another version: ask for all of it.
@@ -141,7 +144,7 @@ class ApiClient:
         if response.status == 404:
             response.close()
             raise ResourceNotFound(f"The resource API has no {path}.")
-        return _successful(response, expected)
+        return _genuine(_successful(response, expected))
 
     def _request_token(self, email: str, password: str) -> str:
         response = self._transport.send("POST", "/login", document={"email": email, "password": password})
@@ -174,17 +177,53 @@ def _successful(response: Response, expected: tuple[int, ...]) -> Response:
         return response
     response.close()
     if response.status >= 400:
-        raise ApiError(f"The resource API responded with status {response.status}.")
+        raise ApiError(
+            f"The resource API responded with status {response.status}.",
+            lasting=400 <= response.status < 500 and response.status not in PASSING_REFUSALS,
+            retry_after=_retry_after(response),
+        )
     raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
+
+
+def _genuine(response: Response) -> Response:
+    """Return `response` unless its headers show that somebody in between has made or changed it; then close it.
+
+    Raises ApiUnreachable for a web page, because a captive portal goes away, and ApiProtocol for compressed bytes.
+    """
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if kind in ("text/html", "application/xhtml+xml"):
+        response.close()
+        raise ApiUnreachable("A web page came in place of a resource; a portal of the network may ask for a login.")
+    if coding not in ("", "identity"):
+        response.close()
+        raise ApiProtocol("A server compressed a resource on the way, although the loader refuses compression.")
+    return response
 
 
 def _content_range(response: Response) -> tuple[int, int | None]:
     """Return the first offset and the size of the whole (RFC 9110, section 14.4)."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", ""))
     if match is None:
         response.close()
         raise ApiProtocol("The resource API sent a part of an object without saying which.")
     return int(match[1]), None if match[2] == "*" else int(match[2])
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds that a 429 or 503 asks to wait: a number, or until a date (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("Retry-After", "").strip()
+    if response.status not in (429, 503) or not value:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    try:
+        # Count from the server's own clock if it tells it, because the device's may be wrong.
+        told = response.headers.get("Date")
+        now = parsedate_to_datetime(told).timestamp() if told else time.time()
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import socket
 import ssl
 import threading
@@ -33,10 +34,17 @@ REDIRECTS_BY_METHOD = {"GET": (302, 303, 307), "PUT": (307,)}
 # A failure counts for a minute, because a caller that stops asking would otherwise never learn that the API is back.
 UNREACHABLE_SECONDS = 60.0
 UNSENT_SIZE = 1 << 17
+# NAT and load balancers forget idle connections without a word, and a request would then hang until the time-out.
+IDLE_SECONDS = 4.0
 SOCKET_OPTIONS = (
     *HTTPConnection.default_socket_options,
     # Limit what waits in the kernel, because the API responds only once it has arrived and would seem to be late.
     (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_SIZE),
+    # Keep the way through NAT open while the API works on a response; these are seconds, and the last is a count.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 # What the HTTP library raises. ValueError: a header that cannot be sent, such as an ETag that the disk has damaged.
 FOREIGN_ERRORS = (RequestException, HTTPError, ValueError)
@@ -150,14 +158,17 @@ class Transport:
             response = _retried_if_dropped(send) if repeatable else send()
         except FOREIGN_ERRORS as exc:
             self._note_reached(request, reached=False)
-            raise _unreachable(_cause(exc)) from exc
+            raise _unreachable(_cause(exc), self._base_url if self._is_own(request) else None) from exc
         self._note_reached(request, reached=True)
         return Response(response)
 
     def _note_reached(self, request: PreparedRequest, *, reached: bool) -> None:
         # Ignore a CDN that the API redirects to, because it tells nothing about the API.
-        if str(request.url).startswith(f"{self._base_url}/"):
+        if self._is_own(request):
             self._unreachable_since = None if reached else time.monotonic()
+
+    def _is_own(self, request: PreparedRequest) -> bool:
+        return str(request.url).startswith(f"{self._base_url}/")
 
 
 class _Adapters(threading.local):
@@ -220,6 +231,21 @@ class _PatientConnection(HTTPConnection):
             rest = rest[self.sock.send(rest[: self.piece_size]) :]
 
 
+class _FreshPool(HTTPConnectionPool):
+    """Closes a connection that was idle for IDLE_SECONDS instead of using it again."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)
+        if time.monotonic() - getattr(connection, "idle_since", math.inf) >= IDLE_SECONDS:
+            connection.close()
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
 def _patient_pools(silence_seconds: float) -> dict[str, type[HTTPConnectionPool]]:
     """Return the classes of pools by scheme, as urllib3's pool manager takes them."""
 
@@ -230,10 +256,10 @@ def _patient_pools(silence_seconds: float) -> dict[str, type[HTTPConnectionPool]
         # One TLS record, because a TLS socket takes all that it is given within one timeout.
         piece_size = 1 << 14
 
-    class PlainPool(HTTPConnectionPool):
+    class PlainPool(_FreshPool):
         ConnectionCls = Plain
 
-    class SecurePool(HTTPSConnectionPool):
+    class SecurePool(_FreshPool, HTTPSConnectionPool):
         ConnectionCls = Secure
 
     Plain.silence_seconds = Secure.silence_seconds = silence_seconds
@@ -301,9 +327,29 @@ def _cause(exc: Exception) -> Exception:
     return wrapped if isinstance(wrapped, Exception) else exc
 
 
-def _unreachable(exc: Exception) -> ApiUnreachable:
-    """Describe why no response began. Only the kind is named, because the library's text quotes URLs with queries."""
-    return _refused_by_tls(exc) if isinstance(exc, SSLError) else _cut(exc)
+def _unreachable(exc: Exception, url: str | None) -> ApiUnreachable:
+    """Describe why no response began: host and port of `url`, and the system's reason.
+
+    `url` is None for the target of a redirect, which is not named. The library's own text quotes URLs with queries.
+    """
+    if isinstance(exc, SSLError):
+        return _refused_by_tls(exc)
+    reason = _system_reason(exc)
+    if reason is None or url is None:
+        return _cut(exc)
+    parsed = parse_url(url)
+    port = parsed.port or {"https": 443}.get(str(parsed.scheme), 80)
+    return ApiUnreachable(f"The connection to {parsed.host} port {port} failed or was cut: {reason}.")
+
+
+def _system_reason(exc: BaseException) -> str | None:
+    """Return what the system says about the socket or the name, from `exc` or from what caused it."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _cut(exc: Exception) -> ApiUnreachable:

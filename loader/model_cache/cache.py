@@ -78,8 +78,12 @@ class ModelCache:
     One lock guards which parts are in use and what is evicted. No download and no read holds it.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        """Touch nothing yet. `max_bytes` limits the parts on the disk; 0 means no limit."""
+    def __init__(self, path: Path, max_bytes: int, patience: float) -> None:
+        """Touch nothing yet. `max_bytes` limits the parts on the disk; 0 means no limit.
+
+        A download that gets no byte is given up after `patience` seconds.
+        """
+        self._patience = patience
         self._directory = CacheDirectory(path, max_bytes)
         self._lock = threading.Lock()
         self._in_use: dict[str, _PartInUse] = {}
@@ -244,7 +248,7 @@ class ModelCache:
 
     def _start_download(self, use: _PartInUse, label: str, fetch: Fetch) -> None:
         use.users += 1
-        use.download = Download(use, label, fetch, self._directory)
+        use.download = Download(use, label, fetch, self._directory, self._patience)
         arguments = (use, use.download, logs.current_request_id())
         # The thread is a daemon, because a later one resumes the file and a shutdown must not wait for a slow line.
         threading.Thread(target=self._run, args=arguments, name="download", daemon=True).start()

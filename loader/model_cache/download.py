@@ -7,29 +7,32 @@ import logging
 import time
 from contextlib import closing, suppress
 
-from loader.errors import ApiError, ApiProtocol, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
-from loader.files import write_whole
+from loader.errors import ApiError, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
 from loader.model_cache.directory import CacheDirectory
-from loader.model_cache.part_file import Fetch, PartInUse
+from loader.model_cache.part_file import Fetch, PartInUse, skip
+from loader.patience import Patience
 
 log = logging.getLogger(__name__)
 
-# The number of attempts in a row without a new byte after which the download gives up.
-MAX_FRUITLESS_ATTEMPTS = 6
-FIRST_BACKOFF_SECONDS = 0.25
 RECEIVE_SIZE = 1 << 18
 
 
 class Download:
     """One download. `run` never raises: an error becomes the failure of the file, which the readers raise."""
 
-    def __init__(self, use: PartInUse, label: str, fetch: Fetch, directory: CacheDirectory) -> None:
-        """`label` names the resource for people. The download asks `use` now and then whether it is still wanted."""
+    def __init__(
+        self, use: PartInUse, label: str, fetch: Fetch, directory: CacheDirectory, patience_seconds: float
+    ) -> None:
+        """`label` names the resource for people. The download asks `use` now and then whether it is still wanted.
+
+        It gives up after `patience_seconds` without a new byte.
+        """
         self.file = use.file
         self.label = label
         self._use = use
         self._fetch = fetch
         self._directory = directory
+        self._patience_seconds = patience_seconds
         self._digest = hashlib.sha256()
         self._start_offset = self.file.available
         self._started = time.monotonic()
@@ -54,8 +57,7 @@ class Download:
             self._end(LoaderError("The loader itself failed; its log says why."))
 
     def _append_all(self) -> None:
-        # Count progress from the furthest offset so far, because a server without ranges sends the same bytes again.
-        furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
+        furthest, patience = self.file.available, Patience(self._patience_seconds)
         retried_size = False
         while not self.file.whole:
             try:
@@ -67,23 +69,21 @@ class Download:
                 retried_size = True
             except (ApiUnreachable, ApiError) as exc:
                 if self.file.available > furthest:
-                    furthest, fruitless, backoff = self.file.available, 0, FIRST_BACKOFF_SECONDS
-                fruitless += 1
-                if fruitless == MAX_FRUITLESS_ATTEMPTS or not self._use.is_wanted():
+                    furthest = self.file.available
+                    patience.renew()
+                wait = patience.wait_after(exc)
+                if wait is None or not self._use.is_wanted():
                     raise
                 done = self.file.available
-                log.info("the download of %s stopped at %d bytes, retry in %.2f s: %s", self.label, done, backoff, exc)
-                time.sleep(backoff)
-                backoff *= 2
+                log.info("the download of %s stopped at %d bytes, retry in %.2f s: %s", self.label, done, wait, exc)
+                time.sleep(wait)
 
     def _attempt(self) -> None:
-        etag = self._directory.read_etag(self.file.part.sha256)
-        with closing(self._fetch(self.file.available, None, etag)) as stream:
+        with closing(self._fetch(self.file.available, None)) as stream:
             if stream.total not in (None, self.file.part.size):
                 raise ResourceCorrupt(f"The big part of {self.label} does not have the size that its small part names.")
-            if stream.begin != self.file.available:
-                self._start_over(stream.begin)
-            self._remember_etag(stream.etag)
+            # Keep what is here whatever version the API names, because the digest decides what the right bytes are.
+            skip(stream, self.file.available)
             buffer = memoryview(bytearray(RECEIVE_SIZE))
             while not self.file.whole and self._use.is_wanted():
                 count = stream.readinto(buffer[: self.file.part.size - self.file.available])
@@ -102,18 +102,6 @@ class Download:
             except DiskSpace:
                 if not self._use.evict_one():
                     raise
-
-    def _start_over(self, begin: int) -> None:
-        if begin != 0:
-            raise ApiProtocol("The resource API sent another range than the loader requested.")
-        self.file.restart()
-        self._digest = hashlib.sha256()
-
-    def _remember_etag(self, etag: str | None) -> None:
-        if etag != self._directory.read_etag(self.file.part.sha256):
-            # Without the ETag, a later download asks for the range alone, and the digest decides.
-            with suppress(OSError):
-                write_whole(self._directory.etag(self.file.part.sha256), (etag or "").encode())
 
     def _end(self, failure: LoaderError) -> None:
         if isinstance(failure, DiskSpace):

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
-from loader.errors import ApiUnreachable, DeviceFault, LoaderError
+from loader.errors import ApiProtocol, ApiUnreachable, DeviceFault, LoaderError
 from loader.files import Unreadable, make_writable, storage
 from loader.model_cache.directory import CacheDirectory
 
@@ -28,21 +28,20 @@ BLOCK_SIZE = 4096
 class Stream(Protocol):
     """The bytes of a big part from offset `begin` on, as the API sends them.
 
-    `etag` names the version and `total` is the size of the whole part; each is None if the API does not say.
+    `total` is the size of the whole part, None if the API does not say.
     """
 
     begin: int
     total: int | None
-    etag: str | None
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
     def close(self) -> None: ...
 
 
-# fetch(begin, end, etag) requests the bytes from `begin` to `end`, None being the end of the part. The stream begins at
-# 0 if the part has another version than `etag` now.
-Fetch = Callable[[int, int | None, str | None], Stream]
+# fetch(begin, end) requests the bytes from `begin` to `end`, None being the end of the part. The stream may begin
+# earlier, because some servers ignore ranges and others align them.
+Fetch = Callable[[int, int | None], Stream]
 
 
 class PartInUse(Protocol):
@@ -117,7 +116,7 @@ class BigFile:
             self._changed.notify_all()
 
     def restart(self) -> None:
-        """Drop all bytes, because the API has another version now than the one they belong to."""
+        """Drop all bytes, because they are more than the part has."""
         self._truncate(0)
 
     def patch(self, offset: int, piece: memoryview) -> bool:
@@ -271,10 +270,8 @@ class CacheReader:
             if begin in self._file.repaired - self._known_repairs:
                 self._known_repairs.add(begin)
                 return
-            with closing(self._fetch(begin, end, None)) as stream:
-                # Skip what comes before `begin`, because a server without ranges sends the part from its start.
-                for offset in range(stream.begin, begin, SKIP_SIZE):
-                    _read(stream, min(SKIP_SIZE, begin - offset))
+            with closing(self._fetch(begin, end)) as stream:
+                skip(stream, begin)
                 piece = _read(stream, end - begin)
             self._repaired, self._repaired_at = piece, begin
             try:
@@ -309,6 +306,14 @@ class CacheReader:
         if not self._closed:
             self._closed = True
             self._use.leave()
+
+
+def skip(stream: Stream, begin: int) -> None:
+    """Read what comes before offset `begin`. Raises ApiProtocol if the stream begins after it."""
+    if stream.begin > begin:
+        raise ApiProtocol("The resource API sent another range than the loader requested.")
+    for offset in range(stream.begin, begin, SKIP_SIZE):
+        _read(stream, min(SKIP_SIZE, begin - offset))
 
 
 def _read(stream: Stream, size: int) -> memoryview:

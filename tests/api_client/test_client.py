@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -199,17 +198,33 @@ def test_compressed_response_is_not_requested(api: FaultyApi, client: ApiClient)
     assert api.requests("GET")[0].headers["accept-encoding"] == "identity"
 
 
-def test_compressed_response_is_returned_unchanged(api: FaultyApi, client: ApiClient) -> None:
-    compressed = gzip.compress(bytes(1000))
-    api.answer("GET", "/resources/x.small", Fault(body=compressed, headers={"Content-Encoding": "gzip"}))
-    assert client.small_object("x.small") == compressed
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        ({"Content-Type": "text/html; charset=utf-8"}, ApiUnreachable),
+        ({"Content-Type": "Application/XHTML+xml"}, ApiUnreachable),
+        ({"Content-Encoding": "gzip"}, ApiProtocol),
+        ({"Content-Encoding": "br"}, ApiProtocol),
+        ({"Content-Encoding": "Deflate"}, ApiProtocol),
+    ],
+)
+def test_what_somebody_in_between_made_is_no_resource(
+    api: FaultyApi, client: ApiClient, headers: dict[str, str], kind: type[Exception]
+) -> None:
+    api.answer("GET", "/resources/x.small", Fault(body=b"<html>", headers=headers))
+    with pytest.raises(kind):
+        client.small_object("x.small")
+    with pytest.raises(kind):
+        client.open_object("x.small")
 
 
-def test_etag_that_no_header_can_hold_is_an_error_of_ours(api: FaultyApi, client: ApiClient) -> None:
-    for etag in ('"a\nb"', '"\u20ac"'):
-        with pytest.raises(ApiUnreachable):
-            client.open_object("x.big", 1, None, etag)
-    assert api.requests("GET") == []
+def test_a_length_of_thousands_of_digits_is_no_fault_of_the_loader(api: FaultyApi, client: ApiClient) -> None:
+    api.answer("GET", "/resources/x.big", Fault(body=b"x", announced=-1, headers={"Content-Length": "9" * 5000}))
+    assert client.open_object("x.big").total is None
+    ranged = {"Content-Range": f"bytes 0-5/{'9' * 5000}"}
+    api.answer("GET", "/resources/x.big", Fault(206, body=b"x", headers=ranged))
+    with pytest.raises(ApiProtocol):
+        client.open_object("x.big", 0, 5)
 
 
 def test_secrets_are_not_in_the_representation_of_anything(client: ApiClient) -> None:

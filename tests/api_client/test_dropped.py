@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BufferedReader
 
@@ -106,3 +106,34 @@ def test_an_upload_is_not_sent_twice(forgetful: ForgetfulServer) -> None:
     with pytest.raises(ApiUnreachable):
         client.put_object("day/x.small", b"content")
     assert forgetful.requests == [LOGIN, b"PUT /resources/day/x.small HTTP/1.1"]
+
+
+@pytest.mark.parametrize("forgetful", [2], indirect=True)
+@pytest.mark.parametrize(
+    ("send", "line"),
+    [
+        (lambda client: client.put_object("day/x.small", b"content"), b"PUT /resources/day/x.small HTTP/1.1"),
+        (lambda client: client.key_fragment(), KEY),
+        (lambda client: client.small_object("x.small"), b"GET /resources/x.small HTTP/1.1"),
+        (lambda client: client.login("operator@example.org", "planted-password"), LOGIN),
+    ],
+)
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    forgetful: ForgetfulServer, send: Callable[[ApiClient], object], line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loader.api_client.transport.IDLE_SECONDS", 0.0)
+    client = logged_in(forgetful)
+    send(client)
+    assert forgetful.requests == [LOGIN, line]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://127.0.0.1:9", "127.0.0.1 port 9 .*: Connection refused"),
+        ("http://nowhere.invalid", "nowhere.invalid port 80 .*: .*(Name|name)"),
+    ],
+)
+def test_a_failure_to_connect_names_host_port_and_reason(url: str, sentence: str) -> None:
+    with pytest.raises(ApiUnreachable, match=sentence):
+        ApiClient(url, ca_bundle=None, timeouts=TIMEOUTS).login("operator@example.org", "planted-password")

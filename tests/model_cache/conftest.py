@@ -60,4 +60,4 @@ def part() -> MemoryPart:
 @pytest.fixture
 def cache(tmp_path: Path) -> ModelCache:
     """Return an empty cache without a size limit."""
-    return ModelCache(tmp_path / "cache", 0)
+    return ModelCache(tmp_path / "cache", 0, 1)

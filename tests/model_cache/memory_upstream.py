@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
@@ -27,6 +28,7 @@ class MemoryPart:
     gate: the offset from which nothing is sent until `opened` is set.
     damage_once: offsets of bytes that are sent wrongly once.
     down: whether every request fails without a response.
+    first: where the response to a range begins that begins at this offset.
     fetches, sent: the number of requests, and of bytes sent.
     """
 
@@ -34,12 +36,12 @@ class MemoryPart:
     content: bytes
     small: SmallPart
     data: bytes
-    etag: str | None = '"1"'
     cuts: list[int] = field(default_factory=list)
     gate: int | None = None
     opened: threading.Event = field(default_factory=threading.Event)
     damage_once: set[int] = field(default_factory=set)
     down: bool = False
+    first: Callable[[int], int] = lambda begin: begin
     fetches: int = 0
     sent: int = 0
 
@@ -53,13 +55,11 @@ class MemoryPart:
     def fetch(self) -> Fetch:
         """Return the function that `ModelCache.open` calls to fetch a range."""
 
-        def fetch(begin: int, end: int | None, etag: str | None) -> MemoryStream:
+        def fetch(begin: int, end: int | None) -> MemoryStream:
             self.fetches += 1
             if self.down:
                 raise ApiUnreachable("It is down.")
-            if etag is not None and etag != self.etag:
-                begin, end = 0, None
-            return MemoryStream(self, begin, len(self.data) if end is None else end)
+            return MemoryStream(self, self.first(begin), len(self.data) if end is None else end)
 
         return fetch
 
@@ -95,7 +95,6 @@ class MemoryStream:
     def __init__(self, part: MemoryPart, begin: int, end: int) -> None:
         self.begin = begin
         self.total: int | None = len(part.data)
-        self.etag = part.etag
         self._part = part
         self._position = begin
         self._end = min(end, begin + part.cuts.pop(0)) if part.cuts else end

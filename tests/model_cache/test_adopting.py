@@ -126,7 +126,7 @@ def test_an_upload_whose_sync_fails_is_removed_and_raises_no_error(
 
 
 def test_an_upload_larger_than_the_cache_is_not_synced(tmp_path: Path, part: MemoryPart, disk: SlowDisk) -> None:
-    cache = ModelCache(tmp_path / "cache", part.big.size - 1)
+    cache = ModelCache(tmp_path / "cache", part.big.size - 1, 1)
     with ExitStack() as upload:
         file = start_upload(cache, part, upload)
         with cache.adopting(file, part.big):

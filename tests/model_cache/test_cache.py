@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,54 +22,61 @@ from tests.model_cache.memory_upstream import CONTENT, MIB, SECONDS, MemoryPart,
 from tests.support.flips import flip_in_file
 from tests.support.processes import poll
 
+PATIENCE = 60.0
+
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the list of the pauses of all downloads, in seconds. A pause takes no time."""
+    """Return the list of the pauses of all downloads, in seconds. A pause takes no time, but the clock goes on."""
     made: list[float] = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=made.append)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(made), sleep=made.append)
     monkeypatch.setattr("loader.model_cache.download.time", clock)
+    monkeypatch.setattr("loader.patience.time", clock)
     return made
 
 
-def test_a_download_stops_after_six_attempts_and_doubles_each_pause(
-    cache: ModelCache, part: MemoryPart, waits: list[float]
-) -> None:
+@pytest.fixture
+def cache(tmp_path: Path) -> ModelCache:
+    """Return a cache whose downloads are given up after a minute without a byte."""
+    return ModelCache(tmp_path / "cache", 0, PATIENCE)
+
+
+def test_a_download_is_given_up_after_its_patience(cache: ModelCache, part: MemoryPart, waits: list[float]) -> None:
     part.down = True
     assert part.load(cache) == b""
-    assert part.fetches == 6
-    assert waits == [0.25, 0.5, 1, 2, 4]
+    assert PATIENCE / 2 < sum(waits) <= PATIENCE
+    assert len(waits) < 15
 
 
-def test_an_attempt_that_receives_bytes_resets_the_count_of_attempts(
+def test_an_attempt_that_receives_bytes_renews_the_patience(
     cache: ModelCache, part: MemoryPart, waits: list[float]
 ) -> None:
-    part.cuts = [0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 1, MIB]
+    part.cuts = [*[0] * 6, 100, *[0] * 6, 1, *[0] * 6, MIB]
     assert part.load(cache) == CONTENT
-    assert part.fetches == 13
-    assert waits == [0.25, 0.5, 1, 2, 4, 0.25, 0.5, 1, 2, 4, 0.25, 0.25]
+    assert part.fetches == 22
+    assert sum(waits) > 20
+    assert max(waits[7], waits[14]) <= 0.5
     assert part.sent == len(part.data)
 
 
-def test_bytes_received_again_do_not_reset_the_count_when_ranges_are_ignored(
+def test_bytes_received_again_do_not_renew_the_patience_when_ranges_are_ignored(
     cache: ModelCache, part: MemoryPart, waits: list[float]
 ) -> None:
     fetch_part = part.fetch
 
-    def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
-        return fetch_part(0, None, None)
+    def fetch(_begin: int, _end: int | None) -> part_file.Stream:
+        return fetch_part(0, None)
 
     part.cuts = [MIB, 1000] * 100
     reader = cache.open(part.big, "part", fetch)
     poll(lambda: not cache.status().downloads, SECONDS, "the download gives up")
     reader.close()
-    assert part.fetches == 6
-    assert len(waits) == 5
+    assert PATIENCE / 2 < sum(waits) <= PATIENCE
 
 
 def test_an_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
     """The cache cannot remove an old entry to make room, so each load raises an error at once and none waits."""
-    cache = ModelCache(tmp_path, MIB)
+    cache = ModelCache(tmp_path, MIB, 1)
     obstacles = [tmp_path / f"{digit * 64}.etag" for digit in "012"]
     for obstacle in obstacles:
         obstacle.with_suffix(".big").write_bytes(bytes(MIB))
@@ -131,7 +139,7 @@ def test_a_reader_continues_when_the_file_restarts_during_its_read(
 
 
 def test_an_unexpected_exception_in_a_download_ends_the_wait_of_its_reader(cache: ModelCache, part: MemoryPart) -> None:
-    def fetch(_begin: int, _end: int | None, _etag: str | None) -> part_file.Stream:
+    def fetch(_begin: int, _end: int | None) -> part_file.Stream:
         raise ZeroDivisionError
 
     reader = cache.open(part.big, "part", fetch)
@@ -142,20 +150,21 @@ def test_an_unexpected_exception_in_a_download_ends_the_wait_of_its_reader(cache
     assert part.load(cache) == CONTENT
 
 
-def test_many_readers_of_a_file_that_restarts_many_times_get_the_right_bytes(
-    cache: ModelCache, waits: list[float]
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(lambda begin: begin - begin % 4096, id="aligned to blocks"),
+        pytest.param(lambda begin: max(0, begin - 1), id="a byte early"),
+        pytest.param(lambda begin: begin - begin % MIB, id="aligned to chunks of a CDN"),
+        pytest.param(lambda _: 0, id="whole"),
+    ],
+)
+def test_many_readers_get_the_right_bytes_from_a_server_that_begins_early(
+    cache: ModelCache, waits: list[float], first: Callable[[int], int]
 ) -> None:
-    """The ETag changes with every response; readers ahead of the download wait until it reaches their offset again."""
     part = memory_part("part", CONTENT)
-    part.cuts = [k * 100_000 for k in range(1, 25)]
-
-    class Changing(str):
-        def __eq__(self, other: object) -> bool:
-            return False
-
-        __hash__ = str.__hash__
-
-    part.etag = Changing('"changing"')
+    part.cuts = [MIB + k * 100_000 for k in range(1, 25)]
+    part.first = first
     arrived: list[bytes] = []
     readers = [threading.Thread(target=lambda: arrived.append(part.load(cache))) for _ in range(4)]
     for reader in readers:
@@ -164,6 +173,16 @@ def test_many_readers_of_a_file_that_restarts_many_times_get_the_right_bytes(
         reader.join(SECONDS)
     assert arrived == [CONTENT] * 4
     assert waits
+
+
+def test_a_range_that_begins_too_late_is_refused_and_keeps_what_is_here(cache: ModelCache, part: MemoryPart) -> None:
+    part.first = lambda begin: begin and begin + 5
+    part.cuts = [MIB]
+    with closing(cache.open(part.big, "part", part.fetch)):
+        poll(lambda: not cache.status().downloads, SECONDS, "the download gives up")
+    wait_until_idle(cache)
+    (partial,) = (file for file in cache._directory.path.iterdir() if file.suffix == ".partial")
+    assert partial.read_bytes() == part.data[:MIB]
 
 
 def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: Path, part: MemoryPart) -> None:

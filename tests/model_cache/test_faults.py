@@ -130,31 +130,20 @@ def test_a_partial_file_of_the_same_version_is_resumed(site: RangeSite, medium: 
     assert_settled(site, medium)
     (request,) = site.api.requests("GET", medium.big_path)
     assert request.headers["range"].startswith(f"bytes={SOMEWHERE}-")
-    assert request.headers["if-range"] == '"1"'
-    assert held.sent == medium.big.size - SOMEWHERE
-
-
-@pytest.mark.parametrize("damaged_etag", [b"\xff\xfe", b'"1\n"', b""], ids=["no text", "no header", "empty"])
-def test_a_partial_file_is_resumed_without_its_etag_if_the_etag_file_is_damaged(
-    site: RangeSite, medium: StoredResource, damaged_etag: bytes
-) -> None:
-    held = medium.publish(site.api)
-    leave_partial(site, medium, first_bytes(medium, SOMEWHERE), "")
-    (site.models / f"{medium.big.sha256}.etag").write_bytes(damaged_etag)
-    assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
-    assert_settled(site, medium)
     assert held.sent == medium.big.size - SOMEWHERE
 
 
 @pytest.mark.parametrize("content", ["same bytes", "other bytes"])
-def test_a_partial_file_of_another_version_is_restarted(site: RangeSite, medium: StoredResource, content: str) -> None:
+def test_a_partial_file_of_another_version_is_used_as_far_as_it_is_right(
+    site: RangeSite, medium: StoredResource, content: str
+) -> None:
     held = medium.publish(site.api)
     data = first_bytes(medium, SOMEWHERE) if content == "same bytes" else bytes(SOMEWHERE)
     leave_partial(site, medium, data, '"0"')
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert_settled(site, medium)
-    # The loader may have repaired segments of the old version before the upstream told it about the new version.
-    assert medium.big.size <= held.sent <= medium.big.size + 12 * MIB
+    repaired = 0 if content == "same bytes" else SOMEWHERE
+    assert held.sent <= medium.big.size - SOMEWHERE + repaired + MAX_EXCESS
 
 
 def test_a_response_that_ignores_the_range_is_read_from_its_start(site: RangeSite, medium: StoredResource) -> None:

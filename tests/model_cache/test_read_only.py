@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def filled(disk: Path, part: MemoryPart) -> Path:
     """Load `part` into a cache on the disk, and return the path of its file."""
-    cache = ModelCache(disk / "cache", 0)
+    cache = ModelCache(disk / "cache", 0, 1)
     assert part.load(cache) == CONTENT
     wait_until_idle(cache)
     part.down = True
@@ -36,7 +36,7 @@ def filled(disk: Path, part: MemoryPart) -> Path:
 
 
 def assert_served(directory: Path, part: MemoryPart, max_bytes: int = 0) -> None:
-    cache = ModelCache(directory, max_bytes)
+    cache = ModelCache(directory, max_bytes, 1)
     cache.remove_leftovers()
     for _ in range(2):
         assert part.load(cache) == CONTENT
@@ -103,7 +103,7 @@ def test_a_part_is_served_beside_one_that_cannot_be_continued(disk: Path, filled
     other = memory_part("other", CONTENT[: 2 * MIB])
     filled.with_name(f"{other.big.sha256}.partial").write_bytes(other.data[:MIB])
     make_read_only(disk)
-    cache = ModelCache(filled.parent, 0)
+    cache = ModelCache(filled.parent, 0, 1)
     with pytest.raises(StorageError, match="Read-only file system"):
         cache.open(other.big, "other", other.fetch)
     assert_served(filled.parent, part)
@@ -113,7 +113,7 @@ def test_a_part_of_the_wrong_size_is_refused_and_not_served(disk: Path, filled: 
     with filled.open("r+b") as file:
         file.truncate(part.big.size - 1)
     make_read_only(disk)
-    cache = ModelCache(filled.parent, 0)
+    cache = ModelCache(filled.parent, 0, 1)
     with pytest.raises(StorageError, match="Read-only file system") as refused:
         cache.open(part.big, "part", part.fetch)
     assert isinstance(refused.value.__cause__, OSError)

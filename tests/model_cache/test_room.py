@@ -26,10 +26,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def cache(disk: Path) -> ModelCache:
-    return ModelCache(disk / "cache", 0)
+    return ModelCache(disk / "cache", 0, 1)
 
 
-def never(_begin: int, _end: int | None, _etag: str | None) -> Stream:
+def never(_begin: int, _end: int | None) -> Stream:
     raise AssertionError("nothing must be asked for")
 
 
@@ -74,7 +74,7 @@ def test_a_small_upload_is_read_on_a_full_disk(cache: ModelCache, disk: Path, si
 
 
 def test_a_limit_changes_nothing_about_that(disk: Path, part: MemoryPart) -> None:
-    cache = ModelCache(disk / "cache", 1 << 60)
+    cache = ModelCache(disk / "cache", 1 << 60, 1)
     warm(cache, part)
     before = names(cache)
     with pytest.raises(DiskSpace):
@@ -84,7 +84,7 @@ def test_a_limit_changes_nothing_about_that(disk: Path, part: MemoryPart) -> Non
 
 def test_a_part_above_the_limit_is_loaded_and_leaves_the_others(disk: Path) -> None:
     small, large = memory_part("small", CONTENT[:MIB]), memory_part("large", CONTENT)
-    cache = ModelCache(disk / "cache", 2 * MIB)
+    cache = ModelCache(disk / "cache", 2 * MIB, 1)
     warm(cache, small, large, large)
     assert names(cache) == [f"{small.big.sha256}.big"]
     assert (small.fetches, large.fetches) == (1, 2)
@@ -141,4 +141,4 @@ def test_a_disk_that_fills_during_a_download_costs_no_other_part(
 def test_a_file_system_that_knows_no_limit_has_room(tmp_path: Path, part: MemoryPart) -> None:
     with small_disk(tmp_path / "unlimited", 0) as unlimited:
         assert free_bytes(unlimited) == 0
-        warm(ModelCache(unlimited / "cache", 0), part)
+        warm(ModelCache(unlimited / "cache", 0, 1), part)

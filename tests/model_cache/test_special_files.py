@@ -30,7 +30,7 @@ def part() -> MemoryPart:
 @pytest.fixture
 def cache(tmp_path: Path) -> ModelCache:
     (tmp_path / "cache").mkdir()
-    return ModelCache(tmp_path / "cache", 0)
+    return ModelCache(tmp_path / "cache", 0, 1)
 
 
 def name(tmp_path: Path, part: MemoryPart, kind: str) -> Path:

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from loader import patience
 from loader.crypto.model_parts import seal_resource
 from loader.errors import LoaderError
-from loader.model_cache import download
 from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext
 from tests.model_cache.memory_upstream import MemoryPart, memory_part
@@ -41,7 +41,7 @@ fractions = st.floats(0, 1, exclude_max=True)
 
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "FIRST_BACKOFF_SECONDS", 0.0005)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0005)
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -59,7 +59,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.damaged: set[str] = set()
         self.limit = 0
         self.over_at_kill = 0
-        self.cache = ModelCache(self.directory, 0)
+        self.cache = ModelCache(self.directory, 0, 0.02)
 
     @property
     def directory(self) -> Path:
@@ -69,7 +69,7 @@ class CacheMachine(RuleBasedStateMachine):
     def start_device(self, limit: int) -> None:
         """Start with an empty cache of this size limit."""
         self.limit = limit
-        self.cache = ModelCache(self.directory, limit)
+        self.cache = ModelCache(self.directory, limit, 0.02)
 
     @rule(number=numbers)
     def load(self, number: int) -> None:
@@ -126,11 +126,6 @@ class CacheMachine(RuleBasedStateMachine):
         assert part.content.startswith(part.load(self.cache))
         part.down = False
 
-    @rule(number=numbers)
-    def change_etag(self, number: int) -> None:
-        """Give the same bytes another ETag."""
-        self.parts[number].etag = f'"{hash((number, self.parts[number].etag))}"'
-
     @rule(number=numbers, fraction=fractions)
     def damage_upstream_once(self, number: int, fraction: float) -> None:
         """Let the upstream send one byte wrongly the next time."""
@@ -184,7 +179,7 @@ class CacheMachine(RuleBasedStateMachine):
         """Close all loads, wait until the cache is idle, and start again on the same directory."""
         self.close_all_loads()
         self.wait_until_idle()
-        self.cache = ModelCache(self.directory, self.limit)
+        self.cache = ModelCache(self.directory, self.limit, 0.02)
         self.cache.remove_leftovers()
 
     @rule(number=numbers, fraction=fractions)
@@ -206,7 +201,7 @@ class CacheMachine(RuleBasedStateMachine):
         part.gate = None
         part.opened.clear()
         self.over_at_kill = in_use
-        self.cache = ModelCache(self.directory, self.limit)
+        self.cache = ModelCache(self.directory, self.limit, 0.02)
         self.cache.remove_leftovers()
 
     def close_all_loads(self) -> None:

@@ -34,7 +34,7 @@ def disk(tmp_path: Path) -> Iterator[FailingDisk]:
 
 @pytest.fixture
 def cache(disk: FailingDisk) -> ModelCache:
-    return ModelCache(disk.path / "cache", 0)
+    return ModelCache(disk.path / "cache", 0, 1)
 
 
 def load(cache: ModelCache, part: MemoryPart) -> int:

@@ -23,7 +23,7 @@ from tests.support.processes import poll
 @pytest.fixture
 def cache(tmp_path: Path) -> ModelCache:
     """Return an empty cache whose limit is too large to be reached."""
-    return ModelCache(tmp_path / "cache", 1 << 40)
+    return ModelCache(tmp_path / "cache", 1 << 40, 1)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_clear_removes_all_parts_that_are_not_in_use(cache: ModelCache, part: Me
 @pytest.mark.parametrize("work", ["listing", "verify", "clear"])
 def test_a_path_that_is_not_a_directory_raises_storage_error(tmp_path: Path, work: str) -> None:
     (tmp_path / "file").touch()
-    cache = ModelCache(tmp_path / "file", 0)
+    cache = ModelCache(tmp_path / "file", 0, 1)
     with pytest.raises(StorageError, match="cannot be used"):
         getattr(cache.upkeep, work)()
 

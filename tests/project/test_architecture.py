@@ -15,7 +15,7 @@ from loader.cli.main import COMMANDS
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "references", "version"},
+    {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "patience", "references", "version"},
     {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs"},
     {"binary_split", "resources", "unlock", "packing"},
     {"server", "web", "cli"},

@@ -23,8 +23,8 @@ NO_ENGINE = "unix:///nonexistent/docker.sock"
 LOG_SECONDS = 10.0
 IDLE_SECONDS = 20.0
 # Six failed attempts of a download then take one second instead of eight.
-HASTE = {"loader.model_cache.download.FIRST_BACKOFF_SECONDS": 0.03}
-ONE_SECOND = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1"}
+HASTE = {"loader.patience.FIRST_WAIT": 0.03}
+ONE_SECOND = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1", "API_PATIENCE": "3"}
 
 
 @dataclass(frozen=True)

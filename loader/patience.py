@@ -1,0 +1,43 @@
+"""How long work that the API interrupts is tried again, and how long it waits in between."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from loader.errors import ApiError, LoaderError
+
+FIRST_WAIT = 0.25
+LONGEST_WAIT = 15.0
+# Attempts at what the API refuses, such as with 403; a token of a CDN that expired passes with the second one.
+MAX_REFUSALS = 6
+
+
+class Patience:
+    """Counts the time since the last progress of one piece of work. One thread uses it."""
+
+    def __init__(self, seconds: float) -> None:
+        """Give up once there was no progress for `seconds`."""
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, because there was progress."""
+        self._end = time.monotonic() + self._seconds
+        self._wait = FIRST_WAIT
+        self._refusals = 0
+
+    def wait_after(self, failure: LoaderError) -> float | None:
+        """Return the seconds to wait before the next attempt; None if it makes no sense, or would come too late.
+
+        The waits double. Half of each is random, because devices that an outage has stopped must not return at once.
+        """
+        least = 0.0
+        if isinstance(failure, ApiError):
+            self._refusals += failure.lasting
+            least = failure.retry_after or 0.0
+        wait = max(least, self._wait * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        self._wait = min(2 * self._wait, LONGEST_WAIT)
+        if self._refusals == MAX_REFUSALS or time.monotonic() + wait > self._end:
+            return None
+        return wait
