@@ -2,8 +2,7 @@
 
     {sha256}.big       a whole big part; the name exists only once its digest is verified
     {sha256}.partial   the start of a big part, which a download resumes after any interruption
-    {sha256}.etag      the ETag that came with the partial part
-    .upload-*          a running upload; with .{sha256}.etag.*, an unfinished ETag, removed at the start of the loader
+    .upload-*          a running upload; removed at the start of the loader
 
 All files are ciphertext, mode 0600. The modification time of a whole part is the time of its last use.
 """
@@ -22,14 +21,11 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from loader.files import free_bytes, make_private_directory, open_regular, read_small, remove_if_there, storage
+from loader.files import free_bytes, make_private_directory, open_regular, remove_if_there, storage
 
 log = logging.getLogger(__name__)
 
 UPLOAD_PREFIX = ".upload-"
-LEFTOVERS = (f"{UPLOAD_PREFIX}*", ".*.etag.*")
-# An ETag is a header of an HTTP response, of which http.client reads at most 64 KiB.
-ETAG_MAX_SIZE = 1 << 16
 _NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})\.(?P<kind>big|partial)")
 
 
@@ -58,10 +54,6 @@ class CacheDirectory:
         """Return the path of a partial part."""
         return self.path / f"{sha256}.partial"
 
-    def etag(self, sha256: str) -> Path:
-        """Return the path of the ETag of a partial part."""
-        return self.path / f"{sha256}.etag"
-
     def prepare(self) -> None:
         """Create the directory if it is missing."""
         with storage(self.path, 0):
@@ -69,10 +61,9 @@ class CacheDirectory:
 
     def remove_leftovers(self) -> None:
         """Remove what an earlier process left that was killed during a write. Never raises."""
-        for pattern in LEFTOVERS:
-            for path in self.path.glob(pattern):
-                with suppress(OSError):
-                    path.unlink()
+        for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
+            with suppress(OSError):
+                path.unlink()
 
     def new_upload(self) -> BinaryIO:
         """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
@@ -103,17 +94,9 @@ class CacheDirectory:
                 path.unlink()
         return open_regular(path, os.O_RDONLY if _has_size(path, size) else os.O_RDWR | os.O_CREAT)
 
-    def read_etag(self, sha256: str) -> str | None:
-        """Return the ETag of a partial part, None if there is none that a header can hold."""
-        with suppress(OSError, UnicodeDecodeError):
-            etag = read_small(self.etag(sha256), ETAG_MAX_SIZE).decode("ascii")
-            return etag if etag and etag.isprintable() else None
-        return None
-
     def promote(self, sha256: str) -> None:
         """Give a partial part its final name, once its digest is verified."""
         self.partial(sha256).replace(self.big(sha256))
-        remove_if_there(self.etag(sha256))
 
     def demote(self, sha256: str) -> None:
         """Make a damaged part a partial one again. Open files are not disturbed."""
@@ -122,7 +105,7 @@ class CacheDirectory:
 
     def remove(self, sha256: str) -> None:
         """Remove all files of a part. Open files are not disturbed."""
-        for path in (self.big(sha256), self.partial(sha256), self.etag(sha256)):
+        for path in (self.big(sha256), self.partial(sha256)):
             remove_if_there(path)
 
     def touch(self, sha256: str) -> None:

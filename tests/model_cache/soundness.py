@@ -15,7 +15,7 @@ def assert_sound(models: Path, *resources: StoredResource) -> None:
     """
     known = {resource.big.sha256: resource.big_file for resource in resources}
     for path in models.iterdir():
-        assert path.suffix in (".big", ".partial", ".etag"), path
+        assert path.suffix in (".big", ".partial"), path
         assert path.stem in known, path
         assert path.stat().st_mode & 0o777 == 0o600
         if path.suffix == ".big":

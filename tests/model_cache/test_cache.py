@@ -77,7 +77,7 @@ def test_bytes_received_again_do_not_renew_the_patience_when_ranges_are_ignored(
 def test_an_entry_whose_download_cannot_start_does_not_block_later_loads(tmp_path: Path, part: MemoryPart) -> None:
     """The cache cannot remove an old entry to make room, so each load raises an error at once and none waits."""
     cache = ModelCache(tmp_path, MIB, 1)
-    obstacles = [tmp_path / f"{digit * 64}.etag" for digit in "012"]
+    obstacles = [tmp_path / f"{digit * 64}.partial" for digit in "012"]
     for obstacle in obstacles:
         obstacle.with_suffix(".big").write_bytes(bytes(MIB))
         obstacle.mkdir()

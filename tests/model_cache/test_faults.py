@@ -110,12 +110,11 @@ def test_a_permanent_fault_ends_in_a_cut_or_a_problem_until_it_is_removed(
     assert_settled(site, medium)
 
 
-def leave_partial(site: RangeSite, resource: StoredResource, content: bytes, etag: str) -> None:
-    """Write the partial file and the ETag that an earlier process may have left."""
-    for name, data in (("partial", content), ("etag", etag.encode())):
-        path = site.models / f"{resource.big.sha256}.{name}"
-        path.write_bytes(data)
-        path.chmod(0o600)
+def leave_partial(site: RangeSite, resource: StoredResource, content: bytes) -> None:
+    """Write the partial file that an earlier process may have left."""
+    path = site.models / f"{resource.big.sha256}.partial"
+    path.write_bytes(content)
+    path.chmod(0o600)
 
 
 def first_bytes(resource: StoredResource, size: int) -> bytes:
@@ -125,7 +124,7 @@ def first_bytes(resource: StoredResource, size: int) -> bytes:
 
 def test_a_partial_file_of_the_same_version_is_resumed(site: RangeSite, medium: StoredResource) -> None:
     held = medium.publish(site.api)
-    leave_partial(site, medium, first_bytes(medium, SOMEWHERE), '"1"')
+    leave_partial(site, medium, first_bytes(medium, SOMEWHERE))
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert_settled(site, medium)
     (request,) = site.api.requests("GET", medium.big_path)
@@ -139,7 +138,7 @@ def test_a_partial_file_of_another_version_is_used_as_far_as_it_is_right(
 ) -> None:
     held = medium.publish(site.api)
     data = first_bytes(medium, SOMEWHERE) if content == "same bytes" else bytes(SOMEWHERE)
-    leave_partial(site, medium, data, '"0"')
+    leave_partial(site, medium, data)
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert_settled(site, medium)
     repaired = 0 if content == "same bytes" else SOMEWHERE
@@ -159,7 +158,7 @@ def test_a_damaged_partial_file_is_repaired(site: RangeSite, medium: StoredResou
     held = medium.publish(site.api)
     data = bytearray(first_bytes(medium, SOMEWHERE))
     data[5_345_678] ^= 1
-    leave_partial(site, medium, bytes(data), '"1"')
+    leave_partial(site, medium, bytes(data))
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert_settled(site, medium)
     assert (site.models / f"{medium.big.sha256}.big").exists()
@@ -171,7 +170,7 @@ def test_a_partial_file_of_any_length_does_not_prevent_a_load(
     site: RangeSite, medium: StoredResource, size: int
 ) -> None:
     medium.publish(site.api)
-    leave_partial(site, medium, (first_bytes(medium, size) + bytes(MIB))[:size], '"1"')
+    leave_partial(site, medium, (first_bytes(medium, size) + bytes(MIB))[:size])
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert_settled(site, medium)
 
@@ -182,9 +181,7 @@ def test_a_part_that_is_too_short_upstream_cuts_the_load(
     held = medium.publish(site.api)
     held.file = tmp_path / "short"
     held.file.write_bytes(first_bytes(medium, SOMEWHERE))
-    leave_partial(
-        site, medium, first_bytes(medium, SOMEWHERE + MIB), '"1"'
-    )  # The upstream responds to its range with 416.
+    leave_partial(site, medium, first_bytes(medium, SOMEWHERE + MIB))  # The upstream responds to its range with 416.
     done = load_hashed(site.url, medium.filename)
     assert done.cut
     assert_settled(site, medium)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.timeout(30)  # a pipe that is opened in the usual way w
 
 MIB = 1 << 20
 CONTENT = os.urandom(2 * MIB)
-KINDS = ("big", "partial", "etag")
+KINDS = ("big", "partial")
 SECONDS = 20.0
 
 
@@ -65,11 +64,8 @@ def test_a_directory_under_the_name_of_a_file_is_an_error_at_most(
 ) -> None:
     """The loader removes no directory, because it has made none."""
     (name(tmp_path, part, file) / "below").mkdir(parents=True)
-    if file == "etag":
-        assert part.load(cache) == CONTENT
-    else:
-        with pytest.raises(StorageError, match=r"Is a directory|not a regular file"):
-            part.plaintext(cache)
+    with pytest.raises(StorageError, match=r"Is a directory|not a regular file"):
+        part.plaintext(cache)
     assert cache.wait_until_idle(SECONDS)
 
 
@@ -93,21 +89,6 @@ def test_a_regular_file_that_is_not_the_cache_s_own_is_not_used(
     assert_loads(cache, part)
     if make is second_name:
         assert secret_beside(path).read_bytes() == SECRET
-
-
-def test_a_pipe_in_the_place_of_an_etag_keeps_no_load_waiting(
-    cache: ModelCache, part: MemoryPart, tmp_path: Path
-) -> None:
-    """The part is half there, so that the download asks for the rest with its ETag."""
-    name(tmp_path, part, "partial").write_bytes(part.data[:MIB])
-    os.mkfifo(name(tmp_path, part, "etag"))
-    loads = [threading.Thread(target=part.load, args=(cache,), daemon=True) for _ in range(8)]
-    for load in loads:
-        load.start()
-    for load in loads:
-        load.join(SECONDS)
-    assert not any(load.is_alive() for load in loads)
-    assert_loads(cache, part)
 
 
 @pytest.mark.parametrize("kind", SPECIAL_FILES)

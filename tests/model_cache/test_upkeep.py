@@ -177,7 +177,6 @@ def test_clear_removes_all_parts_that_are_not_in_use(cache: ModelCache, part: Me
     assert other.load(cache) == CONTENT[:MIB]
     wait_until_idle(cache)
     (warm.parent / f"{'0' * 64}.partial").write_bytes(bytes(1000))
-    (warm.parent / f"{'0' * 64}.etag").write_text('"1"')
     plaintext = part.plaintext(cache)
     assert cache.upkeep.clear() == Clearance(2, other.big.size + 1000, 1)
     assert list(warm.parent.iterdir()) == [warm]
@@ -199,6 +198,6 @@ def test_a_path_that_is_not_a_directory_raises_storage_error(tmp_path: Path, wor
 @pytest.mark.parametrize("work", ["verify", "clear"])
 def test_a_part_that_cannot_be_removed_raises_storage_error(cache: ModelCache, warm: Path, work: str) -> None:
     warm.write_bytes(b"damaged")
-    warm.with_suffix(".etag").mkdir()
+    warm.with_suffix(".partial").mkdir()
     with pytest.raises(StorageError, match="Is a directory"):
         getattr(cache.upkeep, work)()
