@@ -7,6 +7,7 @@ import time
 
 from loader.errors import ApiError, LoaderError
 
+_RANDOM = random.SystemRandom()
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
 # Attempts at what the API refuses, such as with 403; a token of a CDN that expired passes with the second one.
@@ -36,7 +37,7 @@ class Patience:
         if isinstance(failure, ApiError):
             self._refusals += failure.lasting
             least = failure.retry_after or 0.0
-        wait = max(least, self._wait * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        wait = max(least, self._wait * _RANDOM.uniform(0.5, 1.0))
         self._wait = min(2 * self._wait, LONGEST_WAIT)
         if self._refusals == MAX_REFUSALS or time.monotonic() + wait > self._end:
             return None
