@@ -242,8 +242,8 @@ class ModelCache:
         if needed > room:
             path = self._directory.path
             raise DiskSpace(
-                f"The disk is too small: {path} needs {needed} bytes, {free_bytes(path)} bytes are free, and at most "
-                f"{max(0, room)} bytes if all that may be removed is removed."
+                f"The disk is too small: {path} needs at least {needed} bytes, {free_bytes(path)} bytes are free, "
+                f"and at most {max(0, room)} bytes if all that may be removed is removed."
             )
 
     def _start_download(self, use: _PartInUse, label: str, fetch: Fetch) -> None:

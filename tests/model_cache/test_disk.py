@@ -162,7 +162,7 @@ def test_a_full_disk_is_reported_before_the_response_starts(
     free = free_bytes(disk)
     reply = http_calls.load(crowded.url, FOLDER, trio[0].filename)
     problem = reply.problem(507, "DISK_SPACE")
-    assert f"{crowded.models} needs {trio[0].big.size} bytes, {free} bytes are free" in problem["detail"]
+    assert f"{crowded.models} needs at least {trio[0].big.size} bytes, {free} bytes are free" in problem["detail"]
     assert crowded.api.requests("GET", trio[0].big_path) == []
     crowded.wait_until_idle()
     assert list(crowded.models.iterdir()) == []
