@@ -89,7 +89,8 @@ class EngineImage:
                 layers=tuple(root.get("Layers") or ()),
                 size=attributes.get("Size") or 0,
                 platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
-                unpacked=_is_unpacked(attributes.get("Manifests") or ()),
+                # An image without layers has nothing to unpack.
+                unpacked=_is_unpacked(attributes.get("Manifests") or ()) if root.get("Layers") else None,
             )
 
     def is_image_of(self, expected: Image) -> bool:
@@ -105,7 +106,13 @@ def _is_unpacked(manifests: Iterable[dict[str, Any]]) -> bool | None:
     images = [manifest for manifest in manifests if manifest["Kind"] == "image"]
     if not images:
         return None
-    return any(image["Available"] and image["ImageData"]["Size"]["Unpacked"] > 0 for image in images)
+    return any(image["Available"] and _unpacked_size(image) > 0 for image in images)
+
+
+def _unpacked_size(manifest: dict[str, Any]) -> int:
+    # An engine may leave out what it does not have.
+    size = (manifest.get("ImageData") or {}).get("Size") or {}
+    return int(size.get("Unpacked") or 0)
 
 
 def is_podman(version: dict[str, Any]) -> bool:
