@@ -21,7 +21,7 @@ from pathlib import Path
 
 from loader.docker_engine import Absent, DockerEngine
 from loader.errors import EngineRejected, EngineStalled, EngineUnavailable, LoaderError
-from loader.files import make_private_directory, read_small, storage, sync_directory, write_whole
+from loader.files import make_private_directory, read_small, remove_if_there, storage, sync_directory, write_whole
 from loader.references import is_full_reference
 
 log = logging.getLogger(__name__)
@@ -99,18 +99,19 @@ class Rollback:
                 # Without a connection nobody sees how the load ends.
                 self._undo(journal, may_go_on=isinstance(exc, EngineStalled | EngineUnavailable))
                 raise
-            with _logged():
-                self._write(dataclasses.replace(journal, proven=True))
-            with _logged():
-                self._finish(journal)
+            self._settle(journal)
             self._go_on_in_background(0.0)
 
     def recover(self) -> None:
         """Undo what an earlier run has left. Raises the errors of the engine."""
         with _changing:
-            if journal := self._journal():
+            if (journal := self._journal()) and not journal.proven:
                 self._restore(journal)
                 self._finish(journal)
+            elif journal:
+                # All is there that was loaded: pins that stay must not keep a later unlock from its work.
+                with _logged():
+                    self._finish(journal)
 
     def recover_in_background(self) -> None:
         """Do the same in a thread, as soon as the engine responds.
@@ -119,6 +120,17 @@ class Rollback:
         left.
         """
         self._go_on_in_background(self._watch_seconds)
+
+    def _settle(self, journal: Journal) -> None:
+        """Note that nothing is to be restored any more, and drop the pins."""
+        with _logged():
+            try:
+                self._write(dataclasses.replace(journal, proven=True))
+            except LoaderError as exc:
+                log.warning("the journal cannot be written, so that it goes: %s", exc)
+                # Before the first pin goes, because a later process would undo a part of what was proven.
+                self._remove()
+            self._finish(journal)
 
     def _undo(self, journal: Journal, *, may_go_on: bool) -> None:
         watch_seconds = self._watch_seconds if may_go_on else 0.0
@@ -134,13 +146,13 @@ class Rollback:
         self._go_on_in_background(watch_seconds)
 
     def _go_on_in_background(self, watch_seconds: float) -> None:
-        if self._path.exists():
+        if self._is_left():
             work = partial(self._recover_patiently, watch_seconds)
             threading.Thread(target=work, name="rollback", daemon=True).start()
 
     def _recover_patiently(self, watch_seconds: float) -> None:
         end = time.monotonic() + watch_seconds
-        while self._path.exists():
+        while self._is_left():
             try:
                 with _changing:
                     journal = self._journal()
@@ -187,6 +199,10 @@ class Rollback:
             present = self._image(former.reference)
             if present == former.image:
                 continue
+            if former.image is not None and self._image(former.pin) != former.image:
+                # Another engine, or one that somebody has emptied: what has the name now is not of the unlock.
+                log.warning("%s cannot name its former image again, because that is gone", former.reference)
+                continue
             if present is not None:
                 # First, because an image whose name has moved could not be found after another kill.
                 self._forget(former.reference)
@@ -211,8 +227,19 @@ class Rollback:
             if former.image is not None:
                 self._engine.drop_name(former.pin, former.reference)
         self._engine.remove_proofs()
+        self._remove()
+
+    def _remove(self) -> None:
         with storage(self._path, 0):
-            self._path.unlink(missing_ok=True)
+            remove_if_there(self._path)
+            # A journal that came back after a power cut would undo what was proven.
+            sync_directory(self._path.parent)
+
+    def _is_left(self) -> bool:
+        try:
+            return self._path.exists()
+        except OSError:
+            return False
 
 
 def _is_former(item: tuple[str, object]) -> bool:

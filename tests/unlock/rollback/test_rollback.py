@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import threading
@@ -227,3 +228,47 @@ def test_a_journal_that_cannot_be_used_is_told_and_removed(
     assert any("cannot be used" in message for message in caplog.messages)
     assert engine.inventory() == before
     assert not journal(tmp_path).exists()
+
+
+def test_an_engine_that_lacks_the_pins_keeps_what_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """DOCKER_HOST names another engine now, or somebody has made its store anew."""
+    first = engine_with([image_id(1), None, None])
+    with suppress(Killed):
+        changed(rollback(first, tmp_path), [], first, Killed())
+    other = EngineOfNames({REFERENCES[0]: image_id(5), FOREIGN: image_id(7)})
+    before = other.inventory()
+    rollback(other, tmp_path).recover()
+    assert other.inventory() == before
+    assert any("that is gone" in message for message in caplog.messages)
+    assert not journal(tmp_path).exists()
+
+
+def test_without_a_note_that_all_is_proven_the_journal_goes_before_the_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_with([image_id(1), image_id(2), None], forgets=True)
+    made = rollback(engine, tmp_path)
+    moved = {REFERENCES[0]: image_id(8), REFERENCES[1]: image_id(9)}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with made.guard(REFERENCES):
+        for name, image in moved.items():
+            engine.put(name, image)
+        monkeypatch.setattr("loader.unlock.rollback.write_whole", full)
+        engine.calls_left, engine.ends_with = 1, gone()  # in the middle of the pins
+    engine.calls_left = 1 << 30
+    rollback(engine, tmp_path).recover()
+    assert {name: engine.names.get(name) for name in moved} == moved
+
+
+def test_pins_that_cannot_be_dropped_end_no_later_unlock(tmp_path: Path) -> None:
+    engine = engine_with([image_id(1), None, None])
+    with rollback(engine, tmp_path).guard(REFERENCES):
+        engine.put(REFERENCES[0], image_id(8))
+        engine.calls_left, engine.ends_with = 0, EngineRejected("a proxy forbids it")
+    rollback(engine, tmp_path).recover()
+    with pytest.raises(EngineRejected):
+        engine.find(FOREIGN)
+    assert engine.names[REFERENCES[0]] == image_id(8)
