@@ -23,7 +23,7 @@ class Patience:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew, because there was progress."""
+        """Restart the time and the waits, because there was progress."""
         self._end = time.monotonic() + self._seconds
         self._wait = FIRST_WAIT
         self._refusals = 0

@@ -15,7 +15,7 @@ from loader.settings import Settings
 from loader.unlock.images import read_remembered
 from loader.unlock.rollback import JOURNAL_NAME, PINS
 
-# How long an unlock may take that changes the engine, as a hint for whoever waits.
+# After how many seconds a caller should try again while an unlock changes the engine.
 UNLOCK_SECONDS = 60
 
 

@@ -35,7 +35,7 @@ PINS = "azaion-loader.invalid/kept"
 RETRY_SECONDS = 2.0
 
 _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
-# Held by whoever changes names in the engine: a run, or the recovery from an earlier one.
+# A run holds it while it changes names in the engine, and so does the recovery from an earlier run.
 _changing = threading.Lock()
 
 

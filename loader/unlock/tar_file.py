@@ -22,9 +22,10 @@ BLOCK_SIZE = 4096
 class TarFile:
     """The file at `path`, mode 0600, which the first write makes. `end` is how many bytes were written.
 
-    It is opened once and never again by its name, because whoever may write to the directory can put another file
-    there. A file that another process cuts or writes to raises StorageError at the next write or read; a write within
-    the same tick of the kernel's clock, some milliseconds, is not noticed. Methods raise DiskSpace and StorageError.
+    It is opened once and never again by its name, because any program that may write to the directory can put another
+    file there. A file that another process cuts or writes to raises StorageError at the next write or read; a write
+    within the same tick of the kernel's clock, some milliseconds, is not noticed. Methods raise DiskSpace and
+    StorageError.
     """
 
     def __init__(self, path: Path) -> None:
