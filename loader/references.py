@@ -10,6 +10,8 @@ import re
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+# Where the loader's own names in an engine lie. RFC 6761, section 6.4, reserves `invalid`, so that nobody has it.
+LOADER_DOMAIN = "azaion-loader.invalid"
 NAME_MAX_SIZE = 255
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -44,6 +46,11 @@ def full_reference(text: str) -> str:
 def is_full_reference(text: str) -> bool:
     """Return whether `text` is a well-formed name with its registry and its tag, as `full_reference` writes it."""
     return _is_well_formed(text) and _completed(text) == text
+
+
+def is_own_reference(reference: str) -> bool:
+    """Return whether a full reference is one that the loader itself gives images in an engine."""
+    return reference.startswith(f"{LOADER_DOMAIN}/")
 
 
 def short_reference(reference: str) -> str | None:

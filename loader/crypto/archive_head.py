@@ -24,7 +24,7 @@ from loader.crypto.json_header import (
 )
 from loader.crypto.segments import ciphertext_size
 from loader.errors import CorruptCiphertext
-from loader.references import is_full_reference, is_version
+from loader.references import is_full_reference, is_own_reference, is_version
 
 FORMAT = 2
 PLAIN, GZIP = "none", "gzip"
@@ -249,7 +249,7 @@ def is_created(value: object) -> bool:
 
 
 def _reference(value: Any) -> str:
-    require(isinstance(value, str) and is_full_reference(value), "reference")
+    require(isinstance(value, str) and is_full_reference(value) and not is_own_reference(value), "reference")
     return str(value)
 
 

@@ -87,8 +87,12 @@ class Connection:
         """
         api = self._connected(self.timeout, LOADS)
         # The SDK reads the timeouts when it starts the request. The first is that of each byte that is sent.
-        api.timeout = self.timeout, self.timeout + size / SLOWEST_UNPACKING
+        api.timeout = self.timeout, self.patience(size)
         return api
+
+    def patience(self, size: int) -> float:
+        """Return how many seconds the engine may be silent while it unpacks a tar of `size` bytes."""
+        return self.timeout + size / SLOWEST_UNPACKING
 
     @contextmanager
     def faults(self) -> Iterator[None]:

@@ -130,6 +130,10 @@ class DockerEngine:
                     unpacked[message.get("id", "")] = int(detail.get("current") or 0)
                 on_unpacked(sum(unpacked.values()))
 
+    def patience(self, size: int) -> float:
+        """Return how many seconds the engine may work on a load of `size` bytes without a sign."""
+        return self._connection.patience(size)
+
     def name(self, present: str, reference: str) -> None:
         """Give the image under the name `present` the further name `reference`. Raises EngineUnavailable."""
         with self._connection.faults():

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from loader.docker_engine.connection import Connection
 from loader.docker_engine.reasons import FORBIDDEN, message_of
 from loader.errors import EngineUnavailable, LoaderError
+from loader.references import LOADER_DOMAIN
 
-# The domain `invalid` is reserved (RFC 6761, section 6.4), so that no image can come from there.
-ABSENT = "azaion-loader.invalid/absent"
+ABSENT = f"{LOADER_DOMAIN}/absent"
 ABSENT_CONTAINER = "azaion-loader-absent"
 
 

@@ -23,7 +23,7 @@ from loader.crypto.archive_seals import ROOT_ID_SIZE
 from loader.docker_engine import EngineImage
 from loader.errors import SourceCorrupt, ValidationFailed
 from loader.oci import digest_of
-from loader.references import MalformedReference, full_reference, is_version, split_tag
+from loader.references import MalformedReference, full_reference, is_own_reference, is_version, split_tag
 
 
 def full_references(names: Iterable[str]) -> dict[str, str]:
@@ -31,9 +31,12 @@ def full_references(names: Iterable[str]) -> dict[str, str]:
     references: dict[str, str] = {}
     for name in names:
         try:
-            references.setdefault(full_reference(name), name)
+            reference = full_reference(name)
         except MalformedReference as exc:
             raise ValidationFailed(str(exc)) from exc
+        if is_own_reference(reference):
+            raise ValidationFailed(f"{name} is a name that the loader itself gives images during an unlock.")
+        references.setdefault(reference, name)
     require_count(len(references))
     return references
 

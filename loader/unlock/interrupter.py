@@ -22,6 +22,9 @@ class Interrupter:
 
     def __init__(self) -> None:
         self._reason: str | None = None
+        self._leaving = threading.Lock()
+        self._is_left = False
+        self._is_committed = False
 
     def stop(self, reason: str) -> None:
         """End every current and later call. `reason` completes the sentence "... was interrupted because"."""
@@ -31,6 +34,17 @@ class Interrupter:
         """Raise Interrupted if `stop` was called."""
         if self._reason is not None:
             raise Interrupted(f"The unlock was interrupted because {self._reason}.")
+
+    def commit(self) -> None:
+        """Make `call` wait for the end of its work from now on. Raises Interrupted if `call` has left the work behind.
+
+        Called by the work itself before its last step, because a caller that was told of an interrupt must find nothing
+        changed.
+        """
+        with self._leaving:
+            if self._is_left:
+                self.checkpoint()
+            self._is_committed = True
 
     def call(self, work: Callable[[], T], patience: Callable[[], float] = lambda: 0.0) -> T:
         """Return the result of `work`, or raise what it raises.
@@ -47,11 +61,17 @@ class Interrupter:
             if self._reason is not None:
                 stopped_at = stopped_at or time.monotonic()
                 if time.monotonic() >= stopped_at + patience():
-                    self.checkpoint()
+                    self._leave()
         if result.exception() is not None:
             # Interrupted replaces any error after `stop`, because the interrupt may have caused that error.
             self.checkpoint()
         return result.result()
+
+    def _leave(self) -> None:
+        with self._leaving:
+            if not self._is_committed:
+                self._is_left = True
+                self.checkpoint()
 
 
 def _start_daemon(work: Callable[[], T]) -> Future[T]:

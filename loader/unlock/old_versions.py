@@ -13,7 +13,7 @@ from loader.files import storage
 from loader.references import MalformedReference, full_reference, split_tag
 from loader.settings import Settings
 from loader.unlock.images import read_remembered
-from loader.unlock.rollback import JOURNAL_NAME, PINS
+from loader.unlock.journal import JOURNAL_NAME, PINS
 
 # After how many seconds a caller should try again while an unlock changes the engine.
 UNLOCK_SECONDS = 60

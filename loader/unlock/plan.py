@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,9 +96,14 @@ def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
         return replace(plan, warnings=(*plan.warnings, *further))
 
 
-def look_up_images(engine: DockerEngine, archive: Archive) -> tuple[PlannedImage, ...]:
-    """Look for each image of the archive in the engine, once. Raises EngineUnavailable or EngineRejected."""
-    return tuple(_planned(archive.head, image, engine.find(image.reference)) for image in archive.head.images)
+def look_up_images(
+    engine: DockerEngine, archive: Archive, undone: Container[tuple[str, str]] = ()
+) -> tuple[PlannedImage, ...]:
+    """Look for each image of the archive in the engine, once.
+
+    The pairs of a reference and an ID in `undone` do not count. Raises EngineUnavailable or EngineRejected.
+    """
+    return tuple(_planned(archive.head, image, engine.find(image.reference), undone) for image in archive.head.images)
 
 
 def make_plan(
@@ -156,8 +161,10 @@ def _plan(
     )
 
 
-def _planned(head: Head, expected: Image, found: EngineImage | None) -> PlannedImage:
-    present = found is not None and found.is_image_of(expected)
+def _planned(
+    head: Head, expected: Image, found: EngineImage | None, undone: Container[tuple[str, str]]
+) -> PlannedImage:
+    present = found is not None and found.is_image_of(expected) and (expected.reference, found.id) not in undone
     return PlannedImage(expected, head.unpacked_size(expected), present, found)
 
 

@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 # and is tidied up.
 COMMIT_PATIENCE_SECONDS = 10.0
 PIECE_PATIENCE_SECONDS = 2.0
+# How long a caller without an archive waits until an earlier run has given its names back.
+RECOVERY_SECONDS = 5.0
 
 
 _unlock = _UnlockStateHolder()
@@ -117,12 +119,14 @@ def start_unlock(
     """Start a run unless one is active or nothing is left to do. Return the record afterwards.
 
     Without an archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises
-    ArchiveNotFound, EngineUnavailable, StorageError, and LoginThrottled if a run would start but its login must wait.
+    ArchiveNotFound, EngineUnavailable, StorageError, Busy while an earlier run changes the engine, and LoginThrottled
+    if a run would start but its login must wait.
     """
     if _unlock.state not in AT_REST:
         return _unlock.record
     archive = identify(settings.images_path)
     if archive is None:
+        make_rollback(settings, engine).recover(RECOVERY_SECONDS)
         return _unlock.try_ready(proven=require_images_without_archive(settings, engine))
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
@@ -154,7 +158,7 @@ def _new_interrupter() -> Interrupter:
 
 def make_rollback(settings: Settings, engine: DockerEngine) -> Rollback:
     """Return what undoes an unlock in the engine. Its journal lies in the directory of the cache."""
-    return Rollback(engine, settings.model_cache_dir, settings.engine_timeout)
+    return Rollback(engine, settings.model_cache_dir)
 
 
 def undo_leftover(settings: Settings, engine: DockerEngine) -> None:
@@ -188,8 +192,8 @@ def _run_unlock(run: UnlockRun) -> None:
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
         archive.require_version(run.settings.api_version)
-        run.interrupter.call(run.rollback.recover)
-        images = look_up_images(run.engine, archive)
+        undone = run.interrupter.call(run.rollback.recover)
+        images = look_up_images(run.engine, archive, undone)
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
             proven = is_remembered(run.settings.model_cache_dir, archive.index.stored)
@@ -242,8 +246,10 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
         return COMMIT_PATIENCE_SECONDS if loading.is_committing else PIECE_PATIENCE_SECONDS
 
     def load() -> None:
-        with run.rollback.guard(image.reference for image in archive.head.images):
+        new = {image.reference: image.ids for image in archive.head.images}
+        with run.rollback.guard(new, run.engine.patience(plan.work.to_send)):
             loading.run(lambda done: run.progress.reach(delivery.preparation + done, loading.activity))
+            run.interrupter.commit()
 
     run.interrupter.call(load, patience)
 

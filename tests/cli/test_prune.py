@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from loader.cli.main import main
 from loader.cli.output import size_text
-from loader.unlock.rollback import JOURNAL_NAME
+from loader.unlock.journal import JOURNAL_NAME
 from tests.cli.packing_runs import assert_refused
 from tests.support.archives import VERSION
 from tests.support.engines import Engine

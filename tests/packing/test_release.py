@@ -10,8 +10,9 @@ import pytest
 
 from loader.crypto.archive_head import MAX_REFERENCES, Release
 from loader.docker_engine import EngineImage
-from loader.errors import SourceCorrupt
-from loader.packing.release import require_room
+from loader.errors import SourceCorrupt, ValidationFailed
+from loader.packing.release import full_references, require_room
+from loader.references import LOADER_DOMAIN
 from tests.packing.hand_sources import (
     docker_files,
     source_of,
@@ -89,3 +90,17 @@ def test_a_malformed_platform_is_told_before_an_engine_saves(platform: str) -> N
 def test_an_engine_may_tell_the_platform_in_part(platform: str) -> None:
     image = EngineImage(f"sha256:{'0' * 64}", (), 0, platform=platform)
     require_room(Release("1", 1, "2026-01-02T03:04:05Z"), {"docker.io/a/b:1": image})
+
+
+@pytest.mark.parametrize("name", [f"{LOADER_DOMAIN}/kept:1", f"{LOADER_DOMAIN}/absent"])
+def test_no_archive_gets_a_name_of_the_loader_itself(tmp_path: Path, output: Path, name: str) -> None:
+    with pytest.raises(ValidationFailed, match="the loader itself"):
+        full_references([name])
+    source = source_of(docker_files(HandmadeImage(name, (HandmadeLayer(b"layer", 1),))), tmp_path)
+    with pytest.raises(SourceCorrupt, match="reference"):
+        pack_path(source, output, version="7")
+    assert not output.exists()
+
+
+def test_a_name_that_only_looks_like_one_of_the_loader_is_packed() -> None:
+    assert list(full_references([f"{LOADER_DOMAIN}.example/kept:1"])) == [f"{LOADER_DOMAIN}.example/kept:1"]

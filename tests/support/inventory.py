@@ -88,12 +88,12 @@ class UnlockComparison:
         engine = None if self._left_out else engine_behind(self._host)
         self._before = Inventory.of(engine) if engine is not None else None
 
-    def end(self, *, failed: bool) -> None:
-        """Require after a failed run that the engine has what it had before."""
+    def end(self, error: str | None) -> None:
+        """Require after a run that has failed with `error` that the engine has what it had before."""
         before, engine = self._before, engine_behind(self._host)
         self._before, self._left_out = None, ""
-        if failed and before is not None and engine is not None:
-            require_inventory(engine, before)
+        if error is not None and before is not None and engine is not None:
+            require_inventory(engine, before, because=f"after an unlock that failed: {error}")
 
 
 def engine_behind(host: str) -> Engine | None:
@@ -103,12 +103,12 @@ def engine_behind(host: str) -> Engine | None:
     return RUNNING.get(host)
 
 
-def require_inventory(engine: Engine, expected: Inventory, within: float = 0) -> None:
+def require_inventory(engine: Engine, expected: Inventory, within: float = 0, because: str = "") -> None:
     """Require that `engine` has exactly what is expected, at once or within some seconds."""
     with suppress(AssertionError):
         poll(lambda: Inventory.of(engine) == expected, within, "the engine has what is expected")
     found = Inventory.of(engine)
-    assert found == expected, f"more: {found.without(expected)}\nless: {expected.without(found)}"
+    assert found == expected, f"{because}\nmore: {found.without(expected)}\nless: {expected.without(found)}"
 
 
 def id_in(engine: Engine, image: Image) -> str:

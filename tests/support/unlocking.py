@@ -83,7 +83,7 @@ class Caller:
     def rest(self) -> Status:
         """Wait until no run is active, and return the status. Compares the engine if the run has failed."""
         status = self._reached(lambda status: status.state in AT_REST, "the unlock comes to rest")
-        self._comparison.end(failed=status.state == "error")
+        self._comparison.end(status.error if status.state == "error" else None)
         return status
 
     def wait_for(self, state: str) -> None:

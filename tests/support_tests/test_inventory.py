@@ -92,16 +92,16 @@ def test_a_failed_unlock_that_changes_an_engine_is_noticed(
     comparison.start()
     change(engine)
     with pytest.raises(AssertionError, match=r"(more|less): Inventory"):
-        comparison.end(failed=True)
+        comparison.end("no")
 
 
 def test_an_unlock_that_succeeds_may_change_an_engine(engine: Engine, host: str) -> None:
     comparison = UnlockComparison(host)
     comparison.start()
     move_name(engine)
-    comparison.end(failed=False)
+    comparison.end(None)
     comparison.start()
-    comparison.end(failed=True)
+    comparison.end("no")
 
 
 def test_a_test_leaves_out_only_its_next_unlock(engine: Engine, host: str) -> None:
@@ -109,18 +109,18 @@ def test_a_test_leaves_out_only_its_next_unlock(engine: Engine, host: str) -> No
     comparison.leave_out("this test changes the engine")
     comparison.start()
     add_name(engine)
-    comparison.end(failed=True)
+    comparison.end("no")
     comparison.start()
     move_name(engine)
     with pytest.raises(AssertionError):
-        comparison.end(failed=True)
+        comparison.end("no")
 
 
 def test_a_host_without_an_engine_of_the_tests_is_not_compared(tmp_path: Path) -> None:
     assert engine_behind(f"unix://{tmp_path}/docker.sock") is None
     comparison = UnlockComparison(f"unix://{tmp_path}/docker.sock")
     comparison.start()
-    comparison.end(failed=True)
+    comparison.end("no")
 
 
 def test_an_inventory_may_be_reached_later(engine: Engine) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
-from tests.support.archives import Packed, tags_of_tests
+from tests.support.archives import APP, Packed, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.images import unnamed_images
+from tests.support.http_calls import post_json
+from tests.support.images import remove_image, unnamed_images
+from tests.support.inventory import Inventory, require_inventory
+from tests.support.processes import poll
 from tests.support.unlocking import READY, Operator, UnlockDevice
+from tests.unlock.conftest import assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -53,3 +58,26 @@ def test_a_silent_engine_does_not_keep_the_loader_from_ending(
     assert operator.loader.process.stop(GRACE_SECONDS) == 0
     assert audit_codes(operator) == ["INTERRUPTED"]
     assert not unlock_device.tar.exists()
+
+
+def test_a_load_that_ends_after_its_unlock_was_called_interrupted_is_undone(
+    unlock_device: UnlockDevice, wire: FaultyWire, docker: Engine, packed: Packed
+) -> None:
+    operator = unlock_device.start(wire.host, HASTE=json.dumps({"loader.unlock.run.COMMIT_PATIENCE_SECONDS": 0.5}))
+    unlock_device.put(packed.path)
+    assert operator.unlock() == READY
+    # Only one image is loaded then, so that no further piece meets the interrupt.
+    remove_image(docker, APP)
+    before = Inventory.of(docker)
+    wire.hold_response()
+    operator.let_engine_change("the engine still works on the load when the operator is told")
+    operator.post()
+    wire.wait_until_held()
+    assert post_json(operator.loader.url, "/lock", {}).status == HTTPStatus.OK
+    assert_failed(operator.rest(), "INTERRUPTED")
+    wire.heal()
+    wire.release()
+    require_inventory(docker, before, within=GRACE_SECONDS)
+    poll(lambda: not unlock_device.journal.exists(), GRACE_SECONDS, "all is undone")
+    require_inventory(docker, before)
+    assert operator.unlock() == READY

@@ -10,6 +10,7 @@ import pytest
 
 from loader.errors import Interrupted
 from loader.unlock.interrupter import Interrupter
+from tests.support.processes import poll
 
 WAIT_SECONDS = 10.0
 SOON_SECONDS = 2.0
@@ -135,3 +136,48 @@ def test_patience_is_asked_again_at_each_check(interrupter: Interrupter) -> None
     assert asked == [WAIT_SECONDS] * 3 + [0.0]
     over.set()
     stopper.join(WAIT_SECONDS)
+
+
+def test_work_that_was_left_behind_cannot_commit(interrupter: Interrupter) -> None:
+    started_work, over = threading.Event(), threading.Event()
+    refused: list[Interrupted] = []
+
+    def work() -> None:
+        started_work.set()
+        over.wait(WAIT_SECONDS)
+        try:
+            interrupter.commit()
+        except Interrupted as exc:
+            refused.append(exc)
+
+    stopper = stop_later(interrupter, started_work)
+    with pytest.raises(Interrupted):
+        interrupter.call(work)
+    over.set()
+    poll(lambda: refused, WAIT_SECONDS, "the work was refused")
+    stopper.join(WAIT_SECONDS)
+
+
+def test_work_that_has_committed_is_not_left_behind(interrupter: Interrupter) -> None:
+    over = threading.Event()
+
+    def work() -> str:
+        interrupter.commit()
+        interrupter.stop("it was told to stop")
+        over.wait(WAIT_SECONDS)
+        return "done"
+
+    def patience() -> float:
+        over.set()
+        return 0.0
+
+    assert interrupter.call(work, patience) == "done"
+
+
+def test_work_may_commit_within_its_patience(interrupter: Interrupter) -> None:
+    def work() -> str:
+        interrupter.stop("it was told to stop")
+        interrupter.commit()
+        return "done"
+
+    assert interrupter.call(work, lambda: WAIT_SECONDS) == "done"

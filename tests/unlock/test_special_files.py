@@ -10,8 +10,9 @@ from loader.binary_split import open_archive
 from loader.errors import StorageError
 from loader.unlock.delivery import TarDelivery
 from loader.unlock.images import REMEMBERED_NAME, remember_head, remembered_images
+from loader.unlock.journal import JOURNAL_NAME
 from loader.unlock.plan import layouts_of
-from loader.unlock.rollback import JOURNAL_NAME, Rollback
+from loader.unlock.rollback import Rollback
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, seal
 from tests.support.http_calls import call
 from tests.support.sites import NO_ENGINE
@@ -73,7 +74,7 @@ def test_what_is_no_file_in_the_place_of_the_journal_restores_nothing(
     place = tmp_path / JOURNAL_NAME
     SPECIAL_FILES[kind](place)
     engine = EngineOfNames({APP.image.reference: image_id(1)}, False, frozenset())
-    Rollback(engine, tmp_path, 60.0).recover()
+    Rollback(engine, tmp_path).recover()
     assert "cannot be used, so that nothing is undone" in caplog.text
     assert not place.is_symlink()
     assert not place.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loader.crypto.archive_head import MAX_REFERENCES
+from loader.unlock.journal import PINS
 from tests.support.archives import APP, VERSION, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
@@ -56,6 +57,7 @@ HOSTILE = (
     *("http://127.0.0.1:5000/x:1", "docker.io/library/x\\y:1", "docker.io/library/x;y:1", "docker.io/library/x:1:2"),
     *("", "x", "x:1", "library/x:1", "docker.io/x:1", "index.docker.io/library/x:1", "sha256:" + "a" * 64, "a" * 64),
     *("docker.io/library/x@sha256:" + "a" * 64, "docker.io/library/x:1@sha256:" + "a" * 64, "docker.io/library/x"),
+    f"{PINS}:{'a' * 32}",  # a name that the loader itself gives images
     *("*", "docker.io/library/*:1", "$(x)", "-x", "docker.io/-x/y:1", "[::1%lo]:5000/x:1", "user:pass@a.b/x:1"),
 )
 

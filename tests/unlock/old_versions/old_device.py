@@ -11,8 +11,8 @@ import docker.errors
 from loader.docker_engine import DockerEngine
 from loader.references import full_reference
 from loader.settings import Settings
+from loader.unlock.journal import PINS
 from loader.unlock.old_versions import OldVersions, find_old_versions, remove_old_versions
-from loader.unlock.rollback import PINS
 from tests.support.archives import PREFIX, head_of, remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal

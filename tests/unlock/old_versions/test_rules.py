@@ -12,8 +12,8 @@ from loader.docker_engine import Absent, DockerEngine, StoredImage
 from loader.errors import ArchiveCorrupt, Busy, DiskSpace, EngineRejected, EngineUnavailable, LoaderError, StorageError
 from loader.references import full_reference
 from loader.settings import Settings
+from loader.unlock.journal import PINS
 from loader.unlock.old_versions import find_old_versions, remove_old_versions
-from loader.unlock.rollback import PINS
 from tests.support.handmade_image import seal
 from tests.unlock.old_versions.old_device import FOREIGN, NEXT, OLD, OLDER, PIN, UNLOCKED, DeviceFiles
 

@@ -1,12 +1,18 @@
-"""An engine that only knows names and images, and that a test kills at any call. The other tests use real engines."""
+"""An engine that only knows names and images, and that a test kills at any call. The other tests use real engines.
+
+Fake, because a kill at each call of a real engine would take hours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loader.docker_engine import Absent, DockerEngine, EngineImage
 from loader.errors import EngineRejected, EngineUnavailable
+
+REFERENCES = [f"docker.io/azaion-test/app:{number}" for number in range(3)]
+FOREIGN = "docker.io/library/foreign:1"
 
 
 class Killed(BaseException):
@@ -31,7 +37,8 @@ class EngineOfNames(DockerEngine):
     """`names` maps each name to the ID of its image. `used` are the IDs that a container uses.
 
     Like the containerd store, an engine that `forgets` drops an image whose last name moves. The call before which
-    `calls_left` is used up raises `ends_with`, and every later one too.
+    `calls_left` is used up raises `ends_with`, and every later one too. `refused` maps names that no call may change
+    to what it raises. `calls_refused` counts calls after the last one that was left.
     """
 
     names: dict[str, str]
@@ -40,6 +47,8 @@ class EngineOfNames(DockerEngine):
     images: set[str] = field(default_factory=set)
     calls_left: int = 1 << 30
     ends_with: BaseException = field(default_factory=Killed)
+    refused: Mapping[str, Exception] = field(default_factory=dict)
+    calls_refused: int = 0
 
     def __post_init__(self) -> None:
         self.images |= set(self.names.values())
@@ -54,14 +63,14 @@ class EngineOfNames(DockerEngine):
         return None if found is None else EngineImage(found, (), 1)
 
     def name(self, present: str, reference: str) -> None:
-        self._count()
+        self._count(reference)
         found = self._resolved(present)
         if found is None:
             raise Absent(f"no image {present}")
         self.put(reference, found)
 
     def remove_name(self, reference: str) -> None:
-        self._count()
+        self._count(reference)
         found = self._resolved(reference)
         if found is None:
             raise Absent(f"no image {reference}")
@@ -85,10 +94,20 @@ class EngineOfNames(DockerEngine):
     def _resolved(self, name: str) -> str | None:
         return self.names.get(name) or (name if name in self.images else None)
 
-    def _count(self) -> None:
+    def _count(self, changed: str = "") -> None:
+        if changed in self.refused:
+            raise self.refused[changed]
         if self.calls_left <= 0:
+            self.calls_refused += 1
             raise self.ends_with
         self.calls_left -= 1
+
+
+def engine_with(images: Sequence[str | None], *, forgets: bool = False, used: bool = False) -> EngineOfNames:
+    """Return an engine in which REFERENCES name `images`. A container uses the first image if `used` is set."""
+    named = {name: image for name, image in zip(REFERENCES, images, strict=True) if image is not None}
+    used_images = frozenset({image_id(1)} if used and image_id(1) in named.values() else ())
+    return EngineOfNames({FOREIGN: image_id(7), **named}, forgets, used_images)
 
 
 def gone() -> EngineUnavailable:

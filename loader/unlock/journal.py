@@ -1,0 +1,152 @@
+"""The journal of an unlock: which image each name had before, on the disk before the first name moves."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import math
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loader.files import (
+    NotRegular,
+    make_private_directory,
+    read_small,
+    remove_if_there,
+    storage,
+    sync_directory,
+    write_whole,
+)
+from loader.references import LOADER_DOMAIN, is_full_reference
+
+log = logging.getLogger(__name__)
+
+JOURNAL_NAME = "unlock-journal.json"
+# More than the names of all images of an archive need.
+JOURNAL_LIMIT = 4 << 20
+PINS = f"{LOADER_DOMAIN}/kept"
+
+_IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Former:
+    """What a reference named before an unlock: the ID of an image, or None. `new` are the IDs that it may get."""
+
+    reference: str
+    image: str | None
+    new: frozenset[str] = frozenset()
+
+    @property
+    def pin(self) -> str:
+        """The name that keeps the image meanwhile."""
+        return f"{PINS}:{hashlib.sha256(self.reference.encode()).hexdigest()[:32]}"
+
+    @property
+    def replaced_by(self) -> frozenset[str]:
+        """The new IDs without the former one."""
+        return self.new - {self.image or ""}
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What the references named.
+
+    `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. `proven` says that all new
+    images were proven, so that nothing is to be restored. `run` is another one for each unlock.
+    """
+
+    formers: tuple[Former, ...]
+    watch_seconds: float
+    proven: bool = False
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Journal:
+        """Return the journal in `data`. Raises ValueError."""
+        document = json.loads(data)
+        try:
+            formers = tuple(_formers(document["references"].items()))
+            seconds, proven, run = (document[name] for name in ("watch_seconds", "proven", "run"))
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise ValueError("it does not say which image each reference had") from exc
+        is_duration = type(seconds) in (int, float) and math.isfinite(seconds) and seconds >= 0
+        if not is_duration or type(proven) is not bool or type(run) is not str:
+            raise ValueError("it does not say how the unlock has ended")
+        return cls(formers, seconds, proven, run)
+
+    def document(self) -> dict[str, object]:
+        """Return what `parse` reads."""
+        references = {each.reference: {"former": each.image, "new": sorted(each.new)} for each in self.formers}
+        return {"run": self.run, "watch_seconds": self.watch_seconds, "proven": self.proven, "references": references}
+
+
+class JournalFile:
+    """The journal in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / JOURNAL_NAME
+
+    def read(self) -> Journal | None:
+        """Return the journal, None if there is none.
+
+        One that cannot be used, as damage or another program makes it, is removed with a warning. Raises StorageError
+        if the file cannot be read now.
+        """
+        try:
+            return Journal.parse(self._data())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as exc:
+            log.warning("the journal %s cannot be used, so that nothing is undone: %s", self._path, exc)
+            with suppress(OSError):
+                self._path.unlink()
+            return None
+
+    def write(self, journal: Journal) -> None:
+        """Replace the journal, so that it survives a power cut. Raises StorageError or DiskSpace."""
+        data = json.dumps(journal.document()).encode()
+        with storage(self._path, len(data)):
+            make_private_directory(self._path.parent)
+            write_whole(self._path, data)
+            sync_directory(self._path.parent)
+
+    def remove(self) -> None:
+        """Remove the journal, so that it does not come back after a power cut, when it would undo what was proven.
+
+        Raises StorageError.
+        """
+        with storage(self._path, 0):
+            remove_if_there(self._path)
+            sync_directory(self._path.parent)
+
+    def _data(self) -> bytes:
+        """Return the content of the file. Raises FileNotFoundError, StorageError, and ValueError for no file at all."""
+        try:
+            return read_small(self._path, JOURNAL_LIMIT)
+        except FileNotFoundError:
+            raise
+        except OSError as exc:
+            if isinstance(exc, NotRegular) or exc.errno == errno.EFBIG:
+                raise ValueError(exc.strerror) from exc
+            with storage(self._path, 0):
+                raise
+
+
+def _formers(items: Any) -> Iterator[Former]:
+    for reference, entry in items:
+        former, new = entry["former"], entry["new"]
+        if not is_full_reference(reference) or not (former is None or _is_id(former)) or not all(map(_is_id, new)):
+            raise ValueError("it does not say which image each reference had")
+        yield Former(reference, former, frozenset(new))
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and _IMAGE_ID.fullmatch(value) is not None
