@@ -129,6 +129,11 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GB"
 
 
+def duration_text(seconds: float) -> str:
+    """Return a time for people, such as `45 s` or `12 min`; an estimate is not truer than that."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
 def count_text(count: int, thing: str) -> str:
     """Return `2 things` or `1 thing`."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

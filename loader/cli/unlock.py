@@ -13,6 +13,7 @@ from loader.cli.output import (
     bar_text,
     bars_wanted,
     draw_bar,
+    duration_text,
     json_option,
     json_wanted,
     loader_option,
@@ -97,16 +98,16 @@ def _lines_of(status: dict[str, Any]) -> Iterator[str]:
 def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     release = plan["release"]
     yield f"{plan['archive']}: release {release['version']}, made {release['created']}, mode {plan['mode']}"
-    words = {True: "present", False: "missing", None: "unknown"}
     for image in plan["images"]:
         # An image may have no time at which it was made.
         created = f", created {image['created']}" if image["created"] else ""
-        size = size_text(image["size"])
-        yield f"  {image['reference']}: {words[image['present']]}, {size}, for {image['platform']}{created}"
+        yield f"  {image['reference']}: {_presence(image)}, for {image['platform']}{created}"
     for warning in plan["warnings"]:
         yield f"  warning: {warning}"
     if not plan["done"]:
         yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
+        if plan["seconds"] is not None:
+            yield f"  takes about {duration_text(plan['seconds'])}, if it goes as fast as the last unlock"
     for place in plan["places"]:
         paths = " and ".join(place["paths"])
         yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {_verdict(place)}"
@@ -114,6 +115,17 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         yield "  the Docker engine does not respond: its disk space is not checked"
     if plan["done"]:
         yield "all images are present: an unlock would write nothing"
+
+
+def _presence(image: dict[str, Any]) -> str:
+    size = size_text(image["size"])
+    if image["present"] is None:
+        return f"unknown, {size}"
+    if image["present"]:
+        return f"present, {size}"
+    if image["update"]:
+        return f"an update, {size}, of which {size_text(image['to_send'])} are sent"
+    return f"missing, {size}"
 
 
 def _verdict(place: dict[str, Any]) -> str:

@@ -71,6 +71,10 @@ class StreamDelivery:
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
         if self._contents is None:
             raise RuntimeError("an archive must be authenticated before its delivery")
+        # A layout that was not planned replaces one that the engine has refused. Nothing happens for other ones.
+        for digest in layout.blobs:
+            for _ in self._contents.authenticate(digest):
+                pass
         # The file may have changed after the first pass: then a piece differs, and the engine gets an incomplete body
         # and keeps nothing.
         yield from self._contents.layout(layout, self._contents.content)
@@ -111,7 +115,7 @@ class TarDelivery:
             raise RuntimeError("an archive must be authenticated before its delivery")
         if layout not in self._offsets:
             # A layout that was not planned replaces one that the engine has refused.
-            for _ in self._write(layout, self._contents.layout(layout, self._contents.content)):
+            for _ in self._write(layout, self._contents.layout(layout, self._contents.content_to_prove)):
                 pass
         begin = position = self._offsets.pop(layout)
 

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from loader.crypto.archive_head import Head, Image, StoredHead
-from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE
+from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine
 from loader.errors import (
     ArchiveNotFound,
-    CorruptCiphertext,
     EngineRejected,
     EngineStalled,
     EngineUnavailable,
     ImageMismatch,
     LoaderError,
-    StorageError,
 )
-from loader.files import make_private_directory, read_small, remove_unfinished, write_whole
 from loader.oci import Layout
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery
+from loader.unlock.layers import Base, whole
+from loader.unlock.remembered import Remembered
 
 log = logging.getLogger(__name__)
-
-# Holds the head of the last archive that was unlocked, for a device whose archive was removed after it.
-REMEMBERED_NAME = "unlocked-manifest.json"
 
 
 class Loading:
     """Loads the planned images into the engine, and proves that all images of the archive are there afterwards."""
 
-    def __init__(self, engine: DockerEngine, head: Head, layouts: Sequence[Layout], delivery: Delivery) -> None:
+    def __init__(
+        self,
+        engine: DockerEngine,
+        head: Head,
+        layouts: Sequence[Layout],
+        delivery: Delivery,
+        bases: Sequence[Base] = (),
+    ) -> None:
+        """`bases` are the images in the engine whose layers `layouts` leave out."""
         self._engine = engine
         self._head = head
         self._layouts = layouts
         self._delivery = delivery
+        self._bases = bases
         self._left = 0
         self._current: Layout | None = None
 
@@ -66,22 +68,23 @@ class Loading:
         engine stays then.
         """
         done = 0
+        # Bases may have gone between the plan and their pins.
+        are_there = all(base.is_there(self._engine) for base in self._bases)
         for layout in self._layouts:
-            self._load(layout, lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
+            self._load(layout if are_there else whole(layout), lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
             done += 2 * layout.size
         for names in self._head.distinct_images:
             self._name(names)
         self._engine.prove(self._head.images)
 
     def _load(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
-        whole = Layout(self._head, layout.image, layout.image.layers)
         try:
             self._send(layout, on_progress)
         except (EngineRejected, ImageMismatch):
             # The engine may have lost the layers that were left out.
-            if layout == whole:
+            if layout == whole(layout):
                 raise
-            self._send(whole, on_progress)
+            self._send(whole(layout), on_progress)
 
     def _send(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
         self._current, self._left = layout, layout.size
@@ -135,7 +138,7 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
     Without remembered ones, any images under the references of EXPECTED_IMAGES will do, which proves nothing. Raises
     EngineUnavailable.
     """
-    remembered = remembered_images(settings.model_cache_dir)
+    remembered = Remembered.read_if_sound(settings.model_cache_dir).images
     if remembered:
         present = engine.holds(remembered)
     else:
@@ -144,50 +147,3 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
     if not present:
         raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
     return bool(remembered)
-
-
-def remember_head(directory: Path, head: StoredHead) -> None:
-    """Write an authenticated head to `directory`, byte for byte as the archive has it.
-
-    Never raises, because a failure must not undo an unlock.
-    """
-    path = directory / REMEMBERED_NAME
-    try:
-        make_private_directory(directory)
-        write_whole(path, head.raw[LENGTH_SIZE:])
-    except OSError as exc:
-        log.warning("the images could not be remembered at %s: %s", path, exc.strerror)
-
-
-def is_remembered(directory: Path, head: StoredHead) -> bool:
-    """Return whether exactly this head was authenticated by the last unlock on this device."""
-    try:
-        return read_small(directory / REMEMBERED_NAME, JSON_MAX_SIZE) == head.raw[LENGTH_SIZE:]
-    except OSError:
-        return False
-
-
-def remembered_images(directory: Path) -> tuple[Image, ...]:
-    """Return the images of the head in `directory`, none if it is absent or cannot be used."""
-    try:
-        return read_remembered(directory)
-    except StorageError as exc:
-        log.warning("%s", exc)
-        return ()
-
-
-def read_remembered(directory: Path) -> tuple[Image, ...]:
-    """Return the images of the head in `directory`, none if it is absent. Raises StorageError if it cannot be used."""
-    path = directory / REMEMBERED_NAME
-    try:
-        document = json.loads(read_small(path, JSON_MAX_SIZE))
-        return Head.parse(document if isinstance(document, dict) else {}).images
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError, RecursionError, CorruptCiphertext) as exc:
-        raise StorageError(f"The remembered images {path} cannot be used: {exc}.") from exc
-
-
-def remove_unfinished_head(directory: Path) -> None:
-    """Remove what a process left that was killed while it wrote the head. Never raises."""
-    remove_unfinished(directory / REMEMBERED_NAME)

@@ -12,8 +12,8 @@ from loader.errors import ArchiveNotFound, Busy, DiskSpace, EngineRejected
 from loader.files import storage
 from loader.references import MalformedReference, full_reference, split_tag
 from loader.settings import Settings
-from loader.unlock.images import read_remembered
 from loader.unlock.journal import JOURNAL_NAME, PINS
+from loader.unlock.remembered import Remembered
 
 # After how many seconds a caller should try again while an unlock changes the engine.
 UNLOCK_SECONDS = 60
@@ -70,7 +70,7 @@ def find_old_versions(settings: Settings, engine: DockerEngine) -> OldVersions:
     errors of the engine.
     """
     require_no_unlock(settings)
-    remembered = {image.reference for image in read_remembered(settings.model_cache_dir)}
+    remembered = {image.reference for image in Remembered.read(settings.model_cache_dir).images}
     repositories = {PINS, *(split_tag(reference)[0] for reference in remembered)}
     kept = remembered.union(_archived(settings), _expected(settings))
     images = engine.list_images()

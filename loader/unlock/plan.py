@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from loader.crypto.archive_head import Head, Image, Release
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
 from loader.errors import EngineUnavailable
 from loader.oci import Layout
+from loader.references import split_tag
 from loader.settings import Settings
+from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
+from loader.unlock.remembered import Remembered
 from loader.unlock.room import Place, Work, places
-
-Chain = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,16 @@ class PlannedImage:
     """One image of the archive under one name, and what the engine has there.
 
     `present` is None if the engine did not respond, and True only if it has exactly this image. `size` is that of the
-    unpacked layers in bytes.
+    unpacked layers in bytes, and `to_send` says how many bytes the engine gets under this name. `update` says whether
+    the engine has another image under this name, or under that of the last unlock of the same repository.
     """
 
     image: Image = field(repr=False)
     size: int
     present: bool | None
     found: EngineImage | None = field(default=None, repr=False)
+    to_send: int = 0
+    update: bool = False
 
     @property
     def reference(self) -> str:
@@ -54,9 +58,10 @@ class PlannedImage:
 
 @dataclass(frozen=True)
 class UnlockPlan:
-    """The whole plan. `layouts` are sent to the engine, in this order.
+    """The whole plan. `layouts` are sent to the engine, in this order, without layers that `bases` have.
 
-    `engine_answers` is False if the engine's need for room is not known. `warnings` are sentences.
+    `seconds` is how long it will take, None if this device cannot know. `engine_answers` is False if the engine's need
+    for room is not known. `warnings` are sentences.
     """
 
     archive: Path
@@ -64,7 +69,9 @@ class UnlockPlan:
     mode: str
     images: tuple[PlannedImage, ...]
     layouts: tuple[Layout, ...] = field(repr=False)
+    bases: tuple[Base, ...] = field(repr=False)
     work: Work
+    seconds: float | None
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
     engine_answers: bool
@@ -87,9 +94,9 @@ def plan_unlock(settings: Settings, engine: DockerEngine) -> UnlockPlan:
             images = look_up_images(engine, archive)
         except EngineUnavailable:
             unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
-            return _plan(settings, archive, tuple(unknown), None)
+            return _plan(settings, archive, tuple(unknown), None, None)
         description = _described(engine)
-        plan = _plan(settings, archive, images, description)
+        plan = _plan(settings, archive, images, engine, description)
         if description is None:
             return plan
         further = obstacles(engine, description, archive.head.images, done=plan.done)
@@ -110,20 +117,7 @@ def make_plan(
     settings: Settings, engine: DockerEngine, archive: Archive, images: tuple[PlannedImage, ...]
 ) -> UnlockPlan:
     """Return the plan for an open archive with the `images` that were just looked up. Raises StorageError."""
-    return _plan(settings, archive, images, _described(engine))
-
-
-def layouts_of(head: Head, present: set[str]) -> Iterator[Layout]:
-    """Yield a layout for each image that the engine lacks under all of its names.
-
-    Layers at the bottom of its chain that an earlier layout brings are left out, because the engine has them by then.
-    """
-    brought: set[Chain] = set()
-    for names in head.distinct_images:
-        if not any(image.reference in present for image in names):
-            image = names[0]
-            yield Layout(head, image, image.layers[_known(image.layers, brought) :])
-            brought.update(_chains([image.layers]))
+    return _plan(settings, archive, images, engine, _described(engine))
 
 
 def _described(engine: DockerEngine) -> EngineDescription | None:
@@ -135,29 +129,58 @@ def _described(engine: DockerEngine) -> EngineDescription | None:
 
 
 def _plan(
-    settings: Settings, archive: Archive, images: tuple[PlannedImage, ...], engine: EngineDescription | None
+    settings: Settings,
+    archive: Archive,
+    images: tuple[PlannedImage, ...],
+    engine: DockerEngine | None,
+    description: EngineDescription | None,
 ) -> UnlockPlan:
-    head = archive.head
-    layouts = tuple(layouts_of(head, {image.reference for image in images if image.present}))
-    # A layer is there if an image of the engine has it on top of the same layers, whatever the image is.
-    there = [image.found.layers for image in images if image.found is not None]
-    sizes = [layout.size for layout in layouts]
-    work = Work(
-        to_read=sum(head.blob[digest].stored_size for layout in layouts for digest in layout.blobs),
-        to_send=sum(sizes),
-        largest=max(sizes, default=0),
-        to_unpack=sum(head.blob[digest].size for digest in _to_unpack(layouts, there)),
-    )
+    """Return the plan. `engine` and `description` are None if the engine does not respond."""
+    head, remembered = archive.head, Remembered.read_if_sound(settings.model_cache_dir)
+    present = {image.reference for image in images if image.present}
+    found = {image.reference: image.found for image in images}
+    bases: tuple[Base, ...] = ()
+    if engine is not None and description is not None and len(present) < len(images):
+        # The names of the last unlock may have other tags than those of this archive.
+        former = [image.reference for image in remembered.images if image.reference not in found]
+        found |= {reference: engine.find(reference) for reference in former}
+        bases = tuple(find_bases(description.store, found, remembered.images))
+    layouts = tuple(layouts_of(head, present, bases))
+    work = _work(head, layouts, [image.layers for image in found.values() if image is not None])
+    pace = remembered.pace if layouts and remembered.pace and remembered.pace.mode == settings.unlock_mode else None
     return UnlockPlan(
         archive=archive.path,
         release=head.release,
         mode=settings.unlock_mode,
-        images=images,
+        images=tuple(_compared(image, layouts, found) for image in images),
         layouts=layouts,
+        bases=bases,
         work=work,
-        places=places(settings, work, engine),
-        warnings=tuple(_warnings(head, engine)) if engine is not None else (),
+        seconds=pace.seconds(work) if pace is not None else None,
+        places=places(settings, work, description),
+        warnings=tuple(_warnings(head, description)) if description is not None else (),
         engine_answers=all(image.present is not None for image in images),
+    )
+
+
+def _compared(
+    planned: PlannedImage, layouts: Iterable[Layout], found: Mapping[str, EngineImage | None]
+) -> PlannedImage:
+    """Return the image with what is sent for it, and whether it takes the place of one that was `found`."""
+    sent = sum(layout.size for layout in layouts if layout.image.reference == planned.reference)
+    repository = split_tag(planned.reference)[0]
+    there = any(split_tag(reference)[0] == repository for reference, image in found.items() if image is not None)
+    return replace(planned, to_send=sent, update=there and planned.present is False)
+
+
+def _work(head: Head, layouts: Sequence[Layout], there: Iterable[tuple[str, ...]]) -> Work:
+    """Return the work of an unlock. A layer is `there` if an image has it on top of the same layers, whatever it is."""
+    sizes = [layout.size for layout in layouts]
+    return Work(
+        to_read=sum(head.blob[digest].stored_size for layout in layouts for digest in layout.blobs),
+        to_send=sum(sizes),
+        largest=max(sizes, default=0),
+        to_unpack=sum(head.blob[digest].size for digest in to_unpack(layouts, there)),
     )
 
 
@@ -166,24 +189,6 @@ def _planned(
 ) -> PlannedImage:
     present = found is not None and found.is_image_of(expected) and (expected.reference, found.id) not in undone
     return PlannedImage(expected, head.unpacked_size(expected), present, found)
-
-
-def _to_unpack(layouts: Iterable[Layout], there: Iterable[Chain]) -> Iterator[str]:
-    """Yield each layer that the engine will unpack."""
-    known = _chains(there)
-    for layout in layouts:
-        layers = layout.image.layers
-        yield from layers[_known(layers, known) :]
-        known |= _chains([layers])
-
-
-def _chains(chains: Iterable[Chain]) -> set[Chain]:
-    return {chain[:length] for chain in chains for length in range(1, len(chain) + 1)}
-
-
-def _known(layers: Chain, chains: set[Chain]) -> int:
-    """Return how many layers at the bottom of `layers` are one of `chains`."""
-    return max((length for length in range(len(layers) + 1) if layers[:length] in chains), default=0)
 
 
 def _warnings(head: Head, engine: EngineDescription) -> Iterator[str]:

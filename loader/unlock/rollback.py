@@ -42,10 +42,10 @@ class Rollback:
     def guard(self, images: Mapping[str, Iterable[str]], watch_seconds: float) -> Iterator[None]:
         """Keep what the references name now until the block has ended, and restore it if the block fails.
 
-        `images` maps each reference to the IDs that its new image may have. `watch_seconds` is how long the engine may
-        go on with a load whose end nobody has seen. After a success the images that have lost their last name are
-        removed. Raises StorageError or DiskSpace if the journal cannot be written, and the errors of the engine, before
-        anything has changed.
+        `images` maps each reference to the IDs that its new image may have, to none if its image is only kept.
+        `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. After a success the
+        images that have lost their last name are removed. Raises StorageError or DiskSpace if the journal cannot be
+        written, and the errors of the engine, before anything has changed.
         """
         with _changing:
             journal, may_go_on = self._begin(images, watch_seconds)
@@ -109,7 +109,7 @@ class Rollback:
         for reference, ids in images.items():
             former = earlier.pop(reference, None)
             # What a name stood for before the earlier run counts, because its load may have moved the name meanwhile.
-            if former is None or self._is_gone(former):
+            if former is None or not former.new or self._is_gone(former):
                 former = Former(reference, self._image(reference))
             formers.append(replace(former, new=former.new | frozenset(ids)))
         journal = Journal((*formers, *earlier.values()), watch_seconds)
@@ -167,6 +167,8 @@ class Rollback:
         _for_each(() if journal.proven else journal.formers, partial(self._restore_name, also_others=also_others))
 
     def _restore_name(self, former: Former, *, also_others: bool) -> None:
+        if not former.new:
+            return
         present = self._image(former.reference)
         if present == former.image or not (present is None or present in former.new or also_others):
             return

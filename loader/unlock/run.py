@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,14 +20,12 @@ from loader.settings import Settings
 from loader.unlock.delivery import Delivery, image_delivery, tar_path
 from loader.unlock.images import (
     Loading,
-    is_remembered,
-    remember_head,
-    remove_unfinished_head,
     require_images_without_archive,
 )
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
 from loader.unlock.progress import UnlockProgress
+from loader.unlock.remembered import Pace, Remembered, remember, remove_unfinished_memory
 from loader.unlock.rollback import Rollback
 from loader.unlock.room import require_room
 from loader.unlock.tar_file import remove_tar
@@ -167,7 +165,7 @@ def undo_leftover(settings: Settings, engine: DockerEngine) -> None:
     What it has changed in the engine is undone in a thread.
     """
     remove_tar(tar_path(settings))
-    remove_unfinished_head(settings.model_cache_dir)
+    remove_unfinished_memory(settings.model_cache_dir)
     make_rollback(settings, engine).recover_in_background()
 
 
@@ -196,7 +194,8 @@ def _run_unlock(run: UnlockRun) -> None:
         images = look_up_images(run.engine, archive, undone)
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
-            proven = is_remembered(run.settings.model_cache_dir, archive.index.stored)
+            remembered = Remembered.read_if_sound(run.settings.model_cache_dir)
+            proven = remembered.is_head(archive.index.stored)
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)
             return
         archive.require_complete()
@@ -209,8 +208,14 @@ def _run_unlock(run: UnlockRun) -> None:
             _decrypt(run, plan, delivery, fragment)
             del fragment
             _load(run, plan, archive, delivery)
-        remember_head(run.settings.model_cache_dir, archive.index.stored)
+        remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan))
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
+
+
+def _pace(run: UnlockRun, plan: UnlockPlan) -> Pace | None:
+    """Return how fast this run was, or the last one that could tell."""
+    measured = Pace.measured(plan.mode, plan.work, run.progress.report().duration_seconds)
+    return measured or Remembered.read_if_sound(run.settings.model_cache_dir).pace
 
 
 def _log_in(run: UnlockRun, api: ApiClient) -> None:
@@ -240,13 +245,15 @@ def _decrypt(run: UnlockRun, plan: UnlockPlan, delivery: Delivery, fragment: byt
 
 def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery) -> None:
     _unlock.set(UnlockState.LOADING_IMAGES)
-    loading = Loading(run.engine, archive.head, plan.layouts, delivery)
+    loading = Loading(run.engine, archive.head, plan.layouts, delivery, plan.bases)
 
     def patience() -> float:
         return COMMIT_PATIENCE_SECONDS if loading.is_committing else PIECE_PATIENCE_SECONDS
 
     def load() -> None:
-        new = {image.reference: image.ids for image in archive.head.images}
+        # Bases are pinned as well, but nothing new gets their names.
+        new: dict[str, Iterable[str]] = {base.reference: () for base in plan.bases}
+        new |= {image.reference: image.ids for image in archive.head.images}
         with run.rollback.guard(new, run.engine.patience(plan.work.to_send)):
             loading.run(lambda done: run.progress.reach(delivery.preparation + done, loading.activity))
             run.interrupter.commit()

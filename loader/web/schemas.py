@@ -207,7 +207,9 @@ class UnlockStatusResponse(UnlockResponse):
 class UnlockPlanImage(Schema):
     """An image of the archive. `present` is null if no engine responded. `size` is that of its unpacked layers.
 
-    `config` is the digest of its configuration, which is its ID in most engines.
+    `to_send` says how many bytes the engine gets under this name, few if it has most layers of the image, and `update`
+    whether it has another image of the same repository. `config` is the digest of its configuration, which is its ID in
+    most engines.
     """
 
     reference = fields.String(required=True)
@@ -216,6 +218,8 @@ class UnlockPlanImage(Schema):
     created = fields.String(required=True)
     present = fields.Boolean(required=True, allow_none=True)
     size = fields.Integer(required=True)
+    to_send = fields.Integer(required=True)
+    update = fields.Boolean(required=True)
 
 
 class UnlockPlanWork(Schema):
@@ -246,11 +250,12 @@ class UnlockPlanPlace(Schema):
 
 
 class UnlockPlanResponse(Schema):
-    """What an unlock would do now."""
+    """What an unlock would do now. `seconds` is null if this device has not unlocked enough to know."""
 
     archive = fields.String(required=True)
     release = fields.Nested(UnlockPlanRelease, required=True)
     work = fields.Nested(UnlockPlanWork, required=True)
+    seconds = fields.Float(required=True, allow_none=True)
     mode = fields.String(required=True, validate=validate.OneOf(("tar", "stream")))
     images = fields.List(fields.Nested(UnlockPlanImage), required=True)
     places = fields.List(fields.Nested(UnlockPlanPlace), required=True)

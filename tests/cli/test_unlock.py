@@ -14,9 +14,9 @@ from loader.references import full_reference
 from tests.cli.cli_runs import invoke, terminal
 from tests.support.archives import APP, ARCHITECTURE, DATABASE, PLATFORM, Packed, tags_of_tests
 from tests.support.engines import Engine
-from tests.support.handmade_image import CREATED, HandmadeImage, seal
+from tests.support.handmade_image import CREATED, HandmadeImage, HandmadeLayer, seal
 from tests.support.loader_server import run_loader
-from tests.support.unlocking import EMAIL, PASSWORD, Rig, UnlockDevice
+from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -157,6 +157,18 @@ def test_the_plan_shows_images_that_are_present(rig: Rig, packed: Packed, tmp_pa
     assert f"  {FULL_DATABASE}: present, " in done.stdout
     assert "sends" not in done.stdout
     assert done.stdout.endswith("all images are present: an unlock would write nothing\n")
+
+
+def test_the_plan_of_an_update_says_what_is_sent_and_how_long_it_takes(rig: Rig, tmp_path: Path) -> None:
+    large = HandmadeLayer(bytes(MIB), 20)
+    assert rig.unlock(seal(tmp_path / "old.enc", [HandmadeImage(APP, (large,))])) == READY
+    image = HandmadeImage(APP, (large, HandmadeLayer(b"new", 1000)))
+    rig.device.put(seal(tmp_path / "new.enc", [image]))
+    lines = run(tmp_path, "--plan", "--url", url(rig)).stdout.splitlines()
+    assert lines[1].startswith(f"  {FULL_APP}: an update, 21 MB, of which 16 kB are sent, for ")
+    assert lines[2] == "  reads 10 kB of the archive, sends 16 kB to the engine, which unpacks 9 kB"
+    assert re.fullmatch(r"  takes about [0-9]+ s, if it goes as fast as the last unlock", lines[3])
+    assert rig.operator.unlock() == READY
 
 
 def test_the_plan_warns_of_images_for_another_architecture(rig: Rig, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from loader.crypto.archive_head import GZIP
 from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveCorrupt, EngineRejected
 from loader.oci import Layout
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.archives import APP, DATABASE, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal

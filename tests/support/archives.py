@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import Head, Image
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
 from tests.support.images import remove_image, unnamed_images

@@ -12,7 +12,7 @@ from loader.binary_split import Archive, open_archive
 from loader.errors import ArchiveCorrupt, StorageError
 from loader.oci import Layout
 from loader.unlock.delivery import Delivery, StreamDelivery, TarDelivery
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from loader.unlock.tar_file import CHANGED_HINT
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.processes import poll

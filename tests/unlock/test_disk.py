@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.conftest import StartLoader
 from tests.support.archives import APP, Packed, head_of, remove_all_images
 from tests.support.engines import Engine, engine_of

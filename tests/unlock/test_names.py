@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.archives import APP, DATABASE, PREFIX, head_of, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loader.crypto.archive_head import Head
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.archives import PREFIX, head_of, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal

@@ -9,9 +9,9 @@ import pytest
 from loader.binary_split import open_archive
 from loader.errors import StorageError
 from loader.unlock.delivery import TarDelivery
-from loader.unlock.images import REMEMBERED_NAME, remember_head, remembered_images
 from loader.unlock.journal import JOURNAL_NAME
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
+from loader.unlock.remembered import REMEMBERED_NAME, Remembered, remember
 from loader.unlock.rollback import Rollback
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, seal
 from tests.support.http_calls import call
@@ -43,10 +43,10 @@ def test_what_is_no_file_in_the_place_of_the_archive_stops_nothing(unlock_device
 def test_the_remembered_head_is_read_from_a_file_only_and_replaces_anything(tmp_path: Path, kind: str) -> None:
     place = tmp_path / REMEMBERED_NAME
     SPECIAL_FILES[kind](place)
-    assert remembered_images(tmp_path) == ()
+    assert Remembered.read_if_sound(tmp_path).images == ()
     with open_archive(seal(tmp_path / "images.enc", [APP])) as archive:
-        remember_head(tmp_path, archive.index.stored)
-        assert remembered_images(tmp_path) == archive.head.images
+        remember(tmp_path, archive.index.stored)
+        assert Remembered.read_if_sound(tmp_path).images == archive.head.images
     assert place.is_file()
     assert not place.is_symlink()
     if kind == "link to a secret":
@@ -56,15 +56,15 @@ def test_the_remembered_head_is_read_from_a_file_only_and_replaces_anything(tmp_
 def test_a_remembered_head_that_is_too_large_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (tmp_path / REMEMBERED_NAME).open("wb") as file:
         file.truncate(1 << 40)
-    assert remembered_images(tmp_path) == ()
+    assert Remembered.read_if_sound(tmp_path).images == ()
     assert "cannot be used" in caplog.text
 
 
 def test_a_directory_in_the_place_of_the_remembered_head_undoes_no_unlock(tmp_path: Path) -> None:
     (tmp_path / REMEMBERED_NAME).mkdir()
     with open_archive(seal(tmp_path / "images.enc", [APP])) as archive:
-        remember_head(tmp_path, archive.index.stored)
-    assert remembered_images(tmp_path) == ()
+        remember(tmp_path, archive.index.stored)
+    assert Remembered.read_if_sound(tmp_path).images == ()
 
 
 @pytest.mark.parametrize("kind", SPECIAL_FILES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loader.crypto.archive_head import StoredHead
+from loader.unlock.remembered import remember
 from tests.support.archives import APP, DATABASE, VERSION, Packed, remove_all_images
 from tests.support.engines import Engine
 from tests.support.images import import_image, remove_image
@@ -81,7 +82,7 @@ def test_expected_images_make_a_device_ready(unlock_device: UnlockDevice, docker
 def test_the_remembered_manifest_takes_precedence_over_expected_images(
     unlock_device: UnlockDevice, docker: Engine, packed: Packed
 ) -> None:
-    unlock_device.remembered.write_text(json.dumps(packed.head.document()))
+    remember(unlock_device.remembered.parent, StoredHead.of(packed.head))
     import_image(docker, APP)
     import_image(docker, DATABASE)
     assert_problem(unlock_device.start(docker.host, EXPECTED_IMAGES=APP).post(), 404, "ARCHIVE_NOT_FOUND")

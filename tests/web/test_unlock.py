@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.archives import head_of
 from tests.support.engines import Engine
 from tests.support.handmade_image import CREATED, HandmadeImage, seal
@@ -64,6 +64,7 @@ def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -
                 "to_send": layout.size,
                 "to_unpack": head.blob[image.layers[0]].size,
             },
+            "seconds": None,
             "mode": "tar",
             "images": [
                 {
@@ -73,6 +74,8 @@ def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -
                     "created": CREATED,
                     "present": None,
                     "size": head.blob[image.layers[0]].size,
+                    "to_send": layout.size,
+                    "update": False,
                 }
             ],
             "warnings": [],

@@ -1,7 +1,7 @@
 // The card of the images: the archive, its images and the disk space that they need.
 
 import { byId, fillRow, setShown, setText, showRows } from "./dom.js";
-import { bytes, moment } from "./units.js";
+import { bytes, duration, moment } from "./units.js";
 
 const ENGINE_SILENT = "The Docker engine does not respond, so it is not known which images it already has.";
 
@@ -29,13 +29,14 @@ function sentence(problem) {
   return problem.message + hint;
 }
 
-function toSend({ done, engine_answers: known, images, work }) {
+function toSend({ done, engine_answers: known, images, work, seconds }) {
   if (done) {
     return "nothing";
   }
   const missing = images.filter((image) => !image.present).length;
   const share = missing < images.length ? `, ${missing} of ${images.length} images` : "";
-  return `${known ? "" : "at most "}${bytes(work.to_send)}${share}`;
+  const time = seconds === null ? "" : `, about ${duration(seconds)}`;
+  return `${known ? "" : "at most "}${bytes(work.to_send)}${share}${time}`;
 }
 
 function fillImage(row, image) {
@@ -43,14 +44,21 @@ function fillImage(row, image) {
   const made = Number.isNaN(Date.parse(image.created)) ? "" : `made ${moment(image.created)} `;
   fillRow(row, {
     name: image.reference,
-    ...presence(image.present),
-    detail: `${made}for ${image.platform} · ${bytes(image.size)}`,
+    ...presence(image),
+    detail: `${made}for ${image.platform} · ${amount(image)}`,
   });
 }
 
-function presence(present) {
+function amount({ size, to_send: sent, update }) {
+  return update ? `${bytes(sent)} of ${bytes(size)} to send` : bytes(size);
+}
+
+function presence({ present, update }) {
   if (present === null) {
     return { tag: "unknown", tone: "quiet" };
+  }
+  if (update) {
+    return { tag: "an update", tone: "quiet" };
   }
   return present ? { tag: "in the engine", tone: "good" } : { tag: "not loaded yet", tone: "quiet" };
 }

@@ -15,7 +15,7 @@ from loader.binary_split import Archive
 from loader.crypto.archive_head import GZIP, PLAIN
 from loader.oci import Layout
 from loader.unlock.delivery import Delivery, TarDelivery
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.flips import flip_in_file
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer
 

@@ -13,7 +13,7 @@ from loader.docker_engine import DockerEngine, EngineImage
 from loader.errors import EngineUnavailable
 from loader.oci import Layout
 from loader.unlock.images import Loading
-from loader.unlock.plan import layouts_of
+from loader.unlock.layers import layouts_of
 from tests.support.handmade_image import CREATED, ROOT, HandmadeImage, HandmadeLayer, sealed_blob
 
 BASE = HandmadeLayer(b"base")

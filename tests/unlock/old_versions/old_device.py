@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
 import docker.errors
 
+from loader.crypto.archive_head import StoredHead
 from loader.docker_engine import DockerEngine
 from loader.references import full_reference
 from loader.settings import Settings
 from loader.unlock.journal import PINS
 from loader.unlock.old_versions import OldVersions, find_old_versions, remove_old_versions
+from loader.unlock.remembered import remember
 from tests.support.archives import PREFIX, head_of, remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
@@ -45,7 +46,7 @@ class DeviceFiles:
         self.journal = self.models / "unlock-journal.json"
         self.archive = seal(directory / "images.enc", [NEXT])
         unlocked = seal(directory / "unlocked.enc", [UNLOCKED])
-        self.remembered.write_text(json.dumps(head_of(unlocked).document()))
+        remember(self.models, StoredHead.of(head_of(unlocked)))
 
     @property
     def env(self) -> dict[str, str]:

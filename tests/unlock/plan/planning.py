@@ -17,6 +17,7 @@ TOP = HandmadeLayer(b"t" * 1000, 70, "top.bin")
 APP = HandmadeImage("app:1.4", (BASE, MIDDLE, TOP))
 DATABASE = HandmadeImage("database:9", (BASE,))
 OTHER_ID = "sha256:" + "2" * 64
+CONTAINERD = EngineDescription(None, Store.CONTAINERD, "linux/amd64")
 AMD64 = EngineDescription(None, Store.CLASSIC, "linux/amd64")
 
 
@@ -38,10 +39,11 @@ class KnownEngine(DockerEngine):
 EMPTY = KnownEngine({})
 
 
-def plan(path: Path, engine: DockerEngine, mode: str = "tar") -> UnlockPlan:
-    """Return the plan of the archive at `path` for `engine`."""
-    settings = dataclasses.replace(Settings.from_env({"UNLOCK_MODE": mode}), images_path=path)
-    return plan_unlock(settings, engine)
+def plan(path: Path, engine: DockerEngine, mode: str = "tar", models: Path | None = None) -> UnlockPlan:
+    """Return the plan of the archive at `path` for `engine`, on a device that may have remembered something."""
+    settings = Settings.from_env({"UNLOCK_MODE": mode})
+    models = models or path.parent / "models"
+    return plan_unlock(dataclasses.replace(settings, images_path=path, model_cache_dir=models), engine)
 
 
 def found(image: HandmadeImage, image_id: str | None = None) -> EngineImage:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto.archive_head import GZIP, MAX_REFERENCES
+from loader.crypto.archive_head import GZIP, MAX_REFERENCES, StoredHead
+from loader.docker_engine import EngineImage, Store
+from loader.unlock.remembered import Pace, remember
 from tests.support.archives import head_of
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 from tests.unlock.plan.planning import (
+    AMD64,
     APP,
     BASE,
+    CONTAINERD,
     DATABASE,
     EMPTY,
     MIDDLE,
@@ -66,10 +70,10 @@ def test_only_layers_at_the_bottom_of_the_chain_are_left_out(tmp_path: Path) -> 
     assert made.work.to_unpack == sizes(BASE, MIDDLE, TOP) + sizes(MIDDLE, BASE, TOP) + sizes(TOP)
 
 
-def test_an_image_that_is_there_brings_no_layer(path: Path) -> None:
-    """Only layers of this run are left out, because another client may remove an image at any time."""
+def test_layers_of_an_image_that_is_there_are_not_sent_again(path: Path) -> None:
     made = plan(path, having(found(APP)))
-    assert sent(made) == [(DATABASE.image.reference, digests(BASE))]
+    assert sent(made) == [(DATABASE.image.reference, ())]
+    assert [base.reference for base in made.bases] == [APP.image.reference]
 
 
 def test_a_layer_that_an_image_has_twice_is_sent_once(tmp_path: Path) -> None:
@@ -81,7 +85,7 @@ def test_a_layer_that_an_image_has_twice_is_sent_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "unpacked"),
+    ("old", "needed"),
     [
         ((BASE,), (MIDDLE, TOP)),
         ((BASE, MIDDLE), (TOP,)),
@@ -90,14 +94,61 @@ def test_a_layer_that_an_image_has_twice_is_sent_once(tmp_path: Path) -> None:
         ((), (BASE, MIDDLE, TOP)),
     ],
 )
-def test_layers_at_the_bottom_of_an_image_under_the_name_now_are_not_unpacked(
-    path: Path, old: tuple[HandmadeLayer, ...], unpacked: tuple[HandmadeLayer, ...]
+def test_layers_at_the_bottom_of_an_image_under_the_name_now_are_neither_sent_nor_unpacked(
+    path: Path, old: tuple[HandmadeLayer, ...], needed: tuple[HandmadeLayer, ...]
 ) -> None:
-    old_app = dataclasses.replace(found(APP, OTHER_ID), layers=digests(*old))
-    made = plan(path, having(old_app))
-    assert made.work.to_unpack == sizes(*unpacked)
-    # They are sent nevertheless.
-    assert sent(made)[0] == (APP.image.reference, digests(BASE, MIDDLE, TOP))
+    made = plan(path, having(replacing_app(*old)))
+    assert made.work.to_unpack == sizes(*needed)
+    assert sent(made)[0] == (APP.image.reference, digests(*needed))
+
+
+def replacing_app(*layers: HandmadeLayer) -> EngineImage:
+    """Return another image than APP, with these layers."""
+    return dataclasses.replace(found(APP, OTHER_ID), layers=digests(*layers))
+
+
+@pytest.mark.parametrize("store", [Store.CLASSIC, Store.PODMAN])
+def test_the_last_release_that_was_proven_counts_under_its_own_names(path: Path, tmp_path: Path, store: Store) -> None:
+    former = HandmadeImage("app:1.3", (BASE, MIDDLE))
+    description = dataclasses.replace(AMD64, store=store)
+    engine = KnownEngine({former.image.reference: found(former)}, description)
+    assert sent(plan(path, engine))[0] == (APP.image.reference, digests(BASE, MIDDLE, TOP))
+    remember_images(tmp_path, former)
+    made = plan(path, engine, models=tmp_path)
+    assert sent(made)[0] == (APP.image.reference, digests(TOP))
+    assert made.work.to_unpack == sizes(TOP)
+
+
+def test_the_containerd_store_has_only_what_was_proven_here(path: Path, tmp_path: Path) -> None:
+    """It keeps images without some of their layers, or with other blobs for the same layers."""
+    former = HandmadeImage("app:1.3", (BASE, MIDDLE))
+    remember_images(tmp_path, former)
+    for image_id, needed in (
+        (former.image.config, (BASE, MIDDLE, TOP)),
+        (OTHER_ID, (BASE, MIDDLE, TOP)),
+        (former.image.manifest, (TOP,)),
+    ):
+        engine = KnownEngine({former.image.reference: found(former, image_id)}, CONTAINERD)
+        made = plan(path, engine, models=tmp_path)
+        assert sent(made)[0] == (APP.image.reference, digests(*needed))
+        assert made.work.to_unpack == sizes(TOP)
+    lacking = dataclasses.replace(found(former, former.image.manifest), unpacked=False)
+    made = plan(path, KnownEngine({former.image.reference: lacking}, CONTAINERD), models=tmp_path)
+    assert made.bases == ()
+
+
+def test_the_time_is_that_of_the_last_unlock_for_as_many_bytes(path: Path, tmp_path: Path) -> None:
+    remember_images(tmp_path, DATABASE, pace=Pace("tar", 2.0, 0.001, 0.002))
+    made = plan(path, EMPTY, models=tmp_path)
+    assert made.seconds == pytest.approx(2 + 0.001 * made.work.to_read + 0.002 * made.work.to_send)
+    assert plan(path, EMPTY, mode="stream", models=tmp_path).seconds is None
+    assert plan(path, EMPTY).seconds is None
+    assert plan(path, having(found(APP), found(DATABASE)), models=tmp_path).seconds is None
+
+
+def remember_images(directory: Path, *images: HandmadeImage, pace: Pace | None = None) -> None:
+    """Let a device remember an unlock of `images`."""
+    remember(directory, StoredHead.of(head_of(seal(directory / "former.enc", images))), pace)
 
 
 def test_further_names_of_an_image_cost_nothing(tmp_path: Path) -> None:
@@ -120,3 +171,26 @@ def test_hundreds_of_images_are_planned(tmp_path: Path) -> None:
     assert len(made.layouts) == MAX_REFERENCES
     assert made.work.to_unpack == sizes(BASE)
     assert [layout.layers for layout in made.layouts] == [digests(BASE)] + [()] * (MAX_REFERENCES - 1)
+
+
+def test_an_image_takes_the_place_of_one_under_its_name_or_under_that_of_the_last_unlock(
+    path: Path, tmp_path: Path
+) -> None:
+    former = HandmadeImage("app:1.3", (BASE, MIDDLE))
+    remember_images(tmp_path, former)
+    engines = {
+        "nothing": EMPTY,
+        "the same name": having(replacing_app(BASE)),
+        "the same repository": KnownEngine({former.image.reference: found(former)}),
+        "the image itself": having(found(APP)),
+        "another repository": KnownEngine({DATABASE.image.reference: found(DATABASE)}),
+    }
+    updates = {what: plan(path, engine, models=tmp_path).images[0].update for what, engine in engines.items()}
+    assert updates == dict.fromkeys(engines, False) | {"the same name": True, "the same repository": True}
+
+
+def test_each_image_says_what_is_sent_for_it(path: Path) -> None:
+    made = plan(path, having(replacing_app(BASE)))
+    assert [image.to_send for image in made.images] == [layout.size for layout in made.layouts]
+    made = plan(path, having(found(APP)))
+    assert [image.to_send for image in made.images] == [0, made.work.to_send]
