@@ -72,7 +72,7 @@ class Connection:
 
     @property
     def transfers(self) -> Any:
-        """The client for saves."""
+        """The client for what may take as long as the engine may be silent: saves, and containers of large images."""
         return self._connected(self.timeout)
 
     def check_settings(self) -> None:

@@ -20,6 +20,7 @@ from loader.docker_engine.description import (
 )
 from loader.docker_engine.inventory import StoredImage, stored_images
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
+from loader.docker_engine.proof import prove_by_container, remove_proofs
 from loader.docker_engine.reasons import error_in
 from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, EngineUnavailable, ImageMismatch, LoaderError
@@ -31,8 +32,6 @@ MANIFESTS_API = "1.48"
 SERVERS = ("Docker/", "Libpod/")
 # The oldest of podman's own APIs that every later version speaks.
 PODMAN_API = "v4.0.0"
-# What the container of a proof is labelled with.
-PROOF_LABEL = "azaion-loader=proof"
 
 
 class DockerEngine:
@@ -92,13 +91,11 @@ class DockerEngine:
                 raise ImageMismatch(f"After the load {image.reference} is not the image of the archive.")
             # Only the containerd store names an image by its manifest.
             if found.id == image.manifest and found.unpacked is None:
-                self._prove_by_container(found.id)
+                prove_by_container(self._connection, found.id)
 
     def remove_proofs(self) -> None:
         """Remove the containers of proofs that have not ended. Raises EngineUnavailable."""
-        with suppress(EngineRejected), self._connection.faults():
-            for container in self._connection.queries.containers(all=True, filters={"label": PROOF_LABEL}):
-                self._connection.queries.remove_container(container["Id"], v=True)
+        remove_proofs(self._connection)
 
     def describe(self) -> EngineDescription:
         """Return what the engine tells about itself. Raises EngineUnavailable, and EngineRejected for nonsense.
@@ -197,16 +194,6 @@ class DockerEngine:
         if isinstance(error, EngineUnavailable):
             raise error
         return {}, is_own
-
-    def _prove_by_container(self, image_id: str) -> None:
-        """Have a container made of the image and removed, which needs all of its layers. It is never started."""
-        api = self._connection.queries
-        with self._connection.load_faults():
-            made = api.create_container(
-                image_id, entrypoint=["/proof"], labels=[PROOF_LABEL], network_disabled=True, detach=True
-            )
-        with self._connection.faults():
-            api.remove_container(made["Id"], v=True)
 
     def _podman_store(self) -> dict[str, Any]:
         """Return what podman tells about its directories; nothing if a proxy forbids the request."""
