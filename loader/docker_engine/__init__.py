@@ -4,5 +4,6 @@ from loader.docker_engine.connection import Absent
 from loader.docker_engine.description import EngineDescription, EngineImage, Store
 from loader.docker_engine.engine import DockerEngine
 from loader.docker_engine.inventory import StoredImage
+from loader.docker_engine.proof import NotRunnable
 
-__all__ = ["Absent", "DockerEngine", "EngineDescription", "EngineImage", "Store", "StoredImage"]
+__all__ = ["Absent", "DockerEngine", "EngineDescription", "EngineImage", "NotRunnable", "Store", "StoredImage"]

@@ -44,6 +44,12 @@ class Absent(EngineRejected):
     """The engine has no such image."""
 
 
+class Forbidden(EngineRejected):
+    """A proxy or a plugin in front of the engine refused the request."""
+
+    hint = reasons.FORBIDDEN_HINT
+
+
 class Connection:
     """The clients of the engine at DOCKER_HOST. Connects when first used. Threads may share it.
 
@@ -105,10 +111,13 @@ class Connection:
             raise EngineUnavailable(sentence, hint=reasons.hint_for(exc)) from exc
 
     @contextmanager
-    def load_faults(self) -> Iterator[None]:
-        """Raise EngineRejected, DiskSpace, EngineStalled or EngineUnavailable for an error of the SDK in a load."""
+    def load_faults(self, what: str = "refused the images") -> Iterator[None]:
+        """Raise EngineRejected, DiskSpace, EngineStalled or EngineUnavailable for an error of the SDK in a load.
+
+        `what` completes the sentence "The engine ...".
+        """
         try:
-            with self._refusals("refused the images"):
+            with self._refusals(what):
                 yield
         except FOREIGN_ERRORS as exc:
             if reasons.timed_out(exc):
@@ -127,7 +136,7 @@ class Connection:
             return EngineUnavailable(f"No Docker engine responds behind the proxy at {self.address}: {said}.")
         sentence = f"The Docker engine at {self.address}, or a proxy in front of it, {what}: {said}."
         plain = response.status_code == reasons.PLAIN_HTTP_TO_TLS
-        return EngineRejected(sentence, hint=reasons.TLS_HINT if plain else reasons.FORBIDDEN_HINT)
+        return Forbidden(sentence, hint=reasons.TLS_HINT if plain else None)
 
     def refusal(self, message: object, what: str, status: int = 200) -> LoaderError:
         """Return the error for what the engine itself says. `what` completes the sentence "The engine ..."."""
@@ -136,7 +145,7 @@ class Connection:
             return DiskSpace(f"The disk of the Docker engine at {self.address} is full: {reason}.")
         sentence = f"The Docker engine at {self.address} {what}: {reason}."
         if status in reasons.FORBIDDEN:
-            return EngineRejected(sentence, hint=reasons.FORBIDDEN_HINT)
+            return Forbidden(sentence)
         if status == reasons.NOT_FOUND:
             return Absent(sentence, hint=reasons.REQUEST_HINT)
         return EngineRejected(sentence, hint=None if "images" in what else reasons.REQUEST_HINT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,7 +70,8 @@ class EngineImage:
     """One image as the engine describes it.
 
     `layers` are diff IDs, `size` is in bytes, and `platform` is `os/architecture` or `os/architecture/variant`.
-    `unpacked` says whether the image can be run, None if the engine does not tell.
+    `unpacked` says whether its unpacked layers take room on the disk, None if the engine does not tell. `available` is
+    False if the engine says that it has not all of the image.
     """
 
     id: str
@@ -78,41 +79,37 @@ class EngineImage:
     size: int
     platform: str = ""
     unpacked: bool | None = None
+    available: bool = True
 
     @classmethod
     def read(cls, attributes: dict[str, Any]) -> EngineImage:
         """Return the image that the response to an inspection describes. Raises EngineRejected if it is nonsense."""
         with nonsense_refused():
             root = attributes.get("RootFS") or {}
+            manifests = [each for each in attributes.get("Manifests") or () if each["Kind"] == "image"]
             return cls(
                 id=with_algorithm(attributes["Id"]),
                 layers=tuple(root.get("Layers") or ()),
                 size=attributes.get("Size") or 0,
                 platform="/".join(filter(None, map(attributes.get, ("Os", "Architecture", "Variant")))),
                 # An image without layers has nothing to unpack.
-                unpacked=_is_unpacked(attributes.get("Manifests") or ()) if root.get("Layers") else None,
+                unpacked=any(map(_is_unpacked, manifests)) if root.get("Layers") and manifests else None,
+                available=not manifests or any(manifest["Available"] for manifest in manifests),
             )
 
     def is_image_of(self, expected: Image) -> bool:
-        """Return whether this is exactly the expected image: the ID is a digest of all that makes an image.
+        """Return whether this is exactly the expected image, and nothing tells that it cannot be run."""
+        return self.has_id_of(expected) and self.available and self.unpacked is not False
 
-        An image that cannot be run is not there.
-        """
-        return self.id in expected.ids and self.unpacked is not False
-
-
-def _is_unpacked(manifests: Iterable[dict[str, Any]]) -> bool | None:
-    """Return whether an image of one of these manifests is whole and unpacked; None if there are no images."""
-    images = [manifest for manifest in manifests if manifest["Kind"] == "image"]
-    if not images:
-        return None
-    return any(image["Available"] and _unpacked_size(image) > 0 for image in images)
+    def has_id_of(self, expected: Image) -> bool:
+        """Return whether this has the ID of the expected image, which is a digest of all that makes an image."""
+        return self.id in expected.ids
 
 
-def _unpacked_size(manifest: dict[str, Any]) -> int:
+def _is_unpacked(manifest: dict[str, Any]) -> bool:
     # An engine may leave out what it does not have.
     size = (manifest.get("ImageData") or {}).get("Size") or {}
-    return int(size.get("Unpacked") or 0)
+    return bool(manifest["Available"]) and int(size.get("Unpacked") or 0) > 0
 
 
 def is_podman(version: dict[str, Any]) -> bool:

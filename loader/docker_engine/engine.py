@@ -20,7 +20,7 @@ from loader.docker_engine.description import (
 )
 from loader.docker_engine.inventory import StoredImage, stored_images
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
-from loader.docker_engine.proof import prove_by_container, remove_proofs
+from loader.docker_engine.proof import NotRunnable, prove_by_container, remove_proofs
 from loader.docker_engine.reasons import error_in
 from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, EngineUnavailable, ImageMismatch, LoaderError
@@ -79,19 +79,32 @@ class DockerEngine:
     def prove(self, expected: Iterable[Image]) -> None:
         """Raise ImageMismatch for the first expected image that is not in the engine, or is not exactly that image.
 
-        Raises EngineRejected or DiskSpace for one that cannot be run: the containerd store takes images that it cannot
-        unpack.
+        Raises NotRunnable or DiskSpace for one that cannot be run, because the containerd store takes images that it
+        cannot unpack, EngineRejected if a proxy forbids the proof, EngineStalled and EngineUnavailable.
         """
         for image, found in self._look_up(expected):
             if found is None:
                 raise ImageMismatch(f"After the load the engine has no image {image.reference}.")
-            if found.unpacked is False:
-                raise EngineRejected(f"The Docker engine has not unpacked {image.reference}, so that it cannot be run.")
-            if not found.is_image_of(image):
+            if not found.has_id_of(image):
                 raise ImageMismatch(f"After the load {image.reference} is not the image of the archive.")
-            # Only the containerd store names an image by its manifest.
-            if found.id == image.manifest and found.unpacked is None:
-                prove_by_container(self._connection, found.id)
+            if not found.available:
+                lacking = f"The Docker engine has not all of {image.reference}, so that it cannot be run."
+                raise NotRunnable(lacking, image.reference)
+            # Only the containerd store names an image by its manifest. Unpacked layers of empty directories need no
+            # room on some file systems, such as XFS.
+            if found.id == image.manifest and not found.unpacked:
+                prove_by_container(self._connection, image.reference, found.id)
+
+    def can_run(self, image: Image) -> bool:
+        """Return whether exactly this image is in the engine and can be run. May make a container to know it.
+
+        Raises DiskSpace, EngineRejected if a proxy forbids the proof, EngineStalled and EngineUnavailable.
+        """
+        try:
+            self.prove([image])
+        except (NotRunnable, ImageMismatch):
+            return False
+        return True
 
     def remove_proofs(self) -> None:
         """Remove the containers of proofs that have not ended. Raises EngineUnavailable."""

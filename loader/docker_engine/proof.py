@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from loader.docker_engine.connection import Absent, Connection
+from loader.docker_engine.connection import Absent, Connection, Forbidden
 from loader.errors import EngineRejected
 
 # What the container of a proof is labelled with.
 PROOF_LABEL = "azaion-loader=proof"
 
 
-def prove_by_container(connection: Connection, image_id: str) -> None:
-    """Have a container made of the image and removed. It is never started.
+class NotRunnable(EngineRejected):
+    """The engine has an image, but cannot run it."""
 
-    Raises EngineRejected or DiskSpace if the engine cannot make it, EngineStalled and EngineUnavailable.
+    def __init__(self, detail: str, reference: str) -> None:
+        """`reference` is the name of the image, which a person may have to remove."""
+        # Docker 26.1 with the containerd store unpacks an image only once, also if its unpacked files are gone.
+        super().__init__(
+            detail, hint=f"If the engine still has it, remove it by `docker image rm {reference}`; then try again."
+        )
+
+
+def prove_by_container(connection: Connection, reference: str, image_id: str) -> None:
+    """Have a container made of the image `image_id`, which is never started, and remove it.
+
+    Raises NotRunnable or DiskSpace if the engine cannot make it, EngineRejected if a proxy forbids it, EngineStalled
+    and EngineUnavailable.
     """
     # It takes as long as a copy of the image's volumes, which is more than a query may take.
     api = connection.transfers
-    with connection.load_faults():
-        made = api.create_container(
-            image_id, entrypoint=["/proof"], labels=[PROOF_LABEL], network_disabled=True, detach=True
-        )
+    try:
+        with connection.load_faults(f"cannot run {reference}"):
+            made = api.create_container(
+                image_id, entrypoint=["/proof"], labels=[PROOF_LABEL], network_disabled=True, detach=True
+            )
+    except Forbidden:
+        raise
+    except EngineRejected as exc:
+        raise NotRunnable(str(exc), reference) from exc
     # Another thread removes the proofs that it finds.
     with suppress(Absent), connection.faults():
         api.remove_container(made["Id"], v=True)

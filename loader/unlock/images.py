@@ -112,10 +112,14 @@ class Loading:
 
     def _name(self, names: tuple[Image, ...]) -> None:
         """Give the image all of its names; the engine has it under one of them."""
-        present = [image.reference for image in names if self._engine.holds([image])]
+        present = [image.reference for image in names if self._has_id_of(image)]
         for image in names if present else ():
             if image.reference not in present:
                 self._engine.name(present[0], image.reference)
+
+    def _has_id_of(self, image: Image) -> bool:
+        found = self._engine.find(image.reference)
+        return found is not None and found.has_id_of(image)
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,11 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
     """Raise ArchiveNotFound unless the remembered images are in the engine. Return whether they are proven.
 
     Without remembered ones, any images under the references of EXPECTED_IMAGES will do, which proves nothing. Raises
-    EngineUnavailable.
+    the errors of `DockerEngine.can_run`.
     """
     remembered = Remembered.read_if_sound(settings.model_cache_dir).images
     if remembered:
-        present = engine.holds(remembered)
+        present = all(map(engine.can_run, remembered))
     else:
         references = settings.expected_references
         present = bool(references) and all(engine.find(reference) is not None for reference in references)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from loader.binary_split import Archive, open_archive
@@ -113,6 +114,15 @@ def look_up_images(
     return tuple(_planned(archive.head, image, engine.find(image.reference), undone) for image in archive.head.images)
 
 
+def runnable_images(engine: DockerEngine, images: Iterable[PlannedImage]) -> tuple[PlannedImage, ...]:
+    """Return `images` with what a proof in the engine says of those that it has: one that it cannot run is not present.
+
+    May make containers, so that only an authenticated archive may ask for it. Raises the errors of
+    `DockerEngine.can_run`.
+    """
+    return tuple(map(partial(_proven, engine), images))
+
+
 def make_plan(
     settings: Settings, engine: DockerEngine, archive: Archive, images: tuple[PlannedImage, ...]
 ) -> UnlockPlan:
@@ -189,6 +199,15 @@ def _planned(
 ) -> PlannedImage:
     present = found is not None and found.is_image_of(expected) and (expected.reference, found.id) not in undone
     return PlannedImage(expected, head.unpacked_size(expected), present, found)
+
+
+def _proven(engine: DockerEngine, planned: PlannedImage) -> PlannedImage:
+    if planned.found is None or not planned.found.has_id_of(planned.image):
+        return planned
+    if engine.can_run(planned.image):
+        return replace(planned, present=True)
+    # What the engine has of the layers is not known.
+    return replace(planned, present=False, found=None)
 
 
 def _warnings(head: Head, engine: EngineDescription) -> Iterator[str]:

@@ -46,7 +46,19 @@ def test_an_image_is_there_unless_its_manifests_say_that_it_is_not_unpacked(
 
 
 def test_an_image_without_layers_has_nothing_to_unpack() -> None:
-    assert EngineImage.read(inspected([PACKED], layers=())).unpacked is None
+    image = EngineImage.read(inspected([PACKED], layers=()))
+    assert image.unpacked is None
+    assert image.is_image_of(EXPECTED)
+
+
+@pytest.mark.parametrize("layers", [(), EXPECTED.layers], ids=["no layers", "layers"])
+def test_an_image_whose_content_is_not_available_is_not_there(layers: tuple[str, ...]) -> None:
+    """Docker 29 tells no layers of an image whose content is absent."""
+    image = EngineImage.read(inspected([ABSENT, STATEMENT], layers))
+    assert not image.available
+    assert not image.is_image_of(EXPECTED)
+    assert image.has_id_of(EXPECTED)
+    assert EngineImage.read(inspected([ABSENT, WHOLE], layers)).available
 
 
 @pytest.mark.parametrize("manifests", [5, ["x"], [{}], [{"Kind": "image"}], [{**PACKED, "ImageData": "x"}]], ids=str)

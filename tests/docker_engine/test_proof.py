@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from loader.docker_engine import DockerEngine
-from tests.docker_engine.connecting import EXPECTED
+from loader.docker_engine import DockerEngine, NotRunnable
+from loader.docker_engine.connection import Forbidden
+from loader.errors import DiskSpace
+from tests.docker_engine.connecting import EXPECTED, connected
+from tests.support.archives import APP, remove_all_images
+from tests.support.engines import Engine
 from tests.support.fake_engine import FakeCall, FakeEngine
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive
 
 QUERY_SECONDS = 0.2
+HANDMADE = HandmadeImage(APP, (HandmadeLayer(b"broken later"),))
 
 
 def inspected(image_id: str = EXPECTED.manifest) -> dict[str, Any]:
@@ -33,3 +42,95 @@ def test_a_proof_may_take_longer_than_a_query(fake: FakeEngine, monkeypatch: pyt
     fake.load = create_slowly
     DockerEngine(60).prove([EXPECTED])
     assert asked == ["/v1.41/containers/create"]
+
+
+def manifests(*, unpacked: int = 0, available: bool = True) -> dict[str, Any]:
+    """Return what an engine with API 1.48 tells about `EXPECTED`."""
+    told = {"Kind": "image", "Available": available, "ImageData": {"Size": {"Unpacked": unpacked}}}
+    return {**inspected(), "Manifests": [told]}
+
+
+def refuse(status: int, message: str) -> Callable[[FakeCall], None]:
+    return lambda call: call.respond(status, {"message": message})
+
+
+def make(call: FakeCall) -> None:
+    call.respond(201, {"Id": "a" * 64})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [inspected(), manifests(), {**manifests(unpacked=4096), "RootFS": {}}],
+    ids=["nothing told", "no room taken", "no layers"],
+)
+def test_the_engine_makes_a_container_where_it_does_not_tell_that_an_image_is_unpacked(
+    fake: FakeEngine, told: dict[str, Any]
+) -> None:
+    """On XFS, layers of empty directories take no room. Only a fake tells each of these on demand."""
+    fake.image, fake.load = (200, told), make
+    assert DockerEngine(60).can_run(EXPECTED)
+    fake.load = refuse(404, "failed to extract layer: content digest: not found")
+    assert not DockerEngine(60).can_run(EXPECTED)
+    with pytest.raises(NotRunnable, match=f"cannot run {EXPECTED.reference}: failed to extract layer") as caught:
+        DockerEngine(60).prove([EXPECTED])
+    assert f"`docker image rm {EXPECTED.reference}`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("told", "runs"),
+    [
+        (manifests(unpacked=4096), True),
+        (manifests(unpacked=4096, available=False), False),
+        ({**manifests(available=False), "RootFS": {}}, False),
+        (inspected(EXPECTED.config), True),
+        (inspected("sha256:" + "f" * 64), False),
+    ],
+    ids=["unpacked", "not available", "not available, no layers", "classic store", "another image"],
+)
+def test_no_container_is_made_where_the_engine_tells_enough(fake: FakeEngine, told: dict[str, Any], runs: bool) -> None:
+    made: list[FakeCall] = []
+    fake.image, fake.load = (200, told), made.append
+    assert DockerEngine(60).can_run(EXPECTED) is runs
+    assert made == []
+
+
+def test_a_proof_that_is_forbidden_or_finds_no_room_says_nothing_about_the_image(fake: FakeEngine) -> None:
+    fake.image = (200, inspected())
+    for response, kind in (
+        (refuse(403, "authorization denied by plugin"), Forbidden),
+        (lambda call: call.respond_bytes(400, b"<html>"), Forbidden),
+        (refuse(500, "mkdir /x: no space left on device"), DiskSpace),
+    ):
+        fake.load = response
+        with pytest.raises(kind):
+            DockerEngine(60).can_run(EXPECTED)
+
+
+def break_snapshots(engine: Engine) -> None:
+    """Remove the unpacked files of all images, as a damaged disk does; what containerd knows of them stays."""
+    for snapshot in next(engine.socket.parent.rglob("*snapshotter.v1.overlayfs/snapshots")).iterdir():
+        shutil.rmtree(snapshot)
+
+
+def test_a_broken_image_must_be_removed_before_a_load_repairs_it(
+    docker_containerd_26: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = connected(docker_containerd_26.host, monkeypatch)
+    tar = b"".join(docker_archive(HANDMADE))
+    try:
+        engine.load(iter([tar]))
+        found = engine.find(HANDMADE.reference)
+        assert found is not None
+        # The engine makes the manifest of this tar, whose digest is the ID of the image.
+        image = replace(HANDMADE.image, manifest=found.id)
+        assert engine.can_run(image)
+        break_snapshots(docker_containerd_26)
+        assert engine.holds([image])
+        assert not engine.can_run(image)
+        engine.load(iter([tar]))
+        assert not engine.can_run(image)
+        docker_containerd_26.client.api.remove_image(image.reference)
+        engine.load(iter([tar]))
+        assert engine.can_run(image)
+    finally:
+        remove_all_images(docker_containerd_26)

@@ -3,7 +3,8 @@
 It sends exactly what was observed of these engines when they cannot unpack an image: a load is answered with 200, the
 text "Loaded image: ..." and then the error as plain text; the name moves to the image that cannot run, and an old
 image without another name is gone. `GET /images/{name}/json?manifests=1` shows `"Available": true` and
-`"Unpacked": 0`, and a container cannot be made. It keeps images in memory and runs nothing.
+`"Unpacked": 0`, and a container cannot be made; the words of that refusal are those of Docker 26.1. It keeps images in
+memory and runs nothing.
 """
 
 from __future__ import annotations

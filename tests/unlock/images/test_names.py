@@ -51,3 +51,12 @@ def test_an_engine_that_refuses_a_name_ends_the_run() -> None:
     engine = Refusing({})
     with pytest.raises(EngineRejected):
         load_counted(engine, head)
+
+
+def test_an_image_whose_unpacked_layers_take_no_room_gets_its_names_too() -> None:
+    image = handmade(0)
+    head = head_with(image, replace(image, reference="second:1"))
+    first, second = (found.reference for found in head.images)
+    engine = ControlledEngine({first: replace(as_loaded(image.image), unpacked=False)})
+    load_counted(engine, head, [])
+    assert engine.done == [(f"name {first}", second)]
