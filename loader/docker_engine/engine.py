@@ -21,7 +21,7 @@ from loader.docker_engine.description import (
 from loader.docker_engine.inventory import StoredImage, stored_images
 from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS, refusals
 from loader.docker_engine.proof import NotRunnable, prove_by_container, remove_proofs
-from loader.docker_engine.reasons import error_in
+from loader.docker_engine.reasons import error_in, is_blob_lost
 from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, EngineUnavailable, ImageMismatch, LoaderError
 from loader.references import split_tag
@@ -59,14 +59,16 @@ class DockerEngine:
         return tuple(refusals(self._connection, (*IMAGE_REQUESTS, *containers)))
 
     def find(self, reference: str) -> EngineImage | None:
-        """Return the image under `reference`, None if there is none.
+        """Return the image under `reference`, None if there is none or if the engine has lost what describes it.
 
         Raises EngineUnavailable, EngineRejected, and DiskSpace if the disk of the engine is too full to look.
         """
         try:
             return EngineImage.read(self._inspected(reference))
-        except Absent:
-            return None
+        except EngineRejected as exc:
+            if isinstance(exc, Absent) or is_blob_lost(str(exc)):
+                return None
+            raise
 
     def list_images(self) -> tuple[StoredImage, ...]:
         """Return all images of the engine. Raises EngineUnavailable, EngineRejected or DiskSpace."""

@@ -17,6 +17,8 @@ UNREACHED = frozenset({502, 503, 504})
 # What servers that expect TLS respond to plain HTTP.
 PLAIN_HTTP_TO_TLS = 400
 NOT_FOUND = 404
+# What Docker 26.1 says of an image in the containerd store whose manifest or configuration is gone (status 500).
+BLOB_LOST = "code = NotFound desc = blob sha256:"
 NO_ROOM = ("no space left on device", "disk quota exceeded")
 
 RIGHTS_HINT = "Give the user of the loader the right to use that socket, often by the group `docker`, and try again."
@@ -75,6 +77,11 @@ def hint_for(exc: BaseException) -> str | None:
 def is_full(text: str) -> bool:
     """Return whether an engine says by `text` that its disk is full."""
     return any(sign in text.lower() for sign in NO_ROOM)
+
+
+def is_blob_lost(text: str) -> bool:
+    """Return whether an engine says by `text` that its store lacks the manifest or the configuration of an image."""
+    return BLOB_LOST in text
 
 
 def error_in(message: dict[str, Any]) -> object:

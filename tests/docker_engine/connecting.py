@@ -1,4 +1,4 @@
-"""The `DockerEngine` on a connection that a test chooses, and loads and images for it."""
+"""The `DockerEngine` on a connection that a test chooses, and loads, images and archives for it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from loader.binary_split import Archive, Contents
 from loader.crypto.archive_head import Image
 from loader.docker_engine import DockerEngine
 from tests.support.archives import PREFIX
 from tests.support.faulty_wire import FaultyWire
+from tests.support.handmade_image import FRAGMENT
 
 PATIENCE_SECONDS = 60
 SILENCE_SECONDS = 1
@@ -55,3 +57,12 @@ def pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(READ_SIZE):
             yield piece
+
+
+def authenticated(archive: Archive) -> Contents:
+    """Return the contents of an archive, all blobs of which are authenticated."""
+    contents = archive.unseal(FRAGMENT, lambda: None)
+    for digest in archive.head.blob:
+        for _ in contents.authenticate(digest):
+            pass
+    return contents

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from loader.binary_split import Archive, Contents, open_archive
+from loader.binary_split import Contents, open_archive
 from loader.crypto.archive_head import GZIP
 from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveCorrupt, EngineRejected
 from loader.oci import Layout
 from loader.unlock.layers import layouts_of
+from tests.docker_engine.connecting import authenticated
 from tests.support.archives import APP, DATABASE, tags_of_tests
 from tests.support.engines import Engine
-from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 from tests.support.images import unnamed_images
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -23,15 +24,6 @@ HANDMADE = (
     HandmadeImage(APP, (HandmadeLayer(b"base" * 256, 64), HandmadeLayer(b"top" * 256, 64)), {"Env": ["MODE=1"]}),
     HandmadeImage(DATABASE, (HandmadeLayer(b"base" * 256, 64),)),
 )
-
-
-def authenticated(archive: Archive) -> Contents:
-    """Return the contents of an archive, all blobs of which are authenticated."""
-    contents = archive.unseal(FRAGMENT, lambda: None)
-    for digest in archive.head.blob:
-        for _ in contents.authenticate(digest):
-            pass
-    return contents
 
 
 def load_all(engine: DockerEngine, contents: Contents) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,14 +11,10 @@ import pytest
 from loader.docker_engine import DockerEngine, NotRunnable
 from loader.docker_engine.connection import Forbidden
 from loader.errors import DiskSpace
-from tests.docker_engine.connecting import EXPECTED, connected
-from tests.support.archives import APP, remove_all_images
-from tests.support.engines import Engine
+from tests.docker_engine.connecting import EXPECTED
 from tests.support.fake_engine import FakeCall, FakeEngine
-from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive
 
 QUERY_SECONDS = 0.2
-HANDMADE = HandmadeImage(APP, (HandmadeLayer(b"broken later"),))
 
 
 def inspected(image_id: str = EXPECTED.manifest) -> dict[str, Any]:
@@ -104,33 +98,3 @@ def test_a_proof_that_is_forbidden_or_finds_no_room_says_nothing_about_the_image
         fake.load = response
         with pytest.raises(kind):
             DockerEngine(60).can_run(EXPECTED)
-
-
-def break_snapshots(engine: Engine) -> None:
-    """Remove the unpacked files of all images, as a damaged disk does; what containerd knows of them stays."""
-    for snapshot in next(engine.socket.parent.rglob("*snapshotter.v1.overlayfs/snapshots")).iterdir():
-        shutil.rmtree(snapshot)
-
-
-def test_a_broken_image_must_be_removed_before_a_load_repairs_it(
-    docker_containerd_26: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = connected(docker_containerd_26.host, monkeypatch)
-    tar = b"".join(docker_archive(HANDMADE))
-    try:
-        engine.load(iter([tar]))
-        found = engine.find(HANDMADE.reference)
-        assert found is not None
-        # The engine makes the manifest of this tar, whose digest is the ID of the image.
-        image = replace(HANDMADE.image, manifest=found.id)
-        assert engine.can_run(image)
-        break_snapshots(docker_containerd_26)
-        assert engine.holds([image])
-        assert not engine.can_run(image)
-        engine.load(iter([tar]))
-        assert not engine.can_run(image)
-        docker_containerd_26.client.api.remove_image(image.reference)
-        engine.load(iter([tar]))
-        assert engine.can_run(image)
-    finally:
-        remove_all_images(docker_containerd_26)
