@@ -10,9 +10,9 @@ Only the variables of Docker have an effect: no proxy, no `.netrc` and no bundle
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 import docker.constants
@@ -38,6 +38,7 @@ SLOWEST_UNPACKING = 5 << 20
 LOADS = "loads"
 # Seconds for a ping, which is shorter because a caller waits for it.
 PING_TIMEOUT = 2.0
+Result = TypeVar("Result")
 
 
 class Absent(EngineRejected):
@@ -48,6 +49,12 @@ class Forbidden(EngineRejected):
     """A proxy or a plugin in front of the engine refused the request."""
 
     hint = reasons.FORBIDDEN_HINT
+
+
+class OtherVersion(EngineUnavailable):
+    """The engine does not speak the version of its API any more that it told at first."""
+
+    hint = "Try again: the loader asks the engine for its version once more."
 
 
 class Connection:
@@ -100,6 +107,13 @@ class Connection:
         """Return how many seconds the engine may be silent while it unpacks a tar of `size` bytes."""
         return self.timeout + size / SLOWEST_UNPACKING
 
+    def renegotiated(self, call: Callable[[], Result]) -> Result:
+        """Return what `call` returns. Call it a second time if the engine speaks another version than before."""
+        try:
+            return call()
+        except OtherVersion:
+            return call()
+
     @contextmanager
     def faults(self) -> Iterator[None]:
         """Raise Absent, EngineRejected, DiskSpace or EngineUnavailable for an error of the SDK in the block."""
@@ -144,6 +158,10 @@ class Connection:
         if reasons.is_full(str(message)):
             return DiskSpace(f"The disk of the Docker engine at {self.address} is full: {reason}.")
         sentence = f"The Docker engine at {self.address} {what}: {reason}."
+        if reasons.is_version_refused(reason):
+            # It was updated or replaced. Other threads may still use the clients, so that nobody closes them.
+            self._clients.clear()
+            return OtherVersion(sentence)
         if status in reasons.FORBIDDEN:
             return Forbidden(sentence)
         if status == reasons.NOT_FOUND:

@@ -42,9 +42,11 @@ class DockerEngine:
         self._connection = Connection(timeout)
 
     def ping(self) -> None:
-        """Raise EngineUnavailable unless the engine responds within 2 seconds, or 4 seconds at the first use."""
-        with suppress(EngineRejected, DiskSpace), self._connection.faults():
-            self._connection.pings.ping()
+        """Raise EngineUnavailable unless the engine responds within 2 seconds.
+
+        The engine has 4 seconds at the first use, and 6 seconds if it speaks another version of its API than before.
+        """
+        self._connection.renegotiated(self._ping)
 
     def check_settings(self) -> None:
         """Raise EngineUnavailable if DOCKER_HOST, or a setting beside it, cannot be used. Asks no engine."""
@@ -64,7 +66,7 @@ class DockerEngine:
         Raises EngineUnavailable, EngineRejected, and DiskSpace if the disk of the engine is too full to look.
         """
         try:
-            return EngineImage.read(self._inspected(reference))
+            return EngineImage.read(self._connection.renegotiated(lambda: self._inspected(reference)))
         except EngineRejected as exc:
             if isinstance(exc, Absent) or is_blob_lost(str(exc)):
                 return None
@@ -182,6 +184,10 @@ class DockerEngine:
         EngineRejected or DiskSpace.
         """
         return save(self._connection, references, platform)
+
+    def _ping(self) -> None:
+        with suppress(EngineRejected, DiskSpace), self._connection.faults():
+            self._connection.pings.ping()
 
     def _inspected(self, reference: str) -> dict[str, Any]:
         api = self._connection.queries

@@ -19,6 +19,8 @@ PLAIN_HTTP_TO_TLS = 400
 NOT_FOUND = 404
 # What Docker 26.1 says of an image in the containerd store whose manifest or configuration is gone (status 500).
 BLOB_LOST = "code = NotFound desc = blob sha256:"
+# What an engine responds if a client speaks a version of the API that it does not have (status 400).
+VERSION_REFUSED = re.compile(r"client version [\d.]+ is too (old|new)")
 NO_ROOM = ("no space left on device", "disk quota exceeded")
 
 RIGHTS_HINT = "Give the user of the loader the right to use that socket, often by the group `docker`, and try again."
@@ -77,6 +79,11 @@ def hint_for(exc: BaseException) -> str | None:
 def is_full(text: str) -> bool:
     """Return whether an engine says by `text` that its disk is full."""
     return any(sign in text.lower() for sign in NO_ROOM)
+
+
+def is_version_refused(text: str) -> bool:
+    """Return whether an engine says by `text` that it does not speak the version of the API that it was asked in."""
+    return VERSION_REFUSED.match(text) is not None
 
 
 def is_blob_lost(text: str) -> bool:
