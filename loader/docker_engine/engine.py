@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine.connection import Absent, Connection, speaks
+from loader.docker_engine.connection import Absent, Connection, Forbidden, speaks
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
@@ -25,6 +26,8 @@ from loader.docker_engine.reasons import error_in, is_blob_lost
 from loader.docker_engine.saving import save
 from loader.errors import DiskSpace, EngineRejected, EngineUnavailable, ImageMismatch, LoaderError
 from loader.references import split_tag
+
+log = logging.getLogger(__name__)
 
 # The first version of the API whose inspection of an image can tell of its manifests.
 MANIFESTS_API = "1.48"
@@ -162,19 +165,25 @@ class DockerEngine:
             self._connection.queries.remove_image(reference)
 
     def drop_name(self, name: str, other: str) -> None:
-        """Remove a name as `remove_name` does, but never keep it. `other` names another image than `name`, or the same.
+        """Remove a name as `remove_name` does. `other` names another image than `name`, or the same.
 
-        If a container uses the image, only the name goes. Raises EngineUnavailable, and EngineRejected if a proxy
-        forbids the requests.
+        If a container uses the image, only the name goes; it stays, with a warning in the log, if the engine has
+        nothing under `other`. Raises EngineUnavailable, and EngineRejected if a proxy forbids the requests.
         """
         try:
             self.remove_name(name)
         except Absent:
             return
-        except EngineRejected:
+        except Forbidden:
+            raise
+        except EngineRejected as refused:
             # To force the engine would remove the image of a stopped container, and with podman the container. A name
             # that moves to another image leaves the former one behind.
-            self.name(other, name)
+            try:
+                self.name(other, name)
+            except Absent:
+                log.warning("%s stays until `azaion-loader images prune` can remove it: %s", name, refused)
+                return
             self.remove_name(name)
 
     def save(self, references: list[str], platform: str | None = None) -> Iterator[bytes]:

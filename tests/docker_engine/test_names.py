@@ -48,6 +48,25 @@ def test_the_last_name_of_an_image_that_a_container_uses_stays_or_is_dropped(
     engine.drop_name(DATABASE, APP)
 
 
+def test_the_last_name_of_a_used_image_stays_if_there_is_no_other_image_to_move_it_to(
+    engine: DockerEngine, real: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    former = import_image(real, APP)
+    container = real.client.api.create_container(APP, ["/nothing"])
+    try:
+        engine.name(APP, DATABASE)
+        engine.remove_name(APP)
+        engine.drop_name(DATABASE, APP)
+        assert image_id(real, DATABASE) == former
+        (warning,) = caplog.messages
+        assert warning.startswith(f"{DATABASE} stays until `azaion-loader images prune` can remove it: ")
+        assert "use" in warning
+    finally:
+        real.client.api.remove_container(container["Id"])
+    engine.drop_name(DATABASE, APP)
+    assert engine.find(DATABASE) is None
+
+
 def test_an_image_gets_a_further_name(engine: DockerEngine, real: Engine) -> None:
     made = import_image(real, APP)
     engine.name(APP, DATABASE)
