@@ -85,14 +85,19 @@ def find_old_versions(settings: Settings, engine: DockerEngine) -> OldVersions:
 def remove_old_versions(settings: Settings, engine: DockerEngine, old: OldVersions) -> dict[str, str]:
     """Remove the names that may go, and each image with its last name. Return the reason for each name that stays.
 
-    Raises Busy as soon as an unlock is under way, and EngineUnavailable.
+    A name that another image has got since `old` was found stays. Raises Busy as soon as an unlock is under way, and
+    EngineUnavailable.
     """
     refused = {}
     for name in old.removable:
         # Before each name, because a large image takes long and the pins of a new unlock must stay.
         require_no_unlock(settings)
         try:
-            engine.remove_name(name.reference)
+            found = engine.find(name.reference)
+            if found is not None and found.id != name.image.id:
+                refused[name.reference] = "It names another image by now."
+            elif found is not None:
+                engine.remove_name(name.reference)
         except Absent:
             continue
         except (EngineRejected, DiskSpace) as exc:

@@ -96,6 +96,19 @@ def test_images_without_a_name_are_counted_and_stay(device: OldDevice) -> None:
     assert after.images - set(after.names.values()) == nameless
 
 
+def test_a_name_that_moved_in_the_meantime_stays(device: OldDevice) -> None:
+    device.put(UNLOCKED, OLD, OLDER)
+    old = device.find()
+    device.name(UNLOCKED, OLD.reference)
+    assert device.remove(old) == {OLD.reference: "It names another image by now."}
+    assert device.names() == {UNLOCKED.reference, OLD.reference}
+    device.put(OLD, OLDER)
+    old = device.find()
+    device.engine.client.api.remove_image(OLDER.reference)
+    assert device.remove(old) == {}
+    assert device.names() == {UNLOCKED.reference}
+
+
 def test_a_container_made_in_the_meantime_keeps_its_image(device: OldDevice) -> None:
     device.put(UNLOCKED, OLD, OLDER)
     old = device.find()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loader.docker_engine import Absent, DockerEngine, StoredImage
+from loader.docker_engine import Absent, DockerEngine, EngineImage, StoredImage
 from loader.errors import ArchiveCorrupt, Busy, DiskSpace, EngineRejected, EngineUnavailable, LoaderError, StorageError
+from loader.oci import digest_of
 from loader.references import full_reference
 from loader.settings import Settings
 from loader.unlock.journal import PINS
@@ -28,9 +29,12 @@ class ListedEngine(DockerEngine):
 
     def list_images(self) -> tuple[StoredImage, ...]:
         return tuple(
-            StoredImage(f"sha256:{number:064x}", (name,), 10, is_used=False, is_dangling=False)
-            for number, name in enumerate(self.names)
+            StoredImage(digest_of(name.encode()), (name,), 10, is_used=False, is_dangling=False) for name in self.names
         )
+
+    def find(self, reference: str) -> EngineImage | None:
+        found = (image.id for image in self.list_images() if reference in image.names)
+        return next((EngineImage(image_id, (), 10) for image_id in found), None)
 
     def remove_name(self, reference: str) -> None:
         self.before_removal(reference)
