@@ -33,19 +33,16 @@ class EngineDescription:
 
     `root` is the directory of its images on its own machine, None if the engine does not tell. `platform` is
     `os/architecture`, empty if the engine does not tell. `copies` is the directory in which podman copies what it
-    loads, None for Docker, which does that below `root`. `proxied` says whether something else responds for the engine.
+    loads, None for Docker, which does that below `root`.
     """
 
     root: Path | None
     store: Store
     platform: str
     copies: Path | None = None
-    proxied: bool = False
 
     @classmethod
-    def read(
-        cls, info: dict[str, Any], version: dict[str, Any], podman_store: dict[str, Any], *, proxied: bool
-    ) -> EngineDescription:
+    def read(cls, info: dict[str, Any], version: dict[str, Any], podman_store: dict[str, Any]) -> EngineDescription:
         """Return what these responses tell. Raises EngineRejected if they are nonsense.
 
         An engine that tells nothing is taken for one with the classic store.
@@ -57,7 +54,6 @@ class EngineDescription:
                 store=_store(info, version),
                 platform=f"{system}/{architecture}" if system and architecture else "",
                 copies=_path(podman_store.get("imageCopyTmpDir")),
-                proxied=proxied,
             )
 
     def runs(self, platform: str) -> bool:
@@ -104,6 +100,14 @@ class EngineImage:
     def has_id_of(self, expected: Image) -> bool:
         """Return whether this has the ID of the expected image, which is a digest of all that makes an image."""
         return self.id in expected.ids
+
+    def needs_container(self, expected: Image) -> bool:
+        """Return whether only a container of this image shows that the expected image can be run.
+
+        Only the containerd store names an image by its manifest. Unpacked layers of empty directories take no room on
+        some file systems, such as XFS.
+        """
+        return self.id == expected.manifest and self.available and not self.unpacked
 
 
 def _is_unpacked(manifest: dict[str, Any]) -> bool:

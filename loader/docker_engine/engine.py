@@ -24,15 +24,13 @@ from loader.docker_engine.permissions import CONTAINER_REQUESTS, IMAGE_REQUESTS,
 from loader.docker_engine.proof import NotRunnable, prove_by_container, remove_proofs
 from loader.docker_engine.reasons import error_in, is_blob_lost
 from loader.docker_engine.saving import save
-from loader.errors import DiskSpace, EngineRejected, EngineUnavailable, ImageMismatch, LoaderError
+from loader.errors import DiskSpace, EngineRejected, ImageMismatch, LoaderError
 from loader.references import split_tag
 
 log = logging.getLogger(__name__)
 
 # The first version of the API whose inspection of an image can tell of its manifests.
 MANIFESTS_API = "1.48"
-# How Docker and podman call themselves in their responses.
-SERVERS = ("Docker/", "Libpod/")
 # The oldest of podman's own APIs that every later version speaks.
 PODMAN_API = "v4.0.0"
 
@@ -97,9 +95,7 @@ class DockerEngine:
             if not found.available:
                 lacking = f"The Docker engine has not all of {image.reference}, so that it cannot be run."
                 raise NotRunnable(lacking, image.reference)
-            # Only the containerd store names an image by its manifest. Unpacked layers of empty directories need no
-            # room on some file systems, such as XFS.
-            if found.id == image.manifest and not found.unpacked:
+            if found.needs_container(image):
                 prove_by_container(self._connection, image.reference, found.id)
 
     def can_run(self, image: Image) -> bool:
@@ -123,10 +119,10 @@ class DockerEngine:
         A proxy in front of the engine may forbid the requests. The classic store is assumed then.
         """
         with nonsense_refused():
-            info, is_own = self._told("info")
-            version, _ = self._told("version")
+            info = self._told(lambda api: api.info())
+            version = self._told(lambda api: api.version())
         podman_store = self._podman_store() if is_podman(version) else {}
-        return EngineDescription.read(info, version, podman_store, proxied=not is_own)
+        return EngineDescription.read(info, version, podman_store)
 
     def load(self, tar: Iterable[bytes | memoryview], on_unpacked: Callable[[int], None] = lambda _: None) -> None:
         """Load the layout of one image.
@@ -211,19 +207,11 @@ class DockerEngine:
                 raise self._connection.refusal_in(response, "refused a request")
             return dict(response.json())
 
-    def _told(self, question: str) -> tuple[dict[str, Any], bool]:
-        """Return the response to a question, empty if it is refused, and whether the engine itself has responded."""
-        api = self._connection.queries
-        # The SDK does not return the headers, by which a proxy shows.
-        with self._connection.faults():
-            response = api.get(f"{api.base_url}/v{api.api_version}/{question}", timeout=api.timeout)
-            is_own = response.headers.get("Server", "").startswith(SERVERS)
-            if response.status_code == HTTPStatus.OK:
-                return dict(response.json()), is_own
-        error = self._connection.refusal_in(response, "refused a request")
-        if isinstance(error, EngineUnavailable):
-            raise error
-        return {}, is_own
+    def _told(self, ask: Callable[[Any], Any]) -> dict[str, Any]:
+        """Return the response to a question, empty if it is refused."""
+        with suppress(EngineRejected, DiskSpace), self._connection.faults():
+            return dict(ask(self._connection.queries))
+        return {}
 
     def _podman_store(self) -> dict[str, Any]:
         """Return what podman tells about its directories; nothing if a proxy forbids the request."""

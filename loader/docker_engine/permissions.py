@@ -1,7 +1,8 @@
 """What a proxy or a plugin in front of the engine will refuse, found out by requests that change nothing.
 
 Each is a request of an unlock, but for an image or a container that cannot be there, or with an empty tar. Every engine
-responds with an error of its own and keeps nothing; a proxy refuses the request before the engine gets it.
+responds with an error of its own and keeps nothing; a proxy refuses the request before the engine gets it. Nothing else
+shows a proxy: many pass on the headers of the engine, and a plugin responds through the engine.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Request:
         return f"{self.method} {self.path}"
 
 
-LOAD = Request("POST", "/images/load")
 IMAGE_REQUESTS = (
+    Request("POST", "/images/load"),
     Request("POST", "/images/{name}/tag", query=f"?repo={ABSENT}&tag=other"),
     Request("DELETE", "/images/{name}"),
 )
@@ -44,17 +45,7 @@ CONTAINER_REQUESTS = (
 
 
 def refusals(connection: Connection, requests: Iterable[Request]) -> Iterator[LoaderError]:
-    """Yield an error for each of `requests`, and for a load, that does not reach the engine. Raises EngineUnavailable.
-
-    A load is tried only if another request is refused, because an engine without a proxy needs no trial.
-    """
-    refused = list(_refused(connection, requests))
-    if refused:
-        yield from _refused(connection, [LOAD])
-        yield from refused
-
-
-def _refused(connection: Connection, requests: Iterable[Request]) -> Iterator[LoaderError]:
+    """Yield an error for each of `requests` that does not reach the engine. Raises EngineUnavailable."""
     for request in requests:
         client = connection.queries
         url = f"{client.base_url}/v{client.api_version}{request.path.format(name=request.name)}{request.query}"

@@ -16,12 +16,11 @@ def obstacles(
 ) -> Iterator[str]:
     """Yield a sentence for each request that a proxy will refuse, and for each image that hides one of `images`.
 
-    With `done` an unlock would send nothing, so that no proxy can refuse it. An engine without a proxy is only looked
-    at, and nothing is changed in any.
+    With `done` an unlock would send nothing, so that no proxy can refuse it. Nothing is changed in the engine.
     """
     # The plan is good without these warnings.
     with suppress(LoaderError):
-        if description.proxied and not done:
+        if not done:
             yield from map(str, engine.refusals(description.store))
         if description.store is Store.PODMAN:
             yield from _hidden(engine, images)

@@ -115,10 +115,10 @@ def look_up_images(
 
 
 def runnable_images(engine: DockerEngine, images: Iterable[PlannedImage]) -> tuple[PlannedImage, ...]:
-    """Return `images` with what a proof in the engine says of those that it has: one that it cannot run is not present.
+    """Return `images` with the proof that the engine can run those that it has: one that it cannot run is not present.
 
-    May make containers, so that only an authenticated archive may ask for it. Raises the errors of
-    `DockerEngine.can_run`.
+    Makes containers where the engine does not tell, so that only an authenticated archive may ask for it. Raises the
+    errors of `DockerEngine.can_run`.
     """
     return tuple(map(partial(_proven, engine), images))
 
@@ -202,7 +202,7 @@ def _planned(
 
 
 def _proven(engine: DockerEngine, planned: PlannedImage) -> PlannedImage:
-    if planned.found is None or not planned.found.has_id_of(planned.image):
+    if planned.found is None or not planned.found.needs_container(planned.image):
         return planned
     if engine.can_run(planned.image):
         return replace(planned, present=True)

@@ -22,7 +22,6 @@ class FakeCall(BaseHTTPRequestHandler):
 
     server: FakeEngine
     protocol_version = "HTTP/1.1"
-    server_version = "Docker/20.10"
 
     def do_GET(self) -> None:
         """Respond to queries for the version, for the description of the engine, and for any image."""

@@ -12,7 +12,7 @@ import pytest
 
 from loader import api_client
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage, Store
-from loader.errors import ArchiveCorrupt, Busy
+from loader.errors import ArchiveCorrupt, Busy, LoaderError
 from loader.settings import Settings
 from loader.unlock import run as unlock
 from loader.unlock import shared_plan
@@ -41,6 +41,9 @@ class CountingEngine(DockerEngine):
 
     def describe(self) -> EngineDescription:
         return EngineDescription(None, Store.CLASSIC, "linux/amd64")
+
+    def refusals(self, _: Store) -> tuple[LoaderError, ...]:
+        return ()
 
 
 class Clock:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage, Store
+from loader.errors import LoaderError
 from loader.settings import Settings
 from loader.unlock.plan import UnlockPlan, plan_unlock
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer
@@ -34,6 +35,9 @@ class KnownEngine(DockerEngine):
 
     def describe(self) -> EngineDescription:
         return self._description
+
+    def refusals(self, _: Store) -> tuple[LoaderError, ...]:
+        return ()
 
 
 EMPTY = KnownEngine({})

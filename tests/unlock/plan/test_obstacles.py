@@ -12,6 +12,7 @@ import pytest
 from loader.docker_engine import DockerEngine
 from tests.support.archives import tags_of_tests
 from tests.support.engines import Engine
+from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.socket_proxy import socket_proxy
@@ -46,6 +47,30 @@ def test_the_plan_tells_what_a_proxy_will_refuse(
         for request in REFUSED
     )
     assert tags_of_tests(docker) == []
+
+
+def test_a_proxy_that_looks_like_the_engine_and_forbids_only_loads_is_found(
+    path: Path, proxied: Callable[..., AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAProxy and others pass on the header by which an engine calls itself."""
+    with proxied("proxy_pass_header Server;", "location ~ /images/load { return 403; }") as host:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        (warning,) = plan(path, DockerEngine(5)).warnings
+    assert "refuses POST /images/load: 403" in warning
+
+
+def test_an_authorization_plugin_is_found(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake, which responds as Docker does for its plugins; no package of Debian has one."""
+
+    def deny(call: FakeCall) -> None:
+        call.respond(403, {"message": "authorization denied by plugin guard: no loads"})
+
+    with FakeEngine(tmp_path / "fake.sock", deny) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        warnings = plan(path, DockerEngine(5)).warnings
+    assert [warning.partition(": ")[2] for warning in warnings] == [
+        "authorization denied by plugin guard: no loads."
+    ] * 2
 
 
 def test_the_plan_has_no_such_warning_if_nothing_is_refused(

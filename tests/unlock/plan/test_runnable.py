@@ -42,7 +42,7 @@ def having(app: EngineImage, *broken: Image) -> ProvingEngine:
 def test_a_present_image_that_the_engine_cannot_run_is_loaded_again(path: Path) -> None:
     engine = having(STORED, APP.image)
     images = proven(path, engine)
-    assert engine.asked == [APP.image, DATABASE.image]
+    assert engine.asked == [APP.image]
     assert [(image.present, image.found is None) for image in images] == [(False, True), (True, False)]
     with open_archive(path) as archive:
         (layout,) = layouts_of(archive.head, {image.reference for image in images if image.present})
@@ -58,10 +58,21 @@ def test_an_image_whose_layers_take_no_room_is_present_once_it_is_proven(path: P
     assert [image.present for image in proven(path, having(empty, APP.image))] == [False, True]
 
 
-def test_nothing_is_proven_of_an_image_that_is_not_there(path: Path) -> None:
-    for engine in (having(found(APP, OTHER_ID)), ProvingEngine({DATABASE.image.reference: found(DATABASE)})):
-        assert [image.present for image in proven(path, engine)] == [False, True]
-        assert engine.asked == [DATABASE.image]
+@pytest.mark.parametrize(
+    ("app", "present"),
+    [
+        (found(APP, OTHER_ID), False),
+        (replace(STORED, available=False), False),
+        (replace(STORED, unpacked=True), True),
+        (found(APP), True),
+    ],
+    ids=["another image", "not available", "unpacked", "classic store"],
+)
+def test_nothing_is_proven_where_the_engine_tells_enough(path: Path, app: EngineImage, present: bool) -> None:
+    engine = having(app)
+    assert [image.present for image in proven(path, engine)] == [present, True]
+    assert [image.present for image in proven(path, ProvingEngine({}))] == [False, False]
+    assert engine.asked == []
 
 
 def test_an_engine_that_goes_down_during_the_proof_is_no_broken_image(path: Path) -> None:
