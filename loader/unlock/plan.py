@@ -17,7 +17,7 @@ from loader.settings import Settings
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
 from loader.unlock.remembered import Remembered
-from loader.unlock.room import Place, Work, places
+from loader.unlock.room import JOURNAL_SIZE, Place, Work, places
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ def _plan(
         found |= {reference: engine.find(reference) for reference in former}
         bases = tuple(find_bases(description.store, found, remembered.images))
     layouts = tuple(layouts_of(head, present, bases))
-    work = _work(head, layouts, [image.layers for image in found.values() if image is not None])
+    there = [image.layers for image in found.values() if image is not None]
+    work = _work(head, layouts, there, done=len(present) == len(images))
     pace = remembered.pace if layouts and remembered.pace and remembered.pace.mode == settings.unlock_mode else None
     return UnlockPlan(
         archive=archive.path,
@@ -183,7 +184,7 @@ def _compared(
     return replace(planned, to_send=sent, update=there and planned.present is False)
 
 
-def _work(head: Head, layouts: Sequence[Layout], there: Iterable[tuple[str, ...]]) -> Work:
+def _work(head: Head, layouts: Sequence[Layout], there: Iterable[tuple[str, ...]], *, done: bool) -> Work:
     """Return the work of an unlock. A layer is `there` if an image has it on top of the same layers, whatever it is."""
     sizes = [layout.size for layout in layouts]
     return Work(
@@ -191,6 +192,7 @@ def _work(head: Head, layouts: Sequence[Layout], there: Iterable[tuple[str, ...]
         to_send=sum(sizes),
         largest=max(sizes, default=0),
         to_unpack=sum(head.blob[digest].size for digest in to_unpack(layouts, there)),
+        journal=0 if done else JOURNAL_SIZE,
     )
 
 

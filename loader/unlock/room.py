@@ -1,4 +1,4 @@
-"""The disks that an unlock writes to: how many bytes the tar and the engine need there, and how many are free."""
+"""The disks that an unlock writes to: how many bytes tar, journal and engine need there, and how many are free."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from loader.settings import Settings
 from loader.unlock.delivery import tar_path
 
 STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
+# The journal of 256 names, with some 128 bytes each, and its next version, which is written before the first one goes.
+JOURNAL_SIZE = 1 << 16
 # While podman loads a tar, it keeps the tar and the files of the tar until the load has ended.
 PODMAN_COPIES = 2
 
@@ -22,8 +24,8 @@ PODMAN_COPIES = 2
 class Place:
     """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk.
 
-    `tar` is how many of the needed bytes are those of the tar of mode `tar`. `takes_files` is False if the disk has no
-    inode left.
+    `tar` is how many of the needed bytes mode `stream` would spare: those of the tar, or none if that mode could not be
+    used either. `takes_files` is False if the disk has no inode left.
     """
 
     paths: tuple[Path, ...]
@@ -49,13 +51,15 @@ class Work:
     """The bytes of an unlock.
 
     `to_read` are those of the archive, `to_send` those of the tars that the engine gets, of which the largest has
-    `largest`, and `to_unpack` those of the layers that the engine does not have yet.
+    `largest`, and `to_unpack` those of the layers that the engine does not have yet. `journal` are those of the journal
+    of names, 0 if nothing is left to do.
     """
 
     to_read: int
     to_send: int
     largest: int
     to_unpack: int
+    journal: int
 
 
 def places(settings: Settings, work: Work, engine: EngineDescription | None) -> tuple[Place, ...]:
@@ -63,17 +67,18 @@ def places(settings: Settings, work: Work, engine: EngineDescription | None) -> 
 
     `engine` is None if the engine does not respond. Directories of an engine that runs elsewhere are left out.
     """
-    written = tar_path(settings).parent if settings.unlock_mode == "tar" else None
-    needs: dict[Path, int] = {} if written is None else {written: work.to_send}
-    for path, needed in _engine_needs(engine, work) if engine is not None else ():
+    tar = {tar_path(settings).parent: work.to_send} if settings.unlock_mode == "tar" else {}
+    journal = {_existing(settings.model_cache_dir): work.journal} if work.journal else {}
+    needs: dict[Path, int] = {}
+    engine_needs = _engine_needs(engine, work) if engine is not None else ()
+    for path, needed in (*tar.items(), *engine_needs, *journal.items()):
         # The needs are added, because the tar may lie in the engine's directory.
         needs[path] = needs.get(path, 0) + needed
     disks: dict[int, list[Path]] = {}
     for path in needs:
         with storage(path, needs[path]):
             disks.setdefault(path.stat().st_dev, []).append(path)
-    tar = work.to_send if written is not None else 0
-    return tuple(_place(paths, sum(needs[path] for path in paths), written, tar) for paths in disks.values())
+    return tuple(_place({path: needs[path] for path in paths}, tar, journal) for paths in disks.values())
 
 
 def require_room(places_: tuple[Place, ...]) -> None:
@@ -120,11 +125,27 @@ def _is_visible(path: Path) -> bool:
         return False
 
 
-def _place(paths: list[Path], needed: int, written: Path | None, tar: int) -> Place:
-    """Return a disk. `written` is the directory that the loader itself writes `tar` bytes to."""
-    with storage(paths[0], needed):
-        free, takes_files = free_bytes(paths[0]), has_inodes(paths[0])
-    if written is None or written not in paths:
-        return Place(tuple(paths), needed, free, writable=True, takes_files=takes_files)
-    writable = os.access(written, os.W_OK | os.X_OK)
-    return Place(tuple(paths), needed, free, writable, tar, takes_files)
+def _existing(directory: Path) -> Path:
+    """Return `directory`, or where it will be made: the nearest of its parents that exists. Raises StorageError."""
+    with storage(directory, 0):
+        while not directory.exists():
+            directory = directory.parent
+    return directory
+
+
+def _place(needs: dict[Path, int], tar: dict[Path, int], journal: dict[Path, int]) -> Place:
+    """Return the disk on which these directories need so many bytes. The loader itself writes to `tar` and `journal`.
+
+    Only the engine knows whether it can write to its own directories.
+    """
+    first, needed = next(iter(needs)), sum(needs.values())
+    with storage(first, needed):
+        free, takes_files = free_bytes(first), has_inodes(first)
+    takes_journal = all(map(_is_writable, needs.keys() & journal.keys()))
+    writable = takes_journal and all(map(_is_writable, needs.keys() & tar.keys()))
+    spared = sum(tar[path] for path in needs.keys() & tar.keys()) if takes_journal else 0
+    return Place(tuple(needs), needed, free, writable, spared, takes_files)
+
+
+def _is_writable(directory: Path) -> bool:
+    return os.access(directory, os.W_OK | os.X_OK)

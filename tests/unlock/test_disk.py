@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from loader.unlock.layers import layouts_of
+from loader.unlock.room import JOURNAL_SIZE
 from tests.conftest import StartLoader
 from tests.support.archives import APP, Packed, head_of, remove_all_images
 from tests.support.engines import Engine, engine_of
@@ -107,8 +108,8 @@ def test_too_little_room_for_the_tar_is_found_before_the_login(
     filler = fill(disk, leave=2 * MIB)
     operator = start(small_device, docker.host)
     refusal = refused(small_device, operator, disk, "DISK_SPACE")
-    needed = f"at {disk}: {sum(packed.sent)} bytes are needed, {free_bytes(disk)} bytes are free."
-    assert needed in refusal.error
+    needed = f"{sum(packed.sent) + JOURNAL_SIZE} bytes are needed, {free_bytes(disk)} bytes are free."
+    assert f"at {disk} and {disk}/models: {needed}" in refusal.error
     assert refusal.advises_stream
     assert not has_image(docker, packed.images[0].reference)
 
@@ -117,8 +118,23 @@ def test_too_little_room_for_the_tar_is_found_before_the_login(
 
 
 def test_the_mode_stream_needs_no_room_for_a_tar(small_device: UnlockDevice, disk: Path, docker: Engine) -> None:
-    fill(disk, leave=64 * 1024)
+    fill(disk, leave=2 * JOURNAL_SIZE)
     assert start(small_device, docker.host, UNLOCK_MODE="stream").unlock() == READY
+
+
+def test_too_little_room_for_the_journal_is_found_before_the_login(
+    small_device: UnlockDevice, disk: Path, docker: Engine
+) -> None:
+    filler = fill(disk, leave=JOURNAL_SIZE // 2)
+    operator = start(small_device, docker.host, UNLOCK_MODE="stream")
+    plan = operator.get("/unlock/plan")
+    assert plan["fits"] is False
+    assert [place["paths"] for place in plan["places"] if not place["fits"]] == [[f"{disk}/models"]]
+    refusal = refused(small_device, operator, disk, "DISK_SPACE")
+    assert f"at {disk}/models: {JOURNAL_SIZE} bytes are needed" in refusal.error
+    assert not refusal.advises_stream
+    filler.unlink()
+    assert operator.unlock() == READY
 
 
 @pytest.mark.parametrize("mode", ["tar", "stream"])
@@ -142,12 +158,12 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     root = disk / "docker"
     root.mkdir()
     fake.info = (200, {"DockerRootDir": str(root)})
-    both = sum(packed.sent) + for_the_engine(packed)
+    both = sum(packed.sent) + for_the_engine(packed) + JOURNAL_SIZE
     assert for_the_engine(packed) < free_bytes(disk) < both
     operator = start(small_device, fake.host)
     refusal = refused(small_device, operator, disk, "DISK_SPACE")
     operator.loader.stop()
-    assert f"{disk} and {root}: {both} bytes are needed" in refusal.error
+    assert f"{disk} and {root} and {disk}/models: {both} bytes are needed" in refusal.error
     assert refusal.advises_stream
     # The advice is right: without the tar there is enough room, and the load reaches the fake engine.
     assert start(small_device, fake.host, UNLOCK_MODE="stream").unlock().code == "IMAGE_MISMATCH"
@@ -165,7 +181,9 @@ def test_an_engine_whose_disk_cannot_be_read_does_not_count(
     fake.info = info
     operator = unlock_device.start(fake.host)
     plan = operator.get("/unlock/plan")
-    assert [place["paths"] for place in plan["places"]] == [[str(unlock_device.directory)]]
+    assert [place["paths"] for place in plan["places"]] == [
+        [str(unlock_device.directory), f"{unlock_device.directory}/models"]
+    ]
     assert plan["engine_answers"] is True
     assert operator.unlock().code == "IMAGE_MISMATCH"  # the load was sent, and the fake engine loads nothing
 
@@ -177,16 +195,20 @@ def test_a_read_only_disk_is_found_before_the_login(
     make_read_only(disk)
     refusal = refused(small_device, operator, disk, "STORAGE_ERROR")
     assert str(disk) in refusal.error
-    assert refusal.advises_stream
+    assert not refusal.advises_stream  # because the directory of the cache is on that disk too
 
     make_writable(disk)
     assert operator.unlock().state == "ready"
     operator.loader.stop()
 
-    # The advice is right: mode stream writes to the engine, and to the directory of the cache.
     remove_all_images(docker)
     make_read_only(disk)
+    small_device.api.forget_requests()
     paths = {"IMAGES_PATH": str(small_device.archive), "MODEL_CACHE_DIR": str(tmp_path / "models")}
+    operator = small_device.start(docker.host, **paths)
+    assert refused(small_device, operator, disk, "STORAGE_ERROR").advises_stream
+    operator.loader.stop()
+    # The advice is right: mode stream writes to the engine, and to the directory of the cache.
     assert small_device.start(docker.host, UNLOCK_MODE="stream", **paths).unlock() == READY
 
 

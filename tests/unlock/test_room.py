@@ -16,7 +16,7 @@ from loader.errors import DeviceFault, DiskSpace, LoaderError, StorageError
 from loader.files import INODES_HINT
 from loader.settings import Settings
 from loader.unlock.plan import UnlockPlan, plan_unlock
-from loader.unlock.room import STREAM_ADVICE, Place, Work, places, require_room
+from loader.unlock.room import JOURNAL_SIZE, STREAM_ADVICE, Place, Work, places, require_room
 from tests.support.archives import APP
 from tests.support.engines import Engine, engine_of
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
@@ -24,7 +24,8 @@ from tests.support.images import has_image
 from tests.support.small_disk import fill, make_read_only, small_disk, use_inodes
 
 MIB = 1 << 20
-WORK = Work(to_read=1, to_send=1000, largest=600, to_unpack=70)
+# The tests of the journal are at the end.
+WORK = Work(to_read=1, to_send=1000, largest=600, to_unpack=70, journal=0)
 # What an engine writes besides content: its databases, directories, and blocks that are not full.
 OVERHEAD = 3 * MIB
 LAYER_MIB = 24
@@ -47,7 +48,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def settings(device: Path, mode: str = "tar") -> Settings:
-    return dataclasses.replace(Settings.from_env({"UNLOCK_MODE": mode}), images_path=device / "images.enc")
+    """Return the settings of a loader whose MODEL_CACHE_DIR is still to be made, in the directory of the archive."""
+    made = Settings.from_env({"UNLOCK_MODE": mode})
+    return dataclasses.replace(made, images_path=device / "images.enc", model_cache_dir=device / "cache" / "models")
 
 
 def classic(root: Path | None) -> EngineDescription:
@@ -183,10 +186,50 @@ def test_a_disk_without_inodes_takes_no_tar_and_no_image(device: Path, tmp_path:
             ) as raised:
                 require_room(found)
             assert raised.value.hint == INODES_HINT
-        nothing = Work(to_read=0, to_send=0, largest=0, to_unpack=0)
+        nothing = Work(to_read=0, to_send=0, largest=0, to_unpack=0, journal=0)
         require_room(places(settings(disk), nothing, None))
         made[0].unlink()
         require_room(places(settings(disk), WORK, None))
+
+
+JOURNALED = dataclasses.replace(WORK, journal=JOURNAL_SIZE)
+
+
+def test_the_journal_needs_room_where_the_cache_is_or_will_be(device: Path, root: Path) -> None:
+    both = 1000 + JOURNAL_SIZE
+    assert needs(settings(device), None, JOURNALED) == {(device,): both}
+    assert needs(settings(device, "stream"), None, JOURNALED) == {(device,): JOURNAL_SIZE}
+    assert needs(settings(device), classic(root), JOURNALED) == {(device, root): both + 670}
+    cache = settings(device).model_cache_dir
+    cache.mkdir(parents=True)
+    assert needs(settings(device), None, JOURNALED) == {(device, cache): both}
+    assert needs(settings(device, "stream"), classic(root), JOURNALED) == {(root, cache): 670 + JOURNAL_SIZE}
+
+
+def test_a_full_disk_of_the_cache_is_found(device: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        elsewhere = dataclasses.replace(settings(device), model_cache_dir=disk / "models")
+        require_room(places(elsewhere, JOURNALED, None))
+        fill(disk, leave=JOURNAL_SIZE - 4096)
+        with pytest.raises(DiskSpace, match=f"at {disk}: {JOURNAL_SIZE} bytes are needed") as raised:
+            require_room(places(elsewhere, JOURNALED, None))
+        assert raised.value.hint == DiskSpace.hint
+        # Nothing is written there if no name is left to move.
+        require_room(places(elsewhere, WORK, None))
+
+
+@pytest.mark.parametrize("mode", ["tar", "stream"])
+def test_a_read_only_disk_of_the_cache_is_found_and_mode_stream_is_no_help(
+    device: Path, tmp_path: Path, mode: str
+) -> None:
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        elsewhere = dataclasses.replace(settings(device, mode), model_cache_dir=disk / "models")
+        on_one_disk = dataclasses.replace(settings(disk, mode), model_cache_dir=disk)
+        make_read_only(disk)
+        for each in (elsewhere, on_one_disk):
+            with pytest.raises(StorageError, match=f"{disk} cannot be written to") as raised:
+                require_room(places(each, JOURNALED, None))
+            assert raised.value.hint == StorageError.hint
 
 
 @pytest.fixture
@@ -230,7 +273,7 @@ def test_a_real_engine_needs_as_much_as_the_plan_says_and_not_much_less(
     """
     engine, disk = engine_disk
     plan = plan_unlock(settings(device, "stream"), DockerEngine(60))
-    (place,) = plan.places
+    place, _ = plan.places
     assert place.needed >= (4 if engine.name == "podman" else 2) * plan.work.to_unpack
 
     spared = plan.work.largest if engine.name == "podman" else 0

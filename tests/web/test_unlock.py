@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loader.unlock.layers import layouts_of
+from loader.unlock.room import JOURNAL_SIZE
 from tests.support.archives import head_of
 from tests.support.engines import Engine
 from tests.support.handmade_image import CREATED, HandmadeImage, seal
@@ -85,7 +86,11 @@ def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -
         }
         assert place.pop("free") > 0
         able = dict.fromkeys(("writable", "takes_files", "fits"), True)
-        assert place == {"paths": [str(directory)], "needed": layout.size, **able}
+        assert place == {
+            "paths": [str(directory), str(running.models)],
+            "needed": layout.size + JOURNAL_SIZE,
+            **able,
+        }
         assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
 
         archive.write_bytes(b"no archive")

@@ -10,6 +10,7 @@ import pytest
 
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
 from loader.errors import EngineRejected, EngineUnavailable
+from loader.unlock.room import JOURNAL_SIZE
 from tests.support.fake_engine import FakeCall, FakeEngine
 from tests.unlock.plan.planning import APP, DATABASE, KnownEngine, found, needs, plan, sizes
 
@@ -45,14 +46,14 @@ def test_without_an_engine_its_images_and_its_need_for_room_are_unknown(path: Pa
         (None, sizes(*DATABASE.layers)),
     ]
     assert (made.done, made.engine_answers, made.fits, made.warnings) == (False, False, True, ())
-    assert needs(made) == {(path.parent,): made.work.to_send}
+    assert needs(made) == {(path.parent,): made.work.to_send + JOURNAL_SIZE}
     assert made.work.to_send > 0
 
 
 def test_an_engine_that_goes_down_during_the_plan_needs_unknown_room(path: Path) -> None:
     made = plan(path, VanishingEngine({APP.image.reference: found(APP)}))
     assert [image.present for image in made.images] == [True, False]
-    assert needs(made) == {(path.parent,): made.work.to_send}
+    assert needs(made) == {(path.parent,): made.work.to_send + JOURNAL_SIZE}
     assert made.warnings == ()
 
 
@@ -86,7 +87,8 @@ def test_an_engine_may_hide_where_it_keeps_its_images(
     fake.info = (info[0], {key: value.replace("ROOT", str(root)) for key, value in info[1].items()})
     made = plan(path, DockerEngine(1), "stream")
     work = made.work
-    assert needs(made) == ({(root,): work.largest + work.to_unpack} if root_counts else {})
+    with_root = {(root, path.parent): work.largest + work.to_unpack + JOURNAL_SIZE}
+    assert needs(made) == (with_root if root_counts else {(path.parent,): JOURNAL_SIZE})
     assert [image.present for image in made.images] == [False, False]
     assert (made.engine_answers, made.warnings) == (True, ())
 
@@ -97,7 +99,7 @@ def test_an_engine_with_the_containerd_store_keeps_the_blobs_too(path: Path, fak
     status = [["driver-type", "io.containerd.snapshotter.v1"]]
     fake.info = (200, {"DockerRootDir": str(root), "DriverStatus": status})
     made = plan(path, DockerEngine(1), "stream")
-    assert needs(made) == {(root,): made.work.to_send + made.work.to_unpack}
+    assert needs(made) == {(root, path.parent): made.work.to_send + made.work.to_unpack + JOURNAL_SIZE}
 
 
 def test_an_engine_that_forbids_to_look_at_images_ends_the_plan_for_it(path: Path, fake: FakeEngine) -> None:

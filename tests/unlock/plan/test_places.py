@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loader.docker_engine import EngineDescription, Store
+from loader.unlock.room import JOURNAL_SIZE
 from tests.support.handmade_image import seal
 from tests.support.small_disk import make_read_only, small_disk
 from tests.unlock.plan.planning import APP, EMPTY, MIB, KnownEngine, needs, plan
@@ -14,9 +15,10 @@ def test_the_engine_and_the_tars_need_room(path: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "docker", MIB) as root:
         made = plan(path, KnownEngine({}, EngineDescription(root, Store.CLASSIC, "")))
         engine = made.work.largest + made.work.to_unpack
-        assert needs(made) == {(path.parent,): made.work.to_send, (root,): engine}
+        assert needs(made) == {(path.parent,): made.work.to_send + JOURNAL_SIZE, (root,): engine}
         assert needs(plan(path, KnownEngine({}, EngineDescription(root, Store.CLASSIC, "")), "stream")) == {
-            (root,): engine
+            (root,): engine,
+            (path.parent,): JOURNAL_SIZE,
         }
         assert made.fits
 
