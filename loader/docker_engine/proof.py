@@ -16,10 +16,12 @@ class NotRunnable(EngineRejected):
 
     def __init__(self, detail: str, reference: str) -> None:
         """`reference` is the name of the image, which a person may have to remove."""
-        # Docker 26.1 with the containerd store unpacks an image only once, also if its unpacked files are gone.
-        super().__init__(
-            detail, hint=f"If the engine still has it, remove it by `docker image rm {reference}`; then try again."
+        # Docker 26.1 with the containerd store unpacks a layer only once, also if its unpacked files are gone.
+        hint = (
+            f"If the engine still has the image, remove it by `docker image rm {reference}`, and try again; if that "
+            "does not help, remove the images too that have layers in common with it."
         )
+        super().__init__(detail, hint=hint)
 
 
 def prove_by_container(connection: Connection, reference: str, image_id: str) -> None:
