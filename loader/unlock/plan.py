@@ -199,7 +199,10 @@ def _work(head: Head, layouts: Sequence[Layout], there: Iterable[tuple[str, ...]
 def _planned(
     head: Head, expected: Image, found: EngineImage | None, undone: Container[tuple[str, str]]
 ) -> PlannedImage:
-    present = found is not None and found.is_image_of(expected) and (expected.reference, found.id) not in undone
+    if found is not None and (expected.reference, found.id) in undone:
+        # It may go at any moment, and its layers with it.
+        found = None
+    present = found is not None and found.is_image_of(expected)
     return PlannedImage(expected, head.unpacked_size(expected), present, found)
 
 

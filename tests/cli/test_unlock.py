@@ -142,7 +142,7 @@ def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_pat
     for line, image, size in zip(lines[1:3], packed.images, ("3 MB", "268 kB"), strict=True):
         assert line == f"  {image.reference}: missing, {size}, for {PLATFORM}, created {CREATED}"
     assert lines[3] == "  reads 3 MB of the archive, sends 3 MB to the engine, which unpacks 3 MB"
-    assert re.fullmatch(rf"  {rig.device.directory} and .*: needs 10 MB, [0-9.]+ GB free: fits", lines[4])
+    assert re.fullmatch(rf"  {rig.device.directory} and .*: needs 11 MB, [0-9.]+ GB free: fits", lines[4])
     assert len(lines) == 5
     assert sorted(rig.device.directory.rglob("*")) == before
     assert rig.operator.document() == state
@@ -199,7 +199,7 @@ def test_the_plan_works_without_an_engine(unlock_device: UnlockDevice, packed: P
     assert "which unpacks at most 3 MB\n" in done.stdout
     assert "the Docker engine does not respond: its disk space is not checked" in done.stdout
     (needs,) = (line for line in done.stdout.splitlines() if "needs" in line)
-    assert needs.startswith(f"  {unlock_device.remembered.parent}: needs 66 kB, ")
+    assert needs.startswith(f"  {unlock_device.remembered.parent}: needs 262 kB, ")
 
 
 def test_there_is_no_plan_without_an_archive(rig: Rig, tmp_path: Path) -> None:

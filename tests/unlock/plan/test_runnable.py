@@ -75,6 +75,15 @@ def test_nothing_is_proven_where_the_engine_tells_enough(path: Path, app: Engine
     assert engine.asked == []
 
 
+def test_an_image_that_will_be_undone_is_not_proven(path: Path) -> None:
+    engine = having(replace(STORED, unpacked=False))
+    with open_archive(path) as archive:
+        looked_up = look_up_images(engine, archive, {(APP.image.reference, STORED.id)})
+    assert [(image.present, image.found is None) for image in looked_up] == [(False, True), (True, False)]
+    assert runnable_images(engine, looked_up) == looked_up
+    assert engine.asked == []
+
+
 def test_an_engine_that_goes_down_during_the_proof_is_no_broken_image(path: Path) -> None:
     class Vanishing(ProvingEngine):
         def can_run(self, _: Image) -> bool:
