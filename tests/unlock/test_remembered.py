@@ -75,7 +75,7 @@ def test_only_the_unfinished_head_of_a_killed_process_is_removed(tmp_path: Path)
     remove_unfinished_memory(tmp_path / "absent")
 
 
-WORK = Work(to_read=TELLING_SIZE // 2, to_send=TELLING_SIZE, largest=TELLING_SIZE, to_unpack=TELLING_SIZE)
+WORK = Work(TELLING_SIZE // 2, TELLING_SIZE, largest=TELLING_SIZE, to_unpack=TELLING_SIZE, journal=0)
 SECONDS = {"authenticating": 1.0, "downloading_key": 0.5, "decrypting": 4.0, "loading_images": 8.0}
 
 

@@ -10,7 +10,8 @@ import pytest
 from loader.crypto.archive_head import Image, StoredHead
 from loader.errors import ArchiveNotFound
 from loader.settings import Settings
-from loader.unlock.images import remember_head, require_images_without_archive
+from loader.unlock.images import require_images_without_archive
+from loader.unlock.remembered import remember
 from tests.unlock.images.controlled_engine import HEAD, ControlledEngine, as_loaded
 
 
@@ -22,7 +23,7 @@ class Broken(ControlledEngine):
 
 
 def test_remembered_images_that_the_engine_cannot_run_are_not_there(tmp_path: Path) -> None:
-    remember_head(tmp_path, StoredHead.of(HEAD))
+    remember(tmp_path, StoredHead.of(HEAD))
     settings = replace(
         Settings.from_env({}), images_path=tmp_path / "images.enc", model_cache_dir=tmp_path, expected_images=()
     )

@@ -11,7 +11,8 @@ from loader.binary_split import open_archive
 from loader.crypto.archive_head import Image
 from loader.docker_engine import EngineImage
 from loader.errors import EngineUnavailable
-from loader.unlock.plan import PlannedImage, layouts_of, look_up_images, runnable_images
+from loader.unlock.layers import layouts_of
+from loader.unlock.plan import PlannedImage, look_up_images, runnable_images
 from tests.unlock.plan.planning import APP, DATABASE, OTHER_ID, KnownEngine, found
 
 STORED = found(APP, APP.image.manifest)
