@@ -37,7 +37,7 @@ def find_bases(store: Store, found: Mapping[str, EngineImage | None], proven: It
     """
     manifests = {image.manifest for image in proven}
     for reference, image in found.items():
-        if image is None or image.unpacked is False:
+        if image is None or image.unpacked is False or not image.available:
             continue
         if store is not Store.CONTAINERD or image.id in manifests:
             yield Base(reference, image)

@@ -10,12 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from loader.docker_engine import Absent, DockerEngine
+from loader.docker_engine import DockerEngine
 from loader.errors import Busy, EngineRejected, EngineStalled, EngineUnavailable, LoaderError
 from loader.unlock.journal import Former, Journal, JournalFile
 
@@ -201,8 +201,7 @@ class Rollback:
 
     def _unpin(self, former: Former) -> None:
         if former.image is not None:
-            with suppress(Absent):
-                self._engine.drop_name(former.pin, former.reference)
+            self._engine.drop_name(former.pin, former.reference)
 
 
 def _for_each(formers: Iterable[Former], work: Callable[[Former], None]) -> None:

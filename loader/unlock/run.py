@@ -23,7 +23,7 @@ from loader.unlock.images import (
     require_images_without_archive,
 )
 from loader.unlock.interrupter import Interrupter
-from loader.unlock.plan import UnlockPlan, look_up_images, make_plan
+from loader.unlock.plan import UnlockPlan, look_up_images, make_plan, runnable_images
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.remembered import Pace, Remembered, remember, remove_unfinished_memory
 from loader.unlock.rollback import Rollback
@@ -192,10 +192,12 @@ def _run_unlock(run: UnlockRun) -> None:
         archive.require_version(run.settings.api_version)
         undone = run.interrupter.call(run.rollback.recover)
         images = look_up_images(run.engine, archive, undone)
+        proven = Remembered.read_if_sound(run.settings.model_cache_dir).is_head(archive.index.stored)
+        if proven:
+            # Only an authenticated head may make containers.
+            images = run.interrupter.call(lambda: runnable_images(run.engine, images))
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
-            remembered = Remembered.read_if_sound(run.settings.model_cache_dir)
-            proven = remembered.is_head(archive.index.stored)
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)
             return
         archive.require_complete()
