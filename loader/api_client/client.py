@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loader.api_client.logins import Logins
+from loader.api_client.reasons import status_hint
 from loader.api_client.transport import Body, Response, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
@@ -181,6 +182,7 @@ def _successful(response: Response, expected: tuple[int, ...]) -> Response:
             f"The resource API responded with status {response.status}.",
             lasting=400 <= response.status < 500 and response.status not in PASSING_REFUSALS,
             retry_after=_retry_after(response),
+            hint=status_hint(response.status, response.peer),
         )
     raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
 
