@@ -36,6 +36,7 @@ def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Bl
             reasons[0].code,
             503,
             " ".join(map(str, reasons)),
+            hint=" ".join(reason.hint for reason in reasons),
             retryable=all(reason.retryable for reason in reasons),
             reasons=[reason.code for reason in reasons],
         )
