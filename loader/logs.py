@@ -1,8 +1,8 @@
 """Logging: one JSON object per line on stderr, with the id of the request that the line belongs to.
 
 Every line has `timestamp, level, logger, message, request_id`; an audit line also has `event, outcome, code, reason,
-file, bytes, seconds`. The loader passes no secret to a logger. As a second protection the formatter cuts text that looks
-like a secret out of the finished line, because an exception of a library may quote a URL or a header.
+file, bytes, seconds`. The loader passes no secret to a logger. As a second protection the formatter cuts text that
+looks like a secret out of the finished line, because an exception of a library may quote a URL or a header.
 """
 
 from __future__ import annotations

@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from http.client import IncompleteRead
 from typing import Any
 from urllib.parse import quote
 
+from loader.api_client import reasons
 from loader.api_client.logins import Logins
-from loader.api_client.reasons import status_hint
 from loader.api_client.transport import Body, Response, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
@@ -60,6 +61,10 @@ class ObjectStream:
         except NotLoggedIn as exc:
             raise ApiUnreachable("The download stopped because the loader forgot its login.") from exc
         return count
+
+    def ended_early(self) -> ApiUnreachable:
+        """Return the error for a stream that ended before the end of its object, whose size only the caller knows."""
+        return reasons.cut(IncompleteRead(b""), self._response.peer)
 
 
 class ApiClient:
@@ -182,7 +187,7 @@ def _successful(response: Response, expected: tuple[int, ...]) -> Response:
             f"The resource API responded with status {response.status}.",
             lasting=400 <= response.status < 500 and response.status not in PASSING_REFUSALS,
             retry_after=_retry_after(response),
-            hint=status_hint(response.status, response.peer),
+            hint=reasons.status_hint(response.status, response.peer),
         )
     raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
 

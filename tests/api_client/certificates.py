@@ -19,6 +19,7 @@ new_certs_dir = .
 certificate = ca.pem
 private_key = ca.key
 rand_serial = yes
+unique_subject = no
 default_md = sha256
 policy = any
 x509_extensions = names

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loader.crypto.model_parts import ResourceName
+from loader.app import create_app
+from loader.settings import Settings
 from tests.api_client.certificates import Authority
 from tests.support.breakable_api import Behaviour, BreakableApi, closed, reset, says, silent, with_tls
 from tests.support.fake_engine import FakeEngine
+from tests.support.faulty_api import Fault
 from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.http_calls import CREDENTIALS, PASSWORD, call, load, login, post_json, upload
 from tests.support.processes import poll
+from tests.support.sealed_objects import seal as sealed_model
 from tests.support.sites import ONE_SECOND, BareSite, bare_site
 
+MIB = 1 << 20
+CUT_AT = 5 * MIB
 SECONDS = 20
-SMALL = f"/resources/{ResourceName('m', 'x').small}"
 UNVERIFIED = "its certificate could not be verified: "
 
 
 @dataclass(frozen=True)
 class Way:
-    """A loader that is logged in, an archive that it can unlock, and the API behind TLS; `known` vouches for the API."""
+    """A loader that is logged in and has an archive to unlock, and its API with TLS, for which `known` vouches."""
 
     site: BareSite
     api: BreakableApi
@@ -33,11 +40,12 @@ class Way:
     other: Authority
 
 
-@pytest.fixture(scope="module")
-def shared_way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
-    """Use `way`."""
-    directory = tmp_path_factory.mktemp("way")
-    known, other = Authority(tmp_path_factory.mktemp("known")), Authority(tmp_path_factory.mktemp("other"))
+@contextmanager
+def open_way(directory: Path) -> Iterator[Way]:
+    """Yield a way whose files are below `directory`."""
+    for name in ("known", "other"):
+        (directory / name).mkdir()
+    known, other = Authority(directory / "known"), Authority(directory / "other")
     env = {**ONE_SECOND, "API_PATIENCE": "1", "RESOURCE_API_CA_BUNDLE": str(known.path), "API_VERSION": "1.4"}
     with (
         BreakableApi(known.sign("right").server_context()) as api,
@@ -47,6 +55,13 @@ def shared_way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
         seal(running.models.parent / "images.enc", [HandmadeImage("app:1.4")])
         assert login(running.url).status == 200
         yield Way(running, api, known, other)
+
+
+@pytest.fixture(scope="module")
+def shared_way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    """Use `way`."""
+    with open_way(tmp_path_factory.mktemp("way")) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -139,10 +154,63 @@ def test_every_route_says_what_breaks_the_way_to_the_api(way: Way, route: str, k
     assert_told(way.site, route, sentence, hint)
 
 
-def test_every_route_says_that_nobody_listens(way: Way) -> None:
-    port = way.api.port
-    way.api.behaviour = closed
-    way.api.socket.close()
-    for route in ROUTES:
-        sentence = rf"The resource API at localhost port {port} could not be reached: Connection refused\."
-        assert_told(way.site, route, sentence, "firewall refuses")
+def test_every_route_says_that_nobody_listens(tmp_path: Path) -> None:
+    with open_way(tmp_path) as way:
+        way.api.shutdown()
+        way.api.server_close()
+        for route in ROUTES:
+            sentence = rf"The resource API at localhost port {way.api.port} could not be reached: Connection refused\."
+            assert_told(way.site, route, sentence, "firewall refuses")
+
+
+def test_a_login_says_that_the_name_does_not_resolve(tmp_path: Path) -> None:
+    with bare_site(tmp_path, "https://api.nowhere.invalid") as running:
+        sentence = r"The resource API at api\.nowhere\.invalid port 443 could not be reached: its name could not be .*"
+        assert_told(running, "login", sentence, "DNS server")
+
+
+CUTS = {
+    "cut": (Fault(cut_after=CUT_AT), "it ended early"),
+    "cut without a length": (Fault(cut_after=CUT_AT, announced=-1), "it ended early"),
+    "silent": (Fault(stall_after=CUT_AT), "it was silent for too long"),
+}
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_a_load_that_is_cut_in_the_middle_says_why_in_the_log(way: Way, kind: str) -> None:
+    """The response has begun, so that only the log can say it. The download is the same for all who load the model."""
+    fault, reason = CUTS[kind]
+    sealed = sealed_model("m", "x", bytes(8 * MIB))
+    way.api.objects.update(sealed.as_objects())
+    way.api.answer("GET", sealed.big_path, replace(fault, body=sealed.big))
+    lines, before = len(way.site.loader.log_lines()), len(way.site.audit_lines("load"))
+    with pytest.raises(http.client.IncompleteRead):
+        load(way.site.url, "m", "x")
+    line = way.site.next_audit_line("load", before)
+    assert (line["level"], line["outcome"], line["code"]) == ("WARNING", "cut", "API_UNREACHABLE")
+    assert line["reason"] == f"The response of the resource API at localhost port {way.api.port} was cut: {reason}."
+    new_lines = way.site.loader.log_lines()[lines:]
+    assert [each for each in new_lines if line["reason"] in (each.get("reason"), each["message"])] == [line]
+    way.site.empty_cache()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_warned_of"),
+    [
+        ("http://192.0.2.1:8000", True),
+        ("HTTP://api.example/base", True),
+        ("http://localhost.example", True),
+        ("http://[::ffff:192.0.2.1]", True),
+        ("http://127.0.0.1:9", False),
+        ("http://localhost:9", False),
+        ("http://[::1]:9", False),
+        ("https://192.0.2.1", False),
+    ],
+)
+def test_an_api_without_tls_beyond_loopback_is_a_warning_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, is_warned_of: bool
+) -> None:
+    places = {"MODEL_CACHE_DIR": f"{tmp_path}/models", "IMAGES_PATH": f"{tmp_path}/images.enc"}
+    create_app(Settings.from_env({**places, "RESOURCE_API_URL": url}))
+    found = [record for record in caplog.records if "the network can read password and token" in record.message]
+    assert [record.levelname for record in found] == ["WARNING"] * is_warned_of
