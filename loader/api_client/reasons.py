@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
-from urllib.parse import urlsplit
 
 from urllib3.exceptions import ConnectTimeoutError
+from urllib3.util import parse_url
 
 from loader.errors import ApiUnreachable
 
@@ -99,16 +99,14 @@ class Peer:
 
     def __str__(self) -> str:
         """Name the server with host and port. "The" goes before it."""
-        url = urlsplit(self.url)
-        host = (url.hostname or "")[:HOST_MAX_LENGTH]
-        port = url.port or (80 if self.is_plain else 443)
-        place = f"at {f'[{host}]' if ':' in host else host} port {port}"
+        url = parse_url(self.url)
+        place = f"at {str(url.host)[:HOST_MAX_LENGTH]} port {url.port or (80 if self.is_plain else 443)}"
         return f"resource API {place}" if self.is_api else f"store {place} that the resource API redirects to"
 
     @property
     def is_plain(self) -> bool:
         """Whether requests to it are not encrypted."""
-        return urlsplit(self.url).scheme == "http"
+        return self.url.startswith("http:")
 
     def fill(self, hint: str) -> str:
         """Return `hint` with what it says of this server and of this moment."""
