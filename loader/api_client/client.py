@@ -88,6 +88,11 @@ class ApiClient:
         """False for a minute after a request that got no response, unless a later one got one."""
         return self._transport.reachable
 
+    @property
+    def failure(self) -> ApiUnreachable | None:
+        """Why the last request to the API itself got no response; None if it got one."""
+        return self._transport.failure
+
     def login(self, email: str, password: str, checkpoint: Checkpoint = lambda: None) -> None:
         """Log in. After any error an earlier login is still kept.
 

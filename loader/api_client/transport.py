@@ -28,7 +28,7 @@ from urllib3.util import make_headers, parse_url
 
 from loader.api_client import reasons
 from loader.api_client.reasons import Peer
-from loader.errors import ApiProtocol
+from loader.errors import ApiProtocol, ApiUnreachable
 from loader.logs import current_request_id
 
 MAX_REDIRECTS = 5
@@ -104,7 +104,12 @@ class Response(io.RawIOBase):
 
 
 class Transport:
-    """Sends requests to `base_url`. Threads may share it."""
+    """Sends requests to `base_url`. Threads may share it.
+
+    `failure` says why the last request to the API itself got no response; None if it got one.
+    """
+
+    failure: ApiUnreachable | None = None
 
     def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
         """Take the timeouts in seconds: to connect, and of silence. `ca_bundle` None means the system's authorities."""
@@ -161,15 +166,18 @@ class Transport:
         try:
             response = _retried_if_dropped(send) if repeatable else send()
         except FOREIGN_ERRORS as exc:
-            self._note_reached(request, reached=False)
-            raise reasons.unreached(_cause(exc), peer) from exc
-        self._note_reached(request, reached=True)
+            failure = reasons.unreached(_cause(exc), peer)
+            self._note_reached(request, failure)
+            raise failure from exc
+        self._note_reached(request, None)
         return Response(response, peer)
 
-    def _note_reached(self, request: PreparedRequest, *, reached: bool) -> None:
+    def _note_reached(self, request: PreparedRequest, failure: ApiUnreachable | None) -> None:
         # Ignore a CDN that the API redirects to, because it tells nothing about the API.
         if self._is_own(request):
-            self._unreachable_since = None if reached else time.monotonic()
+            # Keep a copy, because an error that was raised keeps its frames, and with them the password.
+            self.failure = ApiUnreachable(str(failure), hint=failure.hint) if failure is not None else None
+            self._unreachable_since = None if failure is None else time.monotonic()
 
     def _is_own(self, request: PreparedRequest) -> bool:
         return str(request.url).startswith(f"{self._base_url}/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,6 +132,14 @@ ROUTES: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
+def assert_not_ready(site: BareSite, document: dict[str, Any]) -> None:
+    """Require that `/ready` gives sentence and hint of `document`, which the last request has returned."""
+    ready = json.loads(call(site.url, "GET", "/ready").body)
+    assert "API_UNREACHABLE" in ready["reasons"]
+    assert document["detail"] in ready["detail"]
+    assert document["hint"] in ready["hint"]
+
+
 def assert_told(site: BareSite, route: str, sentence: str, hint: str) -> None:
     """Require sentence and hint in the response to `route`, and the sentence in exactly one warning of the log."""
     lines, audited = len(site.loader.log_lines()), len(site.audit_lines(route))
@@ -142,6 +151,7 @@ def assert_told(site: BareSite, route: str, sentence: str, hint: str) -> None:
     assert line["reason"] == document["detail"]
     warnings = [line for line in site.loader.log_lines()[lines:] if line["level"] not in ("DEBUG", "INFO")]
     assert warnings == [line]
+    assert_not_ready(site, document)
     assert PASSWORD not in site.loader.process.stderr()
 
 
