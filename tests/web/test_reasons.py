@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 import http.client
-import json
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from loader.app import create_app
-from loader.settings import Settings
-from tests.api_client.certificates import Authority
-from tests.support.breakable_api import Behaviour, BreakableApi, closed, reset, says, silent, with_tls
-from tests.support.fake_engine import FakeEngine
+from tests.support.breakable_api import Behaviour, closed, reset, says, silent, with_tls
 from tests.support.faulty_api import Fault
-from tests.support.handmade_image import HandmadeImage, seal
-from tests.support.http_calls import CREDENTIALS, PASSWORD, call, load, login, post_json, upload
-from tests.support.processes import poll
-from tests.support.sealed_objects import seal as sealed_model
-from tests.support.sites import ONE_SECOND, BareSite, bare_site
+from tests.support.http_calls import load
+from tests.support.sealed_objects import seal
+from tests.support.sites import bare_site
+from tests.web.broken_way import ROUTES, Way, assert_told, open_way
 
 MIB = 1 << 20
 CUT_AT = 5 * MIB
-SECONDS = 20
 UNVERIFIED = "its certificate could not be verified: "
-
-
-@dataclass(frozen=True)
-class Way:
-    """A loader that is logged in and has an archive to unlock, and its API with TLS, for which `known` vouches."""
-
-    site: BareSite
-    api: BreakableApi
-    known: Authority
-    other: Authority
-
-
-@contextmanager
-def open_way(directory: Path) -> Iterator[Way]:
-    """Yield a way whose files are below `directory`."""
-    for name in ("known", "other"):
-        (directory / name).mkdir()
-    known, other = Authority(directory / "known"), Authority(directory / "other")
-    env = {**ONE_SECOND, "API_PATIENCE": "1", "RESOURCE_API_CA_BUNDLE": str(known.path), "API_VERSION": "1.4"}
-    with (
-        BreakableApi(known.sign("right").server_context()) as api,
-        FakeEngine(directory / "engine.sock", lambda request: request.respond(500, {"message": "no"})) as engine,
-        bare_site(directory / "loader", api.url, DOCKER_HOST=engine.host, **env) as running,
-    ):
-        seal(running.models.parent / "images.enc", [HandmadeImage("app:1.4")])
-        assert login(running.url).status == 200
-        yield Way(running, api, known, other)
 
 
 @pytest.fixture(scope="module")
@@ -112,49 +75,6 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def unlock(url: str) -> dict[str, Any]:
-    """Return what the status says of a failed unlock, in the words of problem details."""
-    assert post_json(url, "/unlock", CREDENTIALS).status == 200
-
-    def status() -> dict[str, Any]:
-        return dict(call(url, "GET", "/unlock/status").json())
-
-    poll(lambda: status()["state"] == "error", SECONDS, "the unlock fails")
-    assert status()["code"] == "API_UNREACHABLE"
-    return {"detail": status()["error"], "hint": status()["hint"]}
-
-
-ROUTES: dict[str, Callable[[str], dict[str, Any]]] = {
-    "login": lambda url: login(url).problem(503, "API_UNREACHABLE"),
-    "load": lambda url: load(url, "m", "x").problem(503, "API_UNREACHABLE"),
-    "upload": lambda url: upload(url, "m", "x", b"content").problem(503, "API_UNREACHABLE"),
-    "unlock": unlock,
-}
-
-
-def assert_not_ready(site: BareSite, document: dict[str, Any]) -> None:
-    """Require that `/ready` gives sentence and hint of `document`, which the last request has returned."""
-    ready = json.loads(call(site.url, "GET", "/ready").body)
-    assert "API_UNREACHABLE" in ready["reasons"]
-    assert document["detail"] in ready["detail"]
-    assert document["hint"] in ready["hint"]
-
-
-def assert_told(site: BareSite, route: str, sentence: str, hint: str) -> None:
-    """Require sentence and hint in the response to `route`, and the sentence in exactly one warning of the log."""
-    lines, audited = len(site.loader.log_lines()), len(site.audit_lines(route))
-    document = ROUTES[route](site.url)
-    assert re.fullmatch(sentence, document["detail"]), document
-    assert re.search(hint, document["hint"]), document
-    line = site.next_audit_line(route, audited)
-    assert (line["level"], line["outcome"], line["code"]) == ("WARNING", "failed", "API_UNREACHABLE")
-    assert line["reason"] == document["detail"]
-    warnings = [line for line in site.loader.log_lines()[lines:] if line["level"] not in ("DEBUG", "INFO")]
-    assert warnings == [line]
-    assert_not_ready(site, document)
-    assert PASSWORD not in site.loader.process.stderr()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_says_what_breaks_the_way_to_the_api(way: Way, route: str, kind: str) -> None:
@@ -179,6 +99,23 @@ def test_a_login_says_that_the_name_does_not_resolve(tmp_path: Path) -> None:
         assert_told(running, "login", sentence, "DNS server")
 
 
+def test_an_unlock_says_that_the_key_fragment_was_cut(way: Way) -> None:
+    way.api.answer("GET", "/binary-split/key-fragment", Fault(body=bytes(32), cut_after=5))
+    sentence = rf"The response of the resource API at localhost port {way.api.port} was cut: it ended early\."
+    assert_told(way.site, "unlock", sentence, "cuts connections", is_reached=True)
+
+
+@pytest.mark.parametrize("route", ["load", "upload"])
+def test_a_store_that_is_not_reached_is_named_without_its_signed_url(way: Way, route: str) -> None:
+    location = "https://planted-user:planted-word@localhost:9/planted-path?X-Signature=planted-signature"
+    way.api.answer_all("GET" if route == "load" else "PUT", Fault(307, headers={"Location": location}))
+    sentence = (
+        r"The store at localhost port 9 that the resource API redirects to could not be reached: Connection refused\."
+    )
+    assert_told(way.site, route, sentence, "the redirects of the resource API", is_reached=True)
+    assert "planted-" not in way.site.loader.process.stderr()
+
+
 CUTS = {
     "cut": (Fault(cut_after=CUT_AT), "it ended early"),
     "cut without a length": (Fault(cut_after=CUT_AT, announced=-1), "it ended early"),
@@ -190,7 +127,7 @@ CUTS = {
 def test_a_load_that_is_cut_in_the_middle_says_why_in_the_log(way: Way, kind: str) -> None:
     """The response has begun, so that only the log can say it. The download is the same for all who load the model."""
     fault, reason = CUTS[kind]
-    sealed = sealed_model("m", "x", bytes(8 * MIB))
+    sealed = seal("m", "x", bytes(8 * MIB))
     way.api.objects.update(sealed.as_objects())
     way.api.answer("GET", sealed.big_path, replace(fault, body=sealed.big))
     lines, before = len(way.site.loader.log_lines()), len(way.site.audit_lines("load"))
@@ -202,25 +139,3 @@ def test_a_load_that_is_cut_in_the_middle_says_why_in_the_log(way: Way, kind: st
     new_lines = way.site.loader.log_lines()[lines:]
     assert [each for each in new_lines if line["reason"] in (each.get("reason"), each["message"])] == [line]
     way.site.empty_cache()
-
-
-@pytest.mark.parametrize(
-    ("url", "is_warned_of"),
-    [
-        ("http://192.0.2.1:8000", True),
-        ("HTTP://api.example/base", True),
-        ("http://localhost.example", True),
-        ("http://[::ffff:192.0.2.1]", True),
-        ("http://127.0.0.1:9", False),
-        ("http://localhost:9", False),
-        ("http://[::1]:9", False),
-        ("https://192.0.2.1", False),
-    ],
-)
-def test_an_api_without_tls_beyond_loopback_is_a_warning_at_the_start(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, is_warned_of: bool
-) -> None:
-    places = {"MODEL_CACHE_DIR": f"{tmp_path}/models", "IMAGES_PATH": f"{tmp_path}/images.enc"}
-    create_app(Settings.from_env({**places, "RESOURCE_API_URL": url}))
-    found = [record for record in caplog.records if "the network can read password and token" in record.message]
-    assert [record.levelname for record in found] == ["WARNING"] * is_warned_of
