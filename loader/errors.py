@@ -29,6 +29,12 @@ class LoaderError(Exception):
     retryable = False
     hint = "Read the log of the loader, and report what it says."
 
+    def __init__(self, detail: str, *, hint: str | None = None) -> None:
+        """Use the hint of the class if `hint` is None."""
+        super().__init__(detail)
+        if hint is not None:
+            self.hint = hint
+
 
 class TooEarly(LoaderError):
     """The base of the errors whose response has `Retry-After`. `retry_after` is in seconds."""
@@ -163,9 +169,11 @@ class ApiError(ApiFault):
     retryable = True
     hint = "Try again later; if the error stays, tell the operators of the resource API."
 
-    def __init__(self, detail: str, *, lasting: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self, detail: str, *, lasting: bool = False, retry_after: float | None = None, hint: str | None = None
+    ) -> None:
         """`lasting` says that the API refused this very request. `retry_after` are the seconds that it asked for."""
-        super().__init__(detail)
+        super().__init__(detail, hint=hint)
         self.lasting = lasting
         self.retry_after = retry_after
 
@@ -219,12 +227,7 @@ class ArchiveIncomplete(ArchiveFault):
 
 
 class DeviceFault(LoaderError):
-    """This device is at fault. `hint` replaces the hint of the class."""
-
-    def __init__(self, detail: str, *, hint: str | None = None) -> None:
-        super().__init__(detail)
-        if hint is not None:
-            self.hint = hint
+    """This device is at fault."""
 
 
 class Busy(TooEarly, DeviceFault):
@@ -306,21 +309,14 @@ class LoaderUnreachable(CommandFault):
     retryable = True
     hint = "Start the loader, or say with --url or LOADER_URL where it is."
 
-    def __init__(self, detail: str, *, hint: str | None = None) -> None:
-        """Use the hint of the class if `hint` is None."""
-        super().__init__(detail)
-        if hint is not None:
-            self.hint = hint
-
 
 class LoaderProblem(CommandFault):
     """The loader responded with an error, whose `code`, `hint` and `retryable` this error carries."""
 
     def __init__(self, code: str, detail: str, hint: str | None = None, *, retryable: bool = False) -> None:
         """Use the hint that belongs to `code` if `hint` is None."""
-        super().__init__(detail)
+        super().__init__(detail, hint=hint if hint is not None else hint_of(code))
         self.code = code
-        self.hint = hint if hint is not None else hint_of(code)
         self.retryable = retryable
 
 

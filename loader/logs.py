@@ -1,8 +1,8 @@
 """Logging: one JSON object per line on stderr, with the id of the request that the line belongs to.
 
-Every line has `timestamp, level, logger, message, request_id`; an audit line also has `event, outcome, code, file,
-bytes, seconds`. The loader passes no secret to a logger. As a second protection the formatter cuts text that looks like
-a secret out of the finished line, because an exception of a library may quote a URL or a header.
+Every line has `timestamp, level, logger, message, request_id`; an audit line also has `event, outcome, code, reason,
+file, bytes, seconds`. The loader passes no secret to a logger. As a second protection the formatter cuts text that
+looks like a secret out of the finished line, because an exception of a library may quote a URL or a header.
 """
 
 from __future__ import annotations
@@ -54,17 +54,32 @@ def request_id(value: str | None) -> Iterator[None]:
         _request_id.reset(token)
 
 
-def audit(event: str, outcome: str, *, code: str | None, file: str | None, size: int | None, seconds: float) -> None:
-    """Write the one line that says how a login, lock, load, upload or unlock ended. `size` is in bytes."""
+def audit(
+    event: str,
+    outcome: str,
+    *,
+    code: str | None,
+    reason: str | None,
+    file: str | None,
+    size: int | None,
+    seconds: float,
+) -> None:
+    """Write the one line that says how a login, lock, load, upload or unlock ended. `size` is in bytes.
+
+    A failure is a warning with the `code` and the sentence of its error, which is the `reason`; an unexpected exception
+    has no sentence, because another line has its traceback.
+    """
     fields = {
         "event": event,
         "outcome": outcome,
         "code": code,
+        "reason": reason,
         "file": file,
         "bytes": size,
         "seconds": round(seconds, 3),
     }
-    _audit.info("%s %s", event, outcome, extra=fields)
+    level = logging.INFO if code is None else logging.WARNING
+    _audit.log(level, "%s %s", event, outcome, extra=fields)
 
 
 @dataclass
@@ -79,10 +94,10 @@ class Audit:
     size: int | None = None
     started: float = field(default_factory=time.monotonic)
 
-    def write(self, outcome: str, code: str | None = None) -> None:
+    def write(self, outcome: str, code: str | None = None, reason: str | None = None) -> None:
         """Write the line."""
         seconds = time.monotonic() - self.started
-        audit(self.event, outcome, code=code, file=self.file, size=self.size, seconds=seconds)
+        audit(self.event, outcome, code=code, reason=reason, file=self.file, size=self.size, seconds=seconds)
 
 
 @contextmanager
@@ -92,7 +107,7 @@ def failures_audited(event: str, file: str | None = None) -> Iterator[Audit]:
     try:
         yield record
     except LoaderError as exc:
-        record.write("failed", exc.code)
+        record.write("failed", exc.code, str(exc))
         raise
     except Exception:
         record.write("failed", LoaderError.code)

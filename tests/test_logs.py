@@ -58,13 +58,15 @@ def test_a_line_has_the_fixed_fields(stream: io.StringIO) -> None:
 
 
 def test_an_audit_line_has_its_own_fields(stream: io.StringIO) -> None:
-    logs.audit("load", "cut", code="API_UNREACHABLE", file="day/m", size=5, seconds=1.23456)
+    logs.audit("load", "cut", code="API_UNREACHABLE", reason="A reason.", file="day/m", size=5, seconds=1.23456)
     line = only_line(stream)
-    fields = {key: line[key] for key in ("event", "outcome", "code", "file", "bytes", "seconds")}
+    fields = {key: line[key] for key in ("event", "outcome", "code", "reason", "file", "bytes", "seconds", "level")}
     assert fields == {
+        "level": "WARNING",
         "event": "load",
         "outcome": "cut",
         "code": "API_UNREACHABLE",
+        "reason": "A reason.",
         "file": "day/m",
         "bytes": 5,
         "seconds": 1.235,
@@ -74,8 +76,9 @@ def test_an_audit_line_has_its_own_fields(stream: io.StringIO) -> None:
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 def test_an_audit_line_is_written_at_every_level(configure: Callable[[str], io.StringIO], level: str) -> None:
     stream = configure(level)
-    logs.audit("login", "ok", code=None, file=None, size=None, seconds=0.0)
-    assert only_line(stream)["event"] == "login"
+    logs.audit("login", "ok", code=None, reason=None, file=None, size=None, seconds=0.0)
+    line = only_line(stream)
+    assert (line["event"], line["level"], line["reason"]) == ("login", "INFO", None)
 
 
 def log_access(path: str, status: str) -> None:

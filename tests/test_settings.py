@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.app import create_app
 from loader.settings import BadSettings, Settings, variables
 
 ROOT = Path(__file__).parents[1]
@@ -123,13 +124,23 @@ def test_the_readme_has_the_same_table() -> None:
     ("url", "in_the_clear"),
     [
         ("http://api.example", True),
+        ("HTTP://api.example/base", True),
         ("http://10.0.0.1:8000/base", True),
         ("http://127.example", True),
+        ("http://localhost.example", True),
+        ("http://[::ffff:192.0.2.1]", True),
         ("http://localhost:9", False),
         ("http://127.0.0.53", False),
         ("http://[::1]:8000", False),
         ("https://api.example", False),
     ],
 )
-def test_an_api_without_tls_beyond_this_device_is_noticed(url: str, in_the_clear: bool) -> None:
-    assert Settings.from_env({"RESOURCE_API_URL": url}).api_in_the_clear is in_the_clear
+def test_an_api_without_tls_beyond_this_device_is_a_warning_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, in_the_clear: bool
+) -> None:
+    places = {"MODEL_CACHE_DIR": f"{tmp_path}/models", "IMAGES_PATH": f"{tmp_path}/images.enc"}
+    settings = Settings.from_env({**places, "RESOURCE_API_URL": url})
+    assert settings.api_in_the_clear is in_the_clear
+    create_app(settings)
+    found = [record for record in caplog.records if "the network can read password and token" in record.message]
+    assert [record.levelname for record in found] == ["WARNING"] * in_the_clear

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from loader.errors import ApiUnreachable
 from loader.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def authenticated() -> bool:
     return client is not None and client.authenticated
 
 
-def reachable() -> bool:
-    """Return whether the API responded to the last request, see `ApiClient.reachable`. Makes no client."""
+def failure() -> ApiUnreachable | None:
+    """Return why the API is not reachable; None if it is, see `ApiClient.reachable`. Makes no client."""
     client = _api_client
-    return client is None or client.reachable
+    return None if client is None or client.reachable else client.failure
 
 
 def forget_login() -> None:

@@ -7,9 +7,11 @@ import re
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from http.client import IncompleteRead
 from typing import Any
 from urllib.parse import quote
 
+from loader.api_client import reasons
 from loader.api_client.logins import Logins
 from loader.api_client.transport import Body, Response, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
@@ -60,6 +62,10 @@ class ObjectStream:
             raise ApiUnreachable("The download stopped because the loader forgot its login.") from exc
         return count
 
+    def ended_early(self) -> ApiUnreachable:
+        """Return the error for a stream that ended before the end of its object, whose size only the caller knows."""
+        return reasons.cut(IncompleteRead(b""), self._response.peer)
+
 
 class ApiClient:
     """The loader's client of the API. Threads may share it.
@@ -81,6 +87,11 @@ class ApiClient:
     def reachable(self) -> bool:
         """False for a minute after a request that got no response, unless a later one got one."""
         return self._transport.reachable
+
+    @property
+    def failure(self) -> ApiUnreachable | None:
+        """Why the last request to the API itself got no response; None if it got one."""
+        return self._transport.failure
 
     def login(self, email: str, password: str, checkpoint: Checkpoint = lambda: None) -> None:
         """Log in. After any error an earlier login is still kept.
@@ -181,6 +192,7 @@ def _successful(response: Response, expected: tuple[int, ...]) -> Response:
             f"The resource API responded with status {response.status}.",
             lasting=400 <= response.status < 500 and response.status not in PASSING_REFUSALS,
             retry_after=_retry_after(response),
+            hint=reasons.status_hint(response.status, response.peer),
         )
     raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
 

@@ -104,7 +104,7 @@ class Logins:
                 if self._present is not None and self._present is not expired:
                     return self._present
                 self._failed_renewals += 1
-                self._renewal_failure = partial(type(exc), str(exc))
+                self._renewal_failure = partial(type(exc), str(exc), hint=exc.hint)
                 if isinstance(exc, LoginRejected):
                     self._present = None
             raise

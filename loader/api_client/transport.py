@@ -23,9 +23,11 @@ from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
+from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.util import make_headers, parse_url
 
+from loader.api_client import reasons
+from loader.api_client.reasons import Peer
 from loader.errors import ApiProtocol, ApiUnreachable
 from loader.logs import current_request_id
 
@@ -61,8 +63,9 @@ class Body(Protocol):
 class Response(io.RawIOBase):
     """A response whose body is read as a file. It holds a connection until the caller closes it."""
 
-    def __init__(self, raw: BaseHTTPResponse) -> None:
-        """`raw` is the response of urllib3, whose body has not been read."""
+    def __init__(self, raw: BaseHTTPResponse, peer: Peer) -> None:
+        """`raw` is the response of urllib3, whose body has not been read. `peer` has sent it."""
+        self.peer = peer
         self.status = raw.status
         self.headers = raw.headers
         self._raw = raw
@@ -79,7 +82,7 @@ class Response(io.RawIOBase):
             # Take what has come, not what fits, because a link that stalls must not keep what it has delivered.
             piece = self._raw.read1(len(buffer))
         except HTTPError as exc:
-            raise _cut(exc) from exc
+            raise reasons.cut(exc, self.peer) from exc
         buffer[: len(piece)] = piece
         return len(piece)
 
@@ -101,7 +104,12 @@ class Response(io.RawIOBase):
 
 
 class Transport:
-    """Sends requests to `base_url`. Threads may share it."""
+    """Sends requests to `base_url`. Threads may share it.
+
+    `failure` says why the last request to the API itself got no response; None if it got one.
+    """
+
+    failure: ApiUnreachable | None = None
 
     def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
         """Take the timeouts in seconds: to connect, and of silence. `ca_bundle` None means the system's authorities."""
@@ -154,18 +162,22 @@ class Transport:
         send: Callable[[], Any] = functools.partial(
             self._adapters.adapter.send, request, stream=True, timeout=self._timeouts
         )
+        peer = Peer(str(request.url), is_api=self._is_own(request))
         try:
             response = _retried_if_dropped(send) if repeatable else send()
         except FOREIGN_ERRORS as exc:
-            self._note_reached(request, reached=False)
-            raise _unreachable(_cause(exc), self._base_url if self._is_own(request) else None) from exc
-        self._note_reached(request, reached=True)
-        return Response(response)
+            failure = reasons.unreached(_cause(exc), peer)
+            self._note_reached(request, failure)
+            raise failure from exc
+        self._note_reached(request, None)
+        return Response(response, peer)
 
-    def _note_reached(self, request: PreparedRequest, *, reached: bool) -> None:
+    def _note_reached(self, request: PreparedRequest, failure: ApiUnreachable | None) -> None:
         # Ignore a CDN that the API redirects to, because it tells nothing about the API.
         if self._is_own(request):
-            self._unreachable_since = None if reached else time.monotonic()
+            # Keep a copy, because an error that was raised keeps its frames, and with them the password.
+            self.failure = ApiUnreachable(str(failure), hint=failure.hint) if failure is not None else None
+            self._unreachable_since = None if failure is None else time.monotonic()
 
     def _is_own(self, request: PreparedRequest) -> bool:
         return str(request.url).startswith(f"{self._base_url}/")
@@ -327,50 +339,7 @@ def _cause(exc: Exception) -> Exception:
     return wrapped if isinstance(wrapped, Exception) else exc
 
 
-def _unreachable(exc: Exception, url: str | None) -> ApiUnreachable:
-    """Describe why no response began: host and port of `url`, and the system's reason.
-
-    `url` is None for the target of a redirect, which is not named. The library's own text quotes URLs with queries.
-    """
-    if isinstance(exc, SSLError):
-        return _refused_by_tls(exc)
-    reason = _system_reason(exc)
-    if reason is None or url is None:
-        return _cut(exc)
-    parsed = parse_url(url)
-    port = parsed.port or {"https": 443}.get(str(parsed.scheme), 80)
-    return ApiUnreachable(f"The connection to {parsed.host} port {port} failed or was cut: {reason}.")
-
-
-def _system_reason(exc: BaseException) -> str | None:
-    """Return what the system says about the socket or the name, from `exc` or from what caused it."""
-    cause: BaseException | None = exc
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return str(cause.strerror)
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
-def _cut(exc: Exception) -> ApiUnreachable:
-    """Describe why a response was cut after its start; see `_unreachable`."""
-    # The library counts a refused connection among the timeouts.
-    if isinstance(exc, TimeoutError) and not isinstance(exc, NewConnectionError):
-        return ApiUnreachable("The resource API did not respond in time.")
-    return ApiUnreachable("The connection to the resource API failed or was cut.")
-
-
 def _is_dropped(exc: Exception) -> bool:
     """Whether a connection was closed before the first byte of a response."""
     # http.client.RemoteDisconnected is a ConnectionError.
     return isinstance(exc, ProtocolError) and isinstance(exc.args[-1], ConnectionError)
-
-
-def _refused_by_tls(exc: Exception) -> ApiUnreachable:
-    cause: BaseException | None = exc
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = cause.verify_message.rstrip(".")
-            return ApiUnreachable(f"The resource API's certificate could not be verified: {reason}.")
-        cause = cause.__context__
-    return ApiUnreachable("The resource API does not speak TLS 1.2 or later.")

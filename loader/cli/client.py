@@ -102,7 +102,7 @@ class LoaderClient:
         if isinstance(errors, dict):
             detail = " ".join([detail, *(f"{field}: {' '.join(found)}" for field, found in sorted(errors.items()))])
         retryable = document.get("retryable") is True
-        return LoaderProblem(document.get("code", LoaderError.code), detail, retryable=retryable)
+        return LoaderProblem(document.get("code", LoaderError.code), detail, document.get("hint"), retryable=retryable)
 
 
 def json_body(document: dict[str, Any] | None) -> tuple[list[bytes], dict[str, str]]:

@@ -88,7 +88,7 @@ class Download:
             while not self.file.whole and self._use.is_wanted():
                 count = stream.readinto(buffer[: self.file.part.size - self.file.available])
                 if not count:
-                    raise ApiUnreachable("The download ended before the end of the part.")
+                    raise stream.ended_early()
                 self._append(buffer[:count])
                 self._digest.update(buffer[:count])
         if not self.file.whole:

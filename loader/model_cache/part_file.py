@@ -36,6 +36,9 @@ class Stream(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
+    def ended_early(self) -> ApiUnreachable:
+        """Return the error for a stream that ended before the end of the part."""
+
     def close(self) -> None: ...
 
 
@@ -322,6 +325,6 @@ def _read(stream: Stream, size: int) -> memoryview:
     while rest:
         count = stream.readinto(rest)
         if not count:
-            raise ApiUnreachable("The download ended before the end of the part.")
+            raise stream.ended_early()
         rest = rest[count:]
     return piece

@@ -57,7 +57,7 @@ BODY_HEADER = re.compile(rb"\r\n(?:transfer-encoding[ \t]*:|content-length[ \t]*
 
 _BUSY_DOCUMENT = (
     b'{"title": "Service Unavailable", "status": 503, "detail": "Too many requests are waiting.", "code": "BUSY", '
-    b'"retryable": true}'
+    b'"retryable": true, "hint": "Try again in a moment."}'
 )
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nCache-Control: no-store\r\nRetry-After: 2\r\n"

@@ -175,10 +175,12 @@ def _run_audited(run: UnlockRun, request_id: str | None) -> None:
         started = time.monotonic()
         _run_unlock(run)
         record, _ = _unlock.snapshot()
+        failure = record.failure if record.state is UnlockState.ERROR else None
         logs.audit(
             "unlock",
             "ok" if record.state is UnlockState.READY else "failed",
-            code=record.failure.code if record.failure is not None and record.state is UnlockState.ERROR else None,
+            code=failure.code if failure is not None else None,
+            reason=record.error if failure is not None else None,
             file=str(run.settings.images_path),
             size=record.archive.size if record.archive else None,
             seconds=time.monotonic() - started,
@@ -269,7 +271,6 @@ def _failure_recorded() -> Iterator[None]:
     try:
         yield
     except LoaderError as exc:
-        log.warning("unlock failed: %s", exc)
         _unlock.set(UnlockState.ERROR, str(exc), failure=Failure.of(exc))
     except Exception:
         log.exception("unlock failed because of an unexpected error")

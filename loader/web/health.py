@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 
 from loader import api_client
 from loader.docker_engine import DockerEngine
-from loader.errors import ApiUnreachable, LoaderError, NotLoggedIn
+from loader.errors import LoaderError, NotLoggedIn
 from loader.model_cache.cache import ModelCache
 from loader.settings import Settings
 from loader.version import VERSION
@@ -36,6 +36,7 @@ def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Bl
             reasons[0].code,
             503,
             " ".join(map(str, reasons)),
+            hint=" ".join(reason.hint for reason in reasons),
             retryable=all(reason.retryable for reason in reasons),
             reasons=[reason.code for reason in reasons],
         )
@@ -59,8 +60,9 @@ def _reasons(engine: DockerEngine, cache: ModelCache) -> Iterator[LoaderError]:
     """Yield an error for each reason why loads cannot be served."""
     if not api_client.authenticated():
         yield NotLoggedIn("Nobody has logged in since the loader was started or locked.")
-    if not api_client.reachable():
-        yield ApiUnreachable("The resource API did not respond to the last request.")
+    failure = api_client.failure()
+    if failure is not None:
+        yield failure
     for check in (cache.require_writable, engine.ping):
         try:
             check()

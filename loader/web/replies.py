@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from loader.errors import (
     BodyTruncated,
+    CallerError,
     CrossOrigin,
     LoaderError,
     TooEarly,
@@ -61,7 +62,7 @@ DRAIN_IDLE_SECONDS = 2.0
 DRAIN_READ_SIZE = 1 << 18
 
 
-def problem(code: str, status: int, detail: str, *, retryable: bool = False, **fields: Any) -> Response:
+def problem(code: str, status: int, detail: str, *, hint: str, retryable: bool = False, **fields: Any) -> Response:
     """Return a response with problem details; `fields` are further members of the document."""
     document = {
         "title": HTTPStatus(status).phrase,
@@ -69,6 +70,7 @@ def problem(code: str, status: int, detail: str, *, retryable: bool = False, **f
         "detail": detail,
         "code": code,
         "retryable": retryable,
+        "hint": hint,
         **fields,
     }
     return Response(
@@ -92,7 +94,8 @@ def _loader_problem(error: LoaderError) -> Response:
     # Read nothing more from a page of another origin or for another host name: it gets no time of the loader.
     _drain(0.0 if isinstance(error, UntrustedHost | CrossOrigin) else DRAIN_SECONDS)
     fields = {"errors": error.errors} if isinstance(error, ValidationFailed) else {}
-    reply = problem(error.code, STATUS_BY_CODE[error.code], str(error), retryable=error.retryable, **fields)
+    status = STATUS_BY_CODE[error.code]
+    reply = problem(error.code, status, str(error), hint=error.hint, retryable=error.retryable, **fields)
     if isinstance(error, TooEarly):
         reply.headers["Retry-After"] = str(error.retry_after)
     return reply
@@ -102,7 +105,8 @@ def _http_problem(error: HTTPException) -> Response:
     """Respond to what Flask itself refuses: unknown paths and methods. The code is the name of the status."""
     _drain()
     status = HTTPStatus(error.code or 500)
-    reply = problem(status.name, status, f"{request.method} {request.path} is not served here.")
+    detail = f"{request.method} {request.path} is not served here."
+    reply = problem(status.name, status, detail, hint=CallerError.hint)
     for name, value in error.get_headers():
         if name == "Allow":
             reply.headers[name] = value
@@ -112,7 +116,7 @@ def _http_problem(error: HTTPException) -> Response:
 def _unforeseen_problem(error: Exception) -> Response:
     log.error("a request failed with an unexpected exception", exc_info=error)
     _drain()
-    return problem("INTERNAL", 500, "The loader itself failed; its log says why.")
+    return problem("INTERNAL", 500, "The loader itself failed; its log says why.", hint=LoaderError.hint)
 
 
 def _drain(seconds: float = DRAIN_SECONDS) -> None:

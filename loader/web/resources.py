@@ -79,7 +79,7 @@ class _PlaintextBody:
         self._plaintext = plaintext
         self._audit = audit
         self._slot = slot
-        self._failure: str | None = None
+        self._failure: LoaderError | None = None
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -90,9 +90,12 @@ class _PlaintextBody:
             return next(self._plaintext)
         except StopIteration:
             raise
-        except Exception as exc:
-            self._failure = exc.code if isinstance(exc, LoaderError) else LoaderError.code
-            log.warning("%s is cut after %d bytes: %s", self._audit.file, self._plaintext.sent, exc)
+        except LoaderError as exc:
+            self._failure = exc
+            raise
+        except Exception:
+            self._failure = LoaderError("The loader itself failed; its log says why.")
+            log.exception("%s is cut after %d bytes", self._audit.file, self._plaintext.sent)
             raise
 
     def close(self) -> None:
@@ -104,6 +107,6 @@ class _PlaintextBody:
         self._slot.close()
         self._audit.size = self._plaintext.sent
         if self._failure is not None:
-            self._audit.write("cut", self._failure)
+            self._audit.write("cut", self._failure.code, str(self._failure))
         else:
             self._audit.write("ok" if self._plaintext.sent == self._plaintext.size else "disconnected")

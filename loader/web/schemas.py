@@ -66,6 +66,9 @@ class LoadRequest(Schema):
 class Problem(Schema):
     """A failure, as RFC 9457 defines problem details.
 
+    `detail` says what is wrong and `hint` what to do, both for a person. `retryable` says whether the same request may
+    succeed later although nobody has changed anything.
+
     `errors` holds the complaints of VALIDATION_FAILED by field, `reasons` all codes of a device that is not ready.
     """
 
@@ -74,6 +77,7 @@ class Problem(Schema):
     detail = fields.String(required=True)
     code = fields.String(required=True)
     retryable = fields.Boolean(required=True)
+    hint = fields.String(required=True)
     errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
     reasons = fields.List(fields.String())
 

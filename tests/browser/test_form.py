@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from playwright.sync_api import Browser, expect
 
+from loader.errors import ArchiveCorrupt, StorageError
 from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
-from tests.support.sites import Site
+from tests.support.sites import Site, bare_site
 
 UNSENT = "typed and never sent"
 
@@ -140,3 +143,37 @@ def test_the_page_reports_a_failed_lock(site: Site, open_page: Open) -> None:
     page.page.get_by_role("button", name="Lock", exact=True).click()
     page.wait_for_text("lock-refusal", "The loader is not locked.")
     assert call(site.url, "GET", "/status").json()["authenticated"] is True
+
+
+def test_a_refusal_says_what_to_do(site: Site, open_page: Open) -> None:
+    assert login(site.url).status == 200
+    page = open_page(site.url)
+    page.wait_for_text("locking", "Lock")
+    refusal = {"detail": "It failed.", "code": "INTERNAL", "hint": "Do this."}
+    page.page.route("**/lock", lambda route: route.fulfill(status=500, json=refusal))
+    page.page.get_by_role("button", name="Lock", exact=True).click()
+    page.wait_for_text("lock-refusal", "The loader is not locked. Do this.")
+    assert page.spoken()[-1] == "It failed. The loader is not locked. Do this."
+
+
+def test_a_login_that_does_not_reach_the_api_says_why_and_what_to_do(open_page: Open, tmp_path: Path) -> None:
+    blocking = tmp_path / "file"
+    blocking.touch()
+    with bare_site(tmp_path / "loader", MODEL_CACHE_DIR=f"{blocking}/models") as running:
+        (tmp_path / "loader" / "device" / "images.enc").write_bytes(b"no archive")
+        page = open_page(running.url)
+        page.enter(PASSWORD, "Log in only", email=EMAIL)
+        page.wait_for_text("refusal", "The resource API at 127.0.0.1 port 9 could not be reached: Connection refused.")
+        page.wait_for_text("refusal", "Check that the server runs at the host and port in RESOURCE_API_URL")
+        assert "Connection refused. Check that the server runs" in page.spoken()[-1]
+        page.wait_for_text("plan-note", ArchiveCorrupt.hint)
+        page.wait_for_text("cache-note", StorageError.hint)
+
+
+def test_a_problem_without_a_hint_shows_none(site: Site, open_page: Open) -> None:
+    """A proxy in front of the loader may send such a document."""
+    page = open_page(site.url)
+    page.page.route("**/login", lambda route: route.fulfill(status=502, json={"detail": "It failed.", "code": "X"}))
+    page.enter(PASSWORD, "Log in only")
+    page.wait_for_text("refusal", "It failed.")
+    assert "undefined" not in page.at("refusal").inner_text()

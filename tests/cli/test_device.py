@@ -155,6 +155,21 @@ def test_a_failure_prints_code_and_hint_and_changes_no_file(site: Site, output: 
     assert list(output.parent.iterdir()) == [output]
 
 
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_a_login_that_does_not_reach_the_api_prints_reason_and_hint(lonely: BareSite, as_json: bool) -> None:
+    done = run(lonely, "login", "--email", EMAIL, *["--json"] * as_json, stdin=f"{PASSWORD}\n")
+    assert done.exit_code == 6
+    reason = "The resource API at 127.0.0.1 port 9 could not be reached: Connection refused."
+    if as_json:
+        document = json.loads(done.stdout)
+        assert (document["code"], document["detail"]) == ("API_UNREACHABLE", reason)
+        assert document["hint"].startswith("Check that the server runs at the host and port in RESOURCE_API_URL")
+    else:
+        shown, advice = done.stderr.splitlines()
+        assert shown == f"Error: {reason} (API_UNREACHABLE)"
+        assert advice.startswith("What to do: Check that the server runs at the host and port in RESOURCE_API_URL")
+
+
 @pytest.mark.parametrize("name", ["day/a b", "day/..", "d y/x", "day/ü\n%2f?#"])
 def test_a_bad_name_is_refused_with_the_reason(site: Site, output: Path, name: str) -> None:
     done = load(site, output, name=name)

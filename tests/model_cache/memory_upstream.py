@@ -120,6 +120,10 @@ class MemoryStream:
         part.sent += len(piece)
         return len(piece)
 
+    def ended_early(self) -> ApiUnreachable:
+        """Return the error for too few bytes."""
+        return ApiUnreachable("It ended early.")
+
     def close(self) -> None:
         """Do nothing, because the stream holds no resource."""
 

@@ -30,6 +30,7 @@ OWNERS = {
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
+        "loader.api_client.reasons",  # for its timeouts, and to read the URLs that it has accepted
         "loader.api_client.transport",  # for a timeout of each send, and for the exceptions that requests wraps
         "loader.docker_engine.connection",  # for the exceptions that the SDK lets through
     },

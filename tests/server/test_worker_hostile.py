@@ -162,7 +162,8 @@ def test_more_waiting_requests_than_allowed_are_busy(tmp_path_factory: pytest.Te
                     response = client.recv(1 << 16)
                 except TimeoutError:
                     return False
-            return b" 503 " in response and b'"code": "BUSY"' in response and b"\r\nRetry-After: " in response
+            told = (b'"code": "BUSY"', b'"hint": "', b"\r\nRetry-After: ")
+            return b" 503 " in response and all(each in response for each in told)
 
         poll(is_busy, SECONDS, "a further request is refused")
         assert seconds_of(running, "GET", "/health") < URGENT_MAX_SECONDS

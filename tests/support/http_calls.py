@@ -43,10 +43,11 @@ class Reply:
         assert self.headers["Content-Type"] == "application/problem+json"
         document: dict[str, Any] = json.loads(self.body)
         assert (self.status, document["code"]) == (status, code), document
-        expected = {"title", "status", "detail", "code", "retryable"}
+        expected = {"title", "status", "detail", "code", "retryable", "hint"}
         assert set(document) == (expected | {"errors"} if status == HTTPStatus.UNPROCESSABLE_ENTITY else expected)
         assert (document["status"], document["title"]) == (status, HTTPStatus(status).phrase)
         assert document["detail"].endswith(".")
+        assert document["hint"].endswith(".")
         assert type(document["retryable"]) is bool
         assert not [secret for secret in SECRETS if secret in self.body.decode()]
         return document

@@ -41,10 +41,11 @@ def reasons(running: BareSite) -> list[str]:
         return []
     assert (reply.status, reply.headers["Content-Type"]) == (503, "application/problem+json")
     document: dict[str, Any] = json.loads(reply.body)
-    assert set(document) == {"title", "status", "detail", "code", "retryable", "reasons"}
+    assert set(document) == {"title", "status", "detail", "code", "retryable", "hint", "reasons"}
     assert (document["status"], document["title"]) == (503, "Service Unavailable")
     assert document["code"] == document["reasons"][0]
     assert document["detail"].endswith(".")
+    assert len(document["hint"].split(". ")) >= len(document["reasons"])
     return list(document["reasons"])
 
 

@@ -96,5 +96,6 @@ NOT_READY = {
     "detail": "The Docker engine at unix:///var/run/docker.sock does not respond: Permission denied.",
     "code": "ENGINE_UNAVAILABLE",
     "retryable": True,
+    "hint": "Give the user of the loader the right to use that socket, often by the group `docker`, and try again.",
     "reasons": ["ENGINE_UNAVAILABLE"],
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from loader.errors import BY_CODE, LoaderError, TooEarly
+from loader.errors import BY_CODE, CallerError, LoaderError, TooEarly
 from loader.web.replies import STATUS_BY_CODE
 from loader.web.schemas import Problem
 
@@ -49,6 +49,7 @@ def example(code: str) -> dict[str, Any]:
         "detail": meaning,
         "code": code,
         "retryable": code in BY_CODE and BY_CODE[code].retryable,
+        "hint": BY_CODE[code].hint if code in BY_CODE else CallerError.hint,
     }
     if code == _WITH_ERRORS:
         document["errors"] = {"filename": ["Missing data for required field."]}

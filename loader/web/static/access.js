@@ -85,7 +85,7 @@ function succeed(action) {
 function refuse(error) {
   const known = error instanceof Problem;
   const what = known ? error.message : NO_ANSWER;
-  const hint = known ? "" : "Try again when it does.";
+  const hint = known ? error.hint : "Try again when it does.";
   showTrouble(byId("refusal"), what, hint, known ? error.code : "");
   announce(`${what} ${hint}`);
   byId("password").focus();

@@ -12,6 +12,7 @@ export class Problem extends Error {
   constructor(document) {
     super(document.detail);
     this.code = document.code;
+    this.hint = document.hint ?? "";
   }
 }
 

@@ -26,6 +26,7 @@ export function showLock(shown) {
 function refuse(error) {
   const known = error instanceof Problem;
   const what = known ? error.message : "The loader does not respond.";
-  showTrouble(byId("lock-refusal"), what, "The loader is not locked.", known ? error.code : "");
-  announce(`${what} The loader is not locked.`);
+  const hint = `The loader is not locked. ${known ? error.hint : "Try again when it does."}`;
+  showTrouble(byId("lock-refusal"), what, hint, known ? error.code : "");
+  announce(`${what} ${hint}`);
 }

@@ -6,7 +6,7 @@ import { bytes, guess, rate } from "./units.js";
 /** Show the response to GET /status, or its problem. */
 export function showCache(status, problem) {
   setShown(byId("cache"), status !== null);
-  setText(byId("cache-note"), status === null ? problem.message : login(status.authenticated));
+  setText(byId("cache-note"), status === null ? `${problem.message} ${problem.hint}` : login(status.authenticated));
   if (status !== null) {
     showHeld(status);
   }

@@ -25,8 +25,8 @@ export function showPlan(plan, problem) {
 }
 
 function sentence(problem) {
-  const hint = problem.code === "ARCHIVE_NOT_FOUND" ? " Copy images.enc there; this page will notice." : "";
-  return problem.message + hint;
+  const hint = problem.code === "ARCHIVE_NOT_FOUND" ? "Copy images.enc there; this page will notice." : problem.hint;
+  return `${problem.message} ${hint}`;
 }
 
 function toSend({ done, engine_answers: known, images, work, seconds }) {
