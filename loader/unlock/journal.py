@@ -94,6 +94,14 @@ class JournalFile:
     def __init__(self, directory: Path) -> None:
         self._path = directory / JOURNAL_NAME
 
+    def may_exist(self) -> bool:
+        """Return whether there is a journal, or nobody can know now."""
+        try:
+            self._path.lstat()
+        except OSError as exc:
+            return not isinstance(exc, FileNotFoundError)
+        return True
+
     def read(self) -> Journal | None:
         """Return the journal, None if there is none.
 

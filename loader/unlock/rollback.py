@@ -90,7 +90,8 @@ class Rollback:
 
         The names are restored at once, and again while the engine may still finish a load.
         """
-        _repeat(self._take_up)
+        if self._file.may_exist():
+            _repeat(self._take_up)
 
     def _take_up(self) -> bool:
         journal = self._file.read()

@@ -48,7 +48,8 @@ UNLOCK_STATUS = {
 UNLOCK_PLAN = {
     "archive": "/opt/azaion/images.enc",
     "release": {"version": "1.4", "serial": 1738256400, "created": "2025-01-30T17:00:00+00:00"},
-    "work": {"to_read": 471859200, "to_send": 1048576000, "to_unpack": 1048000000},
+    "work": {"to_read": 9437184, "to_send": 20976640, "to_unpack": 20971520},
+    "seconds": 4.5,
     "mode": "tar",
     "images": [
         {
@@ -58,12 +59,14 @@ UNLOCK_PLAN = {
             "created": "2025-01-30T16:58:41Z",
             "present": False,
             "size": 1048000000,
+            "to_send": 20976640,
+            "update": True,
         }
     ],
     "places": [
         {
-            "paths": ["/opt/azaion"],
-            "needed": 1048576000,
+            "paths": ["/opt/azaion", "/opt/azaion/models"],
+            "needed": 21238784,
             "free": 8589934592,
             "writable": True,
             "takes_files": True,
