@@ -34,7 +34,7 @@ def refused_redirect(method: str, origin: str, response: Response) -> ApiFault:
     peer, status, target = response.peer, response.status, _address(origin, response)
     if peer.is_api and peer.is_plain and target is not None and target.host != parse_url(origin).host:
         return ApiUnreachable(
-            f"Something between here and the {peer} responded in its place, with a redirect ({status}) to another host.",
+            f"Something between here and the {peer} responded in its place: a redirect ({status}) to another host.",
             hint=peer.fill(PORTAL_HINT),
         )
     return ApiProtocol(f"The {peer} responded to a {method} with a redirect ({status}) that is not allowed.")

@@ -33,7 +33,7 @@ def successful(response: Response, expected: tuple[int, ...]) -> Response:
     response.close()
     status, who = response.status, response.peer if response.was_redirected else "resource API"
     if status in PORTAL_REFUSALS:
-        raise _from_between(response, f"with status {status}")
+        raise _from_between(response, f"status {status}")
     if status < 400:
         raise ApiProtocol(f"The {who} responded with status {status}, which has no meaning here.")
     hint = STORE_HINT if response.was_redirected and status in STORE_REFUSALS else status_hint(status, response.peer)
@@ -59,7 +59,7 @@ def genuine(response: Response) -> Response:
     if not is_page and (not kind or kind.startswith("text/")):
         is_page = _reads_as_text(response.peek())
     if is_page:
-        raise _from_between(response, "with a text or a web page")
+        raise _from_between(response, "a text or a web page")
     return response
 
 
@@ -71,7 +71,7 @@ def json_object(response: Response, limit: int) -> dict[str, Any]:
     _require_plain(response)
     begins_so = response.peek().removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
     if not begins_so and not _kind(response).endswith("json"):
-        raise _from_between(response, "with a text or a web page")
+        raise _from_between(response, "a text or a web page")
     try:
         document = json.loads(response.read_all(limit))
     except (ValueError, RecursionError):
@@ -136,6 +136,6 @@ def _reads_as_text(start: bytes) -> bool:
 def _from_between(response: Response, how: str) -> ApiUnreachable:
     response.close()
     return ApiUnreachable(
-        f"Something between here and the {response.peer} responded in its place, {how}.",
+        f"Something between here and the {response.peer} responded in its place: {how}.",
         hint=response.peer.fill(PORTAL_HINT),
     )
