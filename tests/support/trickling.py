@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
@@ -45,3 +46,17 @@ TRICKLES: dict[str, Behaviour] = {
     "interim responses": trickles(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "interim responses at full speed": trickles(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0.0),
 }
+
+
+class Counted:
+    """A behaviour that counts its connections."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.count = 0
+        self._behaviour = behaviour
+        self._lock = threading.Lock()
+
+    def __call__(self, connection: socket.socket) -> None:
+        with self._lock:
+            self.count += 1
+        self._behaviour(connection)
