@@ -1,4 +1,4 @@
-"""Portals and compressing servers in the middle of a download: what is here stays, and the download goes on behind it."""
+"""Portals and compressing servers in the middle of a download: what is here stays, and the download goes on."""
 
 from __future__ import annotations
 
