@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from loader.api_client import reasons
 from loader.api_client.logins import Logins
-from loader.api_client.response_checks import content_range, genuine, json_object, successful
+from loader.api_client.response_checks import acknowledgement, content_range, genuine, json_object, successful
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
@@ -140,7 +140,7 @@ class ApiClient:
         """Store `body` at `path`, as a whole or not at all."""
         url_path = "/resources/" + quote(path)
         response = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
-        genuine(successful(response, (200, 201, 204))).close()
+        acknowledgement(successful(response, (200, 201, 204))).close()
 
     def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Response:
         url_path = "/resources/" + quote(path)

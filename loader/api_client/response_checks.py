@@ -50,15 +50,22 @@ def genuine(response: Response) -> Response:
 
     Raises ApiUnreachable, because a captive portal goes away, and one of several servers may compress.
     """
-    kind = _kind(response)
     # An error page of the right server is fine; its body is not used.
     if response.status == 416:
         return response
     _require_plain(response)
-    is_page = kind in PAGE_TYPES
-    if not is_page and (not kind or kind.startswith("text/")):
-        is_page = _reads_as_text(response.peek())
-    if is_page:
+    if _kind(response) in PAGE_TYPES or _is_text(response):
+        raise _from_between(response, "a text or a web page")
+    return response
+
+
+def acknowledgement(response: Response) -> Response:
+    """Return the response to an upload, unless somebody in between has made it; then close it.
+
+    The right server may say what it likes, but a portal does not say 201 or 204. Raises ApiUnreachable.
+    """
+    _require_plain(response)
+    if response.status == 200 and _is_text(response):
         raise _from_between(response, "a text or a web page")
     return response
 
@@ -121,8 +128,15 @@ def _require_plain(response: Response) -> None:
         )
 
 
-def _reads_as_text(start: bytes) -> bool:
-    """Return whether a body that begins so is words or markup. Keys, ciphertext and its headers are neither."""
+def _is_text(response: Response) -> bool:
+    """Return whether the body may be a text, by its type, and is words or markup.
+
+    Keys, ciphertext and its headers are neither.
+    """
+    kind = _kind(response)
+    if kind and not kind.startswith("text/"):
+        return False
+    start = response.peek()
     if len(start) < TEXT_MIN_SIZE:
         return False
     try:

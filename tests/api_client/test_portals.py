@@ -93,6 +93,22 @@ def test_what_claims_to_be_json_is_of_the_api(api: BreakableApi, client: ApiClie
         client.login(EMAIL, PASSWORD)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        response(b"201 Created", b"Content-Type: text/html; charset=utf-8\r\n", b""),
+        response(b"201 Created", b"Content-Type: text/html\r\n", b"<p>The object was created.</p>"),
+        response(b"200 OK", b"Content-Type: text/html\r\n", b"stored"),
+        response(b"200 OK", b"", b""),
+        response(b"200 OK", b"Content-Type: application/json\r\n", b'{"status": "it is stored"}'),
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ],
+)
+def test_an_api_may_acknowledge_an_upload_as_it_likes(api: BreakableApi, client: ApiClient, message: bytes) -> None:
+    api.behaviour = says(message)
+    client.put_object("m/x.small", b"content")
+
+
 @pytest.mark.parametrize("fragment", [bytes(range(32)), b"0123456789abcdef" * 4 + b"\n", b"\xff\xfe " * 20])
 @pytest.mark.parametrize("kind", ["text/plain", "", "application/octet-stream"])
 def test_a_key_fragment_may_look_like_a_word(api: BreakableApi, client: ApiClient, fragment: bytes, kind: str) -> None:
