@@ -8,8 +8,8 @@ from http.client import IncompleteRead
 from urllib.parse import quote
 
 from loader.api_client import reasons
+from loader.api_client.checks import acknowledgement, content_range, genuine, json_object, successful
 from loader.api_client.logins import Logins
-from loader.api_client.response_checks import acknowledgement, content_range, genuine, json_object, successful
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
