@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from http.client import IncompleteRead
-from typing import Any
 from urllib.parse import quote
 
 from loader.api_client import reasons
+from loader.api_client.checks import acknowledgement, content_range, genuine, json_object, successful
 from loader.api_client.logins import Logins
-from loader.api_client.transport import Body, Response, Transport
+from loader.api_client.responses import Response
+from loader.api_client.transport import Body, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
-from loader.errors import (
-    ApiError,
-    ApiProtocol,
-    ApiUnreachable,
-    Checkpoint,
-    LoginRejected,
-    NotLoggedIn,
-    ResourceNotFound,
-)
+from loader.errors import ApiProtocol, ApiUnreachable, Checkpoint, LoginRejected, NotLoggedIn, ResourceNotFound
 
 LOGIN_MAX_SIZE = 64 * 1024
 # More digits than any size has; Python refuses to parse thousands of them.
 SIZE = re.compile(r"[0-9]{1,18}")
-# Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
-PASSING_REFUSALS = (408, 425, 429)
+# How stores refuse a signed address that has expired on the way.
+SIGNATURE_REFUSALS = (400, 401, 403)
 
 
 class ObjectStream:
@@ -45,7 +35,7 @@ class ObjectStream:
             length = response.headers.get("Content-Length", "")
             self.begin, self.total = 0, int(length) if SIZE.fullmatch(length) else None
         else:
-            self.begin, self.total = _content_range(response)
+            self.begin, self.total = content_range(response)
         self.close = response.close
         self._response = response
         self._checkpoint = checkpoint
@@ -117,15 +107,17 @@ class ApiClient:
     def key_fragment(self) -> bytes:
         """Return the key fragment of the archive of images, 32 to 4,096 bytes."""
         path = "/binary-split/key-fragment"
-        response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
-        fragment = _successful(response, (200,)).read_all(FRAGMENT_MAX_SIZE)
+        with self._transport.deadline(self._logins.checkpoint()):
+            response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
+            fragment = genuine(successful(response, (200,))).read_all(FRAGMENT_MAX_SIZE)
         if len(fragment) < FRAGMENT_MIN_SIZE:
             raise ApiProtocol("The resource API sent a key fragment that is too short.")
         return fragment
 
     def small_object(self, path: str) -> bytes:
         """Return the whole small object at `path`. Raises ResourceNotFound."""
-        return self._get(path, {}).read_all(SMALL_MAX_SIZE)
+        with self._transport.deadline(self._logins.checkpoint()):
+            return self._get(path, {}).read_all(SMALL_MAX_SIZE)
 
     def open_object(self, path: str, begin: int = 0, end: int | None = None) -> ObjectStream:
         """Return the object at `path` as a stream from offset `begin` to `end`, None being its end.
@@ -136,18 +128,19 @@ class ApiClient:
         ranged = begin > 0 or end is not None
         checkpoint = self._logins.checkpoint()
         headers = {"Range": f"bytes={begin}-{'' if end is None else end - 1}"} if ranged else {}
-        response = self._get(path, headers, (200, 206, 416) if ranged else (200,))
-        if response.status == 416:
-            # The object is shorter than what is here already, so it is another version: ask for all of it.
-            response.close()
-            response = self._get(path, {})
+        with self._transport.deadline(checkpoint):
+            response = self._get(path, headers, (200, 206, 416) if ranged else (200,))
+            if response.status == 416:
+                # The object is shorter than what is here already, so it is another version: ask for all of it.
+                response.close()
+                response = self._get(path, {})
         return ObjectStream(response, checkpoint)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
         """Store `body` at `path`, as a whole or not at all."""
         url_path = "/resources/" + quote(path)
         response = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
-        _successful(response, (200, 201, 204)).close()
+        acknowledgement(successful(response, (200, 201, 204))).close()
 
     def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Response:
         url_path = "/resources/" + quote(path)
@@ -155,94 +148,34 @@ class ApiClient:
         if response.status == 404:
             response.close()
             raise ResourceNotFound(f"The resource API has no {path}.")
-        return _genuine(_successful(response, expected))
+        return genuine(successful(response, expected))
 
-    def _request_token(self, email: str, password: str) -> str:
-        response = self._transport.send("POST", "/login", document={"email": email, "password": password})
-        if response.status == 401:
-            response.close()
-            raise LoginRejected("The resource API rejected the e-mail or the password.")
-        document = _json_object(_successful(response, (200,)).read_all(LOGIN_MAX_SIZE))
-        token = document.get("token")
+    def _request_token(self, email: str, password: str, checkpoint: Checkpoint) -> str:
+        with self._transport.deadline(checkpoint):
+            response = self._transport.send("POST", "/login", document={"email": email, "password": password})
+            if response.status == 401:
+                response.close()
+                raise LoginRejected("The resource API rejected the e-mail or the password.")
+            token = json_object(successful(response, (200,)), LOGIN_MAX_SIZE).get("token")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise ApiProtocol("The resource API responded to a login without a usable token.")
         return token
 
     def _authorized(self, send: Callable[[str], Response]) -> Response:
-        """Return `send(token)`. Renew the login and send once more if the API says that the token has expired."""
+        """Return `send(token)`. Renew the login and send once more if the API says that the token has expired.
+
+        A store that refuses knows nothing of the token: the API is asked once more, for another signed address.
+        """
         login = self._logins.require()
         response = send(login.token)
-        if response.status != 401:
+        if response.was_redirected and response.status in SIGNATURE_REFUSALS:
+            response.close()
+            response = send(login.token)
+        if response.status != 401 or response.was_redirected:
             return response
         response.close()
         response = send(self._logins.renewed(login).token)
-        if response.status == 401:
+        if response.status == 401 and not response.was_redirected:
             response.close()
             raise LoginRejected("The resource API rejected the token that it had just issued.")
         return response
-
-
-def _successful(response: Response, expected: tuple[int, ...]) -> Response:
-    """Return `response` if its status is `expected`; otherwise close it and raise ApiError or ApiProtocol."""
-    if response.status in expected:
-        return response
-    response.close()
-    if response.status >= 400:
-        raise ApiError(
-            f"The resource API responded with status {response.status}.",
-            lasting=400 <= response.status < 500 and response.status not in PASSING_REFUSALS,
-            retry_after=_retry_after(response),
-            hint=reasons.status_hint(response.status, response.peer),
-        )
-    raise ApiProtocol(f"The resource API responded with status {response.status}, which has no meaning here.")
-
-
-def _genuine(response: Response) -> Response:
-    """Return `response` unless its headers show that somebody in between has made or changed it; then close it.
-
-    Raises ApiUnreachable for a web page, because a captive portal goes away, and ApiProtocol for compressed bytes.
-    """
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    coding = response.headers.get("Content-Encoding", "").strip().lower()
-    if kind in ("text/html", "application/xhtml+xml"):
-        response.close()
-        raise ApiUnreachable("A web page came in place of a resource; a portal of the network may ask for a login.")
-    if coding not in ("", "identity"):
-        response.close()
-        raise ApiProtocol("A server compressed a resource on the way, although the loader refuses compression.")
-    return response
-
-
-def _content_range(response: Response) -> tuple[int, int | None]:
-    """Return the first offset and the size of the whole (RFC 9110, section 14.4)."""
-    match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", ""))
-    if match is None:
-        response.close()
-        raise ApiProtocol("The resource API sent a part of an object without saying which.")
-    return int(match[1]), None if match[2] == "*" else int(match[2])
-
-
-def _retry_after(response: Response) -> float | None:
-    """Return the seconds that a 429 or 503 asks to wait: a number, or until a date (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("Retry-After", "").strip()
-    if response.status not in (429, 503) or not value:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    try:
-        # Count from the server's own clock if it tells it, because the device's may be wrong.
-        told = response.headers.get("Date")
-        now = parsedate_to_datetime(told).timestamp() if told else time.time()
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ApiProtocol("The resource API sent something that is not a JSON object.")
-    return document

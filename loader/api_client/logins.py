@@ -24,8 +24,11 @@ class Login:
 class Logins:
     """Keeps at most one login. Threads may share it."""
 
-    def __init__(self, request_token: Callable[[str, str], str]) -> None:
-        """`request_token` sends e-mail and password to the API and returns the token, or raises."""
+    def __init__(self, request_token: Callable[[str, str, Checkpoint], str]) -> None:
+        """`request_token` sends e-mail and password to the API and returns the token, or raises.
+
+        It calls its checkpoint while it waits.
+        """
         self._request_token = request_token
         self._present: Login | None = None
         # Two locks, because neither `forget` nor a login may wait for another call of the API. The first is held during
@@ -56,9 +59,10 @@ class Logins:
         login is still kept.
         """
         forgotten = self._forgotten
-        login = Login(email, password, self._request_token(email, password))
+        require_kept = partial(self._require_not_forgotten, forgotten)
+        login = Login(email, password, self._request_token(email, password, require_kept))
         with self._storing:
-            self._require_not_forgotten(forgotten)
+            require_kept()
             checkpoint()
             self._present = login
 
@@ -97,8 +101,9 @@ class Logins:
 
     def _renew(self, expired: Login, forgotten: int) -> Login:
         """Request a new token. A login that somebody else has made meanwhile takes precedence over the outcome."""
+        require_kept = partial(self._require_not_forgotten, forgotten)
         try:
-            token = self._request_token(expired.email, expired.password)
+            token = self._request_token(expired.email, expired.password, require_kept)
         except LoaderError as exc:
             with self._storing:
                 if self._present is not None and self._present is not expired:
@@ -109,7 +114,7 @@ class Logins:
                     self._present = None
             raise
         with self._storing:
-            self._require_not_forgotten(forgotten)
+            require_kept()
             if self._present is None or self._present is expired:
                 self._present = Login(expired.email, expired.password, token)
             return self._present

@@ -17,6 +17,7 @@ from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from urllib3.exceptions import ConnectTimeoutError
 from urllib3.util import parse_url
 
+from loader.api_client.deadlines import Late
 from loader.errors import ApiUnreachable
 
 # No name is longer in DNS (RFC 1035, section 2.3.4); a redirect may hold anything.
@@ -51,6 +52,19 @@ SILENT_HINT = (
     "Check whether the server is overloaded or a firewall holds its packets back; if the line is slow, raise "
     "API_READ_TIMEOUT."
 )
+LATE_HINT = (
+    "Check whether the line is slow, or a firewall, a proxy or a portal of the network holds the response back, and "
+    "try again."
+)
+PORTAL_HINT = (
+    "If this network has a portal, log in there with a browser, and try again; if not, check {source}, and whether a "
+    "proxy on the way changes responses."
+)
+CODING_HINT = "Let the server, its CDN or the proxy on the way send responses as they are, without Content-Encoding."
+STORE_HINT = (
+    "Compare the clocks of the resource API and of its store, and check that the addresses that the API signs open "
+    "what is stored there."
+)
 CUT_HINT = "Read the log of the server; if it shows no fault, a firewall or a proxy on the way cuts connections."
 PLAIN_HINT = "Write https in {source} if the port speaks TLS."
 NO_HTTP_HINT = "Check host, port and scheme in {source}: another kind of server listens there."
@@ -79,6 +93,7 @@ CERTIFICATE_HINT = "Give the server a certificate that this device can verify."
 EXPLANATIONS: tuple[tuple[type[BaseException], str, str | None], ...] = (
     (UnicodeError, "its name is not a host name", NAME_HINT),
     (socket.gaierror, "its name could not be resolved: {}", DNS_HINT),
+    (Late, "its response was not complete in time", LATE_HINT),
     (TimeoutError, "it was silent for too long", SILENT_HINT),
     (ConnectionRefusedError, "{}", REFUSED_HINT),
     (RemoteDisconnected, "it closed the connection without a response", CUT_HINT),

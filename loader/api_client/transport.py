@@ -7,49 +7,34 @@ environment has no effect: no proxy, no `.netrc`, no bundle of authorities is ta
 from __future__ import annotations
 
 import functools
-import io
 import json
-import math
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
-from urllib.parse import unquote, urljoin
 
 from requests import PreparedRequest, RequestException
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import Retry
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, ProtocolError
-from urllib3.util import make_headers, parse_url
+from urllib3.util import parse_url
 
-from loader.api_client import reasons
+from loader.api_client import deadlines, reasons
+from loader.api_client.connections import pools_by_scheme, tls_context
+from loader.api_client.deadlines import Late
 from loader.api_client.reasons import Peer
-from loader.errors import ApiProtocol, ApiUnreachable
+from loader.api_client.redirects import MAX_REDIRECTS, redirect_target, refused_redirect
+from loader.api_client.responses import Response
+from loader.errors import ApiUnreachable, Checkpoint
 from loader.logs import current_request_id
 
-MAX_REDIRECTS = 5
-REDIRECTS_BY_METHOD = {"GET": (302, 303, 307), "PUT": (307,)}
 # A failure counts for a minute, because a caller that stops asking would otherwise never learn that the API is back.
 UNREACHABLE_SECONDS = 60.0
-UNSENT_SIZE = 1 << 17
-# NAT and load balancers forget idle connections without a word, and a request would then hang until the time-out.
-IDLE_SECONDS = 4.0
-SOCKET_OPTIONS = (
-    *HTTPConnection.default_socket_options,
-    # Limit what waits in the kernel, because the API responds only once it has arrived and would seem to be late.
-    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_SIZE),
-    # Keep the way through NAT open while the API works on a response; these are seconds, and the last is a count.
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
 # What the HTTP library raises. ValueError: a header that cannot be sent, such as an ETag that the disk has damaged.
-FOREIGN_ERRORS = (RequestException, HTTPError, ValueError)
+FOREIGN_ERRORS = (RequestException, HTTPError, ValueError, Late)
 
 
 class Body(Protocol):
@@ -58,49 +43,6 @@ class Body(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
-
-
-class Response(io.RawIOBase):
-    """A response whose body is read as a file. It holds a connection until the caller closes it."""
-
-    def __init__(self, raw: BaseHTTPResponse, peer: Peer) -> None:
-        """`raw` is the response of urllib3, whose body has not been read. `peer` has sent it."""
-        self.peer = peer
-        self.status = raw.status
-        self.headers = raw.headers
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Fill the start of `buffer` and return how many bytes came; 0 at the end.
-
-        Raises ApiUnreachable if the body is cut or stalls.
-        """
-        try:
-            # Take what has come, not what fits, because a link that stalls must not keep what it has delivered.
-            piece = self._raw.read1(len(buffer))
-        except HTTPError as exc:
-            raise reasons.cut(exc, self.peer) from exc
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def read_all(self, limit: int) -> bytes:
-        """Return the whole body and close. Raises ApiProtocol if it has more than `limit` bytes."""
-        with self:
-            body = bytearray()
-            while piece := self.read(min(limit + 1 - len(body), 1 << 20)):
-                body += piece
-                if len(body) > limit:
-                    raise ApiProtocol(f"The resource API sent more than {limit} bytes where that is the limit.")
-        return bytes(body)
-
-    def close(self) -> None:
-        if not self.closed:
-            # This closes the connection too, unless the last byte has been read and the pool has it back.
-            self._raw.close()
-        super().close()
 
 
 class Transport:
@@ -115,7 +57,7 @@ class Transport:
         """Take the timeouts in seconds: to connect, and of silence. `ca_bundle` None means the system's authorities."""
         self._base_url = parse_url(base_url).url.rstrip("/")
         self._timeouts = timeouts
-        self._adapters = _Adapters(timeouts[1], functools.cache(functools.partial(_tls_context, ca_bundle)))
+        self._adapters = _Adapters(timeouts[1], functools.cache(functools.partial(tls_context, ca_bundle)))
         self._unreachable_since: float | None = None
 
     @property
@@ -123,6 +65,18 @@ class Transport:
         """Whether the last request to the API itself got a response, or failed more than a minute ago."""
         since = self._unreachable_since
         return since is None or time.monotonic() - since > UNREACHABLE_SECONDS
+
+    def deadline(self, checkpoint: Checkpoint) -> AbstractContextManager[object]:
+        """Limit a block that sends and reads what is small: all of it, with redirects and repetitions, ends in time.
+
+        `checkpoint` and the end of the process end it early.
+        """
+
+        def ended_by() -> None:
+            deadlines.require_running()
+            checkpoint()
+
+        return deadlines.deadline(sum(self._timeouts) + deadlines.SPARE_SECONDS, ended_by)
 
     def send(
         self,
@@ -150,13 +104,18 @@ class Transport:
         if body is not None:
             common["Content-Length"] = str(len(body))
         url, credentials = self._base_url + path, {"Authorization": f"Bearer {token}"} if token else {}
-        for _ in range(1 + redirects):
+        left = redirects
+        while True:
             request = _prepared(method, url, common | credentials, body)
             response = self._send_once(request, repeatable=repeatable)
+            response.was_redirected = left < redirects
             if not 300 <= response.status < 400:
                 return response
-            url, credentials = _redirected(method, url, response)
-        raise ApiProtocol(f"The resource API redirected more than {redirects} times.")
+            response.close()
+            target = redirect_target(method, url, response) if left else None
+            if target is None:
+                raise refused_redirect(method, url, response)
+            (url, credentials), left = target, left - 1
 
     def _send_once(self, request: PreparedRequest, *, repeatable: bool) -> Response:
         send: Callable[[], Any] = functools.partial(
@@ -201,8 +160,8 @@ class _Adapter(HTTPAdapter):
         super().__init__(pool_maxsize=1, max_retries=Retry(False))
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, socket_options=SOCKET_OPTIONS, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = _patient_pools(self._silence_seconds)
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = pools_by_scheme(self._silence_seconds)
 
     def get_connection_with_tls_context(self, request: PreparedRequest, *_: Any, **__: Any) -> HTTPConnectionPool:
         """Trust the authorities of `tls_context` only, and use no proxy."""
@@ -221,68 +180,6 @@ class _Adapter(HTTPAdapter):
     def build_response(self, _: PreparedRequest, resp: Any) -> Any:
         """Return the response of urllib3 as it is, because cookies and decoded bodies are not wanted."""
         return resp
-
-
-class _PatientConnection(HTTPConnection):
-    """Gives each piece of a body the time of silence.
-
-    The library gives a whole body of a request the time to connect: a megabyte does not make it over a slow line,
-    however steadily it moves.
-    """
-
-    silence_seconds: float
-    # The socket takes what fits of this and says how much that was.
-    piece_size = 1 << 20
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        self.sock.settimeout(self.silence_seconds)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.sock.send(rest[: self.piece_size]) :]
-
-
-class _FreshPool(HTTPConnectionPool):
-    """Closes a connection that was idle for IDLE_SECONDS instead of using it again."""
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection = super()._get_conn(timeout)
-        if time.monotonic() - getattr(connection, "idle_since", math.inf) >= IDLE_SECONDS:
-            connection.close()
-        return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)
-
-
-def _patient_pools(silence_seconds: float) -> dict[str, type[HTTPConnectionPool]]:
-    """Return the classes of pools by scheme, as urllib3's pool manager takes them."""
-
-    class Plain(_PatientConnection):
-        pass
-
-    class Secure(_PatientConnection, HTTPSConnection):
-        # One TLS record, because a TLS socket takes all that it is given within one timeout.
-        piece_size = 1 << 14
-
-    class PlainPool(_FreshPool):
-        ConnectionCls = Plain
-
-    class SecurePool(_FreshPool, HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    Plain.silence_seconds = Secure.silence_seconds = silence_seconds
-    return {"http": PlainPool, "https": SecurePool}
-
-
-def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return settings that verify certificate and host name. To read all authorities takes longer than a small load."""
-    context = ssl.create_default_context(cafile=ca_bundle)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _prepared(method: str, url: str, headers: dict[str, str], body: Body | bytes | None) -> PreparedRequest:
@@ -305,32 +202,6 @@ def _retried_if_dropped(send: Callable[[], Any]) -> Any:
         if not _is_dropped(_cause(exc)):
             raise
         return send()
-
-
-def _redirected(method: str, url: str, response: Response) -> tuple[str, dict[str, str]]:
-    response.close()
-    location = response.headers.get("Location", "")
-    target = _redirect_target(url, location) if response.status in REDIRECTS_BY_METHOD.get(method, ()) else None
-    if target is None:
-        raise ApiProtocol(
-            f"The resource API responded to a {method} with a redirect ({response.status}) that is not allowed."
-        )
-    return target
-
-
-def _redirect_target(origin: str, location: str) -> tuple[str, dict[str, str]] | None:
-    """Return where `location` leads, with a header for the credentials that it contains.
-
-    Any host is allowed, but neither another scheme than HTTP nor a way from https to http. None for anything else.
-    """
-    try:
-        target = parse_url(urljoin(origin, location))
-        credentials = make_headers(basic_auth=unquote(target.auth)) if target.auth else {}
-    except ValueError:
-        return None
-    allowed = target.scheme == "https" or target.scheme == parse_url(origin).scheme == "http"
-    named = target.host and not target.host.startswith(("*", "."))
-    return (target.url, credentials) if allowed and named and location and location.isascii() else None
 
 
 def _cause(exc: Exception) -> Exception:

@@ -10,9 +10,10 @@ from types import FrameType
 from typing import Any
 
 from loader import logs
+from loader.api_client import deadlines
 from loader.server.one_loader import DirectoryInUse, claim_directories
 from loader.settings import BadSettings, Settings
-from loader.unlock.run import stop
+from loader.unlock.run import stop as stop_unlock
 
 try:
     _settings = Settings.from_env(os.environ)
@@ -87,23 +88,29 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let SIGTERM interrupt a running unlock as well as stop the worker, and ignore what `when_ready` refuses.
+    """Let SIGTERM interrupt what may wait for long as well as stop the worker, and ignore what `when_ready` refuses.
 
     A terminal that closes sends SIGHUP to every process, and a supervisor may send any signal to all of them.
     """
 
-    def stop_unlock(signum: int, frame: FrameType | None) -> None:
-        stop()
+    def stop(signum: int, frame: FrameType | None) -> None:
+        _stop_waiting()
         worker.handle_exit(signum, frame)
 
-    signal.signal(signal.SIGTERM, stop_unlock)
+    signal.signal(signal.SIGTERM, stop)
     for number in REFUSED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
-    """Interrupt a running unlock on every other end of the worker: SIGINT, SIGQUIT or a killed master.
+    """Interrupt the same on every other end of the worker: SIGINT, SIGQUIT or a killed master.
 
-    Python waits for the thread of the unlock before the process ends.
+    Python waits for the threads of the unlock and of requests before the process ends.
     """
-    stop()
+    _stop_waiting()
+
+
+def _stop_waiting() -> None:
+    """Interrupt a running unlock, and the calls of the API that a request waits for."""
+    stop_unlock()
+    deadlines.stop()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextvars import copy_context
 from typing import TypeVar
 
+from loader.background import start_daemon
 from loader.errors import Interrupted
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Interrupter:
         """
         self.checkpoint()
         context = copy_context()
-        result = _start_daemon(lambda: context.run(work))
+        result = start_daemon(lambda: context.run(work), "call")
         stopped_at: float | None = None
         while not wait([result], timeout=POLL_SECONDS).done:
             if self._reason is not None:
@@ -72,17 +73,3 @@ class Interrupter:
             if not self._is_committed:
                 self._is_left = True
                 self.checkpoint()
-
-
-def _start_daemon(work: Callable[[], T]) -> Future[T]:
-    """Start `work` in a thread that does not keep the process alive."""
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as exc:  # noqa: BLE001  # the caller gets every error from the future
-            result.set_exception(exc)
-
-    threading.Thread(target=run, name="call", daemon=True).start()
-    return result

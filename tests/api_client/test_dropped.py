@@ -16,7 +16,7 @@ from loader.errors import ApiUnreachable
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 # Long enough for a key fragment, too.
-TOKEN = b'{"token": "the token of a forgetful server"}'
+TOKEN = b'{"token":"the-token-of-a-forgetful-server"}'
 TIMEOUTS = (2.0, 2.0)
 # A client may keep its connection for longer than the test lasts.
 SECONDS = 1.0
@@ -121,7 +121,7 @@ def test_an_upload_is_not_sent_twice(forgetful: ForgetfulServer) -> None:
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
     forgetful: ForgetfulServer, send: Callable[[ApiClient], object], line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loader.api_client.transport.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("loader.api_client.connections.IDLE_SECONDS", 0.0)
     client = logged_in(forgetful)
     send(client)
     assert forgetful.requests == [LOGIN, line]

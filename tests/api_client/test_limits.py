@@ -15,7 +15,8 @@ from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 
 MIB = 1 << 20
-PIECE = bytes(1 << 16)
+# No JSON, but it begins like that of a login.
+PIECE = b"{" * (1 << 16)
 # The largest of the limits is that of the small object, 1.1 MiB, and its bytes are held twice when they are handed on.
 MEMORY = 8 * MIB
 # What the kernel buffers on the way, and the largest limit.

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from loader.api_client.logins import Login, Logins
-from loader.errors import ApiUnreachable, LoaderError, LoginRejected, NotLoggedIn
+from loader.errors import ApiUnreachable, Checkpoint, LoaderError, LoginRejected, NotLoggedIn
 from tests.support.processes import poll
 
 SECONDS = 20.0
@@ -22,7 +22,7 @@ class Api:
         self._answers: dict[str, list[Future[str]]] = {}
         self._lock = threading.Lock()
 
-    def request_token(self, email: str, _password: str) -> str:
+    def request_token(self, email: str, _password: str, _checkpoint: Checkpoint) -> str:
         answer: Future[str] = Future()
         with self._lock:
             self._answers.setdefault(email, []).append(answer)

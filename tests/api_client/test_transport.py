@@ -11,7 +11,7 @@ import requests
 
 from loader import logs
 from loader.api_client.client import ApiClient
-from loader.api_client.transport import MAX_REDIRECTS
+from loader.api_client.redirects import MAX_REDIRECTS
 from loader.errors import ApiProtocol
 from loader.files import FilePieces
 from tests.api_client.conftest import TIMEOUTS

@@ -15,7 +15,18 @@ from loader.cli.main import COMMANDS
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    {"errors", "settings", "logs", "unlock_state", "files", "login_throttle", "patience", "references", "version"},
+    {
+        "background",
+        "errors",
+        "settings",
+        "logs",
+        "unlock_state",
+        "files",
+        "login_throttle",
+        "patience",
+        "references",
+        "version",
+    },
     {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs"},
     {"binary_split", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
@@ -31,7 +42,10 @@ OWNERS = {
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
         "loader.api_client.reasons",  # for its timeouts, and to read the URLs that it has accepted
-        "loader.api_client.transport",  # for a timeout of each send, and for the exceptions that requests wraps
+        "loader.api_client.connections",  # for deadlines, and for a timeout of each send
+        "loader.api_client.redirects",  # for its parser of URLs
+        "loader.api_client.responses",  # for the responses and exceptions that requests wraps
+        "loader.api_client.transport",  # for the same
         "loader.docker_engine.connection",  # for the exceptions that the SDK lets through
     },
 }

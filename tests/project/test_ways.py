@@ -18,8 +18,8 @@ from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 from tests.support.resource_api_server import ResourceApiServer
 
-MAX_FILES_OF_A_LOAD = 19
-MAX_FILES_OF_AN_UNLOCK = 43
+MAX_FILES_OF_A_LOAD = 23
+MAX_FILES_OF_AN_UNLOCK = 50
 TRACE_SECONDS = 120
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

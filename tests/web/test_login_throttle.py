@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.breakable_api import BreakableApi, says
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.handmade_image import HandmadeImage, seal
@@ -19,6 +20,7 @@ from tests.support.http_calls import CREDENTIALS, Reply, call, load, login, post
 from tests.support.http_probe import connect, socket_path
 from tests.support.nginx_server import HOST_NAME, nginx
 from tests.support.planted import plant
+from tests.support.portals import PORTALS
 from tests.support.processes import poll
 from tests.support.sites import BareSite, FaultySite, bare_site, faulty_site
 
@@ -100,6 +102,16 @@ def test_the_throttle_writes_nothing_to_the_disk(site: FaultySite) -> None:
     refused(site.url, 5)
     throttled(login(site.url))
     assert sorted(site.models.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("portal", ["a page without a type", "a status of proxies"])
+def test_a_portal_rejects_no_password(tmp_path: Path, portal: str) -> None:
+    with BreakableApi() as api, bare_site(tmp_path, api.url) as site:
+        api.behaviour = says(PORTALS[portal])
+        for _ in range(7):
+            login(site.url).problem(503, "API_UNREACHABLE")
+        api.behaviour = None
+        assert login(site.url).status == 200
 
 
 def test_rejected_logins_of_unlocks_count(tmp_path: Path) -> None:

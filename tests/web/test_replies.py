@@ -152,9 +152,9 @@ CASES: dict[str, Case] = {
         _upstream("POST", "/login", Fault(body=b'{"ticket": "x"}'), login),
     ),
     "the API is a captive portal": (
-        502,
-        "API_PROTOCOL",
-        False,
+        503,
+        "API_UNREACHABLE",
+        True,
         _upstream("POST", "/login", Fault(body=b"<html>Pay here</html>"), login),
     ),
     "the API redirects to a file": (
