@@ -114,7 +114,7 @@ def fragment_is(*faults: Fault) -> Callable[[FaultyApi, Path], None]:
 
 FAULTS = {
     "refused login": (login_is(Fault(401)), "LOGIN_REJECTED"),
-    "login of another service": (login_is(Fault(body=b"<html>")), "API_PROTOCOL"),
+    "login of another service": (login_is(Fault(body=b"<html>")), "API_UNREACHABLE"),
     "broken login": (login_is(Fault(500)), "API_ERROR"),
     "silent login": (login_is(Fault(silent=True)), "API_UNREACHABLE"),
     "no fragment": (fragment_is(Fault(404)), "API_ERROR"),

@@ -77,7 +77,7 @@ PLAINTEXT: Content = {"application/octet-stream": {"schema": BINARY}}
 
 UPSTREAM = ("API_UNREACHABLE", "API_ERROR", "API_PROTOCOL")
 DISK = ("DISK_SPACE", "STORAGE_ERROR")
-TRANSFER = ("BUSY", "NOT_LOGGED_IN", "LOGIN_REJECTED", *UPSTREAM, *DISK)
+TRANSFER = ("BUSY", "NOT_LOGGED_IN", "LOGIN_REJECTED", *UPSTREAM, *DISK, "INTERRUPTED")
 ENGINE = ("ENGINE_UNAVAILABLE", "ENGINE_REJECTED")
 
 # The codes with which an unlock can end; GET /unlock/status reports them in its body.
@@ -100,7 +100,7 @@ OPERATIONS = {
     "auth.login": Operation(
         body=json_of(LoginRequest, examples.CREDENTIALS),
         reply=json_of(OkResponse, {"status": "ok"}),
-        codes=("LOGIN_REJECTED", "LOGIN_THROTTLED", "NOT_LOGGED_IN", *UPSTREAM),
+        codes=("LOGIN_REJECTED", "LOGIN_THROTTLED", "NOT_LOGGED_IN", *UPSTREAM, "INTERRUPTED"),
     ),
     "auth.lock": Operation(reply=json_of(LockResponse, {"status": "locked"})),
     "health.ready": Operation(
