@@ -129,8 +129,10 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def duration_text(seconds: float) -> str:
-    """Return a time for people, such as `45 s` or `12 min`; an estimate is not truer than that."""
+def estimate_text(seconds: float) -> str:
+    """Return an estimate for people, such as `a few seconds`, `45 s` or `12 min`."""
+    if seconds < 10:
+        return "a few seconds"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 

@@ -13,7 +13,7 @@ from loader.cli.output import (
     bar_text,
     bars_wanted,
     draw_bar,
-    duration_text,
+    estimate_text,
     json_option,
     json_wanted,
     loader_option,
@@ -107,7 +107,7 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     if not plan["done"]:
         yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
         if plan["seconds"] is not None:
-            yield f"  takes about {duration_text(plan['seconds'])}, if it goes as fast as the last unlock"
+            yield f"  takes {estimate_text(plan['seconds'])}, if it goes as fast as the last unlock"
     for place in plan["places"]:
         paths = " and ".join(place["paths"])
         yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {_verdict(place)}"

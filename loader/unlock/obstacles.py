@@ -16,7 +16,7 @@ def obstacles(
 ) -> Iterator[str]:
     """Yield a sentence for each request that a proxy will refuse, and for each image that hides one of `images`.
 
-    With `done` an unlock would send nothing, so that no proxy can refuse it. Nothing is changed in the engine.
+    With `done` an unlock will send nothing more that a proxy could refuse. Nothing is changed in the engine.
     """
     # The plan is good without these warnings.
     with suppress(LoaderError):

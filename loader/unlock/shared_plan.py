@@ -14,7 +14,7 @@ from loader.files import FileIdentity
 from loader.settings import Settings
 from loader.unlock.plan import UnlockPlan, plan_unlock
 from loader.unlock.run import unlock_record
-from loader.unlock_state import UnlockRecord
+from loader.unlock_state import AT_REST, UnlockRecord
 
 # For how long a plan is shared. It must be short, because the engine does not tell when its images change.
 LASTS_SECONDS = 2.0
@@ -71,6 +71,7 @@ class SharedPlan:
         situation = _Situation(identify(self._settings.images_path), unlock_record(), api_client.authenticated())
         made = self._made
         if made is None or not made.situation.is_still(situation) or time.monotonic() >= made.at + LASTS_SECONDS:
-            plan = plan_unlock(self._settings, self._engine)
+            is_active = situation.record.state not in AT_REST
+            plan = plan_unlock(self._settings, self._engine, is_active=is_active)
             made = self._made = _Made(situation, plan, time.monotonic())
         return made.plan

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from loader.references import full_reference
 from tests.browser.conftest import Open
-from tests.support.archives import APP, Packed
+from tests.support.archives import APP, DATABASE, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage, docker_archive, seal
-from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
+from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
+from tests.support.unlocking import EMAIL, PASSWORD, READY, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
+
+MIB = 1 << 20
 
 
 def test_the_bar_of_a_silent_engine_moves_and_says_what_is_known(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
-    wire.hold_response()
     unlock_device.put(packed.path)
     page = open_page(unlock_device.start(wire.host).loader.url)
+    page.wait_for_badge("locked")
+    wire.hold_response()  # only now, because the plan tries whether a proxy forbids loads
     page.enter(PASSWORD, email=EMAIL)
     wire.wait_until_held()
     page.wait_for_text("activity", f"MB of {full_reference(APP)}, and unpacks them. No news for")
@@ -42,3 +47,19 @@ def test_ready_without_a_key_is_said_to_be_not_proven(
     page = open_page(operator.loader.url)
     page.wait_for_badge("ready")
     page.wait_for_text("lead", "Not proven: no key fragment has authenticated")
+
+
+def test_an_update_says_how_much_of_each_image_is_sent(
+    unlock_device: UnlockDevice, docker: Engine, open_page: Open
+) -> None:
+    large = HandmadeLayer(bytes(MIB), 20)
+    operator = unlock_device.start(docker.host)
+    seal(unlock_device.archive, [HandmadeImage(APP, (large,))])
+    assert operator.unlock() == READY
+    seal(unlock_device.archive, [HandmadeImage(APP, (large, HandmadeLayer(b"new", 1000))), HandmadeImage(DATABASE)])
+    page = open_page(operator.loader.url)
+    page.wait_for_text("images", f"{full_reference(APP)}an update")
+    page.wait_for_text("images", "16 kB of 21 MB to send")
+    page.wait_for_text("images", f"{full_reference(DATABASE)}not loaded yet")
+    expect(page.at("to-send")).to_have_text(re.compile("^[0-9]+ kB, in (a few seconds|[0-9]+ s)$"))
+    assert operator.unlock() == READY

@@ -69,6 +69,22 @@ def test_a_silent_engine_is_said_to_unpack(rig: Rig, packed: Packed) -> None:
     assert (rig.operator.document()["activity"], rig.operator.document()["silent_seconds"]) == (None, 0)
 
 
+def test_a_plan_during_an_unlock_only_looks_at_the_engine(rig: Rig, packed: Packed) -> None:
+    """At rest it also tries what a proxy might forbid, loads included, which a busy engine would answer late."""
+    rig.device.put(packed.path)
+    rig.operator.get("/unlock/plan")
+    assert len(rig.loads) == 1
+    rig.wire.hold_response()
+    rig.operator.post()
+    rig.wire.wait_until_held()
+    rig.wire.forget()
+    plan = rig.operator.get("/unlock/plan")
+    assert (plan["done"], plan["warnings"]) == (False, [])
+    assert {request.method for request in rig.wire.requests} == {"GET"}
+    rig.wire.release()
+    assert rig.operator.rest() == READY
+
+
 def test_an_engine_that_still_gets_an_image_is_not_said_to_unpack(rig: Rig, packed: Packed) -> None:
     rig.wire.hold_upload(after=MIB)
     rig.device.put(packed.path)

@@ -1,7 +1,7 @@
 // The card of the images: the archive, its images and the disk space that they need.
 
 import { byId, fillRow, setShown, setText, showRows } from "./dom.js";
-import { bytes, duration, moment } from "./units.js";
+import { bytes, guess, moment } from "./units.js";
 
 const ENGINE_SILENT = "The Docker engine does not respond, so it is not known which images it already has.";
 
@@ -35,7 +35,7 @@ function toSend({ done, engine_answers: known, images, work, seconds }) {
   }
   const missing = images.filter((image) => !image.present).length;
   const share = missing < images.length ? `, ${missing} of ${images.length} images` : "";
-  const time = seconds === null ? "" : `, about ${duration(seconds)}`;
+  const time = seconds === null ? "" : `, in ${guess(seconds)}`;
   return `${known ? "" : "at most "}${bytes(work.to_send)}${share}${time}`;
 }
 
