@@ -27,8 +27,8 @@ LAYERS = (
         "references",
         "version",
     },
-    {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs"},
-    {"binary_split", "resources", "unlock", "packing"},
+    {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs", "blob_directory"},
+    {"binary_split", "held_blobs", "install", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
     {"app"},
     {"", "__main__", "server.wsgi"},  # "" is loader/__init__.py, which defines create_app
