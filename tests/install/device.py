@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from loader.binary_split import open_archive
@@ -14,11 +15,15 @@ from tests.support.thin_archives import release, thin_of
 class Device:
     """The directory of a device, and beside it the releases that are carried to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, like: Device | None = None) -> None:
+        """Make the directory of a device, with nothing installed or with what is installed on the device `like`."""
         self.place = directory / "device" / "images.enc"
-        self.place.parent.mkdir()
         self.carried = directory / "carried"
-        self.carried.mkdir()
+        self.carried.mkdir(parents=True)
+        if like is None:
+            self.place.parent.mkdir()
+        else:
+            shutil.copytree(like.place.parent, self.place.parent)
 
     @property
     def blobs(self) -> Path:
@@ -42,7 +47,11 @@ class Device:
 
     def require_release(self, number: int) -> None:
         """Fail unless release `number` is installed with all of its blobs, and nothing else is there."""
-        assert contents(self.place) == contents(self.full(number))
+        self.require(self.full(number))
+
+    def require(self, full: Path) -> None:
+        """Fail unless the archive `full` is installed, full or thin, with all of its blobs and nothing else."""
+        assert contents(self.place) == contents(full)
         with open_archive(self.place) as archive:
             assert self.listing() == sorted(blob.stored for blob in archive.index.absent)
         names = {self.place.name, *({self.blobs.name} if self.listing() else ())}

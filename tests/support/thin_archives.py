@@ -20,10 +20,14 @@ DATABASE = HandmadeImage("registry.local:5000/database:9", (BOTTOM,))
 OTHER_ROOT = bytes(range(1, 33))
 
 
+def top(number: int) -> HandmadeLayer:
+    """Return the top layer of release `number`."""
+    return HandmadeLayer(f"release {number}".encode() * 1000, 3, "top")
+
+
 def release(path: Path, number: int, *, root: bytes = ROOT) -> Path:
     """Seal release `number`: two images, of which only the top layer of the first is another one in each release."""
-    top = HandmadeLayer(f"release {number}".encode() * 1000, 3, "top")
-    app = HandmadeImage(f"registry.local:5000/app:{number}", (BOTTOM, MIDDLE, top))
+    app = HandmadeImage(f"registry.local:5000/app:{number}", (BOTTOM, MIDDLE, top(number)))
     return seal(path, [app, DATABASE], serial=number, root=root)
 
 
