@@ -23,6 +23,7 @@ from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
 
 SEND_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
+SYNC_SIZE = 16 << 20
 # <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
@@ -191,6 +192,27 @@ def sync_beside(file: BinaryIO) -> Future[None]:
         return syncer.submit(sync)
     finally:
         syncer.shutdown(wait=False)
+
+
+class SyncAlong:
+    """Syncs a file while it is written, because a sync at the end would wait until the disk has written all of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting = 0
+        self._syncing: Future[None] | None = None
+
+    def wrote(self, count: int) -> None:
+        """Sync the file in another thread if 16 MiB were written since the last time. Raises OSError of that sync."""
+        self._waiting += count
+        if self._waiting >= SYNC_SIZE and (self._syncing is None or self._syncing.done()):
+            self.finish()
+            self._waiting, self._syncing = 0, sync_beside(self._file)
+
+    def finish(self) -> None:
+        """Wait for the last sync, because the system tells its error only once. Raises OSError."""
+        if self._syncing is not None:
+            self._syncing.result()
 
 
 def punch_hole(file: BinaryIO, offset: int, size: int) -> None:

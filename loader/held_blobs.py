@@ -15,6 +15,7 @@ from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import Blob, Head
 from loader.crypto.archive_seals import Seals
 from loader.errors import ArchiveIncomplete
+from loader.files import SyncAlong
 
 # An archive that has the stored bytes of a blob, and the blob as the head of this archive describes it.
 Held = tuple[Archive, Blob]
@@ -52,10 +53,17 @@ def write_archive(
     start = archive_start(like.index.stored, seals, [blob for _, blob in blobs])
     file.write(start)
     file.flush()
+    syncing = SyncAlong(file)
+
+    def written(count: int) -> None:
+        syncing.wrote(count)
+        on_written(count)
+
     offset = len(start)
     for archive, blob in blobs:
-        archive.copy(blob, file, path, offset, on_written)
+        archive.copy(blob, file, path, offset, written)
         offset += blob.stored_size
+    syncing.finish()
     os.fchmod(file.fileno(), 0o644)
 
 

@@ -56,8 +56,6 @@ def _alone(directory: Path) -> Iterator[None]:
     """
     with storage(directory, 0):
         descriptor = _locked(directory)
-        # Everybody may read blobs, because they are ciphertext, and the loader may run as another user.
-        os.fchmod(descriptor, 0o755)  # nosec B103
     try:
         yield
     finally:
@@ -66,7 +64,10 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _locked(directory: Path) -> int:
     while True:
-        directory.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            directory.mkdir()
+            # Everybody may read blobs, because they are ciphertext, and the loader may run as another user.
+            directory.chmod(0o755)  # nosec B103
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
