@@ -27,16 +27,16 @@ def read_index(path: Path) -> ArchiveIndex:
         return archive.index
 
 
-def document(index: ArchiveIndex) -> dict[str, Any]:
-    """Return the JSON form: the head, with sizes and with what the file lacks. All sizes are in bytes."""
-    head = index.head
+def document(archive: Archive) -> dict[str, Any]:
+    """Return the JSON form: the head, with sizes and with what is absent. All sizes are in bytes."""
+    head, index = archive.head, archive.index
     return {
         "format": FORMAT,
         "size": index.size,
         "key_check": index.seals.check,
         "root_id": head.root_id,
         "signatures": len(index.seals.signatures),
-        "complete": not index.absent,
+        "complete": not archive.absent,
         "release": asdict(head.release),
         "images": [{**asdict(image), "size": head.unpacked_size(image)} for image in head.images],
         "blobs": [

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.packing_runs import assert_refused, invoke
+from tests.support.flips import flip_in_file
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive
-from tests.support.thin_archives import BOTTOM, OTHER_ROOT, index_of, release
+from tests.support.thin_archives import BOTTOM, OTHER_ROOT, holding, index_of, release
 
 
 @pytest.fixture
@@ -97,3 +98,14 @@ def test_a_new_root_without_a_base_is_wrong_usage(key: Path, output: Path, tmp_p
     result = invoke("images", "pack", "--from", source(tmp_path), "--key", key, "-o", output, "--new-root")
     assert result.exit_code == 2
     assert "--new-root needs --base" in result.stderr
+
+
+def test_blobs_beside_an_archive_are_shown_and_verified(old: Path, new: Path, tmp_path: Path) -> None:
+    path = holding(tmp_path / "images.enc", new, old)
+    for command in ("show", "verify"):
+        told = invoke("images", command, path)
+        assert told.exit_code == 0
+        assert f"\n{tmp_path}/images.blobs: 4 blobs of 2 MB\n" in told.stdout
+        assert "incomplete" not in told.stdout
+    flip_in_file(max((tmp_path / "images.blobs").iterdir(), key=lambda blob: blob.stat().st_size), 1 << 20)
+    assert invoke("images", "verify", path).exit_code == 7

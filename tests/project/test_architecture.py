@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli import images
 from loader.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +149,9 @@ def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -
 
 def test_only_the_command_group_uses_importlib() -> None:
     assert {name for name, tree in LOADER.items() if "importlib" in imports(tree)} == {"loader.cli.main"}
-    assert set(COMMANDS.values()) <= {name for name in LOADER if name.startswith("loader.cli.")}
+    assert {*COMMANDS.values(), *images.COMMANDS.values()} <= {
+        name for name in LOADER if name.startswith("loader.cli.")
+    }
 
 
 def test_requirements_txt_lists_exactly_the_agreed_packages() -> None:
