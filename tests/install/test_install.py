@@ -10,19 +10,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from loader.binary_split import open_archive
 from loader.errors import ArchiveIncomplete, ArchiveNotFound, LoaderError, StorageError, VersionMismatch
 from loader.install import install
+from loader.packing.verify import verify
 from tests.install.device import Device
 from tests.packing.packs import contents, unwatched
-from tests.support.flips import flip_in_file
+from tests.support.flips import flip_in_file, flipped
 from tests.support.handmade_image import FRAGMENT
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
 from tests.support.thin_archives import MIB, OTHER_ROOT, damaged, index_of, release
 
 WAIT_SECONDS = 30.0
+# The fixtures are the same for all examples of a test, each of which leaves them as it found them.
+EXAMPLES = settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def refused(device: Device, path: Path) -> LoaderError:
@@ -272,3 +283,24 @@ def test_the_progress_counts_each_byte_once(device: Device) -> None:
     install(device.thin(2, 1), device.place, "2", watched)
     install(device.thin(3, 2), device.place, "3", watched)
     install(device.full(4), device.place, "4", watched)
+
+
+@given(position=st.integers(0, 5000) | st.integers(0, 1 << 20), size=st.integers(0, 1 << 20))
+@EXAMPLES
+def test_any_changed_or_cut_archive_is_refused_or_installed_with_sound_blobs(
+    position: int, size: int, device: Device
+) -> None:
+    """Without the key, a changed head may pass. All blobs that it names are then there."""
+    data = device.thin(2, 1).read_bytes()
+    path = device.carried / "changed.enc"
+    path.write_bytes(flipped(data, position % len(data)) if position % 2 else data[: size % len(data)])
+    before = device.snapshot()
+    try:
+        device.install(path)
+    except LoaderError:
+        assert device.snapshot() == before
+    else:
+        verify(device.place, None, unwatched)
+        with open_archive(device.place) as archive:
+            archive.require_complete()
+        device.install(device.full(1))
