@@ -24,6 +24,7 @@ from benchmarks.small_loads import small_loads
 from benchmarks.start import start
 from benchmarks.tables import Result, Table
 from benchmarks.unlock import unlock, unlock_gzip
+from benchmarks.update import update
 from benchmarks.upload import upload
 from benchmarks.workload import QUICK, BadWorkload, Workload, workload
 
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "decrypt": decrypt,
     "verify": verify,
     "pack": pack,
+    "update": update,
     "unlock": unlock,
     "unlock-gzip": unlock_gzip,
     "load": load,

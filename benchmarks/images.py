@@ -36,7 +36,7 @@ def noise_image(engine: Engine, work: Workload, place: Path) -> BenchImage:
 
 def service_image(engine: Engine, work: Workload, place: Path) -> BenchImage:
     """Import an image of one layer with files of this machine, of the size of the workload or less."""
-    return _imported(engine, SERVICE, _service_files(work.mib * MIB), work.mib, place)
+    return _imported(engine, SERVICE, service_files(work.mib * MIB), work.mib, place)
 
 
 def saved(engine: Engine, image: BenchImage, place: Path) -> Path:
@@ -66,7 +66,7 @@ def _imported(engine: Engine, name: str, files: list[Path] | Iterator[Path], mib
     return BenchImage(name, mib)
 
 
-def _service_files(size: int) -> Iterator[Path]:
+def service_files(size: int) -> Iterator[Path]:
     """Yield files of each part in turn, until they have `size` bytes together."""
     for part in SERVICE_PARTS:
         left = size // len(SERVICE_PARTS)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from loader.blob_directory import blob_directory, open_blobs
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import GZIP, Blob, Head
 from loader.crypto.blobs import open_blob, require_stored
@@ -24,9 +26,13 @@ from loader.errors import (
     KeyMismatch,
     VersionMismatch,
 )
-from loader.files import FileIdentity, NotRegular, open_regular, storage
+from loader.files import FileIdentity, NotRegular, open_regular, storage, write_at
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
 from loader.stored_blobs import DigestsAhead, StoredBlob
+
+# Starts a stage of work on archives, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows
+# it. The block of the stage calls the function with the number of bytes of each piece.
+Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def identify(path: Path) -> FileIdentity | None:
@@ -40,17 +46,26 @@ def identify(path: Path) -> FileIdentity | None:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive. Nothing in its head is authentic before `unseal`."""
+    """An open archive. Nothing in its head is authentic before `unseal`.
+
+    `beside` are the open files of blobs that lie in the directory of the archive, by the digests of their content.
+    """
 
     path: Path
     identity: FileIdentity
     index: ArchiveIndex
     file: io.FileIO
+    beside: Mapping[str, io.FileIO] = field(default_factory=dict)
 
     @property
     def head(self) -> Head:
         """What the archive says that it holds."""
         return self.index.head
+
+    @property
+    def absent(self) -> tuple[Blob, ...]:
+        """The blobs that are neither in the file nor in its directory."""
+        return tuple(blob for blob in self.index.absent if blob.digest not in self.beside)
 
     def require_version(self, version: str) -> None:
         """Raise VersionMismatch unless the archive is the release of this version."""
@@ -59,8 +74,8 @@ class Archive:
             raise VersionMismatch(f"The archive is release {held}, but the device wants version {version}.")
 
     def require_complete(self) -> None:
-        """Raise ArchiveIncomplete unless every blob is in the file."""
-        if absent := self.index.absent:
+        """Raise ArchiveIncomplete unless every blob is there."""
+        if absent := self.absent:
             size = sum(blob.stored_size for blob in absent)
             raise ArchiveIncomplete(f"The archive {self.path} lacks {len(absent)} blobs of {size} bytes.")
 
@@ -80,8 +95,31 @@ class Archive:
         return contents
 
     def stored(self, blob: Blob) -> StoredBlob:
-        """Return the stored bytes of a blob that the file holds."""
+        """Return the stored bytes of a blob that is not absent."""
+        if (file := self.beside.get(blob.digest)) is not None:
+            return StoredBlob(file, 0, blob.stored_size)
         return StoredBlob(self.file, self.index.offsets[blob.digest], blob.stored_size)
+
+    def copy(self, blob: Blob, file: BinaryIO, path: Path, offset: int, on_written: Callable[[int], None]) -> None:
+        """Copy the stored bytes of a blob to `offset` of `file`, which lies at `path`.
+
+        `on_written` gets the bytes of each piece. Raises ArchiveCorrupt at the end unless the bytes are those that the
+        head names, StorageError, and DiskSpace.
+        """
+
+        def write(data: memoryview, begin: int) -> None:
+            with storage(path, blob.stored_size):
+                write_at(file.fileno(), data, offset + begin)
+
+        digests = PieceDigests()
+        try:
+            with archive_faults(self.path):
+                for size in self.stored(blob).add_to(digests, write):
+                    on_written(size)
+                require_stored(blob, digests)
+        finally:
+            # Wait in any case, because the descriptor may soon belong to another file.
+            digests.settle()
 
     def digests_ahead(self, digests: Iterable[str], checkpoint: Checkpoint) -> DigestsAhead:
         """Start to hash the stored bytes of these blobs. Nothing of it is a proof before `Contents.require_stored`."""
@@ -192,11 +230,23 @@ class Contents:
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the archive at `path` and read all but its blobs. Raises ArchiveNotFound, ArchiveCorrupt or StorageError."""
-    with _opened(path) as file:
-        with archive_faults(path):
-            status = os.fstat(file.fileno())
-            index = ArchiveIndex.read(file, status.st_size)
-        yield Archive(path, FileIdentity.of(status), index, file)
+    while True:
+        with ExitStack() as opened:
+            archive = _read(path, opened)
+            # Start again if the archive was replaced meanwhile, because blobs that only it needed may be gone by now.
+            if archive.absent and identify(path) != archive.identity:
+                continue
+            yield archive
+            return
+
+
+def _read(path: Path, opened: ExitStack) -> Archive:
+    file = opened.enter_context(_opened(path))
+    with archive_faults(path):
+        status = os.fstat(file.fileno())
+        index = ArchiveIndex.read(file, status.st_size)
+        beside = open_blobs(blob_directory(path), index.absent, opened)
+    return Archive(path, FileIdentity.of(status), index, file, beside)
 
 
 def _opened(path: Path) -> io.FileIO:

@@ -220,10 +220,13 @@ class VersionMismatch(ArchiveFault):
 
 
 class ArchiveIncomplete(ArchiveFault):
-    """The archive is thin: it lacks blobs that this unlock needs."""
+    """The archive is thin: it lacks blobs that are needed, and the device or the base does not have them either."""
 
     code = "ARCHIVE_INCOMPLETE"
-    hint = "Copy the full archive of this release to the device."
+    hint = (
+        "Copy the full archive of this release to the device. "
+        "Bring thin archives with azaion-loader images install, which keeps the blobs of the installed one."
+    )
 
 
 class DeviceFault(LoaderError):

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import functools
 import glob
+import io
 import os
 import stat
 import sys
@@ -22,9 +23,12 @@ from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
 
 SEND_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
+SYNC_SIZE = 16 << 20
 # <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
+# <linux/fs.h>
+FICLONE = 0x40049409
 # The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
@@ -162,7 +166,7 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
         rest = rest[WRITE_SIZE:]
 
 
-def write_at(descriptor: int, data: bytes | bytearray, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`, 128 KiB at a time as `write_large` does. Raises OSError."""
     rest = memoryview(data)
     while rest:
@@ -190,6 +194,27 @@ def sync_beside(file: BinaryIO) -> Future[None]:
         syncer.shutdown(wait=False)
 
 
+class SyncAlong:
+    """Syncs a file while it is written, because a sync at the end would wait until the disk has written all of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting = 0
+        self._syncing: Future[None] | None = None
+
+    def wrote(self, count: int) -> None:
+        """Sync the file in another thread if 16 MiB were written since the last time. Raises OSError of that sync."""
+        self._waiting += count
+        if self._waiting >= SYNC_SIZE and (self._syncing is None or self._syncing.done()):
+            self.finish()
+            self._waiting, self._syncing = 0, sync_beside(self._file)
+
+    def finish(self) -> None:
+        """Wait for the last sync, because the system tells its error only once. Raises OSError."""
+        if self._syncing is not None:
+            self._syncing.result()
+
+
 def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
     """Free the disk space of `size` bytes, which then read as zeros. Do nothing where the system cannot do it.
 
@@ -198,6 +223,18 @@ def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
     if (fallocate := _fallocate()) is not None:
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         fallocate(file.fileno(), mode, ctypes.c_int64(offset), ctypes.c_int64(size))
+
+
+def clone(source: BinaryIO | io.FileIO, target: BinaryIO) -> bool:
+    """Make the empty file `target` a copy of `source` that shares its disk space, and return whether that was done.
+
+    Only some file systems do it, Btrfs and XFS among them, and only for two files of their own: see FICLONE in
+    ioctl_ficlone(2).
+    """
+    with suppress(OSError):
+        fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
+        return True
+    return False
 
 
 @functools.cache
@@ -253,6 +290,13 @@ def out_of_inodes(directory: Path) -> DiskSpace:
     free = free_bytes(directory)
     sentence = f"The disk of {directory} is out of inodes: it takes no further file, but {free} bytes are free."
     return DiskSpace(sentence, hint=INODES_HINT)
+
+
+def require_room(path: Path, needed: int) -> None:
+    """Raise DiskSpace unless the disk of the directory of `path` has `needed` free bytes, and StorageError."""
+    with storage(path, needed):
+        if free_bytes(path.parent) < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def make_private_directory(path: Path) -> None:

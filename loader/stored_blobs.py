@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import BinaryIO
 
 from loader.crypto.pieces import PIECE_SIZE, PieceDigests
 from loader.errors import Checkpoint, CorruptCiphertext
@@ -17,13 +18,16 @@ READ_SIZE = 256 << 10
 # How often a waiting caller is told how far the reading is.
 POLL_SECONDS = 0.1
 
+# Gets some of the bytes of a blob, and how many bytes of it come before. It is called on any thread, in any order.
+Write = Callable[[memoryview, int], None]
+
 
 class StoredBlob:
     """A part of the open file, as a file of its own that is read once."""
 
-    def __init__(self, file: io.FileIO, begin: int, size: int) -> None:
+    def __init__(self, file: BinaryIO | io.FileIO, begin: int, size: int) -> None:
         self._file = file
-        self._position = begin
+        self._begin = self._position = begin
         self._end = begin + size
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -32,25 +36,28 @@ class StoredBlob:
         self._position += count
         return count
 
-    def add_to(self, digests: PieceDigests) -> Iterator[int]:
+    def add_to(self, digests: PieceDigests, write: Write | None = None) -> Iterator[int]:
         """Add all pieces to `digests`, and yield their sizes. Each is read and hashed on any core.
 
-        Raises CorruptCiphertext if the file has become shorter, and OSError; maybe only when the digests are taken.
+        `write` gets all bytes that were hashed. Raises CorruptCiphertext if the file has become shorter, OSError, and
+        what `write` raises; maybe only when the digests are taken.
         """
         # The buffers are small, so that what was read is hashed while it is still in the cache of the processor.
         buffers = [memoryview(bytearray(READ_SIZE)) for _ in range(digests.lag + 1)]
         for begin, buffer in zip(range(self._position, self._end, PIECE_SIZE), itertools.cycle(buffers), strict=False):
             end = min(begin + PIECE_SIZE, self._end)
-            digests.add_later(functools.partial(self._digest, begin, end, buffer))
+            digests.add_later(functools.partial(self._digest, begin, end, buffer, write))
             yield end - begin
 
-    def _digest(self, begin: int, end: int, buffer: memoryview) -> bytes:
+    def _digest(self, begin: int, end: int, buffer: memoryview, write: Write | None) -> bytes:
         sha256 = hashlib.sha256()
         while begin < end:
             count = os.preadv(self._file.fileno(), [buffer[: end - begin]], begin)
             if not count:
                 raise CorruptCiphertext("it was cut short while it was read")
             sha256.update(buffer[:count])
+            if write is not None:
+                write(buffer[:count], begin - self._begin)
             begin += count
         return sha256.digest()
 

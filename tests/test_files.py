@@ -18,8 +18,10 @@ import pytest
 from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
 from loader.files import (
     SEND_SIZE,
+    SYNC_SIZE,
     WRITE_SIZE,
     FilePieces,
+    SyncAlong,
     Unreadable,
     make_private_directory,
     punch_hole,
@@ -417,3 +419,43 @@ def test_a_directory_that_the_disk_does_not_take_is_a_fault(tmp_path: Path, monk
     monkeypatch.setattr("loader.files.os.fsync", fail)
     with pytest.raises(OSError, match="Input/output error"):
         sync_directory(tmp_path)
+
+
+def test_a_file_is_synced_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, may_end, original = threading.Semaphore(0), threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        calls.release()
+        assert may_end.wait(WAIT_SECONDS)
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with (tmp_path / "file").open("wb") as file:
+        syncing = SyncAlong(file)
+        syncing.wrote(SYNC_SIZE - 1)
+        assert not calls.acquire(blocking=False)
+        syncing.wrote(1)
+        assert calls.acquire(timeout=WAIT_SECONDS)
+        syncing.wrote(3 * SYNC_SIZE)  # one sync runs
+        may_end.set()
+        syncing.finish()
+        assert not calls.acquire(blocking=False)
+        syncing.wrote(1)
+        syncing.finish()
+        assert calls.acquire(timeout=WAIT_SECONDS)
+
+
+def test_the_error_of_an_early_sync_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system tells each opening of a file once that the disk has failed."""
+    errors = iter([OSError(errno.EIO, "failed")])
+
+    def failing(_descriptor: int) -> None:
+        for error in errors:
+            raise error
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with (tmp_path / "file").open("wb") as file:
+        syncing = SyncAlong(file)
+        syncing.wrote(SYNC_SIZE)
+        with pytest.raises(OSError, match="failed"):
+            syncing.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from collections.abc import Mapping
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, cast
@@ -65,22 +66,30 @@ def exit_code(code: str) -> int:
     return next(number for family, number in _EXIT_CODES if issubclass(kind, family))
 
 
-class _Commands(click.Group):
-    """A group that imports a command when it runs, and ends with the exit code for the LoaderError that it raises.
+class LazyGroup(click.Group):
+    """A group that imports a command when it runs. `modules` are the modules of its commands, by their names."""
 
-    If the reader of its output has gone, it ends by SIGPIPE, as other tools do.
-    """
+    def __init__(self, *arguments: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._modules = modules
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the help."""
-        return list(COMMANDS)
+        return list(self._modules)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; return None for a name that is not a command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._modules:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
         return command
+
+
+class _Commands(LazyGroup):
+    """The group of all commands: ends with the exit code for the LoaderError that a command raises.
+
+    If the reader of its output has gone, it ends by SIGPIPE, as other tools do.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print the error that it raises."""
@@ -99,7 +108,7 @@ class _Commands(click.Group):
             sys.exit(exit_code(exc.code))
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="azaion-loader")
 def main() -> None:
     """Pack and verify archives for an Azaion Loader; run a loader and use it.

@@ -18,6 +18,7 @@ from loader.cli.address import FORMS
 from loader.cli.client import LoaderClient
 from loader.errors import CommandFault, LoaderError
 from loader.files import storage
+from loader.settings import BadSettings, Settings
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 BAR_WIDTH = 24
@@ -86,6 +87,14 @@ json_option = click.option(
 def json_wanted() -> bool:
     """Return whether the current command was called with `--json`."""
     return bool(click.get_current_context().meta.get(_JSON))
+
+
+def environment_settings() -> Settings:
+    """Return the configuration of the loader of this device. Raises UsageError."""
+    try:
+        return Settings.from_env(os.environ)
+    except BadSettings as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 def require_replaceable(output: Path, *inputs: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import click
 
 from loader.cli.main import exit_code
-from loader.cli.output import count_text, json_option, print_result, size_text
+from loader.cli.output import count_text, environment_settings, json_option, print_result, size_text
 from loader.docker_engine import DockerEngine, Store
 from loader.errors import EngineRejected
-from loader.settings import BadSettings, Settings
 from loader.unlock.old_versions import OldName, OldVersions, find_old_versions, remove_old_versions
 
 
@@ -27,7 +25,7 @@ def prune(yes: bool) -> None:
     container uses stays, and other images are not touched. The command needs the environment variables of the loader:
     DOCKER_HOST, IMAGES_PATH, MODEL_CACHE_DIR and EXPECTED_IMAGES.
     """
-    settings = _settings()
+    settings = environment_settings()
     engine = DockerEngine(settings.engine_timeout)
     old = find_old_versions(settings, engine)
     refused = remove_old_versions(settings, engine, old) if yes else {}
@@ -37,13 +35,6 @@ def prune(yes: bool) -> None:
     print_result(_document(old, refused, yes=yes), "\n".join(lines))
     if refused:
         sys.exit(exit_code(EngineRejected.code))
-
-
-def _settings() -> Settings:
-    try:
-        return Settings.from_env(os.environ)
-    except BadSettings as exc:
-        raise click.UsageError(str(exc)) from exc
 
 
 def _document(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> dict[str, Any]:

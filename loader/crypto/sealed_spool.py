@@ -53,6 +53,10 @@ class SealedSpool:
                 self._end += len(piece)
         return Region(begin, self._end - begin)
 
+    def drop(self, region: Region) -> None:
+        """Forget the plaintext that was added last, so that the next one takes its room."""
+        self._end = region.offset
+
     def read(self, region: Region) -> DecryptingReader:
         """Return a reader of one plaintext from its start."""
         place = _associated_data(region.offset)

@@ -55,6 +55,11 @@ def new_release(references: Iterable[str], version: str | None, serial: int | No
     return Release(version, int(time.time()) if serial is None else serial, now())
 
 
+def serial_after(base: Release) -> int:
+    """Return the default serial of a release after `base`: the seconds since the epoch, but more than its serial."""
+    return max(int(time.time()), base.serial + 1)
+
+
 def now() -> str:
     """Return the time in the form of RFC 3339."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

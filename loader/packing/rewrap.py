@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from loader.binary_split import Archive, archive_faults, open_archive
-from loader.crypto.archive import archive_start
-from loader.crypto.archive_head import Blob
+from loader.binary_split import Stage, archive_faults, open_archive
+from loader.blob_directory import ARCHIVE_SUFFIX
 from loader.crypto.archive_seals import Seals
-from loader.crypto.blobs import require_stored
-from loader.crypto.pieces import PIECE_SIZE, PieceDigests, cut
-from loader.errors import ArchiveNotFound, CorruptCiphertext, ValidationFailed
-from loader.files import replacement, storage, write_large
-from loader.packing.pack import Stage
+from loader.errors import ArchiveNotFound, ValidationFailed
+from loader.files import replacement, storage
+from loader.held_blobs import write_archive
 
-ARCHIVE_SUFFIX = ".enc"
 HEAD_SUFFIX = ".head"
 
 
@@ -45,11 +40,7 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
         output = output or _head_to_write(path)
         size = sum(blob.stored_size for blob in kept)
         with storage(output, size), replacement(output) as file, stage("rewrapping", size) as advance:
-            file.write(archive_start(stored, seals, kept))
-            for blob in kept:
-                for piece in _checked(archive, blob, advance):
-                    write_large(file, piece)
-            os.fchmod(file.fileno(), 0o644)
+            write_archive(file, output, seals, archive, [(archive, blob) for blob in kept], advance)
     return output
 
 
@@ -63,25 +54,3 @@ def _head_to_write(archive: Path) -> Path:
         if present.index.offsets:
             raise ValidationFailed(f"{path} holds blobs, which its new head would replace: say with -o what to write.")
     return path
-
-
-def _checked(archive: Archive, blob: Blob, on_read: Callable[[int], None]) -> Iterator[bytes | bytearray]:
-    """Yield the stored bytes of a blob. Raises ArchiveCorrupt at the end if they are not those that the head names."""
-    digests = PieceDigests()
-    with archive_faults(archive.path):
-        for piece in cut(_stored(archive, blob)):
-            digests.add(piece)
-            on_read(len(piece))
-            yield piece
-        require_stored(blob, digests)
-
-
-def _stored(archive: Archive, blob: Blob) -> Iterator[bytes]:
-    begin = archive.index.offsets[blob.digest]
-    end = begin + blob.stored_size
-    while begin < end:
-        piece = os.pread(archive.file.fileno(), min(PIECE_SIZE, end - begin), begin)
-        if not piece:
-            raise CorruptCiphertext("it was cut short while it was read")
-        yield piece
-        begin += len(piece)

@@ -12,6 +12,7 @@ from loader.crypto.pieces import Digest, StreamDigest, cut
 from loader.crypto.sealed_spool import Region, SealedSpool
 from loader.crypto.streaming_aead import Buffer
 from loader.errors import CorruptCiphertext, SourceCorrupt
+from loader.packing.base import Base
 from loader.packing.compression import START_PIECES, Samples, codec_of, codec_of_sample, inflated, is_gzip
 from loader.packing.members import Member, follow, require_small
 
@@ -24,14 +25,15 @@ class SpooledFile:
     """One file of the source. All digests were computed here.
 
     `raw` are the bytes in the source, and `content` is what they are without gzip. `region` holds what `codec` makes of
-    the content, which `packed` describes. `wanted` is the codec that the content deserves, as far as it is known.
+    the content, which `packed` describes; it is None for a layer of the base, which is not spooled. `wanted` is the
+    codec that the content deserves, as far as it is known.
     """
 
     raw: Digest
     content: Digest
     codec: str
     packed: Packed
-    region: Region
+    region: Region | None
     wanted: str
 
     @property
@@ -39,14 +41,22 @@ class SpooledFile:
         """The digest of the content as OCI writes it."""
         return f"sha256:{self.content.sha256}"
 
+    @property
+    def place(self) -> Region:
+        """The region of a file that is no layer of the base."""
+        if self.region is None:
+            raise AssertionError(f"{self.digest} was not spooled")
+        return self.region
+
 
 class SpooledSource:
     """All files of a source that were read."""
 
-    def __init__(self, spool: SealedSpool, codec: str) -> None:
+    def __init__(self, spool: SealedSpool, codec: str, base: Base | None = None) -> None:
         """`codec` is what layers may be packed with: `none`, or `gzip` where it saves enough."""
         self._spool = spool
         self._codec = codec
+        self._base = base
         self._files: dict[str, SpooledFile] = {}
         self._links: dict[str, str] = {}
         self._faults: dict[str, str] = {}
@@ -82,11 +92,13 @@ class SpooledSource:
         if file is None:
             return None
         require_small(name, file.content.size)
+        if file.region is None:
+            raise SourceCorrupt(f"{name!r} of the source is a layer and no description.")
         return b"".join(map(bytes, self._content(file)))
 
     def packed(self, file: SpooledFile) -> Iterator[Buffer]:
-        """Yield the packed bytes of a file; each piece is valid until the next is taken."""
-        return self._spool.read(file.region)
+        """Yield the packed bytes of a spooled file; each piece is valid until the next is taken."""
+        return self._spool.read(file.place)
 
     def improved(self, file: SpooledFile) -> SpooledFile:
         """Return the file packed with the codec that it deserves, for which it may be written once more."""
@@ -111,7 +123,18 @@ class SpooledSource:
             content = StreamDigest()
             pieces = content.watch(cut(inflated(pieces, MAX_LAYER_SIZE)))
         is_document = first[:1] in (b"{", b"[") and member.size <= DESCRIPTION_MAX_SIZE
-        allowed = PLAIN if is_document else self._codec
+        if is_document:
+            return self._compressed(raw, content, pieces, PLAIN)
+        if self._base is not None and self._base.may_have(member.size if content is raw else None):
+            region = self._spool.add(pieces)
+            if (blob := self._base.layers.get(f"sha256:{content.result().sha256}")) is not None:
+                self._spool.drop(region)
+                return SpooledFile(raw.result(), content.result(), blob.codec, blob.packed, None, blob.codec)
+            pieces = cut(self._spool.read(region))
+        return self._compressed(raw, content, pieces, self._codec)
+
+    def _compressed(self, raw: StreamDigest, content: StreamDigest, pieces: Pieces, allowed: str) -> SpooledFile:
+        """Spool `pieces`, which `raw` and `content` watch. Their start decides whether they are compressed."""
         start = list(islice(pieces, START_PIECES))
         codec = codec_of_sample(start) if allowed == GZIP else PLAIN
         pieces, samples = chain(start, pieces), Samples()

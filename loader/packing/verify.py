@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loader.binary_split import Archive, archive_faults, open_archive
+from loader.binary_split import Archive, Stage, archive_faults, open_archive
 from loader.crypto.archive import ArchiveIndex
 from loader.crypto.archive_head import FORMAT, GZIP, Blob
 from loader.crypto.blobs import open_blob, require_stored
@@ -16,7 +16,6 @@ from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PieceDigests
 from loader.errors import CorruptCiphertext
 from loader.oci import require_described
-from loader.packing.pack import Stage
 
 
 def read_index(path: Path) -> ArchiveIndex:
@@ -28,16 +27,16 @@ def read_index(path: Path) -> ArchiveIndex:
         return archive.index
 
 
-def document(index: ArchiveIndex) -> dict[str, Any]:
-    """Return the JSON form: the head, with sizes and with what the file lacks. All sizes are in bytes."""
-    head = index.head
+def document(archive: Archive) -> dict[str, Any]:
+    """Return the JSON form: the head, with sizes and with what is absent. All sizes are in bytes."""
+    head, index = archive.head, archive.index
     return {
         "format": FORMAT,
         "size": index.size,
         "key_check": index.seals.check,
         "root_id": head.root_id,
         "signatures": len(index.seals.signatures),
-        "complete": not index.absent,
+        "complete": not archive.absent,
         "release": asdict(head.release),
         "images": [{**asdict(image), "size": head.unpacked_size(image)} for image in head.images],
         "blobs": [
@@ -52,7 +51,7 @@ def verify(path: Path, fragment: bytes | None, stage: Stage) -> ArchiveIndex:
 
     Without a key, the stored bytes are compared with the piece digests of the head: that finds damage, but anybody can
     make such an archive. With `fragment`, the head is authenticated, the content of each blob is compared with its
-    digest, and manifests and configurations are compared with the head. Blobs that a thin archive lacks are left out.
+    digest, and manifests and configurations are compared with the head. Blobs that are absent are left out.
     Raises KeyMismatch, ArchiveCorrupt, ArchiveNotFound and StorageError.
     """
     with open_archive(path) as archive:
@@ -70,7 +69,8 @@ def _root(archive: Archive, fragment: bytes) -> bytes:
 
 
 def _present(archive: Archive) -> Iterator[Blob]:
-    return (blob for blob in archive.head.blobs if blob.digest in archive.index.offsets)
+    absent = set(archive.absent)
+    return (blob for blob in archive.head.blobs if blob not in absent)
 
 
 class _Reading:
@@ -114,8 +114,8 @@ class _Reading:
             yield piece
 
     def _require_descriptions(self) -> None:
-        offsets = self._archive.index.offsets
+        absent = {blob.digest for blob in self._archive.absent}
         for image, *_ in self._archive.head.distinct_images:
-            if image.manifest in offsets and image.config in offsets:
+            if absent.isdisjoint((image.manifest, image.config)):
                 manifest, config = (bytes(self._descriptions[digest]) for digest in (image.manifest, image.config))
                 require_described(self._archive.head, image, manifest, config)

@@ -51,4 +51,12 @@ def test_a_device_command_imports_nothing_that_is_slow_to_import(command: str) -
 
 def test_a_packing_command_imports_what_it_needs() -> None:
     """Without this test, the one above could pass because it sees no imports."""
-    assert imported("images", "show", "LICENSE") >= {"docker", "Crypto", "loader.packing.pack"}
+    pack = ("images", "pack", "--from", "LICENSE", "--key", "LICENSE", "-o", "/nonexistent/images.enc")
+    assert imported(*pack) >= {"docker", "Crypto", "loader.packing.pack"}
+
+
+@pytest.mark.parametrize("command", ["show LICENSE", "thin LICENSE --base LICENSE -o x", "install LICENSE"])
+def test_a_command_of_archives_needs_no_engine(command: str) -> None:
+    modules = imported("images", *command.split())
+    assert "loader.binary_split" in modules
+    assert modules.isdisjoint({"docker", "requests", "flask"})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import Head
 from loader.errors import LoaderError
+from loader.packing.base import open_base
 from loader.packing.pack import Wishes, pack
 from loader.packing.release import full_references
 from loader.packing.sources import DirectorySource, TarSource
@@ -32,11 +33,14 @@ def pack_path(
     codec: str = "gzip",
     version: str | None = None,
     serial: int | None = None,
+    base: Path | None = None,
 ) -> Head:
     """Pack images of a tar or a directory into `output` under `FRAGMENT`, verify the archive, and return its head."""
     kind = DirectorySource if origin.is_dir() else TarSource
     source = kind(origin, list(full_references(references)), platform)
-    head = pack(source, Wishes(version, serial, codec), FRAGMENT, output, unwatched)
+    wishes = Wishes(version, serial, codec)
+    with nullcontext() if base is None else open_base(base, FRAGMENT) as opened:
+        head = pack(source, wishes, FRAGMENT, output, unwatched, opened)
     assert verify(output, FRAGMENT, unwatched).head == head
     return head
 

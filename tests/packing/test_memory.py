@@ -28,3 +28,6 @@ def test_a_large_image_needs_little_memory(codec: str, tmp_path: Path) -> None:
         grown = int(child.stdout.read())
     assert child.returncode == 0
     assert 0 < grown < 32 * MIB
+    program = [sys.executable, "-m", "tests.packing.long_carry", str(tmp_path / "images.enc")]
+    done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < 32 * MIB

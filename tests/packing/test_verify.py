@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.binary_split import open_archive
 from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import GZIP, PLAIN, Blob, Head, StoredHead
 from loader.crypto.archive_seals import Seals
@@ -14,6 +15,7 @@ from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch
 from loader.packing.verify import document, read_index, verify
 from tests.packing.packs import unwatched
 from tests.support.handmade_image import FRAGMENT, ROOT, HandmadeImage, HandmadeLayer, seal
+from tests.support.thin_archives import holding, release
 
 MIB = 1 << 20
 IMAGE = HandmadeImage("verify/app:1", (HandmadeLayer(bytes(range(256)) * 4096, 3), HandmadeLayer(b"small")))
@@ -123,8 +125,8 @@ def test_another_key_is_no_damage(archive: Path) -> None:
 
 def test_the_description_is_the_head_with_sizes(archive: Path) -> None:
     thin(archive, IMAGE.image.layers[0])
-    index = read_index(archive)
-    described = document(index)
+    with open_archive(archive) as opened:
+        index, described = opened.index, document(opened)
     assert described["size"] == archive.stat().st_size
     assert described["complete"] is False
     assert [blob["present"] for blob in described["blobs"]].count(False) == 1
@@ -136,5 +138,15 @@ def test_the_description_is_the_head_with_sizes(archive: Path) -> None:
 def test_a_layer_that_stands_twice_in_an_image_is_unpacked_twice(tmp_path: Path) -> None:
     """As the plan of an unlock counts it."""
     image = HandmadeImage("verify/twice:1", (IMAGE.layers[1], IMAGE.layers[0], IMAGE.layers[1]))
-    described = document(read_index(seal(tmp_path / "images.enc", [image])))
+    with open_archive(seal(tmp_path / "images.enc", [image])) as opened:
+        described = document(opened)
     assert described["images"][0]["size"] == sum(layer.described[1] for layer in image.layers)
+
+
+def test_an_archive_whose_blobs_lie_beside_it_is_complete(tmp_path: Path) -> None:
+    old, new = release(tmp_path / "old.enc", 1), release(tmp_path / "new.enc", 2)
+    path = holding(tmp_path / "images.enc", new, old)
+    with open_archive(path) as opened:
+        described = document(opened)
+    assert described["complete"] is True
+    assert [blob["present"] for blob in described["blobs"]].count(False) == 4

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli import images
 from loader.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,8 @@ LAYERS = (
         "references",
         "version",
     },
-    {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs"},
-    {"binary_split", "resources", "unlock", "packing"},
+    {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs", "blob_directory"},
+    {"binary_split", "held_blobs", "install", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
     {"app"},
     {"", "__main__", "server.wsgi"},  # "" is loader/__init__.py, which defines create_app
@@ -148,7 +149,9 @@ def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -
 
 def test_only_the_command_group_uses_importlib() -> None:
     assert {name for name, tree in LOADER.items() if "importlib" in imports(tree)} == {"loader.cli.main"}
-    assert set(COMMANDS.values()) <= {name for name in LOADER if name.startswith("loader.cli.")}
+    assert {*COMMANDS.values(), *images.COMMANDS.values()} <= {
+        name for name in LOADER if name.startswith("loader.cli.")
+    }
 
 
 def test_requirements_txt_lists_exactly_the_agreed_packages() -> None:

@@ -28,6 +28,7 @@ ALLOWED = {
     ("loader.packing.members", "os.open"): "relative to an open directory, without following a link",
     ("loader.docker_engine.address", "os.open"): "nothing is read; the certificates are only tried",
     ("loader.server.one_loader", "os.open"): "only a directory is opened",
+    ("loader.install", "os.open"): "only a directory is opened",
     ("loader.server.log_handler", "os.open"): "the standard error of the process is opened once more",
     ("loader.web.page", "path.read_bytes"): "a file of the package",
     ("loader.web.page", "OPENAPI_PATH.read_bytes"): "a file of the package",
@@ -52,7 +53,7 @@ def _is_mode(argument: ast.expr) -> bool:
 
 def is_of_descriptor(called: str, name: str) -> bool:
     """Return whether a call only wraps a descriptor that `open_regular` has returned."""
-    return called == "io.FileIO" and name in {"loader.binary_split", "loader.packing.members"}
+    return called == "io.FileIO" and name in {"loader.binary_split", "loader.blob_directory", "loader.packing.members"}
 
 
 def found() -> set[tuple[str, str]]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archive_parts import Parts
 from tests.support.archives import APP, DATABASE
 from tests.support.engines import Engine
 from tests.support.flips import flipped
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.unlocking import READY
-from tests.unlock.archive_parts import Parts
 from tests.unlock.watched_device import WatchedDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

@@ -11,6 +11,7 @@ import pytest
 
 from loader.crypto.archive_head import MAX_REFERENCES
 from loader.unlock.journal import PINS
+from tests.support.archive_parts import Parts
 from tests.support.archives import APP, VERSION, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
@@ -18,7 +19,6 @@ from tests.support.http_calls import call
 from tests.support.images import image_id
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.unlocking import READY, Operator, UnlockDevice
-from tests.unlock.archive_parts import Parts
 from tests.unlock.conftest import assert_failed
 
 pytest_plugins = ("tests.support.unlock_fixtures",)

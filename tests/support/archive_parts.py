@@ -26,13 +26,15 @@ class Parts:
 
     @classmethod
     def of(cls, archive: bytes) -> Parts:
-        """Take a full archive apart."""
+        """Take an archive apart."""
         head, rest = _sized(archive[len(MAGIC) :])
         seals, rest = _sized(rest)
         digests, rest = _sized(rest)
         present = [digests[begin : begin + DIGEST_SIZE] for begin in range(0, len(digests), DIGEST_SIZE)]
         blobs = []
         for blob in json.loads(head)["blobs"]:
+            if bytes.fromhex(blob["stored"]) not in present:
+                continue
             size = ciphertext_size(blob["packed"]["size"])
             blobs.append(rest[:size])
             rest = rest[size:]

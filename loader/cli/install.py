@@ -1,0 +1,27 @@
+"""`azaion-loader images install`: a full or thin archive becomes the archive of this device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loader.cli.archives import file_to_read
+from loader.cli.output import ProgressBar, environment_settings
+from loader.install import install as install_archive
+
+
+@click.command()
+@click.argument("archive", type=file_to_read)
+def install(archive: Path) -> None:
+    """Make ARCHIVE, full or thin, the archive of this device.
+
+    Every byte is compared with its digest. Blobs that a thin ARCHIVE lacks come from the installed archive, which is
+    then replaced by one rename; after an error it is as it was. The engine is not touched: unlock afterwards.
+
+    The command needs the environment variables of the loader: IMAGES_PATH and API_VERSION. ARCHIVE must be the release
+    that API_VERSION names.
+    """
+    settings = environment_settings()
+    install_archive(archive, settings.images_path, settings.api_version, ProgressBar)
+    click.echo(f"{settings.images_path}: release {settings.api_version} is installed")
