@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from loader.install import install
 from loader.oci import Layout
+from loader.packing.thin import thin
 from tests.support.archives import PREFIX, VERSION, head_of
 from tests.support.engines import Engine, engine_of
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
@@ -24,6 +27,8 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 
 STABLE = f"docker.io/{PREFIX}service:stable"
 RELEASES = 5
+# What a thin archive has besides layers: the head, the seals and the descriptions of the image.
+OVERHEAD = 10_000
 
 
 def layer(name: str, number: int, size: int = MIB // 4) -> HandmadeLayer:
@@ -60,6 +65,26 @@ def unlock(scene: Scene, image: HandmadeImage) -> Path:
     return archive
 
 
+def copied(scene: Scene, _: Path, archive: Path) -> int:
+    """Copy the archive to the device. Return how many bytes were carried."""
+    scene.device.put(archive)
+    return archive.stat().st_size
+
+
+def installed_thin(scene: Scene, former: Path, archive: Path) -> int:
+    """Carry only what `former` lacks, and install it. Return how many bytes were carried."""
+    delta = scene.scratch / "delta.enc"
+    thin(archive, former, delta, silent)
+    install(delta, scene.device.archive, VERSION, silent)
+    return delta.stat().st_size
+
+
+@contextmanager
+def silent(_: str, __: int) -> Iterator[Callable[[int], None]]:
+    """Show no progress."""
+    yield lambda _: None
+
+
 def files_of(engine: Engine, image: HandmadeImage) -> dict[str, bytes]:
     """Return what a new container of `image` sees under the names of the files of its layers."""
     api = engine.client.api
@@ -80,17 +105,28 @@ def assert_whole(engine: Engine, image: HandmadeImage, scratch: Path) -> None:
     assert files_of(engine, image) == {layer.name: layer.block * layer.blocks for layer in image.layers}
 
 
-@pytest.mark.parametrize("name", [lambda _: STABLE, tagged], ids=["same tag", "new tags"])
-def test_five_releases_send_what_changed(scene: Scene, name: Callable[[int], str]) -> None:
-    unlock(scene, service(0, name(0)))
+@pytest.mark.parametrize(
+    ("name", "carry"), [(lambda _: STABLE, copied), (tagged, installed_thin)], ids=["full", "thin"]
+)
+def test_five_releases_send_what_changed(
+    scene: Scene, name: Callable[[int], str], carry: Callable[[Scene, Path, Path], int]
+) -> None:
+    """Full archives under the same tag, and thin ones under a new tag each."""
+    former = unlock(scene, service(0, name(0)))
     for number in range(1, RELEASES):
         image = service(number, name(number))
-        archive = unlock(scene, image)
+        archive = seal(scene.scratch / f"{number}.enc", [image], version=VERSION)
+        carried = carry(scene, former, archive)
+        scene.wire.forget()
+        assert scene.operator.unlock() == READY
         changed = [layer for layer in image.layers if layer not in service(number - 1).layers]
         # A layer in the middle that changed makes another one of each layer above it.
         assert [layer.name for layer in changed] == ["packages.bin", "application.bin"][number % 2 :]
         assert loaded_bytes(scene) == layout_size(archive, image, *changed)
+        if carry is installed_thin:
+            assert carried < sum(layer.described[1] for layer in changed) + OVERHEAD
         assert_whole(scene.engine, image, scene.scratch)
+        former = archive
 
 
 def test_settings_alone_send_no_layer(scene: Scene) -> None:
