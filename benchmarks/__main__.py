@@ -25,6 +25,7 @@ from benchmarks.start import start
 from benchmarks.tables import Result, Table
 from benchmarks.unlock import unlock, unlock_gzip
 from benchmarks.update import update
+from benchmarks.update_unlock import unlock_update
 from benchmarks.upload import upload
 from benchmarks.workload import QUICK, BadWorkload, Workload, workload
 
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "update": update,
     "unlock": unlock,
     "unlock-gzip": unlock_gzip,
+    "unlock-update": unlock_update,
     "load": load,
     "load-cold": load_cold,
     "small-loads": small_loads,

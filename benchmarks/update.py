@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import shlex
 import shutil
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.images import new_key, service_files
+from benchmarks.images import new_key
 from benchmarks.measure import Contender, compare
 from benchmarks.peers import process, python, run
+from benchmarks.releases import changed_layer, docker_archive, noise_layers, top_layer
 from benchmarks.tables import Figure, Figures, Result, Table
-from benchmarks.workload import MIB, Workload
+from benchmarks.workload import Workload
 from loader.crypto.archive_head import Head
 from loader.packing.verify import read_index
 from tests.support.processes import clean_env
 
-# Of 1024 MiB in four layers, the sizes of the three that stay and of the topmost, which changes.
-SHARES = (404, 300, 300, 20)
+NAME = "azaion-bench/update"
 
 
 def update(work: Workload) -> list[Table]:
@@ -49,11 +45,11 @@ class _Scene:
         self._old, self._new, self._delta = place / "old.enc", place / "new.enc", place / "delta.enc"
         self._output = place / "output"
         self._device = place / "device"
-        layers = [*_noise_layers(work, place), _top_layer(work, place / "top.tar")]
-        run(self._pack(_source(place, "1", layers), self._old))
+        layers = [*noise_layers(work, place), top_layer(work, place / "top.tar")]
+        run(self._pack(docker_archive(place / "1.tar", f"{NAME}:1", layers), self._old))
         (place / "1.tar").unlink()
-        self._top = _changed(layers.pop(), place / "changed.tar")
-        self._source = _source(place, "2", [*layers, self._top])
+        self._top = changed_layer(layers.pop(), place / "changed.tar")
+        self._source = docker_archive(place / "2.tar", f"{NAME}:2", [*layers, self._top])
         run(self._pack(self._source, self._new, "--base", self._old))
         run(self._thin(self._delta))
 
@@ -113,55 +109,3 @@ class _Scene:
 
     def _thin(self, output: Path) -> list[str]:
         return python("loader", "images", "thin", self._new, "--base", self._old, "-o", output)
-
-
-def _noise_layers(work: Workload, place: Path) -> Iterator[Path]:
-    """Write the layers that stay, with the data of the workload, which does not compress."""
-    with work.data.open("rb") as data:
-        for number, share in enumerate(SHARES[:-1]):
-            path = place / f"layer{number}.tar"
-            size = work.mib * MIB * share // sum(SHARES)
-            with tarfile.open(path, "w") as tar:
-                entry = tarfile.TarInfo("data.bin")
-                entry.size = size
-                tar.addfile(entry, data)
-            yield path
-
-
-def _top_layer(work: Workload, path: Path) -> Path:
-    """Write a layer with files of this machine."""
-    size = work.mib * MIB * SHARES[-1] // sum(SHARES)
-    with tarfile.open(path, "w") as tar:
-        for file in service_files(size):
-            tar.add(file, recursive=False)
-    return path
-
-
-def _changed(layer: Path, path: Path) -> Path:
-    """Write another layer that has one file more."""
-    shutil.copyfile(layer, path)
-    with tarfile.open(path, "a") as tar:
-        tar.addfile(tarfile.TarInfo("changed"))
-    return path
-
-
-def _source(place: Path, tag: str, layers: list[Path]) -> Path:
-    """Write a docker-archive of one image with these layers."""
-    diff_ids = [f"sha256:{_sha256(layer)}" for layer in layers]
-    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
-    names = [f"{number}/layer.tar" for number, _ in enumerate(layers)]
-    manifest = [{"Config": "config.json", "RepoTags": [f"azaion-bench/update:{tag}"], "Layers": names}]
-    with tarfile.open(place / f"{tag}.tar", "w") as tar:
-        for name, layer in zip(names, layers, strict=True):
-            tar.add(layer, name)
-        for name, document in (("config.json", config), ("manifest.json", manifest)):
-            data = json.dumps(document).encode()
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return place / f"{tag}.tar"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
