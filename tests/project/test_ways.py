@@ -19,7 +19,7 @@ from tests.support.processes import clean_env
 from tests.support.resource_api_server import ResourceApiServer
 
 MAX_FILES_OF_A_LOAD = 23
-MAX_FILES_OF_AN_UNLOCK = 50
+MAX_FILES_OF_AN_UNLOCK = 51
 TRACE_SECONDS = 120
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
