@@ -1,71 +1,168 @@
-"""Causes failures around the loader, one at a time: restarts the API or the engine, or kills the worker."""
+"""The troubles around the loader, as a table: how each is caused, how long it lasts, and what it excuses."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from tests.support.http_probe import http_status
 from tests.support.processes import ManagedProcess, poll
-from tools.soak.tally import REVIVAL_SECONDS, Tally
-from tools.soak.world import World
+from tools.soak.portal import Manner
+from tools.soak.tally import CUT, LOST
+from tools.soak.user import User
+from tools.soak.world import NAT_SECONDS, World
 
-READY_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 15.0
-LONGEST_ABSENCE_SECONDS = 4.0
+# The time within which a new worker must respond after a kill, also on a busy machine.
+REVIVAL_SECONDS = 30.0
+START_SECONDS = 60.0
+# The time within which /ready must tell what is wrong with the disk.
+TELL_SECONDS = 10.0
+# After a trouble of the link, a request that was swallowed fails when API_READ_TIMEOUT is over.
+LINGER_SECONDS = 12.0
+SAMPLE = 3
+
+AWAY = {"API_UNREACHABLE"}
+PORTAL = {"API_UNREACHABLE", "API_PROTOCOL"}
+FULL = {"DISK_SPACE", CUT}
+READ_ONLY = {"STORAGE_ERROR", "DISK_SPACE"}
+ENGINE = {"ENGINE_UNAVAILABLE"}
+KILLED = {LOST, CUT, "NOT_LOGGED_IN", "idle"}
 
 
-class Troubles(threading.Thread):
-    """Causes failures until `over` is set; afterwards everything runs again."""
+def _nothing(world: World, user: User) -> Iterator[str]:
+    yield from ()
 
-    def __init__(self, world: World, tally: Tally, over: threading.Event, seconds: float) -> None:
-        """`seconds` is the duration of the soak, because short soaks need shorter pauses."""
-        super().__init__(name="troubles")
-        self._world, self._tally, self._over = world, tally, over
-        self._longest_pause = min(LONGEST_PAUSE_SECONDS, seconds / 5)
-        self._chance = random.Random("soak troubles")  # noqa: S311  # the same order at every run
-        self._kinds = [self._restart_api, self._restart_engine, self._kill_worker]
 
-    def run(self) -> None:
-        """Cause each kind of failure in turn, in random order."""
-        order: Iterator[Callable[[], None]] = iter(())
-        while not self._over.wait(self._chance.uniform(0.5, 1) * self._longest_pause):
-            kind = next(order, None)
-            if kind is None:
-                order = iter(self._chance.sample(self._kinds, len(self._kinds)))
-                kind = next(order)
-            try:
-                kind()
-            except AssertionError as exc:
-                self._tally.violation(str(exc).splitlines()[0])
+@dataclass(frozen=True)
+class Trouble:
+    """A trouble that lasts as long as the block of `causing`: `seconds`, in a short soak less, but `least_seconds`.
 
-    def _restart_api(self) -> None:
-        self._tally.trouble("API restarted")
-        self._restart(self._world.api.process, self._world.api.url, "/")
+    allowed: the codes that requests may have meanwhile, beside those that they may always have.
+    linger_seconds: for how long after it requests may still have them.
+    faults: called again and again meanwhile; yields a sentence for each thing that is not as it must be.
+    """
 
-    def _restart_engine(self) -> None:
-        self._tally.trouble("engine restarted")
-        self._restart(self._world.engine_process, self._world.engine.host, "/_ping")
+    name: str
+    causing: Callable[[World, User], AbstractContextManager[None]]
+    seconds: float
+    allowed: Collection[str] = ()
+    linger_seconds: float = 0
+    least_seconds: float = 0
+    faults: Callable[[World, User], Iterator[str]] = _nothing
 
-    def _restart(self, process: ManagedProcess, address: str, path: str) -> None:
-        process.stop()
-        self._over.wait(self._chance.uniform(0, LONGEST_ABSENCE_SECONDS))
+
+@contextmanager
+def _replica_restarted(world: World, user: User) -> Iterator[None]:
+    replica = random.choice(world.replicas)  # noqa: S311  # either will do
+    with _stopped(replica.process, replica.url, "/"):
+        yield
+
+
+@contextmanager
+def _engine_restarted(world: World, user: User) -> Iterator[None]:
+    with _stopped(world.engine_process, world.engine.host, "/_ping"):
+        yield
+
+
+@contextmanager
+def _stopped(process: ManagedProcess, address: str, path: str) -> Iterator[None]:
+    process.stop()
+    try:
+        yield
+    finally:
         process.restart()
-        process.wait_until(lambda: http_status(address, path) is not None, READY_SECONDS, f"{process.name} answers")
+        process.wait_until(lambda: http_status(address, path) is not None, START_SECONDS, f"{process.name} responds")
 
-    def _kill_worker(self) -> None:
-        loader = self._world.loader
-        killed = loader.worker_pid
-        self._tally.trouble("worker killed")
-        self._tally.killed()
-        os.kill(killed, signal.SIGKILL)
 
-        def is_back() -> bool:
-            return http_status(loader.url, "/health") == HTTPStatus.OK and loader.worker_pid != killed
+@contextmanager
+def _worker_killed(world: World, user: User) -> Iterator[None]:
+    killed = world.loader.worker_pid
+    os.kill(killed, signal.SIGKILL)
 
-        poll(is_back, REVIVAL_SECONDS, "a new worker answers")
-        self._tally.revived()
+    def is_back() -> bool:
+        return http_status(world.loader.url, "/health") == HTTPStatus.OK and world.loader.worker_pid != killed
+
+    poll(is_back, REVIVAL_SECONDS, "a new worker responds")
+    yield
+
+
+@contextmanager
+def _silence(world: World, user: User) -> Iterator[None]:
+    world.silence.set()
+    try:
+        yield
+    finally:
+        world.silence.clear()
+
+
+@contextmanager
+def _portal(world: World, user: User, manner: Manner) -> Iterator[None]:
+    world.portal.manner = manner
+    with world.link.leading_to(world.portal.url):
+        yield
+
+
+@contextmanager
+def _disk_full(world: World, user: User) -> Iterator[None]:
+    """Fill the disk; at last also what removing all parts from the cache frees, so that no model fits any more."""
+
+    def is_told() -> bool:
+        user.clear_cache()
+        world.disk.fill()
+        return "DISK_SPACE" in user.ready()
+
+    world.disk.fill()
+    try:
+        yield
+        poll(is_told, TELL_SECONDS, "/ready tells that the disk of the cache is full")
+    finally:
+        world.disk.empty()
+
+
+@contextmanager
+def _disk_read_only(world: World, user: User) -> Iterator[None]:
+    world.disk.fill()
+    try:
+        with world.disk.read_only():
+            poll(lambda: "STORAGE_ERROR" in user.ready(), TELL_SECONDS, "/ready tells that the disk is read-only")
+            yield
+    finally:
+        world.disk.empty()
+
+
+def _filled_again(world: World, user: User) -> Iterator[str]:
+    world.disk.fill()
+    return _unserved(world, user)
+
+
+def _unserved(world: World, user: User) -> Iterator[str]:
+    """Load some models, and yield a sentence for each one that is whole on the disk and was not served."""
+    names = world.models.names()
+    for name in random.sample(names, min(SAMPLE, len(names))):
+        part = world.disk.whole_part(name)
+        code = user.load(name)
+        if code == "NOT_LOGGED_IN":
+            user.login()
+        elif code not in ("", "BUSY") and part is not None and part == world.disk.whole_part(name):
+            yield f"{name} is whole on the disk and was not served: {code}"
+
+
+TROUBLES = (
+    Trouble("replica restarted", _replica_restarted, 4, AWAY),
+    Trouble("API refused connections", lambda world, user: world.link.refusing(), 60, AWAY, LINGER_SECONDS),
+    Trouble("API swallowed bytes", lambda world, user: world.link.swallowing(), 60, AWAY, LINGER_SECONDS),
+    Trouble("portal with a page", partial(_portal, manner=Manner.PAGE), 20, PORTAL, LINGER_SECONDS),
+    Trouble("portal that redirects", partial(_portal, manner=Manner.REDIRECT), 20, PORTAL, LINGER_SECONDS),
+    Trouble("portal without a type", partial(_portal, manner=Manner.UNTYPED), 20, PORTAL, LINGER_SECONDS),
+    Trouble("clients silent", _silence, NAT_SECONDS + 1, least_seconds=NAT_SECONDS + 1),
+    Trouble("disk full", _disk_full, 20, FULL, faults=_filled_again),
+    Trouble("disk read-only", _disk_read_only, 20, READ_ONLY, faults=_unserved),
+    Trouble("engine restarted", _engine_restarted, 4, ENGINE),
+    Trouble("worker killed", _worker_killed, 0, KILLED),
+)
