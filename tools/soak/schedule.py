@@ -33,7 +33,7 @@ class Schedule(threading.Thread):
         """`seconds` is the duration of the soak, because a short soak needs shorter troubles and pauses."""
         super().__init__(name="troubles")
         self.each_once = threading.Event()
-        self._world, self._tally, self._over = world, tally, over
+        self._tally, self._over = tally, over
         self._user = User(world, tally)
         self._seconds = seconds
         self._chance = random.Random("soak troubles")  # noqa: S311  # the same order at every run
@@ -57,14 +57,14 @@ class Schedule(threading.Thread):
 
     def _cause(self, trouble: Trouble) -> None:
         with self._tally.history.period(trouble.allowed, trouble.linger_seconds):
-            with trouble.causing(self._world, self._user):
+            with trouble.causing(self._user):
                 self._wait(trouble)
             poll(self._works, RECOVERY_SECONDS, "everything works again")
 
     def _wait(self, trouble: Trouble) -> None:
         end = monotonic() + min(trouble.seconds, max(trouble.least_seconds, self._seconds / SHARE))
         while not self._over.wait(CHECK_SECONDS) and monotonic() < end:
-            for fault in trouble.faults(self._world, self._user):
+            for fault in trouble.faults(self._user):
                 self._tally.violation(f"{trouble.name}: {fault}")
 
     def _works(self) -> bool:

@@ -16,7 +16,7 @@ from tests.support.processes import ManagedProcess, poll
 from tools.soak.portal import Manner
 from tools.soak.tally import CUT, LOST
 from tools.soak.user import User
-from tools.soak.world import NAT_SECONDS, World
+from tools.soak.world import NAT_SECONDS
 
 # The time within which a new worker must respond after a kill, also on a busy machine.
 REVIVAL_SECONDS = 30.0
@@ -35,10 +35,6 @@ ENGINE = {"ENGINE_UNAVAILABLE"}
 KILLED = {LOST, CUT, "NOT_LOGGED_IN", "idle"}
 
 
-def _nothing(world: World, user: User) -> Iterator[str]:
-    yield from ()
-
-
 @dataclass(frozen=True)
 class Trouble:
     """A trouble that lasts as long as the block of `causing`: `seconds`, in a short soak less, but `least_seconds`.
@@ -49,24 +45,24 @@ class Trouble:
     """
 
     name: str
-    causing: Callable[[World, User], AbstractContextManager[None]]
+    causing: Callable[[User], AbstractContextManager[None]]
     seconds: float
     allowed: Collection[str] = ()
     linger_seconds: float = 0
     least_seconds: float = 0
-    faults: Callable[[World, User], Iterator[str]] = _nothing
+    faults: Callable[[User], Iterator[str]] = lambda _: iter(())
 
 
 @contextmanager
-def _replica_restarted(world: World, user: User) -> Iterator[None]:
-    replica = random.choice(world.replicas)  # noqa: S311  # either will do
+def _replica_restarted(user: User) -> Iterator[None]:
+    replica = random.choice(user.world.replicas)  # noqa: S311  # either will do
     with _stopped(replica.process, replica.url, "/"):
         yield
 
 
 @contextmanager
-def _engine_restarted(world: World, user: User) -> Iterator[None]:
-    with _stopped(world.engine_process, world.engine.host, "/_ping"):
+def _engine_restarted(user: User) -> Iterator[None]:
+    with _stopped(user.world.engine_process, user.world.engine.host, "/_ping"):
         yield
 
 
@@ -81,82 +77,82 @@ def _stopped(process: ManagedProcess, address: str, path: str) -> Iterator[None]
 
 
 @contextmanager
-def _worker_killed(world: World, user: User) -> Iterator[None]:
-    killed = world.loader.worker_pid
+def _worker_killed(user: User) -> Iterator[None]:
+    killed = user.world.loader.worker_pid
     os.kill(killed, signal.SIGKILL)
 
     def is_back() -> bool:
-        return http_status(world.loader.url, "/health") == HTTPStatus.OK and world.loader.worker_pid != killed
+        return http_status(user.world.loader.url, "/health") == HTTPStatus.OK and user.world.loader.worker_pid != killed
 
     poll(is_back, REVIVAL_SECONDS, "a new worker responds")
     yield
 
 
 @contextmanager
-def _silence(world: World, user: User) -> Iterator[None]:
-    world.silence.set()
+def _silence(user: User) -> Iterator[None]:
+    user.world.silence.set()
     try:
         yield
     finally:
-        world.silence.clear()
+        user.world.silence.clear()
 
 
 @contextmanager
-def _portal(world: World, user: User, manner: Manner) -> Iterator[None]:
-    world.portal.manner = manner
-    with world.link.leading_to(world.portal.url):
+def _portal(user: User, manner: Manner) -> Iterator[None]:
+    user.world.portal.manner = manner
+    with user.world.link.leading_to(user.world.portal.url):
         yield
 
 
 @contextmanager
-def _disk_full(world: World, user: User) -> Iterator[None]:
+def _disk_full(user: User) -> Iterator[None]:
     """Fill the disk; at last also what removing all parts from the cache frees, so that no model fits any more."""
 
     def is_told() -> bool:
         user.clear_cache()
-        world.disk.fill()
+        user.world.disk.fill()
         return "DISK_SPACE" in user.ready()
 
-    world.disk.fill()
+    user.world.disk.fill()
     try:
         yield
         poll(is_told, TELL_SECONDS, "/ready tells that the disk of the cache is full")
     finally:
-        world.disk.empty()
+        user.world.disk.empty()
 
 
 @contextmanager
-def _disk_read_only(world: World, user: User) -> Iterator[None]:
-    world.disk.fill()
+def _disk_read_only(user: User) -> Iterator[None]:
+    user.world.disk.fill()
     try:
-        with world.disk.read_only():
+        with user.world.disk.read_only():
             poll(lambda: "STORAGE_ERROR" in user.ready(), TELL_SECONDS, "/ready tells that the disk is read-only")
             yield
     finally:
-        world.disk.empty()
+        user.world.disk.empty()
 
 
-def _filled_again(world: World, user: User) -> Iterator[str]:
-    world.disk.fill()
-    return _unserved(world, user)
+def _filled_again(user: User) -> Iterator[str]:
+    user.world.disk.fill()
+    return _unserved(user)
 
 
-def _unserved(world: World, user: User) -> Iterator[str]:
+def _unserved(user: User) -> Iterator[str]:
     """Load some models, and yield a sentence for each one that is whole on the disk and was not served."""
-    names = world.models.names()
+    names = user.world.models.names()
     for name in random.sample(names, min(SAMPLE, len(names))):
-        part = world.disk.whole_part(name)
+        part = user.world.disk.whole_part(name)
         code = user.load(name)
         if code == "NOT_LOGGED_IN":
             user.login()
-        elif code not in ("", "BUSY") and part is not None and part == world.disk.whole_part(name):
+        elif code not in ("", "BUSY") and part is not None and part == user.world.disk.whole_part(name):
             yield f"{name} is whole on the disk and was not served: {code}"
 
 
 TROUBLES = (
     Trouble("replica restarted", _replica_restarted, 4, AWAY),
-    Trouble("API refused connections", lambda world, user: world.link.refusing(), 60, AWAY, LINGER_SECONDS),
-    Trouble("API swallowed bytes", lambda world, user: world.link.swallowing(), 60, AWAY, LINGER_SECONDS),
+    Trouble("API refused connections", lambda user: user.world.link.refusing(), 60, AWAY, LINGER_SECONDS),
+    Trouble("API swallowed bytes", lambda user: user.world.link.swallowing(), 60, AWAY, LINGER_SECONDS),
     Trouble("portal with a page", partial(_portal, manner=Manner.PAGE), 20, PORTAL, LINGER_SECONDS),
     Trouble("portal that redirects", partial(_portal, manner=Manner.REDIRECT), 20, PORTAL, LINGER_SECONDS),
     Trouble("portal without a type", partial(_portal, manner=Manner.UNTYPED), 20, PORTAL, LINGER_SECONDS),

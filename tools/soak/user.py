@@ -18,9 +18,13 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 class User:
-    """Threads may share it. Each method returns the code of the outcome, which is empty for a success."""
+    """Uses the loader of `world`; threads may share it.
+
+    Each method but `ready` returns the code of the outcome, which is empty for a success.
+    """
 
     def __init__(self, world: World, tally: Tally) -> None:
+        self.world = world
         self._url, self._models, self._tally = world.loader.url, world.models, tally
 
     def load(self, name: str) -> str:
