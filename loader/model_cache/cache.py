@@ -111,7 +111,9 @@ class ModelCache:
                 raise out_of_inodes(self._directory.path)
         room = self._directory.room(())
         if room < ROOM_SIZE:
-            raise DiskSpace(f"The disk is full: {self._directory.path} takes {room} bytes even without its parts. {NO_GROWTH}")
+            raise DiskSpace(
+                f"The disk is full: {self._directory.path} takes {room} bytes even without its parts. {NO_GROWTH}"
+            )
 
     def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
         """Return a reader of the part, from the disk or from the one download of it. The caller closes the reader.
