@@ -25,11 +25,11 @@ class Models:
         self._models: dict[str, _Model] = {}
         self._lock = threading.Lock()
 
-    def next_version(self, name: str, chance: random.Random) -> tuple[int, bytes]:
-        """Return number and content of a new version of `name`; from now on a load may return it."""
+    def next_version(self, name: str, size: int) -> tuple[int, bytes]:
+        """Return number and content, of `size` bytes, of a new version of `name`; from now on a load may return it."""
         with self._lock:
             model = self._models.setdefault(name, _Model())
-            model.sizes.append(chance.choice(SIZES))
+            model.sizes.append(size)
             version = len(model.sizes) - 1
         return version, self._content(name, version)
 

@@ -7,7 +7,7 @@ import json
 import random
 
 from tests.support.http_calls import BOUNDARY, CREDENTIALS, Reply, call, form, part
-from tools.soak.models import FOLDER
+from tools.soak.models import FOLDER, SIZES
 from tools.soak.tally import CUT, LOST, Tally
 from tools.soak.world import PATIENCE_SECONDS, World
 
@@ -47,7 +47,7 @@ class User:
 
     def upload(self, name: str, chance: random.Random) -> str:
         """Upload a new version of a model."""
-        version, content = self._models.next_version(name, chance)
+        version, content = self._models.next_version(name, chance.choice(SIZES))
         parts = [part("folder", FOLDER.encode()), part("file", content, filename="x")]
         if chance.random() < 0.3:
             parts.reverse()
