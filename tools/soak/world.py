@@ -26,6 +26,8 @@ from tools.soak.portal import Portal
 REPLICAS = 2
 # Longer than the 4 seconds after which the loader uses an idle connection no more.
 NAT_SECONDS = 6.0
+# Longer than NAT_SECONDS, so that NAT forgets a connection before the API closes it.
+KEEP_ALIVE_SECONDS = 60
 # Longer than the API is ever away, so that what has begun then only takes longer.
 PATIENCE_SECONDS = 120
 
@@ -97,7 +99,9 @@ def _replicas(running: ExitStack, directory: Path) -> tuple[ResourceApiServer, .
     for number in range(REPLICAS):
         home = directory / f"api-{number}"
         home.mkdir()
-        replicas.append(running.enter_context(ResourceApiServer(home, data_dir=directory / "data")))
+        replicas.append(
+            running.enter_context(ResourceApiServer(home, data_dir=directory / "data", keep_alive=KEEP_ALIVE_SECONDS))
+        )
     replicas[0].add_user(EMAIL, PASSWORD)
     replicas[0].set_fragment(FRAGMENT)
     return tuple(replicas)
