@@ -72,24 +72,26 @@ def test_the_same_trouble_excuses_only_what_it_names_and_only_while_it_lasts(
 ) -> None:
     tally = Tally()
     before = monotonic()
-    with tally.history.period({"API_UNREACHABLE", LOST}):
+    with tally.history.period({"load API_UNREACHABLE", f"health {LOST}"}):
         tally.outcome("load", 503, "API_UNREACHABLE", before)
+        tally.outcome("load", 200, "", before)
         lose_connection(tally)
     tally.outcome("load", 503, "API_UNREACHABLE", before)  # the request has met the trouble
     tally.outcome("load", 503, "BUSY", monotonic())  # may always come
     assert verdict(tally) == 0
     tally.outcome("load", 503, "API_UNREACHABLE", monotonic())
+    tally.outcome("upload", 503, "API_UNREACHABLE", before)
     tally.outcome("load", 502, "RESOURCE_CORRUPT", before)
     tally.outcome("load", 500, "", before)
     lose_connection(tally)
     assert verdict(tally) == 1
-    assert capsys.readouterr().out.count("BROKEN, 1 times: ") == 4
+    assert capsys.readouterr().out.count("BROKEN, 1 times: ") == 5
     assert "load 503 API_UNREACHABLE: 3" in tally.line()
 
 
 def test_a_trouble_may_linger() -> None:
     tally = Tally()
-    with tally.history.period({"API_UNREACHABLE"}, linger_seconds=5):
+    with tally.history.period({"load API_UNREACHABLE"}, linger_seconds=5):
         pass
     tally.outcome("load", 503, "API_UNREACHABLE", monotonic())
     assert not tally.violations

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 
 import docker.errors
 import requests.exceptions
@@ -86,7 +86,7 @@ class Operator(threading.Thread):
             return
         seen, since = self._status(), monotonic()
         while seen["state"] not in AT_REST:
-            self._over.wait(POLL_SECONDS)
+            sleep(POLL_SECONDS)
             now = self._status()
             if now != seen:
                 seen, since = now, monotonic()

@@ -31,7 +31,8 @@ class History:
     def period(self, allowed: Collection[str], linger_seconds: float = 0) -> Iterator[None]:
         """Note a trouble that lasts as long as the block.
 
-        It excuses the codes `allowed` for each request that overlaps with it or begins at most `linger_seconds` later.
+        It excuses the outcomes `allowed`, such as `load BUSY`, of each request that overlaps with it or begins at most
+        `linger_seconds` later.
         """
         period = _Period(allowed, monotonic())
         with self._lock:
@@ -42,10 +43,10 @@ class History:
             period.end = monotonic()
             period.excused = period.end + linger_seconds
 
-    def allows(self, code: str, since: float) -> bool:
-        """Return whether a trouble excuses `code` for a request that began at `since`."""
+    def allows(self, outcome: str, since: float) -> bool:
+        """Return whether a trouble excuses `outcome` of a request that began at `since`."""
         with self._lock:
-            return any(code in period.allowed for period in self._periods if period.excused >= since)
+            return any(outcome in period.allowed for period in self._periods if period.excused >= since)
 
     def seconds(self, since: float) -> float:
         """Return for how many seconds there was trouble from `since` to now."""

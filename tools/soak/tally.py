@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPException
 from time import monotonic
 
@@ -15,15 +16,13 @@ from tools.soak.history import History
 # after 10, waits up to 15 before it tries again, and the machine may be busy.
 LONGEST_SECONDS = 45.0
 LOST, CUT = "LOST", "CUT"
-# What may come without any trouble: clients lock and log in with a wrong password, and all at the same time.
+ACTIONS = ("load", "upload", "login", "wrong login", "lock", "unlock", "clear", "health", "ready")
+# The outcomes that may come without any trouble: clients lock, log in with a wrong password, and all act at once.
 ALWAYS = {
-    "load": {"NOT_LOGGED_IN", "BUSY"},
-    "load of a new name": {"RESOURCE_NOT_FOUND"},
-    "upload": {"NOT_LOGGED_IN", "BUSY"},
-    "login": {"LOGIN_THROTTLED"},
-    "wrong login": {"LOGIN_REJECTED", "LOGIN_THROTTLED"},
-    "unlock": {"LOGIN_THROTTLED"},
-    "ready": {"NOT_LOGGED_IN"},
+    *("load NOT_LOGGED_IN", "upload NOT_LOGGED_IN", "ready NOT_LOGGED_IN"),
+    *("load BUSY", "upload BUSY"),
+    "load of a new name RESOURCE_NOT_FOUND",
+    *("wrong login LOGIN_REJECTED", "wrong login LOGIN_THROTTLED", "login LOGIN_THROTTLED", "unlock LOGIN_THROTTLED"),
 }
 
 
@@ -36,16 +35,16 @@ class Tally:
         self._outcomes: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def outcome(self, action: str, status: int | None, code: str, since: float) -> None:
-        """Count a response to a request that began at `since`; `status` is None if the connection was lost.
+    def outcome(self, action: str, status: int | str, code: str, since: float) -> None:
+        """Count a response to a request that began at `since`; `status` is an exception's name if none came.
 
-        It is a violation unless it is a success, or its code is allowed always or by a trouble that it has met.
+        It is a violation unless it is a success, or one that may come always or in a trouble that it has met.
         """
-        succeeded = status == 200 and not code
-        if not (succeeded or code in ALWAYS.get(action, ()) or self.history.allows(code, since)):
-            self.violation(f"{action}: {status or ''} {code}")
+        what = f"{action} {code}"
+        if (status != HTTPStatus.OK or code) and what not in ALWAYS and not self.history.allows(what, since):
+            self.violation(f"{action}: {status} {code}")
         with self._lock:
-            self._outcomes[" ".join(filter(None, (action, str(status or ""), code)))] += 1
+            self._outcomes[f"{action} {status} {code}".rstrip()] += 1
 
     def trouble(self, what: str) -> None:
         """Count a trouble that the soak caused on purpose."""
@@ -66,7 +65,7 @@ class Tally:
         try:
             yield since
         except (OSError, HTTPException) as exc:
-            self.outcome(f"{action} ({type(exc).__name__})", None, LOST, since)
+            self.outcome(action, type(exc).__name__, LOST, since)
         lasted = monotonic() - since - self.history.seconds(since)
         if lasted > LONGEST_SECONDS:
             self.violation(f"{action}: took {LONGEST_SECONDS:.0f} s longer than the troubles that it met")

@@ -14,6 +14,8 @@ from tools.soak.world import PATIENCE_SECONDS, World
 # Longer than any response may be silent, so that the tally and not the socket decides what takes too long.
 SILENCE_SECONDS = PATIENCE_SECONDS + 30.0
 JSON = {"Content-Type": "application/json"}
+# What a lock may end, beside what needs a login anyway.
+LOCKED = {"login NOT_LOGGED_IN", "wrong login NOT_LOGGED_IN", "unlocked INTERRUPTED", f"load {CUT}"}
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
@@ -68,7 +70,7 @@ class User:
 
     def lock(self) -> str:
         """Lock, which ends what needs the login."""
-        with self._tally.history.period({"NOT_LOGGED_IN", "API_UNREACHABLE", "INTERRUPTED", CUT}):
+        with self._tally.history.period(LOCKED):
             return self._asked("lock", "/lock", {})
 
     def unlock(self) -> str:
