@@ -153,7 +153,7 @@ def _unserved(user: User) -> Iterator[str]:
         if code == "NOT_LOGGED_IN":
             user.login()
         elif code not in ("", "BUSY") and part is not None and part == user.world.disk.whole_part(name):
-            yield f"{name} is whole on the disk and was not served: {code}"
+            yield f"a model that is whole on the disk was not served: {code}"
 
 
 TROUBLES = (
