@@ -56,8 +56,8 @@ def test_a_short_soak_finds_no_violation_and_leaves_no_file(scratch: Path) -> No
     for expected in ("broken 0", "rss ", "health 200: ", "load 200: ", "upload 200: ", "unlocked 200: "):
         assert expected in lines[-1]
     for trouble in TROUBLES:
-        assert f"{trouble.name}: 1" in lines[-1]
-    for told in ("DISK_SPACE", "STORAGE_ERROR", "API_UNREACHABLE", "ENGINE_UNAVAILABLE"):
+        assert f"{trouble.name}: " in lines[-1]
+    for told in ("DISK_SPACE", "STORAGE_ERROR"):
         assert f"ready 503 {told}: " in lines[-1]
     assert list(scratch.iterdir()) == []
 
