@@ -56,7 +56,7 @@ demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run
 bench: $(READY) ## Measure the loader beside its peers
 	$(VENV)/bin/python -m benchmarks
 
-soak: $(READY) ## Use the loader for SOAK_MINUTES (20) while its counterparts stop and start
+soak: $(READY) ## Use the loader for SOAK_MINUTES (20) while everything around it fails and recovers
 	$(VENV)/bin/python -m tools.soak
 
 image: ## Build the container image azaion-loader, tagged with its version and `latest`

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 MAX_ORPHANS = 4
 # The bytes of an upload form that its big part may lack: those of the small part, and of fields around the file.
 FORM_MAX_SIZE = 1 << 21
+# With less room than this hardly any model fits.
+ROOM_SIZE = 1 << 20
 NO_GROWTH = "The cache cannot grow: only the models that are whole there can be loaded."
 
 
@@ -99,7 +101,7 @@ class ModelCache:
     def require_writable(self) -> None:
         """Raise StorageError if the cache cannot grow, because its directory cannot be made or written to.
 
-        Raise DiskSpace if it takes no file.
+        Raise DiskSpace if its disk takes no file, or fewer than ROOM_SIZE bytes even if all parts are removed.
         """
         self._directory.prepare()
         if not os.access(self._directory.path, os.W_OK | os.X_OK):
@@ -107,6 +109,11 @@ class ModelCache:
         with storage(self._directory.path, 0):
             if not has_inodes(self._directory.path):
                 raise out_of_inodes(self._directory.path)
+        room = self._directory.room(())
+        if room < ROOM_SIZE:
+            raise DiskSpace(
+                f"The disk is full: {self._directory.path} takes {room} bytes even without its parts. {NO_GROWTH}"
+            )
 
     def open(self, part: BigPart, label: str, fetch: Fetch) -> CacheReader:
         """Return a reader of the part, from the disk or from the one download of it. The caller closes the reader.

@@ -144,3 +144,17 @@ def test_a_file_system_that_knows_no_limit_has_room(tmp_path: Path, part: Memory
     with small_disk(tmp_path / "unlimited", 0) as unlimited:
         assert free_bytes(unlimited) == 0
         warm(ModelCache(unlimited / "cache", 0, 1), part)
+
+
+def test_a_disk_on_which_no_part_fits_cannot_grow_the_cache(cache: ModelCache, disk: Path, part: MemoryPart) -> None:
+    warm(cache, part)
+    filler = fill(disk, leave=0)
+    cache.require_writable()  # because the part that is there can be removed
+    cache.upkeep.clear()
+    filler.unlink()
+    fill(disk, leave=MIB - 4096)
+    with pytest.raises(DiskSpace, match=rf"{disk}/cache takes {free_bytes(disk)} bytes even without its parts"):
+        cache.require_writable()
+    filler.unlink()
+    fill(disk, leave=MIB)
+    cache.require_writable()

@@ -1,4 +1,4 @@
-"""`python -m tools.soak` for a few seconds: it runs, prints its lines, and its exit code reports violations."""
+"""`python -m tools.soak`: a short run with each trouble, the lines that it prints, and what counts as a violation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -17,10 +17,12 @@ from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
 from tests.support.processes import clean_env
 from tools.soak.__main__ import verdict
-from tools.soak.tally import Tally
+from tools.soak.models import Models
+from tools.soak.tally import LOST, Tally
+from tools.soak.troubles import TROUBLES
 
 TEN_SECONDS = "0.16"
-RUN_SECONDS = 120.0
+RUN_SECONDS = 240.0
 
 
 @pytest.fixture
@@ -51,8 +53,12 @@ def test_a_short_soak_finds_no_violation_and_leaves_no_file(scratch: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, verdict = done.stdout.splitlines()
     assert verdict == "every invariant held"
-    for expected in ("broken 0", "rss ", "health 200: ", "load 200: ", "upload 200: ", "unlocked 200 "):
+    for expected in ("broken 0", "rss ", "health 200: ", "load 200: ", "upload 200: ", "unlocked 200: "):
         assert expected in lines[-1]
+    for trouble in TROUBLES:
+        assert f"{trouble.name}: " in lines[-1]
+    for told in ("DISK_SPACE", "STORAGE_ERROR"):
+        assert f"ready 503 {told}: " in lines[-1]
     assert list(scratch.iterdir()) == []
 
 
@@ -61,28 +67,62 @@ def test_a_length_that_is_not_a_number_is_refused(scratch: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "SOAK_MINUTES must be a number\n")
 
 
-def _lose_connection() -> None:
-    raise ConnectionResetError
-
-
-def test_an_unexpected_error_or_lost_connection_is_a_violation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_trouble_excuses_only_what_it_names_and_only_while_it_lasts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tally = Tally()
-    tally.outcome("load", 503, "BUSY")
+    before = monotonic()
+    with tally.history.period({"load API_UNREACHABLE", f"health {LOST}"}):
+        tally.outcome("load", 503, "API_UNREACHABLE", before)
+        tally.outcome("load", 200, "", before)
+        lose_connection(tally)
+    tally.outcome("load", 503, "API_UNREACHABLE", before)  # the request has met the trouble
+    tally.outcome("load", 503, "BUSY", monotonic())  # may always come
     assert verdict(tally) == 0
-    tally.outcome("load", 500, "INTERNAL")
-    tally.outcome("load", 502, "RESOURCE_CORRUPT")
-    tally.guarded("health", _lose_connection)
+    tally.outcome("load", 503, "API_UNREACHABLE", monotonic())
+    tally.outcome("upload", 503, "API_UNREACHABLE", before)
+    tally.outcome("load", 502, "RESOURCE_CORRUPT", before)
+    tally.outcome("load", 500, "", before)
+    lose_connection(tally)
     assert verdict(tally) == 1
-    assert capsys.readouterr().out.count("BROKEN, 1 times: ") == 3
-    assert "load 503 BUSY: 1" in tally.line()
+    assert capsys.readouterr().out.count("BROKEN, 1 times: ") == 5
+    assert "load 503 API_UNREACHABLE: 3" in tally.line()
 
 
-def test_a_connection_lost_by_killing_the_worker_is_not_a_violation() -> None:
+def test_a_trouble_may_linger() -> None:
     tally = Tally()
-    started = monotonic()
-    tally.killed()
-    tally.guarded("health", _lose_connection)
-    tally.revived()
-    assert tally.excused(started)
+    with tally.history.period({"load API_UNREACHABLE"}, linger_seconds=5):
+        pass
+    tally.outcome("load", 503, "API_UNREACHABLE", monotonic())
     assert not tally.violations
-    assert not tally.excused(monotonic())
+    tally.outcome("load", 503, "API_UNREACHABLE", monotonic() + 5)
+    assert tally.violations
+
+
+def test_a_request_may_take_as_long_as_its_trouble_and_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.soak.tally.LONGEST_SECONDS", 0.05)
+    tally = Tally()
+    with tally.history.period({}), tally.guarded("load"):
+        sleep(0.1)  # as long as the trouble
+    assert not tally.violations
+    with tally.guarded("load"):
+        sleep(0.1)
+    assert tally.violations == {"load: took 0 s longer than the troubles that it met": 1}
+
+
+def lose_connection(tally: Tally) -> None:
+    with tally.guarded("health"):
+        raise ConnectionResetError
+
+
+def test_a_load_may_return_any_version_since_the_last_confirmed_one() -> None:
+    models = Models()
+    (_, old), (confirmed, middle), (_, new) = (models.next_version("model", 1_000) for _ in range(3))
+    assert len({old, middle, new}) == 3
+    assert models.known("model", old, models.confirmed("model"), whole=True)
+    models.confirm("model", confirmed)
+    least = models.confirmed("model")
+    assert [models.known("model", content, least, whole=True) for content in (old, middle, new)] == [False, True, True]
+    assert models.known("model", new[:-1], least, whole=False)
+    assert not models.known("model", new[:-1], least, whole=True)
+    assert not models.known("model", bytes(len(new)), least, whole=False)

@@ -59,12 +59,14 @@ def call(
     path: str,
     body: bytes | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
+    silence_seconds: float = ANSWER_SECONDS,
 ) -> Reply:
     """Send one request on a new connection to `url` (as for `http_status`) and return the response.
 
-    `path` is sent unchanged. An iterable `body` is sent in chunks unless `headers` have a Content-Length.
+    `path` is sent unchanged. An iterable `body` is sent in chunks unless `headers` have a Content-Length. Raises
+    TimeoutError if the loader is silent for `silence_seconds`.
     """
-    with closing(connect(url, ANSWER_SECONDS)) as connection:
+    with closing(connect(url, silence_seconds)) as connection:
         chunked = body is not None and not isinstance(body, bytes) and "Content-Length" not in (headers or {})
         connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
         response = connection.getresponse()

@@ -21,6 +21,8 @@ from tests.support.processes import ManagedProcess, clean_env, free_port
 
 READY_SECONDS = 30.0
 THREADS = 16
+# gunicorn's own default.
+KEEP_ALIVE_SECONDS = 2
 TOKEN_SECONDS = 3600
 NOTE_REQUESTS = REPOSITORY / "tests" / "support" / "note_requests.py"
 
@@ -52,7 +54,9 @@ class ResourceApiServer:
         data_dir: Path | None = None,
         token_seconds: int = TOKEN_SECONDS,
         port: int | None = None,
+        keep_alive: int = KEEP_ALIVE_SECONDS,
     ) -> None:
+        """Keep idle connections open for `keep_alive` seconds, which proxies in front of an API often do for longer."""
         self.data_dir = data_dir or directory / "data"
         self._notes = directory / "requests.jsonl"
         self._notes.touch()
@@ -70,7 +74,8 @@ class ResourceApiServer:
             "resource-api",
             [
                 *(sys.executable, "-m", "gunicorn", "-c", str(NOTE_REQUESTS), "--no-control-socket"),
-                *("--worker-class", "gthread", "--threads", str(THREADS), "--bind", bind, "resource_api.wsgi:app"),
+                *("--worker-class", "gthread", "--threads", str(THREADS), "--keep-alive", str(keep_alive)),
+                *("--bind", bind, "resource_api.wsgi:app"),
             ],
             directory,
             env=self._env,

@@ -15,13 +15,14 @@ from time import monotonic
 
 from tools.soak.clients import Client, Operator, Prober
 from tools.soak.inspection import faults_at_rest, worker_line
+from tools.soak.schedule import Schedule
 from tools.soak.tally import Tally
-from tools.soak.troubles import Troubles
 from tools.soak.world import CannotSoak, World, world
 
 DEFAULT_MINUTES = "20"
 CLIENTS = 4
 LINE_SECONDS = 60.0
+EACH_ONCE_SECONDS = 600.0
 
 
 def main() -> int:
@@ -54,9 +55,11 @@ def verdict(tally: Tally) -> int:
 
 
 def _soak(running: World, tally: Tally, seconds: float) -> None:
+    """Use the loader for `seconds`, and at least until each trouble was there once."""
     over = threading.Event()
+    schedule = Schedule(running, tally, over, seconds)
     threads: list[threading.Thread] = [Client(running, tally, over, number) for number in range(CLIENTS)]
-    threads += [Operator(running, tally, over), Prober(running, tally, over), Troubles(running, tally, over, seconds)]
+    threads += [Operator(running, tally, over), Prober(running, tally, over), schedule]
     started = monotonic()
     for thread in threads:
         thread.start()
@@ -64,6 +67,7 @@ def _soak(running: World, tally: Tally, seconds: float) -> None:
         while (left := seconds - (monotonic() - started)) > 0:
             over.wait(min(left, LINE_SECONDS))
             _print_line(running, tally, monotonic() - started)
+        schedule.each_once.wait(EACH_ONCE_SECONDS)
     finally:
         over.set()
         for thread in threads:
@@ -73,7 +77,11 @@ def _soak(running: World, tally: Tally, seconds: float) -> None:
 
 def _print_line(running: World, tally: Tally, seconds: float) -> None:
     broken = sum(tally.violations.values())
-    print(f"{seconds:5.0f} s  broken {broken}; {worker_line(running)}; {tally.line()}", flush=True)
+    print(
+        f"{seconds:5.0f} s  broken {broken}; {worker_line(running)}; "
+        f"forgotten connections {running.link.forgotten}; {tally.line()}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

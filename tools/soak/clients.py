@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import random
 import threading
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 
 import docker.errors
 import requests.exceptions
 
 from tests.support.archives import APP, DATABASE
-from tests.support.http_calls import CREDENTIALS, Reply, call, load, login, post_json, upload
+from tests.support.http_calls import call
 from tests.support.images import remove_image
 from tools.soak.tally import Tally
-from tools.soak.world import FOLDER, World
+from tools.soak.user import User
+from tools.soak.world import World
 
 BETWEEN_UNLOCKS_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -33,60 +32,34 @@ class Client(threading.Thread):
 
     def __init__(self, world: World, tally: Tally, over: threading.Event, number: int) -> None:
         super().__init__(name=f"client-{number}")
-        self._url, self._models, self._tally, self._over = world.loader.url, world.models, tally, over
-        self._number = number
+        self._world, self._over, self._number = world, over, number
+        self._user = User(world, tally)
         self._chance = random.Random(f"soak client {number}")  # noqa: S311  # the same choices at every run
         self._next_wrong_login = monotonic()
-        self._actions = {"load": self._load, "upload": self._upload, "login": self._login, "lock": self._lock}
+        self._actions = {"load": self._load, "upload": self._upload, "login": self._login, "lock": self._user.lock}
 
     def run(self) -> None:
         """Act until `over` is set."""
         self._act("upload")
         while not self._over.wait(self._chance.uniform(0, 0.1)):
-            self._act(*self._chance.choices(ACTIONS, WEIGHTS))
+            if not self._world.silence.is_set():
+                self._act(*self._chance.choices(ACTIONS, WEIGHTS))
 
     def _act(self, action: str) -> None:
-        code = ""
-
-        def do() -> None:
-            nonlocal code
-            code = self._actions[action]()
-
-        self._tally.guarded(action, do)
-        if code == "NOT_LOGGED_IN":
-            self._act("login")
+        if self._actions[action]() == "NOT_LOGGED_IN":
+            self._login()
 
     def _load(self) -> str:
-        name = self._chance.choice(self._models.names())
-        try:
-            reply = load(self._url, FOLDER, name)
-        except http.client.IncompleteRead as exc:
-            self._check(name, exc.partial, whole=False)
-            self._tally.outcome("load", 200, "CUT")
-            return ""
-        if reply.status == 200:
-            self._check(name, reply.body, whole=True)
-        return _noted(self._tally, "load", reply)
-
-    def _check(self, name: str, received: bytes, *, whole: bool) -> None:
-        if not self._models.known(name, received, whole):
-            self._tally.violation(f"wrong bytes of {name}")
+        return self._user.load(self._chance.choice(self._world.models.names()))
 
     def _upload(self) -> str:
-        name = f"model-{self._number}-{self._chance.randint(0, 3)}"
-        content = self._models.next_version(name, self._chance)
-        file_first = self._chance.random() < 0.3
-        return _noted(self._tally, "upload", upload(self._url, FOLDER, name, content, file_first=file_first))
+        return self._user.upload(f"model-{self._number}-{self._chance.randint(0, 3)}", self._chance)
 
     def _login(self) -> str:
-        credentials = CREDENTIALS
         if self._number == 0 and monotonic() > self._next_wrong_login:
-            credentials = {**CREDENTIALS, "password": "a wrong one"}
             self._next_wrong_login = monotonic() + WRONG_LOGIN_SECONDS
-        return _noted(self._tally, "login", login(self._url, credentials))
-
-    def _lock(self) -> str:
-        return _noted(self._tally, "lock", call(self._url, "POST", "/lock"))
+            return self._user.login_wrongly()
+        return self._user.login()
 
 
 class Operator(threading.Thread):
@@ -95,6 +68,7 @@ class Operator(threading.Thread):
     def __init__(self, world: World, tally: Tally, over: threading.Event) -> None:
         super().__init__(name="operator")
         self._world, self._tally, self._over = world, tally, over
+        self._user = User(world, tally)
 
     def run(self) -> None:
         """Unlock until `over` is set; wait for the end of the last unlock."""
@@ -104,21 +78,24 @@ class Operator(threading.Thread):
                 for reference in (APP, DATABASE):
                     remove_image(self._world.engine, reference)
             os.utime(self._world.archive)  # because an unlock skips an archive that it knows
-            self._tally.guarded("unlock", self._unlock)
+            with self._tally.guarded("unlock") as since:
+                self._unlock(since)
 
-    def _unlock(self) -> None:
-        if _noted(self._tally, "unlock", post_json(self._world.loader.url, "/unlock", CREDENTIALS)):
+    def _unlock(self, started: float) -> None:
+        if self._user.unlock():
             return
         seen, since = self._status(), monotonic()
         while seen["state"] not in AT_REST:
-            self._over.wait(POLL_SECONDS)
+            sleep(POLL_SECONDS)
             now = self._status()
             if now != seen:
                 seen, since = now, monotonic()
             elif monotonic() - since > STUCK_SECONDS:
                 self._tally.violation(f"an unlock stands still: {now}")
                 return
-        self._tally.outcome("unlocked", 200, str(seen["code"] or seen["state"]))
+        # A worker that was killed meanwhile knows of no unlock.
+        code = str(seen["code"] or ("" if seen["state"] == "ready" else seen["state"]))
+        self._tally.outcome("unlocked", 200, code, started)
 
     def _status(self) -> dict[str, object]:
         """Return the fields that change only if the unlock makes progress; times and rates change always."""
@@ -127,27 +104,14 @@ class Operator(threading.Thread):
 
 
 class Prober(threading.Thread):
-    """Requests /health again and again."""
+    """Requests /health and /ready again and again."""
 
     def __init__(self, world: World, tally: Tally, over: threading.Event) -> None:
         super().__init__(name="prober")
-        self._world, self._tally, self._over = world, tally, over
+        self._user, self._over = User(world, tally), over
 
     def run(self) -> None:
         """Act until `over` is set."""
         while not self._over.wait(POLL_SECONDS):
-            self._tally.guarded("health", self._probe)
-
-    def _probe(self) -> None:
-        reply = call(self._world.loader.url, "GET", "/health")
-        if reply.status != 200:
-            self._tally.violation(f"/health: {reply.status}")
-        self._tally.outcome("health", reply.status)
-
-
-def _noted(tally: Tally, action: str, reply: Reply) -> str:
-    """Count a response and return the code of a problem, or an empty string for any other response."""
-    problem = reply.headers["Content-Type"] == "application/problem+json"
-    code = str(json.loads(reply.body)["code"]) if problem else ""
-    tally.outcome(action, reply.status, code)
-    return code
+            self._user.health()
+            self._user.ready()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic, sleep
 
-from tests.support.http_calls import call
+from tests.support.http_calls import CREDENTIALS, call, post_json
 from tests.support.procfs import footprint
 from tools.soak.world import World
 
@@ -18,7 +19,7 @@ MAX_DESCRIPTORS = 160
 MAX_RSS = 320 * MIB
 REST_SECONDS = 60.0
 REST_POLL_SECONDS = 0.2
-IN_THE_CACHE = re.compile(r"[0-9a-f]{64}\.(big|partial|etag)|unlocked-manifest\.json")
+IN_THE_CACHE = re.compile(r"[0-9a-f]{64}\.(big|partial)|unlocked-manifest\.json")
 
 
 def worker_line(world: World) -> str:
@@ -33,6 +34,7 @@ def worker_line(world: World) -> str:
 def faults_at_rest(world: World) -> Iterator[str]:
     """Wait until nothing runs, then yield a sentence for each fault of the worker, the disk and the log."""
     _wait_for_rest(world)
+    yield from _last_unlock(world)
     worker = footprint(world.loader.worker_pid)
     limits = {
         "threads": (worker.threads, MAX_THREADS),
@@ -47,6 +49,19 @@ def faults_at_rest(world: World) -> Iterator[str]:
         world.loader.log_lines()
     except ValueError:
         yield "a line of the log is not JSON"
+
+
+def _last_unlock(world: World) -> Iterator[str]:
+    """Unlock once more, which must end what earlier unlocks left to do while the engine was away."""
+    os.utime(world.archive)
+    post_json(world.loader.url, "/unlock", CREDENTIALS)
+    status = {"state": "starting"}
+    deadline = monotonic() + REST_SECONDS
+    while status["state"] not in ("ready", "error") and monotonic() < deadline:
+        sleep(REST_POLL_SECONDS)
+        status = call(world.loader.url, "GET", "/unlock/status").json()
+    if status["state"] != "ready":
+        yield f"the last unlock did not become ready: {status}"
 
 
 def _wait_for_rest(world: World) -> None:

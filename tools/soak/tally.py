@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException
 from time import monotonic
 
-# The time within which a new worker must respond after a kill, also on a busy machine.
-REVIVAL_SECONDS = 30.0
-# Codes that must never occur, because the loader, disk, archive, key and stored resources are never damaged.
-BLAMELESS = {
-    *("INTERNAL", "STORAGE_ERROR", "DISK_SPACE", "ARCHIVE_CORRUPT", "ARCHIVE_NOT_FOUND", "KEY_MISMATCH"),
-    *("VERSION_MISMATCH", "IMAGE_MISMATCH", "RESOURCE_CORRUPT"),
+from tools.soak.history import History
+
+# Seconds that a request may take longer than the troubles that it has met: the loader notices that the API is silent
+# after 10, waits up to 15 before it tries again, and the machine may be busy.
+LONGEST_SECONDS = 45.0
+LOST, CUT = "LOST", "CUT"
+ACTIONS = ("load", "upload", "login", "wrong login", "lock", "unlock", "clear", "health", "ready")
+# The outcomes that may come without any trouble: clients lock, log in with a wrong password, and all act at once.
+ALWAYS = {
+    *("load NOT_LOGGED_IN", "upload NOT_LOGGED_IN", "ready NOT_LOGGED_IN"),
+    *("load BUSY", "upload BUSY"),
+    "load of a new name RESOURCE_NOT_FOUND",
+    *("wrong login LOGIN_REJECTED", "wrong login LOGIN_THROTTLED", "login LOGIN_THROTTLED", "unlock LOGIN_THROTTLED"),
 }
 
 
@@ -23,50 +31,44 @@ class Tally:
 
     def __init__(self) -> None:
         self.violations: Counter[str] = Counter()
+        self.history = History()
         self._outcomes: Counter[str] = Counter()
-        self._killed_at = float("-inf")
-        self._revived_at = float("-inf")
         self._lock = threading.Lock()
 
-    def outcome(self, action: str, status: int | None, code: str = "") -> None:
-        """Count a response (`status` None: the connection was lost); it is a violation if its code must never occur."""
+    def outcome(self, action: str, status: int | str, code: str, since: float) -> None:
+        """Count a response to a request that began at `since`; `status` is an exception's name if none came.
+
+        It is a violation unless it is a success, or one that may come always or in a trouble that it has met.
+        """
+        what = f"{action} {code}"
+        if (status != HTTPStatus.OK or code) and what not in ALWAYS and not self.history.allows(what, since):
+            self.violation(f"{action}: {status} {code}")
         with self._lock:
-            self._outcomes[f"{action} {status or 'lost'} {code}".rstrip()] += 1
-            if code in BLAMELESS or status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                self.violations[f"{action}: {status} {code}"] += 1
+            self._outcomes[f"{action} {status} {code}".rstrip()] += 1
 
     def trouble(self, what: str) -> None:
-        """Count a failure that the soak caused on purpose."""
+        """Count a trouble that the soak caused on purpose."""
         with self._lock:
             self._outcomes[what] += 1
 
     def violation(self, what: str) -> None:
-        """Count an event that must never happen."""
+        """Count an event that must never happen, and print it when it happens for the first time."""
         with self._lock:
             self.violations[what] += 1
+            if self.violations[what] == 1:
+                print(f"BROKEN: {what}", flush=True)
 
-    def killed(self) -> None:
-        """Note that the worker is about to be killed."""
-        self._killed_at = monotonic()
-
-    def revived(self) -> None:
-        """Note that the new worker responds."""
-        self._revived_at = monotonic()
-
-    def excused(self, since: float) -> bool:
-        """Return whether the worker was killed or restarting at some time after `since`, in seconds of `monotonic`."""
-        down = self._revived_at < self._killed_at and monotonic() - self._killed_at < REVIVAL_SECONDS
-        return down or self._revived_at >= since
-
-    def guarded(self, action: str, what: Callable[[], None]) -> None:
-        """Run `what`; count a lost connection, which is a violation unless the worker was killed."""
-        started = monotonic()
+    @contextmanager
+    def guarded(self, action: str) -> Iterator[float]:
+        """Yield the present time; count a connection that the block loses, and a violation if it takes too long."""
+        since = monotonic()
         try:
-            what()
+            yield since
         except (OSError, HTTPException) as exc:
-            self.outcome(action, None)
-            if not self.excused(started):
-                self.violation(f"{action}: connection lost ({type(exc).__name__})")
+            self.outcome(action, type(exc).__name__, LOST, since)
+        lasted = monotonic() - since - self.history.seconds(since)
+        if lasted > LONGEST_SECONDS:
+            self.violation(f"{action}: took {LONGEST_SECONDS:.0f} s longer than the troubles that it met")
 
     def line(self) -> str:
         """Return all outcomes with their counts, sorted by name."""

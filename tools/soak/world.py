@@ -1,8 +1,7 @@
-"""Starts a private dockerd, the resource API and the loader under gunicorn, and records the bytes of all models."""
+"""Starts a private dockerd, two replicas of the resource API, the way to them, a small disk, and the loader."""
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,51 +17,43 @@ from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.loader_server import LoaderServer
 from tests.support.processes import ManagedProcess
 from tests.support.resource_api_server import ResourceApiServer
+from tests.support.small_disk import small_disk
+from tools.soak.disk import SIZE, CacheDisk
+from tools.soak.link import Link
+from tools.soak.models import Models
+from tools.soak.portal import Portal
 
-FOLDER = "soak"
-SIZES = (0, 1_000, 65_480, 65_481, 1_500_000, 4_000_000)
+REPLICAS = 2
+# Longer than the 4 seconds after which the loader uses an idle connection no more.
+NAT_SECONDS = 6.0
+# Longer than NAT_SECONDS, so that NAT forgets a connection before the API closes it.
+KEEP_ALIVE_SECONDS = 60
+# Longer than the API is ever away, so that what has begun then only takes longer.
+PATIENCE_SECONDS = 120
 
 
 class CannotSoak(Exception):
-    """A program is missing on this machine; the text names it."""
-
-
-@dataclass
-class Models:
-    """Names of models, each with all contents that were ever uploaded under the name."""
-
-    _contents: dict[str, list[bytes]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def next_version(self, name: str, chance: random.Random) -> bytes:
-        """Return new content for `name`; from now on a load may return it."""
-        content = chance.randbytes(chance.choice(SIZES))
-        with self._lock:
-            self._contents[name] = [*self._contents.get(name, []), content]
-        return content
-
-    def names(self) -> list[str]:
-        """Return the names of all models that were uploaded so far."""
-        with self._lock:
-            return sorted(self._contents)
-
-    def known(self, name: str, received: bytes, whole: bool) -> bool:
-        """Return whether `received` is a content of `name` or, unless `whole`, the beginning of one."""
-        with self._lock:
-            contents = list(self._contents[name])
-        return any(content == received if whole else content.startswith(received) for content in contents)
+    """A program or a right is missing on this machine; the text names it."""
 
 
 @dataclass(frozen=True)
 class World:
-    """All running programs. `device` is the directory with the files of the loader."""
+    """All running programs.
+
+    `link` leads from the loader to the `replicas`. `device` is the directory with the files of the loader. While
+    `silence` is set, no client sends anything.
+    """
 
     engine: Engine
     engine_process: ManagedProcess
-    api: ResourceApiServer
+    replicas: tuple[ResourceApiServer, ...]
+    link: Link
+    portal: Portal
     loader: LoaderServer
     device: Path
-    models: Models
+    disk: CacheDisk
+    models: Models = field(default_factory=Models)
+    silence: threading.Event = field(default_factory=threading.Event)
 
     @property
     def archive(self) -> Path:
@@ -72,32 +63,55 @@ class World:
 
 @contextmanager
 def world(directory: Path) -> Iterator[World]:
-    """Start everything with its files below `directory`. Raises CannotSoak if a program is missing."""
+    """Start everything with its files below `directory`. Raises CannotSoak if a program or a right is missing."""
     device = directory / "device"
-    for path in (directory / "packed", directory / "api", device / "models"):
+    for path in (directory / "packed", device):
         path.mkdir(parents=True)
     with ExitStack() as running:
         engine, process = _private_dockerd(running)
         sealed_images(directory / "packed").path.rename(device / "images.enc")
-        api = running.enter_context(ResourceApiServer(directory / "api"))
-        api.add_user(EMAIL, PASSWORD)
-        api.set_fragment(FRAGMENT)
-        loader = running.enter_context(LoaderServer(directory, _settings(device, api, engine)))
-        yield World(engine, process, api, loader, device, Models())
+        replicas = _replicas(running, directory)
+        link = running.enter_context(Link([replica.url for replica in replicas], NAT_SECONDS))
+        portal = running.enter_context(Portal())
+        disk = _cache_disk(running, device / "disk", replicas[0].data_dir / "resources")
+        loader = running.enter_context(LoaderServer(directory, _settings(device, disk, link, engine)))
+        yield World(engine, process, replicas, link, portal, loader, device, disk)
 
 
-def _settings(device: Path, api: ResourceApiServer, engine: Engine) -> dict[str, str]:
+def _settings(device: Path, disk: CacheDisk, link: Link, engine: Engine) -> dict[str, str]:
     return {
         "IMAGES_PATH": str(device / "images.enc"),
-        "MODEL_CACHE_DIR": str(device / "models"),
+        "MODEL_CACHE_DIR": str(disk.cache),
         "MODEL_CACHE_MAX_BYTES": str(24 << 20),  # small, so that parts are evicted and downloaded again
-        "RESOURCE_API_URL": api.url,
+        "RESOURCE_API_URL": link.url,
         "DOCKER_HOST": engine.host,
         "API_VERSION": VERSION,
         "API_CONNECT_TIMEOUT": "2",
         "API_READ_TIMEOUT": "10",
+        "API_PATIENCE": str(PATIENCE_SECONDS),
         "ENGINE_TIMEOUT": "30",
     }
+
+
+def _replicas(running: ExitStack, directory: Path) -> tuple[ResourceApiServer, ...]:
+    """Start the replicas of one API, which share their data directory."""
+    replicas = []
+    for number in range(REPLICAS):
+        home = directory / f"api-{number}"
+        home.mkdir()
+        replicas.append(
+            running.enter_context(ResourceApiServer(home, data_dir=directory / "data", keep_alive=KEEP_ALIVE_SECONDS))
+        )
+    replicas[0].add_user(EMAIL, PASSWORD)
+    replicas[0].set_fragment(FRAGMENT)
+    return tuple(replicas)
+
+
+def _cache_disk(running: ExitStack, path: Path, resources: Path) -> CacheDisk:
+    try:
+        return CacheDisk(running.enter_context(small_disk(path, SIZE)), resources)
+    except (pytest.skip.Exception, pytest.fail.Exception) as exc:
+        raise CannotSoak(str(exc)) from exc
 
 
 def _private_dockerd(running: ExitStack) -> tuple[Engine, ManagedProcess]:
