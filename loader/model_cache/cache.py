@@ -143,8 +143,10 @@ class ModelCache:
         try:
             yield file
         finally:
+            # Closing writes what is buffered, which a full disk refuses; the file must go all the same.
             with suppress(OSError):
                 file.close()
+            with suppress(OSError):
                 Path(file.name).unlink(missing_ok=True)
 
     def free_disk_space(self, size: int) -> None:

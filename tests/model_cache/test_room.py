@@ -158,3 +158,10 @@ def test_a_disk_on_which_no_part_fits_cannot_grow_the_cache(cache: ModelCache, d
     filler.unlink()
     fill(disk, leave=MIB)
     cache.require_writable()
+
+
+def test_an_upload_whose_last_bytes_do_not_fit_leaves_no_file(cache: ModelCache, disk: Path) -> None:
+    with cache.upload(0) as file:
+        fill(disk, leave=0)
+        file.write(b"buffered until the file is closed")
+    assert names(cache) == []
