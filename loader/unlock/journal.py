@@ -38,11 +38,15 @@ _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Former:
-    """What a reference named before an unlock: the ID of an image, or None. `new` are the IDs that it may get."""
+    """What a reference named before an unlock: the ID of an image, or None. `new` are the IDs that it may get.
+
+    Once the new image is `proven`, there is nothing to be restored.
+    """
 
     reference: str
     image: str | None
     new: frozenset[str] = frozenset()
+    proven: bool = False
 
     @property
     def pin(self) -> str:
@@ -59,13 +63,12 @@ class Former:
 class Journal:
     """What the references named.
 
-    `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. `proven` says that all new
-    images were proven, so that nothing is to be restored. `run` is another one for each unlock.
+    `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. `run` is another one for
+    each unlock.
     """
 
     formers: tuple[Former, ...]
     watch_seconds: float
-    proven: bool = False
     run: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @classmethod
@@ -74,18 +77,26 @@ class Journal:
         document = json.loads(data)
         try:
             formers = tuple(_formers(document["references"].items()))
-            seconds, proven, run = (document[name] for name in ("watch_seconds", "proven", "run"))
+            seconds, run = document["watch_seconds"], document["run"]
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError("it does not say which image each reference had") from exc
         is_duration = type(seconds) in (int, float) and math.isfinite(seconds) and seconds >= 0
-        if not is_duration or type(proven) is not bool or type(run) is not str:
-            raise ValueError("it does not say how the unlock has ended")
-        return cls(formers, seconds, proven, run)
+        if not is_duration or type(run) is not str:
+            raise ValueError("it does not say which unlock it is of, and how long that may go on")
+        return cls(formers, seconds, run)
+
+    @property
+    def proven(self) -> bool:
+        """Whether nothing is to be restored."""
+        return all(former.proven for former in self.formers)
 
     def document(self) -> dict[str, object]:
         """Return what `parse` reads."""
-        references = {each.reference: {"former": each.image, "new": sorted(each.new)} for each in self.formers}
-        return {"run": self.run, "watch_seconds": self.watch_seconds, "proven": self.proven, "references": references}
+        references = {
+            each.reference: {"former": each.image, "new": sorted(each.new), "proven": each.proven}
+            for each in self.formers
+        }
+        return {"run": self.run, "watch_seconds": self.watch_seconds, "references": references}
 
 
 class JournalFile:
@@ -150,10 +161,11 @@ class JournalFile:
 
 def _formers(items: Any) -> Iterator[Former]:
     for reference, entry in items:
-        former, new = entry["former"], entry["new"]
-        if not is_full_reference(reference) or not (former is None or _is_id(former)) or not all(map(_is_id, new)):
+        former, new, proven = entry["former"], entry["new"], entry["proven"]
+        is_known = former is None or _is_id(former)
+        if not is_full_reference(reference) or not is_known or not all(map(_is_id, new)) or type(proven) is not bool:
             raise ValueError("it does not say which image each reference had")
-        yield Former(reference, former, frozenset(new))
+        yield Former(reference, former, frozenset(new), proven)
 
 
 def _is_id(value: object) -> bool:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from loader.docker_engine import DockerEngine
-from loader.errors import Busy, EngineRejected, EngineStalled, EngineUnavailable, LoaderError
+from loader.errors import Checkpoint, EngineRejected, EngineStalled, EngineUnavailable, LoaderError
 from loader.unlock.journal import Former, Journal, JournalFile
 
 log = logging.getLogger(__name__)
 
 # How often the engine is asked while it does not respond, or while it may still finish a load of its own.
 RETRY_SECONDS = 2.0
-# After how many seconds a caller should try again while another run changes the engine.
-BUSY_SECONDS = 10
+# How often a caller is asked whether it still waits while another run changes the engine.
+WAIT_SECONDS = 0.5
 
 # A run holds it while it changes names in the engine, and so does the recovery from an earlier run.
 _changing = threading.Lock()
@@ -48,29 +48,31 @@ class Rollback:
         written, and the errors of the engine, before anything has changed.
         """
         with _changing:
-            journal, may_go_on = self._begin(images, watch_seconds)
+            journal, may_go_on = self._begun(images, watch_seconds)
             try:
+                self._file.write(journal)
                 self._pin(journal)
             except BaseException:
                 self._undo(journal, may_go_on=may_go_on)
                 raise
             try:
                 yield
+                proven = self._proven(journal, images)
             except BaseException as exc:
                 # Without a connection nobody sees how the load ends.
                 self._undo(journal, may_go_on=may_go_on or isinstance(exc, EngineStalled | EngineUnavailable))
                 raise
-            self._settle(journal)
+            self._settle(proven)
 
-    def recover(self, wait_seconds: float = -1) -> frozenset[tuple[str, str]]:
+    def recover(self, wait: Checkpoint) -> frozenset[tuple[str, str]]:
         """Give the names back that an earlier run has moved.
 
         Return pairs of a reference and an ID that do not count as there, because the engine may just have finished a
-        load of that run, which will be undone. Waits for a run that still changes the engine, without an end if
-        `wait_seconds` is -1; raises Busy after that time. Raises StorageError, and the errors of the engine.
+        load of that run, which will be undone. Calls `wait` again and again while another run changes the engine, and
+        raises what that raises. Raises StorageError, and the errors of the engine.
         """
-        if not _changing.acquire(timeout=wait_seconds):
-            raise Busy("An earlier unlock still changes the engine.", BUSY_SECONDS)
+        while not _changing.acquire(timeout=WAIT_SECONDS):
+            wait()
         try:
             journal = self._file.read()
             if journal is None:
@@ -81,7 +83,8 @@ class Rollback:
                     self._finish(journal)
                 return frozenset()
             self._restore(journal)
-            return frozenset((former.reference, new) for former in journal.formers for new in former.replaced_by)
+            unproven = (former for former in journal.formers if not former.proven)
+            return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
         finally:
             _changing.release()
 
@@ -99,35 +102,46 @@ class Rollback:
             self._watch(journal, journal.watch_seconds)
         return True
 
-    def _begin(self, images: Mapping[str, Iterable[str]], watch_seconds: float) -> tuple[Journal, bool]:
-        """Write the journal. Return it, and whether the engine may still finish a load of an earlier run."""
+    def _begun(self, images: Mapping[str, Iterable[str]], watch_seconds: float) -> tuple[Journal, bool]:
+        """Return the journal of this run, and whether the engine may still go on with a load of an earlier run.
+
+        What that run has not restored for good is taken over.
+        """
         left = self._file.read()
-        earlier = {former.reference: former for former in left.formers} if left and not left.proven else {}
-        may_go_on = bool(earlier)
-        if left and may_go_on:
+        earlier = {former.reference: former for former in left.formers if not former.proven} if left else {}
+        if left and earlier:
             watch_seconds = max(watch_seconds, left.watch_seconds)
-        formers = []
+        formers = {}
         for reference, ids in images.items():
-            former = earlier.pop(reference, None)
-            # What a name stood for before the earlier run counts, because its load may have moved the name meanwhile.
-            if former is None or not former.new or self._is_gone(former):
-                former = Former(reference, self._image(reference))
-            formers.append(replace(former, new=former.new | frozenset(ids)))
-        journal = Journal((*formers, *earlier.values()), watch_seconds)
-        self._file.write(journal)
-        return journal, may_go_on
+            present, former = self._image(reference), earlier.get(reference)
+            # What a name stood for before the earlier run counts, if that run or nobody has moved it since.
+            if former is None or present not in {None, former.image, *former.new} or self._is_gone(former):
+                former = Former(reference, present)
+            formers[reference] = replace(former, new=former.new | frozenset(ids))
+        return Journal(tuple((earlier | formers).values()), watch_seconds), bool(earlier)
+
+    def _proven(self, journal: Journal, images: Container[str]) -> Journal:
+        """Write that the new `images` are proven, and return that journal. Raises StorageError or DiskSpace."""
+        formers = (replace(each, proven=each.proven or each.reference in images) for each in journal.formers)
+        proven = replace(journal, formers=tuple(formers))
+        try:
+            self._file.write(proven)
+        except LoaderError as exc:
+            # Before the first pin goes, because a later process would undo a part of what was proven.
+            self._file.remove()
+            log.warning("the journal could not be written, so that it went: %s", exc)
+        return proven
 
     def _settle(self, journal: Journal) -> None:
-        """Note that nothing is to be restored any more, and drop the pins."""
+        """Drop the pins of what is proven. What an earlier run has left is watched on."""
+        left = replace(journal, formers=tuple(former for former in journal.formers if not former.proven))
         with _logged():
-            try:
-                self._file.write(replace(journal, proven=True))
-            except LoaderError as exc:
-                log.warning("the journal cannot be written, so that it goes: %s", exc)
-                # Before the first pin goes, because a later process would undo a part of what was proven.
-                self._file.remove()
-            self._finish(journal)
-        self._watch(journal, 0.0)
+            if left.formers:
+                _for_each((former for former in journal.formers if former.proven), self._unpin)
+                self._file.write(left)
+            else:
+                self._finish(journal)
+        self._watch(journal, journal.watch_seconds if left.formers else 0.0)
 
     def _undo(self, journal: Journal, *, may_go_on: bool) -> None:
         with _logged():
@@ -165,7 +179,8 @@ class Rollback:
 
     def _restore(self, journal: Journal, *, also_others: bool = False) -> None:
         """Give back each name that has one of the new images, or with `also_others` any other than its former one."""
-        _for_each(() if journal.proven else journal.formers, partial(self._restore_name, also_others=also_others))
+        unproven = (former for former in journal.formers if not former.proven)
+        _for_each(unproven, partial(self._restore_name, also_others=also_others))
 
     def _restore_name(self, former: Former, *, also_others: bool) -> None:
         if not former.new:

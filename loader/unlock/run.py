@@ -14,7 +14,7 @@ from loader import logs
 from loader.api_client import get_api_client
 from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
-from loader.errors import LoaderError
+from loader.errors import Busy, LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery, image_delivery, tar_path
@@ -23,6 +23,7 @@ from loader.unlock.images import (
     require_images_without_archive,
 )
 from loader.unlock.interrupter import Interrupter
+from loader.unlock.layers import whole
 from loader.unlock.plan import UnlockPlan, look_up_images, make_plan, runnable_images
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.remembered import Pace, Remembered, remember, remove_unfinished_memory
@@ -50,8 +51,8 @@ log = logging.getLogger(__name__)
 # and is tidied up.
 COMMIT_PATIENCE_SECONDS = 10.0
 PIECE_PATIENCE_SECONDS = 2.0
-# How long a caller without an archive waits until an earlier run has given its names back.
-RECOVERY_SECONDS = 5.0
+# After how many seconds a caller should try again while an earlier run is undone.
+UNDOING_SECONDS = 10
 
 
 _unlock = _UnlockStateHolder()
@@ -124,8 +125,11 @@ def start_unlock(
         return _unlock.record
     archive = identify(settings.images_path)
     if archive is None:
-        make_rollback(settings, engine).recover(RECOVERY_SECONDS)
-        return _unlock.try_ready(proven=require_images_without_archive(settings, engine))
+        undone = make_rollback(settings, engine).recover(_refuse_to_wait)
+        proven = require_images_without_archive(settings, engine)
+        if any((image.reference, new) in undone for image in _remembered(settings).images for new in image.ids):
+            _refuse_to_wait()
+        return _unlock.try_ready(proven=proven)
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _unlock.may_start(archive, again=again):
@@ -134,6 +138,14 @@ def start_unlock(
             _unlock.start(run.progress)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
         return _unlock.record
+
+
+def _refuse_to_wait() -> None:
+    raise Busy("What an earlier unlock has changed in the engine is still to be undone.", UNDOING_SECONDS)
+
+
+def _remembered(settings: Settings) -> Remembered:
+    return Remembered.read_if_sound(settings.model_cache_dir)
 
 
 def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
@@ -192,9 +204,9 @@ def _run_unlock(run: UnlockRun) -> None:
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
         archive.require_version(run.settings.api_version)
-        undone = run.interrupter.call(run.rollback.recover)
+        undone = run.interrupter.call(lambda: run.rollback.recover(run.interrupter.checkpoint))
         images = look_up_images(run.engine, archive, undone)
-        proven = Remembered.read_if_sound(run.settings.model_cache_dir).is_head(archive.index.stored)
+        proven = _remembered(run.settings).is_head(archive.index.stored)
         if proven:
             # Only an authenticated head may make containers.
             images = run.interrupter.call(lambda: runnable_images(run.engine, images))
@@ -219,7 +231,7 @@ def _run_unlock(run: UnlockRun) -> None:
 def _pace(run: UnlockRun, plan: UnlockPlan) -> Pace | None:
     """Return how fast this run was, or the last one that could tell."""
     measured = Pace.measured(plan.mode, plan.work, run.progress.report().duration_seconds)
-    return measured or Remembered.read_if_sound(run.settings.model_cache_dir).pace
+    return measured or _remembered(run.settings).pace
 
 
 def _log_in(run: UnlockRun, api: ApiClient) -> None:
@@ -258,7 +270,9 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
         # Bases are pinned as well, but nothing new gets their names.
         new: dict[str, Iterable[str]] = {base.reference: () for base in plan.bases}
         new |= {image.reference: image.ids for image in archive.head.images}
-        with run.rollback.guard(new, run.engine.patience(plan.work.to_send)):
+        # The engine may get the layers that were left out after all.
+        sent = sum(whole(layout).size for layout in plan.layouts)
+        with run.rollback.guard(new, run.engine.patience(sent)):
             loading.run(lambda done: run.progress.reach(delivery.preparation + done, loading.activity))
             run.interrupter.commit()
 

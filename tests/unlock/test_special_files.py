@@ -74,7 +74,7 @@ def test_what_is_no_file_in_the_place_of_the_journal_restores_nothing(
     place = tmp_path / JOURNAL_NAME
     SPECIAL_FILES[kind](place)
     engine = EngineOfNames({APP.image.reference: image_id(1)}, False, frozenset())
-    Rollback(engine, tmp_path).recover()
+    Rollback(engine, tmp_path).recover(lambda: None)
     assert "cannot be used, so that nothing is undone" in caplog.text
     assert not place.is_symlink()
     assert not place.exists()

@@ -57,6 +57,10 @@ class Device:
             self.unlock(moved, Killed(), watch_seconds)
         self.engine.calls_left = ENDLESS
 
+    def recover(self) -> frozenset[tuple[str, str]]:
+        """Do what an unlock does first."""
+        return self.rollback.recover(lambda: None)
+
     def start(self) -> None:
         """Do what a new process does at its start, until it has nothing left to do."""
         self.engine.calls_left = ENDLESS

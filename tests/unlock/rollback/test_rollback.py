@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.errors import DiskSpace, EngineRejected, ImageMismatch, StorageError
-from loader.unlock.journal import PINS
+from loader.unlock.journal import PINS, JournalFile
 from tests.unlock.rollback.device import ENDLESS, Device
 from tests.unlock.rollback.engine_of_names import (
     FOREIGN,
@@ -53,7 +52,8 @@ def test_a_kill_at_any_call_leaves_all_or_nothing(
         device.unlock(moved)
         ended = True
     after = dict(before.names) | dict(moved)
-    proven = ended or (device.journal.exists() and json.loads(device.journal.read_bytes())["proven"])
+    journal = JournalFile(device.directory).read()
+    proven = ended or (journal is not None and journal.proven)
     device.start()
 
     now = engine.inventory()
@@ -82,7 +82,7 @@ def test_kills_of_one_unlock_after_another_lose_nothing(
     device.kill(moved)
     engine.calls_left = calls
     with suppress(Killed):
-        device.rollback.recover()
+        device.recover()
         device.unlock(moved_then, Killed())
     device.start()
     assert engine.inventory() == before
@@ -108,7 +108,7 @@ def test_a_fault_at_one_name_keeps_no_other_name_from_being_restored(tmp_path: P
     device.kill([(name, image_id(8)) for name in REFERENCES])
     device.engine.refused = {REFERENCES[0]: fault}
     with pytest.raises(type(fault)):
-        device.rollback.recover()
+        device.recover()
     names = device.engine.inventory().names
     assert (names[REFERENCES[1]], REFERENCES[2] in names) == (image_id(2), False)
     device.engine.refused = {}
@@ -184,12 +184,34 @@ def test_without_a_note_that_all_is_proven_the_journal_goes_before_the_pins(
     assert {name: device.engine.names.get(name) for name in moved} == moved
 
 
+def test_a_disk_that_takes_no_note_of_the_end_makes_the_unlock_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was remounted read-only after the first load; else a later process would undo what was called ready."""
+    device = Device(engine_with([image_id(1), None, None], forgets=True), tmp_path)
+    before = device.engine.inventory()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def unlock(patch: pytest.MonkeyPatch) -> None:
+        with device.guarded():
+            device.engine.put(REFERENCES[0], image_id(8))
+            patch.setattr("loader.unlock.journal.write_whole", fail)
+            patch.setattr("loader.unlock.journal.remove_if_there", fail)
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        unlock(patch)
+    device.wait()
+    assert device.engine.inventory() == before
+
+
 def test_pins_that_cannot_be_dropped_end_no_later_unlock(tmp_path: Path) -> None:
     device = Device(engine_with([image_id(1), None, None]), tmp_path)
     with device.guarded():
         device.engine.put(REFERENCES[0], image_id(8))
         device.engine.calls_left, device.engine.ends_with = 0, EngineRejected("a proxy forbids it")
-    assert device.rollback.recover() == frozenset()
+    assert device.recover() == frozenset()
     device.engine.calls_left = ENDLESS
     device.wait()
     assert device.engine.inventory().names == {FOREIGN: image_id(7), REFERENCES[0]: image_id(8)}

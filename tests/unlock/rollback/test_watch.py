@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
 import pytest
 
-from loader.errors import Busy, EngineRejected, EngineStalled, EngineUnavailable
+from loader.errors import Busy, EngineRejected, EngineStalled, EngineUnavailable, StorageError
 from loader.unlock.rollback import Rollback
 from tests.support.processes import poll
 from tests.unlock.rollback.device import ENDLESS, NEW, WAIT_SECONDS, Device
@@ -87,7 +88,7 @@ def test_the_next_unlock_does_not_end_the_watch(device: Device) -> None:
     before = device.engine.inventory()
     with pytest.raises(EngineStalled):
         device.unlock(LOADED, EngineStalled("silent"), WATCH_SECONDS)
-    device.rollback.recover()
+    device.recover()
     device.engine.put(*LOADED[0])
     with pytest.raises(EngineRejected):
         device.unlock([], EngineRejected("no"))
@@ -130,16 +131,66 @@ def test_a_success_ends_the_watch(device: Device) -> None:
     assert image_id(1) not in device.engine.images
 
 
+@pytest.mark.parametrize("when", ["during", "after"])
+def test_a_success_of_other_images_does_not_end_the_watch(device: Device, when: str) -> None:
+    before = device.engine.inventory().names
+    with pytest.raises(EngineStalled):
+        device.unlock(LOADED, EngineStalled("silent"), WATCH_SECONDS)
+    with device.guarded(REFERENCES[1:]):
+        device.engine.put(REFERENCES[1], image_id(9))
+        if when == "during":
+            device.engine.put(*LOADED[0])
+    assert device.journal.exists()
+    if when == "after":
+        device.engine.put(*LOADED[0])
+    device.wait()
+    assert device.engine.inventory().names == {**before, REFERENCES[1]: image_id(9)}
+
+
+@pytest.mark.parametrize("reference", REFERENCES[:2], ids=["there was one", "there was none"])
+def test_what_somebody_loads_during_the_watch_survives_the_next_failure(device: Device, reference: str) -> None:
+    with pytest.raises(EngineStalled):
+        device.unlock(LOADED, EngineStalled("silent"), WATCH_SECONDS)
+    device.engine.put(reference, image_id(5))
+    with pytest.raises(EngineRejected):
+        device.unlock([(reference, image_id(9))], EngineRejected("no"))
+    assert device.engine.names[reference] == image_id(5)
+    device.wait()
+    assert device.engine.names[reference] == image_id(5)
+
+
+def test_a_journal_that_cannot_be_synced_does_not_end_the_watch(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = device.engine.inventory()
+    with pytest.raises(EngineStalled):
+        device.unlock(LOADED, EngineStalled("silent"), WATCH_SECONDS)
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loader.unlock.journal.sync_directory", fail)
+        with pytest.raises(StorageError):
+            device.unlock([])
+    device.engine.put(*LOADED[0])
+    device.wait()
+    assert device.engine.inventory() == before
+
+
 def test_what_an_earlier_load_may_just_have_brought_does_not_count(device: Device) -> None:
     device.kill(LOADED, 600.0)
-    assert device.rollback.recover() == {(name, new) for name in REFERENCES for new in NEW}
+    assert device.recover() == {(name, new) for name in REFERENCES for new in NEW}
     device.unlock([])
-    assert device.rollback.recover() == frozenset()
+    assert device.recover() == frozenset()
 
 
 def test_a_caller_that_will_not_wait_is_told_that_a_run_is_active(device: Device) -> None:
+    def refuse() -> None:
+        raise Busy("another run is active", 1)
+
     with device.guarded(), pytest.raises(Busy):
-        device.rollback.recover(wait_seconds=0.01)
+        device.rollback.recover(refuse)
 
 
 def test_the_same_fault_is_told_once(device: Device, caplog: pytest.LogCaptureFixture) -> None:
