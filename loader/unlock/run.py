@@ -127,7 +127,9 @@ def start_unlock(
     if archive is None:
         undone = make_rollback(settings, engine).recover(_refuse_to_wait)
         proven = require_images_without_archive(settings, engine)
-        if any((image.reference, new) in undone for image in _remembered(settings).images for new in image.ids):
+        if undone and any(
+            (image.reference, new) in undone for image in _remembered(settings).images for new in image.ids
+        ):
             _refuse_to_wait()
         return _unlock.try_ready(proven=proven)
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
