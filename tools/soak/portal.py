@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from urllib.parse import urlsplit
 
 from tests.support.fault_server import Exchange, FaultServer
 
@@ -29,7 +30,9 @@ class Portal(FaultServer):
         """Send the page with status 200, or a redirect to it."""
         exchange.read_body()
         if self.manner is Manner.REDIRECT and exchange.seen.path != LOGIN_PATH:
-            exchange.send_whole(302, headers={"Location": self.url + LOGIN_PATH})
+            # A portal has a name of its own.
+            host = urlsplit(self.url)._replace(netloc=f"localhost:{urlsplit(self.url).port}").geturl()
+            exchange.send_whole(302, headers={"Location": host + LOGIN_PATH})
         else:
             kind = {} if self.manner is Manner.UNTYPED else {"Content-Type": "text/html"}
             exchange.send_whole(200, PAGE, kind)

@@ -35,7 +35,6 @@ def _each(code: str, *actions: str) -> frozenset[str]:
 # An upload that the API interrupts only takes longer, because the patience of the loader outlasts each trouble. The
 # same is true of a load that has begun; one that begins needs its small part from the API.
 AWAY = _each("API_UNREACHABLE", "load", "login", "wrong login", "unlocked", "ready")
-PORTAL = AWAY | _each("API_PROTOCOL", "load", "upload", "login", "wrong login", "unlocked")
 FULL = _each("DISK_SPACE", "load", "upload", "unlocked", "ready") | {f"load {CUT}"}
 READ_ONLY = FULL | _each("STORAGE_ERROR", "load", "upload", "unlocked", "ready")
 ENGINE = _each("ENGINE_UNAVAILABLE", "unlocked", "ready")
@@ -160,9 +159,9 @@ TROUBLES = (
     Trouble("replica restarted", _replica_restarted, 4, AWAY),
     Trouble("API refused connections", lambda user: user.world.link.refusing(), 60, AWAY, LINGER_SECONDS),
     Trouble("API swallowed bytes", lambda user: user.world.link.swallowing(), 60, AWAY, LINGER_SECONDS),
-    Trouble("portal with a page", partial(_portal, manner=Manner.PAGE), 20, PORTAL, LINGER_SECONDS),
-    Trouble("portal that redirects", partial(_portal, manner=Manner.REDIRECT), 20, PORTAL, LINGER_SECONDS),
-    Trouble("portal without a type", partial(_portal, manner=Manner.UNTYPED), 20, PORTAL, LINGER_SECONDS),
+    Trouble("portal with a page", partial(_portal, manner=Manner.PAGE), 20, AWAY, LINGER_SECONDS),
+    Trouble("portal that redirects", partial(_portal, manner=Manner.REDIRECT), 20, AWAY, LINGER_SECONDS),
+    Trouble("portal without a type", partial(_portal, manner=Manner.UNTYPED), 20, AWAY, LINGER_SECONDS),
     Trouble("clients silent", _silence, NAT_SECONDS + 1, least_seconds=NAT_SECONDS + 1),
     Trouble("disk full", _disk_full, 20, FULL, faults=_filled_again),
     Trouble("disk read-only", _disk_read_only, 20, READ_ONLY, faults=_unserved),
