@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from loader.docker_engine.connection import Absent, Connection, Forbidden
-from loader.errors import EngineRejected
+from loader.docker_engine.connection import Connection, Forbidden
+from loader.errors import DiskSpace, EngineRejected
 
-# What the container of a proof is labelled with.
-PROOF_LABEL = "azaion-loader=proof"
+# The label of the container of a proof, and its value.
+PROOF_LABEL = ("azaion-loader", "proof")
 
 
 class NotRunnable(EngineRejected):
@@ -35,19 +35,31 @@ def prove_by_container(connection: Connection, reference: str, image_id: str) ->
     try:
         with connection.load_faults(f"cannot run {reference}"):
             made = api.create_container(
-                image_id, entrypoint=["/proof"], labels=[PROOF_LABEL], network_disabled=True, detach=True
+                image_id, entrypoint=["/proof"], labels=dict([PROOF_LABEL]), network_disabled=True, detach=True
             )
     except Forbidden:
         raise
     except EngineRejected as exc:
         raise NotRunnable(str(exc), reference) from exc
-    # Another thread removes the proofs that it finds.
-    with suppress(Absent), connection.faults():
-        api.remove_container(made["Id"], v=True)
+    try:
+        _remove(connection, made["Id"])
+    except Forbidden:
+        raise
+    except EngineRejected:
+        # Another thread removes the proofs that it finds, and an engine refuses a second removal at the same time.
+        pass
 
 
 def remove_proofs(connection: Connection) -> None:
-    """Remove the containers of proofs that have not ended. Raises EngineUnavailable."""
-    with suppress(EngineRejected), connection.faults():
-        for container in connection.queries.containers(all=True, filters={"label": PROOF_LABEL}):
-            connection.transfers.remove_container(container["Id"], v=True)
+    """Remove the containers of proofs that have not ended, as far as the engine lets it. Raises EngineUnavailable."""
+    left: list[dict[str, str]] = []
+    with suppress(EngineRejected, DiskSpace), connection.faults():
+        left = connection.queries.containers(all=True, filters={"label": "=".join(PROOF_LABEL)})
+    for container in left:
+        with suppress(EngineRejected, DiskSpace):
+            _remove(connection, container["Id"])
+
+
+def _remove(connection: Connection, container: str) -> None:
+    with connection.faults():
+        connection.transfers.remove_container(container, v=True)

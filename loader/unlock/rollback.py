@@ -179,7 +179,10 @@ class Rollback:
 
     def _restore(self, journal: Journal, *, also_others: bool = False) -> None:
         """Give back each name that has one of the new images, or with `also_others` any other than its former one."""
-        unproven = (former for former in journal.formers if not former.proven)
+        unproven = [former for former in journal.formers if not former.proven]
+        if unproven:
+            # First, because an image that a container uses would stay.
+            self._engine.remove_proofs()
         _for_each(unproven, partial(self._restore_name, also_others=also_others))
 
     def _restore_name(self, former: Former, *, also_others: bool) -> None:
@@ -211,8 +214,9 @@ class Rollback:
 
     def _finish(self, journal: Journal) -> None:
         """Drop the pins, and the journal after them."""
-        _for_each(journal.formers, self._unpin)
+        # First, because an image that a container uses would stay without a name.
         self._engine.remove_proofs()
+        _for_each(journal.formers, self._unpin)
         self._file.remove()
 
     def _unpin(self, former: Former) -> None:

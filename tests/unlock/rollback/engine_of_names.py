@@ -34,7 +34,8 @@ class Inventory:
 
 @dataclass
 class EngineOfNames(DockerEngine):
-    """`names` maps each name to the ID of its image. `used` are the IDs that a container uses.
+    """`names` maps each name to the ID of its image. `used` are the IDs that a container uses, and `proven`
+    those that the container of a proof uses.
 
     Like the containerd store, an engine that `forgets` drops an image whose last name moves. The call before which
     `calls_left` is used up raises `ends_with`, and every later one too. `refused` maps names that no call may change
@@ -44,6 +45,7 @@ class EngineOfNames(DockerEngine):
     names: dict[str, str]
     forgets: bool = False
     used: frozenset[str] = frozenset()
+    proven: frozenset[str] = frozenset()
     images: set[str] = field(default_factory=set)
     calls_left: int = 1 << 30
     ends_with: BaseException = field(default_factory=Killed)
@@ -74,7 +76,7 @@ class EngineOfNames(DockerEngine):
         found = self._resolved(reference)
         if found is None:
             raise Absent(f"no image {reference}")
-        if found in self.used and list(self.names.values()).count(found) <= 1:
+        if found in self.used | self.proven and list(self.names.values()).count(found) <= 1:
             raise EngineRejected(f"a container uses {reference}")
         self.names.pop(reference, None)
         if found not in self.names.values():
@@ -82,13 +84,14 @@ class EngineOfNames(DockerEngine):
 
     def remove_proofs(self) -> None:
         self._count()
+        self.proven = frozenset()
 
     def put(self, reference: str, image: str) -> None:
         """Let `reference` name an image, as a load does."""
         before = self.names.get(reference)
         self.names[reference] = image
         self.images.add(image)
-        if self.forgets and before is not None and before not in {*self.names.values(), *self.used}:
+        if self.forgets and before is not None and before not in {*self.names.values(), *self.used, *self.proven}:
             self.images.discard(before)
 
     def _resolved(self, name: str) -> str | None:

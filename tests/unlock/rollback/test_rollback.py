@@ -179,7 +179,7 @@ def test_without_a_note_that_all_is_proven_the_journal_goes_before_the_pins(
         for name, image in moved.items():
             device.engine.put(name, image)
         monkeypatch.setattr("loader.unlock.journal.write_whole", full)
-        device.engine.calls_left, device.engine.ends_with = 1, gone()  # in the middle of the pins
+        device.engine.calls_left, device.engine.ends_with = 2, gone()  # in the middle of the pins
     device.start()
     assert {name: device.engine.names.get(name) for name in moved} == moved
 
