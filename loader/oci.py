@@ -11,6 +11,7 @@ import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from loader.crypto.archive_head import Head, Image
@@ -99,19 +100,20 @@ class Layout:
     """One image as a tar that every engine takes: an OCI layout of one entry, with the manifest.json of `docker save`.
 
     `layers` are those that are sent; the engine has the others. Names of members are digests, because an engine that
-    was interrupted keeps what it has got under the name of the member.
+    was interrupted keeps what it has got under the name of the member. `blobs` and `size` are kept once they are known,
+    because a load asks for them at each piece.
     """
 
     head: Head = field(repr=False, compare=False)
     image: Image
     layers: tuple[str, ...]
 
-    @property
+    @cached_property
     def blobs(self) -> tuple[str, ...]:
         """The digests of the blobs that are sent, each once, in their order."""
         return tuple(dict.fromkeys((self.image.manifest, self.image.config, *self.layers)))
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The size of the tar in bytes."""
         blobs = sum(member_size(self.head.blob[digest].size) for digest in self.blobs)

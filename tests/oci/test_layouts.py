@@ -67,6 +67,15 @@ def test_a_layer_that_stands_twice_in_a_chain_is_sent_once() -> None:
     assert Layout(HEAD, image, image.layers).blobs == (image.manifest, image.config, *image.layers[:2])
 
 
+def test_size_and_blobs_are_found_out_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(HEAD, IMAGE.image, IMAGE.image.layers)
+    size, blobs = layout.size, layout.blobs
+    monkeypatch.delattr("loader.oci.member_size")
+    assert layout.size == size
+    assert layout.blobs is blobs
+    assert layout == Layout(HEAD, IMAGE.image, IMAGE.image.layers)
+
+
 @pytest.mark.parametrize("sent", [0, 1, 2])
 def test_layers_that_are_left_out_stay_in_the_lists(sent: int) -> None:
     image = IMAGE.image
