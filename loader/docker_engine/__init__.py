@@ -1,9 +1,18 @@
 """The Docker engine: load, inspect, save. Any engine will do that speaks the Docker API, podman's service included."""
 
-from loader.docker_engine.connection import Absent
+from loader.docker_engine.connection import Absent, Forbidden
 from loader.docker_engine.description import EngineDescription, EngineImage, Store
 from loader.docker_engine.engine import DockerEngine
 from loader.docker_engine.inventory import StoredImage
 from loader.docker_engine.proof import NotRunnable
 
-__all__ = ["Absent", "DockerEngine", "EngineDescription", "EngineImage", "NotRunnable", "Store", "StoredImage"]
+__all__ = [
+    "Absent",
+    "DockerEngine",
+    "EngineDescription",
+    "EngineImage",
+    "Forbidden",
+    "NotRunnable",
+    "Store",
+    "StoredImage",
+]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loader.crypto.archive_head import Head, Image
-from loader.docker_engine import DockerEngine
+from loader.docker_engine import DockerEngine, Forbidden
 from loader.errors import (
     ArchiveNotFound,
     EngineRejected,
@@ -80,6 +80,9 @@ class Loading:
     def _load(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
         try:
             self._send(layout, on_progress)
+        except Forbidden:
+            # A proxy would refuse all layers too.
+            raise
         except (EngineRejected, ImageMismatch):
             # The engine may have lost the layers that were left out.
             if layout == whole(layout):

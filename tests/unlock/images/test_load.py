@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from loader.docker_engine import Forbidden
 from loader.errors import EngineRejected, ImageMismatch
 from loader.oci import Layout
 from loader.unlock.images import Loading
@@ -85,3 +86,10 @@ def test_a_whole_layout_that_is_refused_is_not_sent_again() -> None:
     with pytest.raises(EngineRejected):
         load_counted(engine)
     assert engine.delivery.taken == planned(HEAD)[:1]
+
+
+def test_a_layout_without_lower_layers_that_a_proxy_refuses_is_not_sent_again() -> None:
+    engine = engine_with(None, Forbidden("413"))
+    with pytest.raises(Forbidden):
+        load_counted(engine)
+    assert engine.delivery.taken == planned(HEAD)[:2]
