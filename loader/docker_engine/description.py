@@ -20,11 +20,20 @@ PODMAN = "Podman Engine"
 
 
 class Store(StrEnum):
-    """How an engine keeps images: in Docker's classic store, in Docker's containerd store, or as podman does."""
+    """How an engine keeps images: in Docker's classic store, in Docker's containerd store, or as podman does.
+
+    UNKNOWN is one of Docker's two stores, of an engine that does not tell which.
+    """
 
     CLASSIC = "classic"
     CONTAINERD = "containerd"
     PODMAN = "podman"
+    UNKNOWN = "unknown"
+
+    @property
+    def may_be_containerd(self) -> bool:
+        """Whether containerd may store the images."""
+        return self in (Store.CONTAINERD, Store.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,7 @@ class EngineDescription:
 
     @classmethod
     def read(cls, info: dict[str, Any], version: dict[str, Any], podman_store: dict[str, Any]) -> EngineDescription:
-        """Return what these responses tell. Raises EngineRejected if they are nonsense.
-
-        An engine that tells nothing is taken for one with the classic store.
-        """
+        """Return what these responses tell. Raises EngineRejected if they are nonsense."""
         with nonsense_refused():
             system, architecture = version.get("Os"), version.get("Arch")
             return cls(
@@ -144,7 +150,9 @@ def nonsense_refused() -> Iterator[None]:
 def _store(info: dict[str, Any], version: dict[str, Any]) -> Store:
     if any(component.get("Name") == PODMAN for component in version.get("Components") or []):
         return Store.PODMAN
-    containerd = any(CONTAINERD_DRIVER in entry for entry in info.get("DriverStatus") or [])
+    if "DriverStatus" not in info:
+        return Store.UNKNOWN
+    containerd = any(CONTAINERD_DRIVER in entry for entry in info["DriverStatus"] or [])
     return Store.CONTAINERD if containerd else Store.CLASSIC
 
 

@@ -58,7 +58,7 @@ class DockerEngine:
 
         Only with the containerd store an unlock makes containers. Raises EngineUnavailable.
         """
-        containers = CONTAINER_REQUESTS if store is Store.CONTAINERD else ()
+        containers = CONTAINER_REQUESTS if store.may_be_containerd else ()
         return tuple(refusals(self._connection, (*IMAGE_REQUESTS, *containers)))
 
     def find(self, reference: str) -> EngineImage | None:
@@ -116,7 +116,7 @@ class DockerEngine:
     def describe(self) -> EngineDescription:
         """Return what the engine tells about itself. Raises EngineUnavailable, and EngineRejected for nonsense.
 
-        A proxy in front of the engine may forbid the requests. The classic store is assumed then.
+        A proxy in front of the engine may forbid the requests. The store is not known then.
         """
         with nonsense_refused():
             info = self._told(lambda api: api.info())

@@ -35,11 +35,12 @@ def find_bases(store: Store, found: Mapping[str, EngineImage | None], proven: It
     `proven` are the images of the last unlock that was proven on this device. The containerd store may have an image
     without some of its layers, or with other blobs than those of the archive, unless it was proven with its manifest.
     """
-    manifests = {image.manifest for image in proven}
+    # A store that names an image by its configuration keeps it whole.
+    known = {digest for image in proven for digest in (image.ids if store is Store.UNKNOWN else {image.manifest})}
     for reference, image in found.items():
         if image is None or image.unpacked is False or not image.available:
             continue
-        if store is not Store.CONTAINERD or image.id in manifests:
+        if not store.may_be_containerd or image.id in known:
             yield Base(reference, image)
 
 

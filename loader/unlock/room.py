@@ -104,8 +104,8 @@ def _engine_needs(engine: EngineDescription, work: Work) -> Iterator[tuple[Path,
     """
     if engine.root is None or not _is_visible(engine.root):
         return
-    if engine.store is Store.CONTAINERD:
-        # The store keeps each blob as it came, and unpacks it beside.
+    if engine.store.may_be_containerd:
+        # The containerd store keeps each blob as it came, and unpacks it beside. It needs more than the classic store.
         yield engine.root, work.to_send + work.to_unpack
     elif engine.store is Store.PODMAN:
         yield engine.root, work.to_unpack

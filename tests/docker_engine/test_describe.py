@@ -14,6 +14,7 @@ from tests.support.archives import APP
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeEngine
 from tests.support.images import import_image
+from tests.support.socket_proxy import socket_proxy
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -34,7 +35,20 @@ def test_the_engine_describes_itself(engine: DockerEngine, real: Engine) -> None
 @pytest.mark.parametrize("info", [(403, {"message": "forbidden"}), (200, {}), (200, {"DockerRootDir": ""})], ids=repr)
 def test_an_engine_may_hide_what_it_is(fake: FakeEngine, info: tuple[int, dict[str, Any]]) -> None:
     fake.info = info
-    assert DockerEngine(1).describe() == EngineDescription(None, Store.CLASSIC, "")
+    assert DockerEngine(1).describe() == EngineDescription(None, Store.UNKNOWN, "")
+
+
+def test_a_proxy_that_forbids_the_description_hides_the_store(
+    docker_containerd_26: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert connected(docker_containerd_26.host, monkeypatch).describe().store is Store.CONTAINERD
+    rules = "location ~ /info$ { deny all; } location ~ /containers/create$ { deny all; }"
+    with socket_proxy(tmp_path / "nginx", docker_containerd_26.socket, everywhere="", rules=rules) as host:
+        engine = connected(host, monkeypatch)
+        store = engine.describe().store
+        (refused,) = engine.refusals(store)
+    assert store is Store.UNKNOWN
+    assert "refuses POST /containers/create: 403" in str(refused)
 
 
 def test_a_platform_without_its_architecture_is_not_known(fake: FakeEngine) -> None:

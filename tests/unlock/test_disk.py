@@ -142,7 +142,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
     unlock_device: UnlockDevice, disk: Path, fake: FakeEngine, packed: Packed, mode: str
 ) -> None:
     unlock_device.put(packed.path)
-    fake.info = (200, {"DockerRootDir": str(disk)})
+    fake.info = (200, {"DockerRootDir": str(disk), "DriverStatus": []})
     fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
     needed = f"at {disk}: {for_the_engine(packed)} bytes are needed, {free_bytes(disk)} bytes are free."
@@ -157,7 +157,7 @@ def test_tar_and_engine_on_one_disk_need_room_for_both(
     """The disk has about 8 MiB: enough for the tars or for the engine, but not for both."""
     root = disk / "docker"
     root.mkdir()
-    fake.info = (200, {"DockerRootDir": str(root)})
+    fake.info = (200, {"DockerRootDir": str(root), "DriverStatus": []})
     both = sum(packed.sent) + for_the_engine(packed) + JOURNAL_SIZE
     assert for_the_engine(packed) < free_bytes(disk) < both
     operator = start(small_device, fake.host)

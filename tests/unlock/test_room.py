@@ -65,8 +65,9 @@ def test_the_classic_store_needs_a_copy_of_the_largest_tar_and_the_layers(device
     assert needs(settings(device, "stream"), classic(root)) == {(root,): 600 + 70}
 
 
-def test_the_containerd_store_needs_all_blobs_and_the_layers(device: Path, root: Path) -> None:
-    containerd = EngineDescription(root, Store.CONTAINERD, "linux/amd64")
+@pytest.mark.parametrize("store", [Store.CONTAINERD, Store.UNKNOWN])
+def test_the_containerd_store_needs_all_blobs_and_the_layers(device: Path, root: Path, store: Store) -> None:
+    containerd = EngineDescription(root, store, "linux/amd64")
     assert needs(settings(device, "stream"), containerd) == {(root,): 1000 + 70}
 
 

@@ -18,7 +18,6 @@ TOP = HandmadeLayer(b"t" * 1000, 70, "top.bin")
 APP = HandmadeImage("app:1.4", (BASE, MIDDLE, TOP))
 DATABASE = HandmadeImage("database:9", (BASE,))
 OTHER_ID = "sha256:" + "2" * 64
-CONTAINERD = EngineDescription(None, Store.CONTAINERD, "linux/amd64")
 AMD64 = EngineDescription(None, Store.CLASSIC, "linux/amd64")
 
 

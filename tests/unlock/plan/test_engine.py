@@ -87,7 +87,7 @@ def test_an_engine_may_hide_where_it_keeps_its_images(
     fake.info = (info[0], {key: value.replace("ROOT", str(root)) for key, value in info[1].items()})
     made = plan(path, DockerEngine(1), "stream")
     work = made.work
-    with_root = {(root, path.parent): work.largest + work.to_unpack + JOURNAL_SIZE}
+    with_root = {(root, path.parent): work.to_send + work.to_unpack + JOURNAL_SIZE}
     assert needs(made) == (with_root if root_counts else {(path.parent,): JOURNAL_SIZE})
     assert [image.present for image in made.images] == [False, False]
     assert (made.engine_answers, made.warnings) == (True, ())

@@ -16,7 +16,6 @@ from tests.unlock.plan.planning import (
     AMD64,
     APP,
     BASE,
-    CONTAINERD,
     DATABASE,
     EMPTY,
     MIDDLE,
@@ -119,21 +118,28 @@ def test_the_last_release_that_was_proven_counts_under_its_own_names(path: Path,
     assert made.work.to_unpack == sizes(TOP)
 
 
-def test_the_containerd_store_has_only_what_was_proven_here(path: Path, tmp_path: Path) -> None:
-    """It keeps images without some of their layers, or with other blobs for the same layers."""
+@pytest.mark.parametrize(("store", "needed"), [(Store.CONTAINERD, (BASE, MIDDLE, TOP)), (Store.UNKNOWN, (TOP,))])
+def test_a_store_that_may_be_of_containerd_has_only_what_was_proven_here(
+    path: Path, tmp_path: Path, store: Store, needed: tuple[HandmadeLayer, ...]
+) -> None:
+    """The containerd store keeps images without some of their layers, or with other blobs for the same layers.
+
+    It names no image by its configuration: `needed` is what a store needs that does.
+    """
     former = HandmadeImage("app:1.3", (BASE, MIDDLE))
     remember_images(tmp_path, former)
-    for image_id, needed in (
-        (former.image.config, (BASE, MIDDLE, TOP)),
+    description = dataclasses.replace(AMD64, store=store)
+    for image_id, needed_then in (
+        (former.image.config, needed),
         (OTHER_ID, (BASE, MIDDLE, TOP)),
         (former.image.manifest, (TOP,)),
     ):
-        engine = KnownEngine({former.image.reference: found(former, image_id)}, CONTAINERD)
+        engine = KnownEngine({former.image.reference: found(former, image_id)}, description)
         made = plan(path, engine, models=tmp_path)
-        assert sent(made)[0] == (APP.image.reference, digests(*needed))
+        assert sent(made)[0] == (APP.image.reference, digests(*needed_then))
         assert made.work.to_unpack == sizes(TOP)
     lacking = dataclasses.replace(found(former, former.image.manifest), unpacked=False)
-    made = plan(path, KnownEngine({former.image.reference: lacking}, CONTAINERD), models=tmp_path)
+    made = plan(path, KnownEngine({former.image.reference: lacking}, description), models=tmp_path)
     assert made.bases == ()
 
 

@@ -70,7 +70,7 @@ def test_an_authorization_plugin_is_found(path: Path, tmp_path: Path, monkeypatc
         warnings = plan(path, DockerEngine(5)).warnings
     assert [warning.partition(": ")[2] for warning in warnings] == [
         "authorization denied by plugin guard: no loads."
-    ] * 2
+    ] * 3
 
 
 def test_the_plan_has_no_such_warning_if_nothing_is_refused(
