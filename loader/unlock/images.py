@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine, Forbidden
 from loader.errors import (
     ArchiveNotFound,
+    Busy,
     EngineRejected,
     EngineStalled,
     EngineUnavailable,
@@ -23,6 +25,12 @@ from loader.unlock.layers import Base, whole
 from loader.unlock.remembered import Remembered
 
 log = logging.getLogger(__name__)
+
+# After how many seconds a caller should try again while another one has the images proven.
+BUSY_SECONDS = 2
+
+# Held during a proof of the remembered images, because a proof may make a container of each image.
+_proving = threading.Lock()
 
 
 class Loading:
@@ -143,14 +151,23 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
     """Raise ArchiveNotFound unless the remembered images are in the engine. Return whether they are proven.
 
     Without remembered ones, any images under the references of EXPECTED_IMAGES will do, which proves nothing. Raises
-    the errors of `DockerEngine.can_run`.
+    Busy while another caller has the images proven, and the errors of `DockerEngine.can_run`.
     """
     remembered = Remembered.read_if_sound(settings.model_cache_dir).images
     if remembered:
-        present = all(map(engine.can_run, remembered))
+        present = _can_run_all(engine, remembered)
     else:
         references = settings.expected_references
         present = bool(references) and all(engine.find(reference) is not None for reference in references)
     if not present:
         raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
     return bool(remembered)
+
+
+def _can_run_all(engine: DockerEngine, images: Sequence[Image]) -> bool:
+    if not _proving.acquire(blocking=False):
+        raise Busy("Another request has the images proven.", BUSY_SECONDS)
+    try:
+        return all(map(engine.can_run, images))
+    finally:
+        _proving.release()
