@@ -5,7 +5,7 @@ Both ways authenticate everything that will be sent before the engine gets a byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -26,8 +26,8 @@ def tar_path(settings: Settings) -> Path:
 class Delivery(Protocol):
     """Authenticates what will be sent, then delivers it: one layout an image.
 
-    Call `prepare`, then take all `pieces` of each layout, then `close`, which leaves no plaintext behind.
-    `preparation` is how many bytes `prepare` counts.
+    Call `prepare`, then take all `pieces` of each layout, then `close`, which leaves no plaintext behind. A layout that
+    was not planned needs `authenticate` first. `preparation` is how many bytes `prepare` counts.
     """
 
     preparation: int
@@ -38,10 +38,16 @@ class Delivery(Protocol):
         Raises ArchiveCorrupt, DiskSpace, StorageError, and what the checkpoint raises.
         """
 
+    def authenticate(self, layouts: Iterable[Layout]) -> None:
+        """Authenticate those blobs of `layouts` that are not authentic yet. Call this after `prepare`.
+
+        Raises ArchiveCorrupt, StorageError, and what the checkpoint raises.
+        """
+
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
         """Yield the tar of a layout; each piece is valid until the next is taken.
 
-        Raises RuntimeError unless everything was authenticated.
+        Raises RuntimeError before `prepare`, and KeyError if the layout holds what was not authenticated.
         """
 
     def close(self) -> None: ...
@@ -68,16 +74,14 @@ class StreamDelivery:
                 contents.require_stored(digest, digests)
         self._contents = contents
 
+    def authenticate(self, layouts: Iterable[Layout]) -> None:
+        _authenticate(_prepared(self._contents), layouts)
+
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
-        if self._contents is None:
-            raise RuntimeError("an archive must be authenticated before its delivery")
-        # A layout that was not planned replaces one that the engine has refused. Nothing happens for other ones.
-        for digest in layout.blobs:
-            for _ in self._contents.authenticate(digest):
-                pass
+        contents = _prepared(self._contents)
         # The file may have changed after the first pass: then a piece differs, and the engine gets an incomplete body
         # and keeps nothing.
-        yield from self._contents.layout(layout, self._contents.content)
+        yield from contents.layout(layout, contents.content)
 
     def close(self) -> None:
         self._contents = None
@@ -110,19 +114,20 @@ class TarDelivery:
                 on_prepared(self._tar.end)
         self._contents = contents
 
+    def authenticate(self, layouts: Iterable[Layout]) -> None:
+        _authenticate(_prepared(self._contents), layouts)
+
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
-        if self._contents is None:
-            raise RuntimeError("an archive must be authenticated before its delivery")
+        contents = _prepared(self._contents)
         if layout not in self._offsets:
-            # A layout that was not planned replaces one that the engine has refused.
-            for _ in self._write(layout, self._contents.layout(layout, self._contents.content_to_prove)):
+            for _ in self._write(layout, contents.layout(layout, contents.content)):
                 pass
         begin = position = self._offsets.pop(layout)
 
         def content(digest: str) -> Iterator[bytes | memoryview]:
             return self._content(layout, digest, position)
 
-        for piece in self._contents.layout(layout, content):
+        for piece in contents.layout(layout, content):
             self._checkpoint()
             yield piece
             position += len(piece)
@@ -155,6 +160,19 @@ class TarDelivery:
             yield
         self._tar.flush(layout.size)
         self._offsets[layout] = begin
+
+
+def _prepared(contents: Contents | None) -> Contents:
+    if contents is None:
+        raise RuntimeError("an archive must be authenticated before its delivery")
+    return contents
+
+
+def _authenticate(contents: Contents, layouts: Iterable[Layout]) -> None:
+    for layout in layouts:
+        for digest in layout.blobs:
+            for _ in contents.authenticate(digest):
+                pass
 
 
 @contextmanager

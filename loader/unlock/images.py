@@ -75,17 +75,21 @@ class Loading:
         twice. Raises the errors of the engine, ImageMismatch, and what the delivery raises. What has changed in the
         engine stays then.
         """
-        done = 0
+        layouts = tuple(self._layouts)
         # Bases may have gone between the plan and their pins.
-        are_there = all(base.is_there(self._engine) for base in self._bases)
-        for layout in self._layouts:
-            self._load(layout if are_there else whole(layout), lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
+        if not all(base.is_there(self._engine) for base in self._bases):
+            layouts = tuple(map(whole, layouts))
+            self._delivery.authenticate(layouts)
+        done = 0
+        for number, layout in enumerate(layouts):
+            self._load(layout, layouts[number:], lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
             done += 2 * layout.size
         for names in self._head.distinct_images:
             self._name(names)
         self._engine.prove(self._head.images)
 
-    def _load(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
+    def _load(self, layout: Layout, left: Sequence[Layout], on_progress: Callable[[int], None]) -> None:
+        """Load a layout, the first of those that are `left`."""
         try:
             self._send(layout, on_progress)
         except Forbidden:
@@ -95,6 +99,8 @@ class Loading:
             # The engine may have lost the layers that were left out.
             if layout == whole(layout):
                 raise
+            # It may have lost those of later images too: their damage is found before this image is there.
+            self._delivery.authenticate(map(whole, left))
             self._send(whole(layout), on_progress)
 
     def _send(self, layout: Layout, on_progress: Callable[[int], None]) -> None:

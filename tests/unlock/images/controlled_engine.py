@@ -48,15 +48,19 @@ def planned(head: Head, present: set[str] | None = None) -> list[Layout]:
 
 
 class Pieces:
-    """A delivery of zeros. `taken` are the layouts that were asked for."""
+    """A delivery of zeros. `taken` are the layouts that were asked for, `authenticated` those that were not planned."""
 
     preparation = 0
 
     def __init__(self) -> None:
         self.taken: list[Layout] = []
+        self.authenticated: list[Layout] = []
 
     def prepare(self, fragment: bytes, on_prepared: Callable[[int], None]) -> None:
-        """Everything was authenticated before the test."""
+        """Everything that was planned was authenticated before the test."""
+
+    def authenticate(self, layouts: Iterable[Layout]) -> None:
+        self.authenticated += layouts
 
     def pieces(self, layout: Layout) -> Iterator[bytes]:
         self.taken.append(layout)
