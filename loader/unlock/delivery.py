@@ -12,7 +12,7 @@ from typing import Protocol
 
 from loader.binary_split import Archive, Contents, archive_faults
 from loader.errors import Checkpoint
-from loader.files import SEND_SIZE
+from loader.files import SEND_SIZE, require_room
 from loader.oci import Layout, digest_of
 from loader.settings import Settings
 from loader.unlock.tar_file import TarFile, remove_tar
@@ -47,7 +47,7 @@ class Delivery(Protocol):
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
         """Yield the tar of a layout; each piece is valid until the next is taken.
 
-        Raises RuntimeError before `prepare`, and KeyError if the layout holds what was not authenticated.
+        Raises RuntimeError before `prepare`, KeyError if the layout holds what was not authenticated, and DiskSpace.
         """
 
     def close(self) -> None: ...
@@ -102,7 +102,9 @@ class TarDelivery:
         self._checkpoint = checkpoint
         self._contents: Contents | None = None
         self._tar = TarFile(path)
+        self._path = path
         self._offsets: dict[Layout, int] = {}
+        self._untaken = (0, 0)
         self.preparation = sum(layout.size for layout in layouts)
         remove_tar(path)
 
@@ -120,9 +122,11 @@ class TarDelivery:
     def pieces(self, layout: Layout) -> Iterator[bytes | memoryview]:
         contents = _prepared(self._contents)
         if layout not in self._offsets:
+            self._make_room(layout)
             for _ in self._write(layout, contents.layout(layout, contents.content)):
                 pass
-        begin = position = self._offsets.pop(layout)
+        position = self._offsets.pop(layout)
+        self._untaken = (position, position + layout.size)
 
         def content(digest: str) -> Iterator[bytes | memoryview]:
             return self._content(layout, digest, position)
@@ -131,15 +135,31 @@ class TarDelivery:
             self._checkpoint()
             yield piece
             position += len(piece)
-            if position - begin >= SEND_SIZE:
+            if position - self._untaken[0] >= SEND_SIZE:
                 # Free what was sent, because the engine needs the room on the disk and in the page cache.
-                self._tar.free(begin, position)
-                begin = position
-        self._tar.free(begin, position)
+                self._free(position)
+        self._free(position)
 
     def close(self) -> None:
         self._contents = None
         self._tar.close()
+
+    def _free(self, position: int) -> None:
+        """Free what was taken of the current layout, which is all before `position` of the tar."""
+        begin, end = self._untaken
+        self._tar.free(begin, position)
+        self._untaken = (position, end)
+
+    def _make_room(self, layout: Layout) -> None:
+        """Free what `layout` replaces: the planned layout of its image, or the rest of it if it was refused.
+
+        Raises DiskSpace if there is too little room for `layout` even then, before the disk is full.
+        """
+        self._tar.free(*self._untaken)
+        for planned in [planned for planned in self._offsets if planned.image == layout.image]:
+            begin = self._offsets.pop(planned)
+            self._tar.free(begin, begin + planned.size)
+        require_room(self._path, layout.size)
 
     def _content(self, layout: Layout, digest: str, position: int) -> Iterator[bytes | memoryview]:
         """Yield the content of a blob, which lies at `position` of the tar."""

@@ -58,6 +58,11 @@ def whole(archive: Archive, number: int) -> Layout:
     return Layout(archive.head, image, image.layers)
 
 
+def without_lower_layer(archive: Archive) -> Layout:
+    """Return the layout of the first image for an engine that has its lower layer."""
+    return Layout(archive.head, archive.head.images[0], (top_layer(archive),))
+
+
 def taken(delivery: Delivery, layout: Layout) -> bytes:
     """Return the whole tar of a layout."""
     return b"".join(map(bytes, delivery.pieces(layout)))

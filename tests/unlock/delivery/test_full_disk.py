@@ -8,9 +8,20 @@ import pytest
 
 from loader.binary_split import Archive
 from loader.errors import DiskSpace
+from loader.files import free_bytes
+from loader.unlock.delivery import TarDelivery
 from tests.support.handmade_image import FRAGMENT
 from tests.support.small_disk import fill, small_disk
-from tests.unlock.delivery.deliveries import MIB, by_file, layouts, nothing, taken
+from tests.unlock.delivery.deliveries import (
+    MIB,
+    assert_is,
+    by_file,
+    layouts,
+    nothing,
+    taken,
+    whole,
+    without_lower_layer,
+)
 
 PAGE = 4096
 
@@ -37,13 +48,31 @@ def test_a_disk_that_is_full_at_any_write_is_reported_with_needed_and_free_bytes
         delivery.close()
 
 
-def test_a_disk_that_is_full_when_a_layout_is_written_again_is_reported(archive: Archive, tmp_path: Path) -> None:
+def test_too_little_room_for_a_whole_layout_is_reported_before_the_disk_is_full(
+    archive: Archive, tmp_path: Path
+) -> None:
+    partial, again = without_lower_layer(archive), whole(archive, 0)
     with small_disk(tmp_path / "disk", 6 * MIB) as disk:
-        delivery = by_file(archive, disk / "images.tar")
+        tar = disk / "images.tar"
+        delivery = TarDelivery(archive, [partial], tar, nothing)
         delivery.prepare(FRAGMENT, nothing)
-        filler = fill(disk, leave=PAGE)
-        next(delivery.pieces(layouts(archive)[0]))
-        with pytest.raises(DiskSpace):
-            taken(delivery, layouts(archive)[0])
+        delivery.authenticate([again])
+        size = tar.stat().st_size
+        filler = fill(disk, leave=0)
+        with pytest.raises(DiskSpace, match=f"{tar} needs {again.size} bytes, [0-9]+ bytes are free"):
+            taken(delivery, again)
+        assert tar.stat().st_size == size
+        assert free_bytes(disk) > partial.size - 2 * PAGE  # the partial one has made room
         delivery.close()
         assert list(disk.iterdir()) == [filler]
+
+
+def test_room_for_the_rest_of_a_whole_layout_is_enough(archive: Archive, tmp_path: Path) -> None:
+    partial, again = without_lower_layer(archive), whole(archive, 0)
+    with small_disk(tmp_path / "disk", 6 * MIB) as disk:
+        delivery = TarDelivery(archive, [partial], disk / "images.tar", nothing)
+        delivery.prepare(FRAGMENT, nothing)
+        delivery.authenticate([again])
+        fill(disk, leave=(again.size - partial.size) // PAGE * PAGE + 4 * PAGE)
+        assert_is(taken(delivery, again), again)
+        delivery.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,20 @@ import pytest
 from loader.binary_split import Archive
 from loader.errors import StorageError
 from loader.settings import Settings
-from loader.unlock.delivery import tar_path
+from loader.unlock.delivery import TarDelivery, tar_path
 from loader.unlock.tar_file import remove_tar
 from tests.support.handmade_image import FRAGMENT
-from tests.unlock.delivery.deliveries import MIB, assert_is, by_file, layouts, nothing, take_into, taken, whole
+from tests.unlock.delivery.deliveries import (
+    MIB,
+    assert_is,
+    by_file,
+    layouts,
+    nothing,
+    take_into,
+    taken,
+    whole,
+    without_lower_layer,
+)
 
 BLOCK_SIZE = 1 << 16  # the largest block of a file system
 
@@ -98,6 +109,22 @@ def test_delivered_pieces_free_their_room_on_the_disk(archive: Archive, tar: Pat
         left -= layout.size
     # The blocks at the ends of a layout belong to two pieces, so that they stay.
     assert allocated(tar) <= 2 * BLOCK_SIZE
+    delivery.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, None], ids=["not sent", "refused at once", "refused later", "all sent"])
+def test_a_layout_takes_the_room_of_the_one_that_it_replaces(archive: Archive, tar: Path, count: int | None) -> None:
+    partial = without_lower_layer(archive)
+    delivery = TarDelivery(archive, [partial, layouts(archive)[1]], tar, nothing)
+    delivery.prepare(FRAGMENT, nothing)
+    refused = delivery.pieces(partial) if count != 0 else iter(())
+    list(islice(refused, count))
+    delivery.authenticate([whole(archive, 0)])
+    again = delivery.pieces(whole(archive, 0))
+    first = bytes(next(again))
+    assert allocated(tar) <= whole(archive, 0).size + layouts(archive)[1].size + 2 * BLOCK_SIZE
+    assert_is(first + b"".join(map(bytes, again)), whole(archive, 0))
+    assert_is(taken(delivery, layouts(archive)[1]), layouts(archive)[1])
     delivery.close()
 
 
