@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loader.crypto.archive_head import Head, Image
@@ -44,12 +44,19 @@ class Loading:
         delivery: Delivery,
         bases: Sequence[Base] = (),
     ) -> None:
-        """`bases` are the images in the engine whose layers `layouts` leave out."""
+        """`bases` are the images in the engine whose layers `layouts` leave out.
+
+        `total` is how many bytes `run` counts in all. Once whole layouts are sent instead, it grows, and
+        `fell_back` is true.
+        """
+        self.total = _counted(layouts)
+        self.fell_back = False
         self._engine = engine
         self._head = head
         self._layouts = layouts
         self._delivery = delivery
         self._bases = bases
+        self._reached = 0
         self._left = 0
         self._current: Layout | None = None
 
@@ -79,17 +86,14 @@ class Loading:
         # Bases may have gone between the plan and their pins.
         if not all(base.is_there(self._engine) for base in self._bases):
             layouts = tuple(map(whole, layouts))
-            self._delivery.authenticate(layouts)
-        done = 0
+            self._fall_back(layouts, to_send=layouts)
         for number, layout in enumerate(layouts):
-            self._load(layout, layouts[number:], lambda count, before=done: on_progress(before + count))  # type: ignore[misc]
-            done += 2 * layout.size
+            self._load(layout, layouts[number + 1 :], on_progress)
         for names in self._head.distinct_images:
             self._name(names)
         self._engine.prove(self._head.images)
 
-    def _load(self, layout: Layout, left: Sequence[Layout], on_progress: Callable[[int], None]) -> None:
-        """Load a layout, the first of those that are `left`."""
+    def _load(self, layout: Layout, later: Sequence[Layout], on_progress: Callable[[int], None]) -> None:
         try:
             self._send(layout, on_progress)
         except Forbidden:
@@ -99,16 +103,29 @@ class Loading:
             # The engine may have lost the layers that were left out.
             if layout == whole(layout):
                 raise
+            again = whole(layout)
             # It may have lost those of later images too: their damage is found before this image is there.
-            self._delivery.authenticate(map(whole, left))
-            self._send(whole(layout), on_progress)
+            self._fall_back([again, *map(whole, later)], to_send=[again, *later])
+            self._send(again, on_progress)
+
+    def _fall_back(self, layouts: Sequence[Layout], to_send: Sequence[Layout]) -> None:
+        """Authenticate whole layouts, and count what is still to send from the bytes on that were counted before."""
+        self.fell_back = True
+        self._delivery.authenticate(layouts)
+        self.total = self._reached + _counted(to_send)
 
     def _send(self, layout: Layout, on_progress: Callable[[int], None]) -> None:
         self._current, self._left = layout, layout.size
+        before = self._reached
+
+        def reach(count: int) -> None:
+            self._reached = before + count
+            on_progress(self._reached)
+
         try:
             self._engine.load(
-                _Body(self._taken(layout, on_progress), layout.size),
-                lambda unpacked: on_progress(layout.size + min(unpacked, layout.size)),
+                _Body(self._taken(layout, reach), layout.size),
+                lambda unpacked: reach(layout.size + min(unpacked, layout.size)),
             )
         except (EngineStalled, EngineUnavailable) as exc:
             try:
@@ -120,6 +137,7 @@ class Loading:
             self._engine.prove([layout.image])
         finally:
             self._left = 0
+        self._reached = before + _counted([layout])
 
     def _taken(self, layout: Layout, on_progress: Callable[[int], None]) -> Iterator[bytes | memoryview]:
         for piece in self._delivery.pieces(layout):
@@ -137,6 +155,10 @@ class Loading:
     def _has_id_of(self, image: Image) -> bool:
         found = self._engine.find(image.reference)
         return found is not None and found.has_id_of(image)
+
+
+def _counted(layouts: Iterable[Layout]) -> int:
+    return 2 * sum(layout.size for layout in layouts)
 
 
 @dataclass(frozen=True)

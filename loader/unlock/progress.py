@@ -24,13 +24,17 @@ class UnlockProgress:
         self._entered = [(steps[0], time.monotonic())]
         self._done = 0
         self._total = 0
+        self._percent = 0
         self._activity: str | None = None
         self._moved_at = time.monotonic()
         self._ended: tuple[bool, float, datetime] | None = None
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def expect(self, total: int) -> None:
-        """Set how many bytes there are to do, in all passes over them. Call this before `reach`."""
+        """Set how many bytes there are to do, in all passes over them. Call this before `reach`.
+
+        Call it again once there is more to do: the percent stays then until the bytes have come up with it.
+        """
         with self._lock:
             self._total = total
 
@@ -48,6 +52,8 @@ class UnlockProgress:
             before, self._done = self._done, max(self._done, min(done, self._total))
             if self._done > before:
                 self._moved_at = time.monotonic()
+            if self._total:
+                self._percent = max(self._percent, min(99, 100 * self._done // self._total))
             self._samples.append((time.monotonic(), self._done))
             self._forget_old_samples()
 
@@ -69,7 +75,7 @@ class UnlockProgress:
                 step=Step(self._steps.index(step) + 1, len(self._steps), step),
                 bytes_done=self._done,
                 bytes_total=self._total,
-                percent=100 if well else self._percent(),
+                percent=100 if well else self._percent,
                 rate=round(rate),
                 eta_seconds=round((self._total - self._done) / rate, 1) if rate else None,
                 activity=self._activity,
@@ -79,9 +85,6 @@ class UnlockProgress:
                 updated_at=at.isoformat(timespec="milliseconds"),
                 duration_seconds=self._durations(now),
             )
-
-    def _percent(self) -> int:
-        return min(99, 100 * self._done // self._total) if self._total else 0
 
     def _forget_old_samples(self) -> None:
         """Drop the samples that are older than the window, except the newest of them: the rate is measured from it."""

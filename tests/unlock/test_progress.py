@@ -69,6 +69,14 @@ def test_the_number_of_bytes_never_decreases(progress: UnlockProgress) -> None:
         assert progress.report().bytes_done == done
 
 
+def test_more_bytes_to_do_leave_the_percent_until_it_is_true_again(progress: UnlockProgress) -> None:
+    progress.reach(150)
+    progress.expect(600)
+    for done, percent in [(151, 50), (300, 50), (306, 51), (600, 99)]:
+        progress.reach(done)
+        assert (progress.report().percent, progress.report().bytes_total) == (percent, 600)
+
+
 def test_only_a_run_that_succeeded_is_at_100_percent(progress: UnlockProgress) -> None:
     progress.reach(300)
     assert progress.report().percent == 99

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,15 @@ from loader.unlock.images import Loading
 from loader.unlock.layers import Base, layouts_of, whole
 from tests.support.flips import flip_in_file
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
-from tests.unlock.images.controlled_engine import HEAD, ControlledEngine, Pieces, engine_with, load_counted, planned
+from tests.unlock.images.controlled_engine import (
+    HEAD,
+    UNPACKED,
+    ControlledEngine,
+    Pieces,
+    engine_with,
+    load_counted,
+    planned,
+)
 
 LOWER = [HandmadeLayer(bytes([number]), 1 << 20, name=f"{number}.bin") for number in range(2)]
 IMAGES = [HandmadeImage(f"app{number}:2", (layer, HandmadeLayer(b"new"))) for number, layer in enumerate(LOWER)]
@@ -104,3 +112,40 @@ def test_each_refused_layout_is_authenticated_with_those_that_still_come() -> No
     _, second, third = planned(HEAD)
     assert engine.delivery.authenticated == [whole(second), whole(third)]
     assert engine.delivery.taken[2:] == [whole(second), third]
+
+
+def totals(engine: ControlledEngine, layouts: list[Layout], bases: Sequence[Base] = ()) -> tuple[Loading, list[int]]:
+    """Run a load whose every count must be more than the one before, and below the total of that moment."""
+    totals: list[int] = []
+    loading = Loading(engine, HEAD, layouts, engine.delivery, bases)
+    last = 0
+
+    def reach(done: int) -> None:
+        nonlocal last
+        assert last < done <= loading.total
+        last = done
+        totals.append(loading.total)
+
+    loading.run(reach)
+    return loading, totals
+
+
+def test_a_load_without_a_fallback_counts_what_was_planned() -> None:
+    loading, seen = totals(engine_with(), planned(HEAD))
+    assert set(seen) == {2 * sum(layout.size for layout in planned(HEAD))}
+    assert not loading.fell_back
+
+
+def test_a_whole_layout_is_counted_on_top_of_the_refused_one() -> None:
+    loading, seen = totals(engine_with(None, EngineRejected("a layer is absent")), planned(HEAD))
+    first, second, third = planned(HEAD)
+    refused = second.size + UNPACKED
+    assert seen[0] == 2 * (first.size + second.size + third.size)
+    assert seen[-1] == 2 * (first.size + whole(second).size + third.size) + refused
+    assert loading.fell_back
+
+
+def test_layers_that_have_gone_are_counted_from_the_beginning() -> None:
+    loading, seen = totals(engine_with(), planned(HEAD), BASES)
+    assert set(seen) == {2 * sum(whole(layout).size for layout in planned(HEAD))}
+    assert loading.fell_back
