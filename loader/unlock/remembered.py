@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,6 +24,8 @@ REMEMBERED_NAME = "unlocked-manifest.json"
 REMEMBERED_LIMIT = 2 * JSON_MAX_SIZE + 4096
 # An unlock of less says nothing about the time for a larger one.
 TELLING_SIZE = 16 << 20
+# Nothing takes longer in seconds, so that a sum over all bytes of an archive stays finite.
+SLOWEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Pace:
         """Return what `asdict` has made a document of, None if it is something else."""
         try:
             mode, *speeds = (document[field.name] for field in fields(cls))
-            fine = isinstance(mode, str) and all(type(speed) is float and 0 <= speed < math.inf for speed in speeds)
+            fine = isinstance(mode, str) and all(type(speed) is float and 0 <= speed <= SLOWEST for speed in speeds)
             return cls(mode, *speeds) if fine else None
         except (TypeError, KeyError):
             return None
@@ -75,7 +77,7 @@ class Remembered:
         path = directory / REMEMBERED_NAME
         try:
             document = json.loads(read_small(path, REMEMBERED_LIMIT))
-            raw = document["head"].encode()
+            raw = _unchanged(document["head"].encode(), document["sha256"])
             head = json.loads(raw)
             images = Head.parse(head if isinstance(head, dict) else {}).images
             return cls(raw, images, Pace.parse(document.get("pace")))
@@ -103,10 +105,21 @@ class Remembered:
 NOTHING = Remembered(b"", (), None)
 
 
+def _unchanged(raw: bytes, sha256: Any) -> bytes:
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise CorruptCiphertext("its head was changed")
+    return raw
+
+
 def remember(directory: Path, head: StoredHead, pace: Pace | None = None) -> None:
     """Write an authenticated head to `directory`. Never raises, because a failure must not undo an unlock."""
     path = directory / REMEMBERED_NAME
-    document = {"head": head.raw[LENGTH_SIZE:].decode(), "pace": asdict(pace) if pace is not None else None}
+    raw = head.raw[LENGTH_SIZE:]
+    document = {
+        "head": raw.decode(),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "pace": asdict(pace) if pace is not None else None,
+    }
     try:
         make_private_directory(directory)
         write_whole(path, json.dumps(document, ensure_ascii=False).encode())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from loader.crypto.archive_head import StoredHead
+from loader.errors import StorageError
 from loader.unlock.remembered import (
     REMEMBERED_LIMIT,
     REMEMBERED_NAME,
@@ -45,7 +47,7 @@ def test_all_names_of_an_image_are_remembered(tmp_path: Path) -> None:
     [
         *(b"", b"{", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000, b" " * (REMEMBERED_LIMIT + 1)),
         *(
-            json.dumps({"head": head}).encode()
+            json.dumps({"head": head, "sha256": sha256(str(head).encode()).hexdigest()}).encode()
             for head in (None, 5, {"images": 5}, "", "[]", "null", "{}", '{"format": 1}')
         ),
     ],
@@ -57,6 +59,17 @@ def test_an_unusable_remembered_head_causes_a_warning(
     (tmp_path / REMEMBERED_NAME).write_bytes(content)
     assert Remembered.read_if_sound(tmp_path).images == ()
     assert [str(tmp_path / REMEMBERED_NAME) in message for message in caplog.messages] == [True]
+
+
+def test_a_changed_bit_of_the_remembered_head_is_noticed(tmp_path: Path) -> None:
+    remember(tmp_path, StoredHead.of(HEAD))
+    path = tmp_path / REMEMBERED_NAME
+    data = path.read_bytes()
+    assert b"app:1" in data
+    path.write_bytes(data.replace(b"app:1", b"app:0", 1))
+    with pytest.raises(StorageError, match="its head was changed"):
+        Remembered.read(tmp_path)
+    assert Remembered.read_if_sound(tmp_path).images == ()
 
 
 def test_a_head_that_cannot_be_written_causes_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +117,7 @@ def test_the_pace_is_remembered_with_the_head(tmp_path: Path) -> None:
     "change",
     [
         {"mode": 5},
-        *({"login": value} for value in (None, "1", 1, True, -1.0, float("nan"), float("inf"))),
+        *({"login": value} for value in (None, "1", 1, True, -1.0, float("nan"), float("inf"), 1e308)),
         {"load": [1.0]},
     ],
     ids=str,
@@ -121,5 +134,7 @@ def test_a_pace_that_is_none_leaves_the_images(tmp_path: Path, change: dict[str,
 @pytest.mark.parametrize("pace", [None, 5, [], {}, {"mode": "tar"}], ids=str)
 def test_a_malformed_pace_leaves_the_images(tmp_path: Path, pace: object) -> None:
     raw = StoredHead.of(HEAD).raw[4:].decode()
-    (tmp_path / REMEMBERED_NAME).write_text(json.dumps({"head": raw, "pace": pace}))
+    (tmp_path / REMEMBERED_NAME).write_text(
+        json.dumps({"head": raw, "sha256": sha256(raw.encode()).hexdigest(), "pace": pace})
+    )
     assert Remembered.read(tmp_path) == Remembered(raw.encode(), HEAD.images, None)
