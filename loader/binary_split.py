@@ -28,7 +28,7 @@ from loader.errors import (
 )
 from loader.files import FileIdentity, NotRegular, OnBytes, open_regular, storage, write_at
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
-from loader.stored_blobs import DigestsAhead, StoredBlob, Write
+from loader.stored_blobs import DigestsAhead, StoredBlob
 
 # Starts a stage of work on archives, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows
 # it. The block of the stage calls the function with the number of bytes of each piece.
@@ -107,21 +107,17 @@ class Archive:
         head names, StorageError, and DiskSpace.
         """
 
-        def write(data: memoryview, begin: int) -> None:
+        for piece in self._checked(blob):
             with storage(path, blob.stored_size):
-                write_at(file.fileno(), data, offset + begin)
+                write_at(file.fileno(), piece, offset)
+            offset += len(piece)
+            on_written(len(piece))
 
+    def _checked(self, blob: Blob) -> Iterator[memoryview]:
+        """Yield the stored bytes of a blob in pieces, each of which is valid until the next is taken."""
         digests = PieceDigests()
-        try:
-            for size in self._checked(blob, digests, write):
-                on_written(size)
-        finally:
-            # Wait in any case, because the descriptor may soon belong to another file.
-            digests.settle()
-
-    def _checked(self, blob: Blob, digests: PieceDigests, write: Write) -> Iterator[int]:
         with archive_faults(self.path):
-            yield from self.stored(blob).add_to(digests, write)
+            yield from self.stored(blob).pieces(digests)
             require_stored(blob, digests)
 
     def digests_ahead(self, digests: Iterable[str], checkpoint: Checkpoint) -> DigestsAhead:
