@@ -169,10 +169,14 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
 
 
 def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`, 128 KiB at a time as `write_large` does. Raises OSError."""
+    """Write all of `data` at `offset`, at most 128 KiB at a time as `write_large` does. Raises OSError.
+
+    Each write but the last ends at a multiple of 128 KiB, because a page that two writes share may have to wait until
+    the disk has it.
+    """
     rest = memoryview(data)
     while rest:
-        count = os.pwrite(descriptor, rest[:WRITE_SIZE], offset)
+        count = os.pwrite(descriptor, rest[: WRITE_SIZE - offset % WRITE_SIZE], offset)
         rest, offset = rest[count:], offset + count
 
 

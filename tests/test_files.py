@@ -149,6 +149,19 @@ def test_write_at_writes_everything_at_its_place(size: int, tmp_path: Path) -> N
     assert (tmp_path / "file").read_bytes() == b"before" + (bytes(94) + data if size else b"")
 
 
+def test_no_two_writes_of_write_at_share_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places, original = [], os.pwrite
+
+    def noted(descriptor: int, data: memoryview, offset: int) -> int:
+        places.append((offset, len(data)))
+        return original(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        write_at(file.fileno(), bytes(2 * WRITE_SIZE), 100)
+    assert places == [(100, WRITE_SIZE - 100), (WRITE_SIZE, WRITE_SIZE), (2 * WRITE_SIZE, 100)]
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, MIB), (MIB, 2 * MIB), (2 * MIB, MIB + 5), (0, 3 * MIB + 5)])
 def test_a_hole_frees_its_blocks_and_reads_as_zeros(tmp_path: Path, offset: int, size: int) -> None:
     content = os.urandom(3 * MIB + 5)
