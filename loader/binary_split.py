@@ -26,13 +26,13 @@ from loader.errors import (
     KeyMismatch,
     VersionMismatch,
 )
-from loader.files import FileIdentity, NotRegular, open_regular, storage, write_at
+from loader.files import FileIdentity, NotRegular, OnBytes, open_regular, storage, write_at
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
 from loader.stored_blobs import DigestsAhead, StoredBlob
 
 # Starts a stage of work on archives, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows
 # it. The block of the stage calls the function with the number of bytes of each piece.
-Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Stage = Callable[[str, int], AbstractContextManager[OnBytes]]
 
 
 def identify(path: Path) -> FileIdentity | None:
@@ -100,26 +100,25 @@ class Archive:
             return StoredBlob(file, 0, blob.stored_size)
         return StoredBlob(self.file, self.index.offsets[blob.digest], blob.stored_size)
 
-    def copy(self, blob: Blob, file: BinaryIO, path: Path, offset: int, on_written: Callable[[int], None]) -> None:
+    def copy(self, blob: Blob, file: BinaryIO, path: Path, offset: int, on_written: OnBytes) -> None:
         """Copy the stored bytes of a blob to `offset` of `file`, which lies at `path`.
 
         `on_written` gets the bytes of each piece. Raises ArchiveCorrupt at the end unless the bytes are those that the
         head names, StorageError, and DiskSpace.
         """
 
-        def write(data: memoryview, begin: int) -> None:
+        for piece in self._checked(blob):
             with storage(path, blob.stored_size):
-                write_at(file.fileno(), data, offset + begin)
+                write_at(file.fileno(), piece, offset)
+            offset += len(piece)
+            on_written(len(piece))
 
+    def _checked(self, blob: Blob) -> Iterator[memoryview]:
+        """Yield the stored bytes of a blob in pieces, each of which is valid until the next is taken."""
         digests = PieceDigests()
-        try:
-            with archive_faults(self.path):
-                for size in self.stored(blob).add_to(digests, write):
-                    on_written(size)
-                require_stored(blob, digests)
-        finally:
-            # Wait in any case, because the descriptor may soon belong to another file.
-            digests.settle()
+        with archive_faults(self.path):
+            yield from self.stored(blob).pieces(digests)
+            require_stored(blob, digests)
 
     def digests_ahead(self, digests: Iterable[str], checkpoint: Checkpoint) -> DigestsAhead:
         """Start to hash the stored bytes of these blobs. Nothing of it is a proof before `Contents.require_stored`."""

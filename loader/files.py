@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
 SEND_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
 SYNC_SIZE = 16 << 20
+# Gets how many bytes were read or written.
+OnBytes = Callable[[int], None]
 # <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
@@ -167,10 +169,14 @@ def write_large(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
 
 
 def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`, 128 KiB at a time as `write_large` does. Raises OSError."""
+    """Write all of `data` at `offset`, at most 128 KiB at a time as `write_large` does. Raises OSError.
+
+    Each write but the last ends at a multiple of 128 KiB, because a page that two writes share may have to wait until
+    the disk has it.
+    """
     rest = memoryview(data)
     while rest:
-        count = os.pwrite(descriptor, rest[:WRITE_SIZE], offset)
+        count = os.pwrite(descriptor, rest[: WRITE_SIZE - offset % WRITE_SIZE], offset)
         rest, offset = rest[count:], offset + count
 
 
@@ -194,25 +200,28 @@ def sync_beside(file: BinaryIO) -> Future[None]:
         syncer.shutdown(wait=False)
 
 
-class SyncAlong:
-    """Syncs a file while it is written, because a sync at the end would wait until the disk has written all of it."""
+@contextmanager
+def synced_along(file: BinaryIO, on_written: OnBytes) -> Iterator[OnBytes]:
+    """Yield a function that gets how many bytes were written to `file`, and calls `on_written` with them.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._waiting = 0
-        self._syncing: Future[None] | None = None
+    Each 16 MiB are synced in another thread, because a sync at the end would wait until the disk has written all. The
+    function and the end of the block raise OSError of these syncs, because the system tells such an error only once.
+    """
+    waiting = 0
+    syncing: Future[None] | None = None
 
-    def wrote(self, count: int) -> None:
-        """Sync the file in another thread if 16 MiB were written since the last time. Raises OSError of that sync."""
-        self._waiting += count
-        if self._waiting >= SYNC_SIZE and (self._syncing is None or self._syncing.done()):
-            self.finish()
-            self._waiting, self._syncing = 0, sync_beside(self._file)
+    def written(count: int) -> None:
+        nonlocal waiting, syncing
+        waiting += count
+        if waiting >= SYNC_SIZE and (syncing is None or syncing.done()):
+            if syncing is not None:
+                syncing.result()
+            waiting, syncing = 0, sync_beside(file)
+        on_written(count)
 
-    def finish(self) -> None:
-        """Wait for the last sync, because the system tells its error only once. Raises OSError."""
-        if self._syncing is not None:
-            self._syncing.result()
+    yield written
+    if syncing is not None:
+        syncing.result()
 
 
 def punch_hole(file: BinaryIO, offset: int, size: int) -> None:

@@ -6,7 +6,7 @@ Nothing here needs a key. Stored bytes are compared with the piece digest of a h
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +15,7 @@ from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import Blob, Head
 from loader.crypto.archive_seals import Seals
 from loader.errors import ArchiveIncomplete
-from loader.files import SyncAlong
+from loader.files import OnBytes, synced_along
 
 # An archive that has the stored bytes of a blob, and the blob as the head of this archive describes it.
 Held = tuple[Archive, Blob]
@@ -43,7 +43,7 @@ def find_held(blobs: Iterable[Blob], archives: Sequence[Archive], subject: str) 
 
 
 def write_archive(
-    file: BinaryIO, path: Path, seals: Seals, like: Archive, blobs: Sequence[Held], on_written: Callable[[int], None]
+    file: BinaryIO, path: Path, seals: Seals, like: Archive, blobs: Sequence[Held], on_written: OnBytes
 ) -> None:
     """Write an archive with the head of `like` and these blobs into the empty `file`, which lies at `path`.
 
@@ -53,17 +53,11 @@ def write_archive(
     start = archive_start(like.index.stored, seals, [blob for _, blob in blobs])
     file.write(start)
     file.flush()
-    syncing = SyncAlong(file)
-
-    def written(count: int) -> None:
-        syncing.wrote(count)
-        on_written(count)
-
     offset = len(start)
-    for archive, blob in blobs:
-        archive.copy(blob, file, path, offset, written)
-        offset += blob.stored_size
-    syncing.finish()
+    with synced_along(file, on_written) as written:
+        for archive, blob in blobs:
+            archive.copy(blob, file, path, offset, written)
+            offset += blob.stored_size
     os.fchmod(file.fileno(), 0o644)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -20,11 +20,9 @@ from loader.crypto.archive_head import Blob
 from loader.crypto.blobs import require_stored
 from loader.crypto.pieces import PieceDigests
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, CorruptCiphertext, DeviceFault, ValidationFailed
-from loader.files import clone, replacement, require_room, storage, sync_directory
+from loader.files import OnBytes, clone, replacement, require_room, storage, sync_directory, synced_along
 from loader.held_blobs import Held, find_held, write_archive
 from loader.stored_blobs import StoredBlob
-
-OnRead = Callable[[int], None]
 
 
 def install(path: Path, place: Path, version: str, stage: Stage) -> None:
@@ -138,7 +136,7 @@ class _Installation:
         with storage(self._directory, 0):
             remove_other_blobs(self._directory, [blob for one in self._archives for blob in one.index.absent])
 
-    def _missing(self, blobs: Sequence[Blob], on_read: OnRead) -> list[Blob]:
+    def _missing(self, blobs: Sequence[Blob], on_read: OnBytes) -> list[Blob]:
         """Return which of the blobs are not yet in the directory, or damaged there."""
         missing = list(blobs)
         with ExitStack() as opened, storage(self._directory, 0):
@@ -150,16 +148,17 @@ class _Installation:
                         missing.remove(blob)
         return missing
 
-    def _put_blobs(self, held: Sequence[Held], on_written: OnRead) -> None:
+    def _put_blobs(self, held: Sequence[Held], on_written: OnBytes) -> None:
         for archive, blob in held:
             path = self._directory / blob.stored
             with storage(path, blob.stored_size), replacement(path) as file:
-                archive.copy(blob, file, path, 0, on_written)
+                with synced_along(file, on_written) as written:
+                    archive.copy(blob, file, path, 0, written)
                 os.fchmod(file.fileno(), 0o644)
         sync_directory(self._directory)
         sync_directory(self._directory.parent)
 
-    def _check_clone(self, file: BinaryIO, on_read: OnRead) -> None:
+    def _check_clone(self, file: BinaryIO, on_read: OnBytes) -> None:
         """Compare the clone with what was read of the file before. Raises ArchiveCorrupt."""
         index = self._new.index
         with archive_faults(self._new.path):
@@ -169,7 +168,7 @@ class _Installation:
                 _check(index.head.blob[digest], file, offset, on_read)
 
 
-def _check(blob: Blob, file: BinaryIO | io.FileIO, offset: int, on_read: OnRead) -> None:
+def _check(blob: Blob, file: BinaryIO | io.FileIO, offset: int, on_read: OnBytes) -> None:
     """Compare stored bytes with their piece digest. Raises CorruptCiphertext and OSError."""
     digests = PieceDigests()
     for size in StoredBlob(file, offset, blob.stored_size).add_to(digests):

@@ -18,16 +18,13 @@ READ_SIZE = 256 << 10
 # How often a waiting caller is told how far the reading is.
 POLL_SECONDS = 0.1
 
-# Gets some of the bytes of a blob, and how many bytes of it come before. It is called on any thread, in any order.
-Write = Callable[[memoryview, int], None]
-
 
 class StoredBlob:
     """A part of the open file, as a file of its own that is read once."""
 
     def __init__(self, file: BinaryIO | io.FileIO, begin: int, size: int) -> None:
         self._file = file
-        self._begin = self._position = begin
+        self._position = begin
         self._end = begin + size
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -36,28 +33,44 @@ class StoredBlob:
         self._position += count
         return count
 
-    def add_to(self, digests: PieceDigests, write: Write | None = None) -> Iterator[int]:
+    def add_to(self, digests: PieceDigests) -> Iterator[int]:
         """Add all pieces to `digests`, and yield their sizes. Each is read and hashed on any core.
 
-        `write` gets all bytes that were hashed. Raises CorruptCiphertext if the file has become shorter, OSError, and
-        what `write` raises; maybe only when the digests are taken.
+        Raises CorruptCiphertext if the file has become shorter, and OSError; maybe only when the digests are taken.
         """
         # The buffers are small, so that what was read is hashed while it is still in the cache of the processor.
         buffers = [memoryview(bytearray(READ_SIZE)) for _ in range(digests.lag + 1)]
         for begin, buffer in zip(range(self._position, self._end, PIECE_SIZE), itertools.cycle(buffers), strict=False):
             end = min(begin + PIECE_SIZE, self._end)
-            digests.add_later(functools.partial(self._digest, begin, end, buffer, write))
+            digests.add_later(functools.partial(self._digest, begin, end, buffer))
             yield end - begin
 
-    def _digest(self, begin: int, end: int, buffer: memoryview, write: Write | None) -> bytes:
+    def pieces(self, digests: PieceDigests) -> Iterator[memoryview]:
+        """Add all pieces to `digests` as they are hashed on other cores, and yield them.
+
+        Each is valid until the next is taken. Raises CorruptCiphertext if the file has become shorter, and OSError.
+        """
+        buffers = [memoryview(bytearray(PIECE_SIZE)) for _ in range(digests.lag + 1)]
+        for buffer in itertools.cycle(buffers):
+            piece = buffer[: self._end - self._position]
+            if not piece:
+                return
+            filled = 0
+            while filled < len(piece):
+                count = self.readinto(piece[filled:])
+                if not count:
+                    raise CorruptCiphertext("it was cut short while it was read")
+                filled += count
+            digests.add(piece)
+            yield piece
+
+    def _digest(self, begin: int, end: int, buffer: memoryview) -> bytes:
         sha256 = hashlib.sha256()
         while begin < end:
             count = os.preadv(self._file.fileno(), [buffer[: end - begin]], begin)
             if not count:
                 raise CorruptCiphertext("it was cut short while it was read")
             sha256.update(buffer[:count])
-            if write is not None:
-                write(buffer[:count], begin - self._begin)
             begin += count
         return sha256.digest()
 

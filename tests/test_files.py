@@ -21,7 +21,6 @@ from loader.files import (
     SYNC_SIZE,
     WRITE_SIZE,
     FilePieces,
-    SyncAlong,
     Unreadable,
     make_private_directory,
     punch_hole,
@@ -30,6 +29,7 @@ from loader.files import (
     replacement,
     storage,
     sync_directory,
+    synced_along,
     write_at,
     write_large,
     write_whole,
@@ -147,6 +147,19 @@ def test_write_at_writes_everything_at_its_place(size: int, tmp_path: Path) -> N
         file.write(b"before")
         write_at(file.fileno(), bytearray(data), 100)
     assert (tmp_path / "file").read_bytes() == b"before" + (bytes(94) + data if size else b"")
+
+
+def test_no_two_writes_of_write_at_share_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places, original = [], os.pwrite
+
+    def noted(descriptor: int, data: memoryview, offset: int) -> int:
+        places.append((offset, len(data)))
+        return original(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        write_at(file.fileno(), bytes(2 * WRITE_SIZE), 100)
+    assert places == [(100, WRITE_SIZE - 100), (WRITE_SIZE, WRITE_SIZE), (2 * WRITE_SIZE, 100)]
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, MIB), (MIB, 2 * MIB), (2 * MIB, MIB + 5), (0, 3 * MIB + 5)])
@@ -423,6 +436,7 @@ def test_a_directory_that_the_disk_does_not_take_is_a_fault(tmp_path: Path, monk
 
 def test_a_file_is_synced_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, may_end, original = threading.Semaphore(0), threading.Event(), os.fsync
+    counted: list[int] = []
 
     def slow(descriptor: int) -> None:
         calls.release()
@@ -430,19 +444,15 @@ def test_a_file_is_synced_while_it_is_written(tmp_path: Path, monkeypatch: pytes
         original(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    with (tmp_path / "file").open("wb") as file:
-        syncing = SyncAlong(file)
-        syncing.wrote(SYNC_SIZE - 1)
+    with (tmp_path / "file").open("wb") as file, synced_along(file, counted.append) as written:
+        written(SYNC_SIZE - 1)
         assert not calls.acquire(blocking=False)
-        syncing.wrote(1)
+        written(1)
         assert calls.acquire(timeout=WAIT_SECONDS)
-        syncing.wrote(3 * SYNC_SIZE)  # one sync runs
+        written(3 * SYNC_SIZE)  # one sync runs
         may_end.set()
-        syncing.finish()
-        assert not calls.acquire(blocking=False)
-        syncing.wrote(1)
-        syncing.finish()
-        assert calls.acquire(timeout=WAIT_SECONDS)
+    assert not calls.acquire(blocking=False)
+    assert counted == [SYNC_SIZE - 1, 1, 3 * SYNC_SIZE]
 
 
 def test_the_error_of_an_early_sync_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,8 +464,9 @@ def test_the_error_of_an_early_sync_is_not_lost(tmp_path: Path, monkeypatch: pyt
             raise error
 
     monkeypatch.setattr(os, "fsync", failing)
-    with (tmp_path / "file").open("wb") as file:
-        syncing = SyncAlong(file)
-        syncing.wrote(SYNC_SIZE)
-        with pytest.raises(OSError, match="failed"):
-            syncing.finish()
+    with (
+        (tmp_path / "file").open("wb") as file,
+        pytest.raises(OSError, match="failed"),
+        synced_along(file, lambda _: None) as written,
+    ):
+        written(SYNC_SIZE)

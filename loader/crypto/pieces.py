@@ -10,7 +10,6 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from loader.crypto.work_ahead import CORES, WorkAhead
@@ -115,12 +114,6 @@ class PieceDigests:
         while self._work:
             self._digests += self._work.get()
         return hashlib.sha256(self._digests).hexdigest()
-
-    def settle(self) -> None:
-        """Wait until nothing that was added is worked on, whatever comes of it."""
-        while self._work:
-            with suppress(Exception):
-                self._work.get()
 
     def note(self, number: int, piece: Buffer) -> None:
         """Add the piece of this number, in any order and on any thread. Never use it together with `add`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -13,7 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loader.errors import ArchiveCorrupt, ArchiveIncomplete, DiskSpace, Interrupted, LoaderError, ValidationFailed
+from loader import files
+from loader.errors import (
+    ArchiveCorrupt,
+    ArchiveIncomplete,
+    DiskSpace,
+    Interrupted,
+    LoaderError,
+    StorageError,
+    ValidationFailed,
+)
 from loader.packing.rewrap import rewrap
 from loader.packing.thin import join, thin
 from loader.packing.verify import verify
@@ -227,3 +237,19 @@ def test_the_progress_counts_each_byte_once(old: Path, delta: Path, output: Path
 
     join(delta, old, output, watched)
     assert sum(counted) == sum(blob.stored_size for blob in index_of(delta).head.blobs)
+
+
+@pytest.mark.parametrize("size", [1, MIB])
+def test_a_disk_that_fails_to_sync_is_named(
+    size: int, old: Path, delta: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This stands for a disk that fails; with 1 MiB it is noticed while the rest is copied."""
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "SYNC_SIZE", size)
+    monkeypatch.setattr(os, "fsync", failing)
+    error = refused(output, lambda: join(delta, old, output, unwatched))
+    assert isinstance(error, StorageError)
+    assert str(error).startswith(f"{output} cannot be used")
