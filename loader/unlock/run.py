@@ -225,14 +225,14 @@ def _run_unlock(run: UnlockRun) -> None:
             fragment = _download_fragment(run, api, archive)
             _decrypt(run, plan, delivery, fragment)
             del fragment
-            _load(run, plan, archive, delivery)
-        remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan))
+            fell_back = _load(run, plan, archive, delivery)
+        remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan, fell_back=fell_back))
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
 
 
-def _pace(run: UnlockRun, plan: UnlockPlan) -> Pace | None:
-    """Return how fast this run was, or the last one that could tell."""
-    measured = Pace.measured(plan.mode, plan.work, run.progress.report().duration_seconds)
+def _pace(run: UnlockRun, plan: UnlockPlan, *, fell_back: bool) -> Pace | None:
+    """Return how fast this run was, or the last one that could tell: one that fell back did other work than planned."""
+    measured = None if fell_back else Pace.measured(plan.mode, plan.work, run.progress.report().duration_seconds)
     return measured or _remembered(run.settings).pace
 
 
@@ -261,12 +261,17 @@ def _decrypt(run: UnlockRun, plan: UnlockPlan, delivery: Delivery, fragment: byt
     delivery.prepare(fragment, run.progress.reach)
 
 
-def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery) -> None:
+def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery) -> bool:
+    """Load the images. Return whether whole layouts were sent instead of the planned ones."""
     _unlock.set(UnlockState.LOADING_IMAGES)
     loading = Loading(run.engine, archive.head, plan.layouts, delivery, plan.bases)
 
     def patience() -> float:
         return COMMIT_PATIENCE_SECONDS if loading.is_committing else PIECE_PATIENCE_SECONDS
+
+    def reach(done: int) -> None:
+        run.progress.expect(delivery.preparation + loading.total)
+        run.progress.reach(delivery.preparation + done, loading.activity)
 
     def load() -> None:
         # Bases are pinned as well, but nothing new gets their names.
@@ -275,10 +280,11 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
         # The engine may get the layers that were left out after all.
         sent = sum(whole(layout).size for layout in plan.layouts)
         with run.rollback.guard(new, run.engine.patience(sent)):
-            loading.run(lambda done: run.progress.reach(delivery.preparation + done, loading.activity))
+            loading.run(reach)
             run.interrupter.commit()
 
     run.interrupter.call(load, patience)
+    return loading.fell_back
 
 
 @contextmanager
