@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from loader.unlock.images import (
 )
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.layers import whole
-from loader.unlock.plan import UnlockPlan, look_up_images, make_plan, runnable_images
+from loader.unlock.plan import PlannedImage, UnlockPlan, look_up_images, make_plan, runnable_images
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.remembered import Pace, Remembered, remember, remove_unfinished_memory
 from loader.unlock.rollback import Rollback
@@ -58,6 +58,8 @@ UNDOING_SECONDS = 10
 _unlock = _UnlockStateHolder()
 # Only one thread at a time may decide whether a run starts.
 _starting = threading.Lock()
+# Only one caller at a time may have the engine prove what it can run.
+_looking = threading.Lock()
 # Belongs to the current or last run; interrupting one run never affects the next.
 _interrupter = Interrupter()
 # Set when the process is told to end, so that every later run is interrupted too.
@@ -151,13 +153,34 @@ def _remembered(settings: Settings) -> Remembered:
 
 
 def _are_lost(settings: Settings, engine: DockerEngine) -> bool:
-    """Return whether images of the archive were removed from the engine; False if the engine does not respond."""
+    """Return whether the engine lacks images of the archive, or cannot run them any more.
+
+    False if it does not respond, or while another caller finds that out.
+    """
+    if not _looking.acquire(blocking=False):
+        return False
     try:
         engine.ping()
         with open_archive(settings.images_path) as archive:
-            return not engine.holds(archive.head.images)
+            images, _ = _look_up(settings, engine, archive)
+            return not all(image.present for image in images)
     except LoaderError:
         return False
+    finally:
+        _looking.release()
+
+
+def _look_up(
+    settings: Settings, engine: DockerEngine, archive: Archive, undone: Container[tuple[str, str]] = ()
+) -> tuple[tuple[PlannedImage, ...], bool]:
+    """Return what the engine has of the archive, without what will be `undone`, and whether it was proven here.
+
+    What was proven here must be able to run now.
+    """
+    images = look_up_images(engine, archive, undone)
+    proven = _remembered(settings).is_head(archive.index.stored)
+    # Only an authenticated head may make containers.
+    return (runnable_images(engine, images) if proven else images), proven
 
 
 def _new_interrupter() -> Interrupter:
@@ -207,11 +230,7 @@ def _run_unlock(run: UnlockRun) -> None:
         api = get_api_client()
         archive.require_version(run.settings.api_version)
         undone = run.interrupter.call(lambda: run.rollback.recover(run.interrupter.checkpoint))
-        images = look_up_images(run.engine, archive, undone)
-        proven = _remembered(run.settings).is_head(archive.index.stored)
-        if proven:
-            # Only an authenticated head may make containers.
-            images = run.interrupter.call(lambda: runnable_images(run.engine, images))
+        images, proven = run.interrupter.call(lambda: _look_up(run.settings, run.engine, archive, undone))
         if all(image.present for image in images):
             _, prior_error = _unlock.get()
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)

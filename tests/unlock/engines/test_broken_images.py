@@ -55,6 +55,14 @@ def test_a_release_that_can_run_is_ready_without_a_login(unlocked: Scene) -> Non
     assert Inventory.of(unlocked.engine) == before
 
 
+def test_a_release_that_cannot_run_any_more_does_not_stay_ready(unlocked: Scene, engine: Engine) -> None:
+    """The loader that has unlocked it is asked once more."""
+    assert unlocked.operator.unlock() == READY
+    break_snapshots(engine)
+    assert unlocked.operator.posted() != "ready"
+    assert_failed(unlocked.operator.rest(), "ENGINE_REJECTED")
+
+
 def test_a_release_that_cannot_run_is_not_ready_and_the_error_says_what_to_remove(
     unlocked: Scene, engine: Engine
 ) -> None:
