@@ -24,8 +24,8 @@ SPARE_SECONDS = 30.0
 SLOWEST_RATE = 4096.0
 # How often a call that waits looks whether it must end.
 CHECK_SECONDS = 0.5
-# A younger call is not ended by its checkpoint: it may end in order, and whoever locks the loader in time cannot keep a
-# rejected login from being counted.
+# A lock ends only older calls. Otherwise whoever locks the loader in time would keep a rejected login from being
+# counted.
 PUNCTUAL_SECONDS = 5.0
 
 _told_to_stop = False

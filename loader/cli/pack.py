@@ -59,7 +59,9 @@ def _platform(_ctx: click.Context, _param: click.Parameter, platform: str | None
     help="Number that grows with each release; by default the seconds since 1970.",
 )
 @click.option("--base", type=file_to_read, help="Archive of an earlier release, whose sealed layers stay as they are.")
-@click.option("--new-root", is_flag=True, help="Seal everything anew; take only the serial of --base.")
+@click.option(
+    "--new-root", is_flag=True, help="Seal everything again under a new root; take only the serial of --base."
+)
 def pack(
     names: tuple[str, ...],
     origin: Path | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from loader.settings import Settings
 from loader.unlock.delivery import Delivery
 from loader.unlock.layers import Base, whole
 from loader.unlock.remembered import Remembered
-
-log = logging.getLogger(__name__)
 
 # After how many seconds a caller should try again while another one has the images proven.
 BUSY_SECONDS = 2

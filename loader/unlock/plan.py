@@ -89,9 +89,10 @@ class UnlockPlan:
 
 
 def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = False) -> UnlockPlan:
-    """Return what an unlock would do now, and change nothing. Raises ArchiveNotFound, ArchiveCorrupt, StorageError.
+    """Return what an unlock would do now, and change nothing.
 
-    While an unlock `is_active`, the engine is only looked at, because it has other work than to refuse trials.
+    While an unlock `is_active`, the engine is only looked at, because it has other work than to refuse trials. Raises
+    ArchiveNotFound, ArchiveCorrupt, StorageError, EngineRejected, and EngineUnavailable if the engine goes meanwhile.
     """
     with open_archive(settings.images_path) as archive:
         try:
@@ -129,7 +130,10 @@ def runnable_images(engine: DockerEngine, images: Iterable[PlannedImage]) -> tup
 def make_plan(
     settings: Settings, engine: DockerEngine, archive: Archive, images: tuple[PlannedImage, ...]
 ) -> UnlockPlan:
-    """Return the plan for an open archive with the `images` that were just looked up. Raises StorageError."""
+    """Return the plan for an open archive with the `images` that were just looked up.
+
+    Raises StorageError, and the errors of the engine.
+    """
     return _plan(settings, archive, images, engine, _described(engine))
 
 

@@ -18,10 +18,7 @@ from loader.errors import Busy, LoaderError
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery, image_delivery, tar_path
-from loader.unlock.images import (
-    Loading,
-    require_images_without_archive,
-)
+from loader.unlock.images import Loading, require_images_without_archive
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.layers import whole
 from loader.unlock.plan import PlannedImage, UnlockPlan, look_up_images, make_plan, runnable_images
