@@ -66,12 +66,12 @@ def _imported(engine: Engine, name: str, files: list[Path] | Iterator[Path], mib
     return BenchImage(name, mib)
 
 
-def service_files(size: int) -> Iterator[Path]:
-    """Yield files of each part in turn, until they have `size` bytes together."""
+def service_files(size: int, smallest: int = 0) -> Iterator[Path]:
+    """Yield files of each part in turn, of at least `smallest` bytes each, until they have `size` bytes together."""
     for part in SERVICE_PARTS:
         left = size // len(SERVICE_PARTS)
         for directory, _, names in os.walk(part):
             for path in (Path(directory, name) for name in sorted(names)):
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= left:
+                if path.is_file() and not path.is_symlink() and smallest <= path.stat().st_size <= left:
                     left -= path.stat().st_size
                     yield path

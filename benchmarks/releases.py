@@ -15,6 +15,9 @@ from benchmarks.workload import MIB, Workload
 
 # Of 1024 MiB in four layers, the sizes of three layers of noise and of the topmost, which has files of this machine.
 SHARES = (404, 300, 300, 20)
+# The topmost layer of an application has programs and libraries of this size and more. Small files cost the engine more
+# time than their bytes do.
+LARGE_FILE = 64 << 10
 
 
 def noise_layers(work: Workload, place: Path) -> Iterator[Path]:
@@ -30,11 +33,11 @@ def noise_layers(work: Workload, place: Path) -> Iterator[Path]:
             yield path
 
 
-def top_layer(work: Workload, path: Path) -> Path:
-    """Write a layer with files of this machine."""
+def top_layer(work: Workload, path: Path, smallest: int = LARGE_FILE) -> Path:
+    """Write a layer with files of this machine, of at least `smallest` bytes each."""
     size = work.mib * MIB * SHARES[-1] // sum(SHARES)
     with tarfile.open(path, "w") as tar:
-        for file in service_files(size):
+        for file in service_files(size, smallest):
             tar.add(file, recursive=False)
     return path
 

@@ -10,7 +10,7 @@ from benchmarks.devices import Device, docker
 from benchmarks.images import new_key
 from benchmarks.measure import Contender, compare
 from benchmarks.peers import process, python, run
-from benchmarks.releases import changed_layer, docker_archive, noise_layers, top_layer
+from benchmarks.releases import LARGE_FILE, changed_layer, docker_archive, noise_layers, top_layer
 from benchmarks.servers import private_dockerd, resource_api
 from benchmarks.tables import Result
 from benchmarks.unlock import STREAM, unlock_once
@@ -27,15 +27,19 @@ NAME = f"azaion-bench/update:{TAG}"
 
 def unlock_update(work: Workload) -> list[Result]:
     """Compare the unlock of a release that changes the topmost layer, and of one that changes a layer in the middle."""
-    return [_compared(work, "the topmost layer", -1), _compared(work, "a layer in the middle", -2)]
+    return [
+        _compared(work, "the topmost layer", -1),
+        _compared(work, "the topmost layer, of small files", -1, smallest=0),
+        _compared(work, "a layer in the middle", -2),
+    ]
 
 
-def _compared(work: Workload, what: str, changed: int) -> Result:
+def _compared(work: Workload, what: str, changed: int, smallest: int = LARGE_FILE) -> Result:
     """Measure on an engine that has the former release. From the layer number `changed` on, all is sent."""
     with ExitStack() as running:
         place = running.enter_context(work.place("unlock-update"))
         engine, api = running.enter_context(private_dockerd()), running.enter_context(resource_api(place / "api"))
-        layers = [*noise_layers(work, place), top_layer(work, place / "top.tar")]
+        layers = [*noise_layers(work, place), top_layer(work, place / "top.tar", smallest)]
         old = docker_archive(place / "old.tar", NAME, layers)
         layers[changed] = changed_layer(layers[changed], place / "changed.tar")
         new = docker_archive(place / "new.tar", NAME, layers)
