@@ -65,7 +65,7 @@ def _locked(directory: Path) -> int:
         with suppress(FileExistsError):
             directory.mkdir()
             # Everybody may read blobs, because they are ciphertext, and the loader may run as another user.
-            directory.chmod(0o755)  # nosec B103
+            directory.chmod(0o755)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

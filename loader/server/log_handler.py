@@ -56,10 +56,10 @@ class LogHandler(logging.Handler):
         self._write_now, self._close_own = _opened(descriptor)
         # Callers of `emit` and `flush` hold the lock of the handler.
         self._changed = threading.Condition(self.lock)
-        self.start_anew()
+        self.restart()
         _handlers.add(self)
 
-    def start_anew(self) -> None:
+    def restart(self) -> None:
         """Forget what waits. Called in a new process too: the thread and the lines are those of its parent."""
         self._waiting: deque[_Rest] = deque()
         self._dropped = 0
@@ -145,12 +145,12 @@ class LogHandler(logging.Handler):
 _handlers: WeakSet[LogHandler] = WeakSet()
 
 
-def _start_all_anew() -> None:
+def _restart_all() -> None:
     for handler in _handlers:
-        handler.start_anew()
+        handler.restart()
 
 
-os.register_at_fork(after_in_child=_start_all_anew)
+os.register_at_fork(after_in_child=_restart_all)
 
 
 def _write(descriptor: int, rest: _Rest) -> bool:
@@ -173,7 +173,7 @@ def _write(descriptor: int, rest: _Rest) -> bool:
 def _opened(descriptor: int) -> tuple[WriteNow, Callable[[], None]]:
     """Return a function that writes to `descriptor` without waiting, and one that closes what it uses for that.
 
-    Other processes may share the open file, and O_NONBLOCK would apply to them too, so the function opens it anew.
+    Other processes may share the open file, and O_NONBLOCK would apply to them too, so the function opens it again.
     """
     try:
         mode = os.fstat(descriptor).st_mode

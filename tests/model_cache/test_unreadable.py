@@ -1,4 +1,4 @@
-"""A disk that has lost blocks under the cache (EIO): what is lost is fetched anew, and no more if it can be stored."""
+"""A disk that has lost blocks under the cache (EIO): what is lost is fetched again, and no more if it can be stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.stored_resources import store_resource
 
 DISK_SIZE = 64 * MIB
 READERS = 8
-# The ciphertext of so many bytes ends with a whole block, so that each of its blocks can be written anew.
+# The ciphertext of so many bytes ends with a whole block, so that each of its blocks can be written again.
 WHOLE_BLOCKS = next(size for size in range(3 * MIB - BLOCK_SIZE, 3 * MIB) if ciphertext_size(size) % BLOCK_SIZE == 0)
 
 

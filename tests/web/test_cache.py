@@ -67,7 +67,7 @@ def test_verify_keeps_a_sound_part_and_removes_a_damaged_one(cached: Site, stock
     assert post(cached, "/cache/verify") == {"checked": 1, "bytes": size, "damaged": [stocked.stem]}
     assert not stocked.exists()
     assert load(cached.url, "m", "x").body == CONTENT
-    poll(stocked.exists, SECONDS, "the part is here anew")
+    poll(stocked.exists, SECONDS, "the part is here again")
     assert post(cached, "/cache/verify") == {"checked": 1, "bytes": size, "damaged": []}
 
 
