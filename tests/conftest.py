@@ -12,6 +12,7 @@ from typing import Protocol
 import pytest
 
 from tests.support import engines
+from tests.support.certificates import Authority
 from tests.support.engines import Engine
 from tests.support.loader_server import LoaderServer
 from tests.support.missing import not_run
@@ -91,6 +92,18 @@ class StartLoader(Protocol):
 
     def __call__(self, *gunicorn_args: str, **env: str) -> LoaderServer:
         """Start one more loader for this test, with `env` on top of the defaults."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that the loader of a test is told to trust."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another authority, which no loader trusts."""
+    return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture(scope="session")

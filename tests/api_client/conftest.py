@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from loader.api_client.client import ApiClient
+from tests.api_client.reasons import Start
+from tests.support.breakable_api import Behaviour, BreakableApi
 from tests.support.faulty_api import FaultyApi
 
 # Connect and read timeouts in seconds. TIMEOUTS is longer than a busy machine delays a response; IMPATIENT is for tests
@@ -53,3 +55,16 @@ def start_api() -> Iterator[Callable[..., FaultyApi]]:
     """Starts one more API."""
     with ExitStack() as running:
         yield lambda **options: running.enter_context(FaultyApi(**options))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers that break off or lie."""
+    with ExitStack() as running:
+
+        def start(behaviour: Behaviour) -> int:
+            api = running.enter_context(BreakableApi())
+            api.behaviour = behaviour
+            return api.port
+
+        yield start

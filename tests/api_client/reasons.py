@@ -1,35 +1,22 @@
-"""What an error of the way to the API must say, and the servers that cause one."""
+"""What an error of the way to the API must say."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiFault, ApiUnreachable
-from tests.api_client.certificates import Authority
-from tests.support.breakable_api import Behaviour, BreakableApi
+from tests.support.breakable_api import Behaviour
+from tests.support.certificates import Authority
 from tests.support.http_calls import EMAIL, PASSWORD
 
 # To connect and of silence, in seconds.
 TIMEOUTS = (1.0, 1.0)
+# Starts a server that treats each connection in one way, and returns its port.
 Start = Callable[[Behaviour], int]
-
-
-@contextmanager
-def broken_servers() -> Iterator[Start]:
-    """Yield a function that starts a server, which treats each connection in one way, and returns its port."""
-    with ExitStack() as running:
-
-        def start(behaviour: Behaviour) -> int:
-            api = running.enter_context(BreakableApi())
-            api.behaviour = behaviour
-            return api.port
-
-        yield start
 
 
 def failure_at(url: str, authority: Authority | None = None) -> ApiFault:

@@ -17,8 +17,8 @@ import pytest
 from loader.api_client import deadlines
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable, Interrupted, NotLoggedIn
-from tests.api_client.certificates import Authority
 from tests.support.breakable_api import Behaviour, BreakableApi, with_tls
+from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll

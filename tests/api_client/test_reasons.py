@@ -9,14 +9,13 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from tests.api_client.certificates import Authority
-from tests.api_client.reasons import Start, assert_says, broken_servers, failure_at
+from tests.api_client.reasons import Start, assert_says, failure_at
 from tests.support.breakable_api import closed, reset, says, silent
+from tests.support.certificates import Authority
 from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
 
@@ -32,18 +31,6 @@ try:
 except ApiUnreachable as exc:
     print(json.dumps([str(exc), exc.hint]))
 """
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The one that RESOURCE_API_CA_BUNDLE names."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    with broken_servers() as started:
-        yield started
 
 
 def test_a_name_that_does_not_resolve_hints_at_dns() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,20 +12,14 @@ import pytest
 from loader.api_client.client import ApiClient
 from loader.api_client.transport import Transport
 from loader.errors import ApiUnreachable
-from tests.api_client.certificates import Authority
-from tests.api_client.reasons import TIMEOUTS, Start, broken_servers
+from tests.api_client.reasons import TIMEOUTS, Start
 from tests.support.breakable_api import BreakableApi, reset
+from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 
 OBJECT = "/resources/m/x.small"
 SIGNED = "/planted-path?X-Signature=planted-signature"
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    with broken_servers() as started:
-        yield started
 
 
 @pytest.fixture

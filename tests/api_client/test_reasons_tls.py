@@ -12,30 +12,12 @@ from pathlib import Path
 import pytest
 
 from loader.errors import ApiError
-from tests.api_client.certificates import Authority
-from tests.api_client.reasons import Start, assert_says, broken_servers, failure_at
+from tests.api_client.reasons import Start, assert_says, failure_at
 from tests.support.breakable_api import BreakableApi, with_tls
+from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault
 from tests.support.nginx_server import require_nginx
 from tests.support.processes import ManagedProcess, clean_env, free_port
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The one that RESOURCE_API_CA_BUNDLE names."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Another one."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    with broken_servers() as started:
-        yield started
 
 
 def old_tls(authority: Authority) -> ssl.SSLContext:

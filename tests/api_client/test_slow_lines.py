@@ -11,17 +11,12 @@ import pytest
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable
-from tests.api_client.certificates import Authority
+from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 
 CONNECT_SECONDS, SILENCE_SECONDS = 0.2, 0.5
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])

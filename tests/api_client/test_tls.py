@@ -15,26 +15,14 @@ import requests
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiProtocol, ApiUnreachable
-from tests.api_client.certificates import Authority
 from tests.api_client.conftest import TIMEOUTS
+from tests.support.certificates import Authority
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
 from tests.support.sites import bare_site
 
 StartApi = Callable[..., FaultyApi]
 OBJECT = "/resources/m/x.small"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The one that RESOURCE_API_CA_BUNDLE names."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Another one."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 def client_of(api: FaultyApi, ca_bundle: Path | None, host: str = "localhost") -> ApiClient:

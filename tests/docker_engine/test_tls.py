@@ -14,8 +14,8 @@ from loader.api_client.client import ApiClient
 from loader.docker_engine import DockerEngine
 from loader.docker_engine.reasons import TLS_HINT
 from loader.errors import ApiUnreachable, EngineUnavailable
-from tests.api_client.certificates import Authority, Certificate
 from tests.support.archives import APP
+from tests.support.certificates import Authority, Certificate
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call
@@ -26,18 +26,6 @@ from tests.support.tcp_front import TcpFront
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 TIMEOUT_SECONDS = 5
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The one that signs the engine's certificate and the loader's."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Another one."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.api_client.certificates import Authority
 from tests.support.breakable_api import BreakableApi
+from tests.support.certificates import Authority
 from tests.support.fake_engine import FakeEngine
 from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.http_calls import CREDENTIALS, PASSWORD, call, load, login, post_json, upload
