@@ -1,4 +1,4 @@
-"""A small, self-hostable Resource API: logins, one key fragment and the encrypted objects that loaders fetch.
+"""A small, self-hostable Resource API: logins, key fragments and the encrypted objects that loaders fetch.
 
 One data directory contains everything (see `data_directory`). The command `azaion-resource-api` creates it and starts
 the server. docs/resource-api.md describes the HTTP contract.

@@ -10,6 +10,7 @@ import click
 
 from resource_api.accounts import Users
 from resource_api.data_directory import DataDirectory, DataDirectoryError
+from resource_api.fragments import Fragments
 
 GENERATED_FRAGMENT_BYTES = 32
 EMAIL_CHARACTERS = 254
@@ -101,20 +102,48 @@ def user_list(data: DataDirectory) -> None:
 
 @main.group()
 def key() -> None:
-    """Set the key fragment that archives are encrypted with."""
+    """Set, add, list and retire the key fragments that archives are encrypted with."""
 
 
 @key.command("set")
 @_data_argument
 @click.argument("file", type=click.File("rb"))
-def key_set(data: DataDirectory, file: BinaryIO) -> None:
-    """Read the key fragment from FILE ("-" is standard input); it replaces an earlier one.
+@click.option("--force", is_flag=True, help="Remove other fragments; their archives can no longer be unlocked.")
+def key_set(data: DataDirectory, file: BinaryIO, *, force: bool) -> None:
+    """Read the only key fragment from FILE ("-" is standard input); refused if there are others.
 
-    FILE has 32 to 4096 bytes. Every byte counts, also a line break at the end. Archives made with an earlier fragment
-    can no longer be unlocked.
+    FILE has 32 to 4096 bytes. Every byte counts, also a line break at the end.
     """
-    data.set_key_fragment(file.read())
-    click.echo("key fragment set")
+    click.echo(f"key fragment {Fragments(data).set(file.read(), force=force)} set")
+
+
+@key.command("add")
+@_data_argument
+@click.argument("file", type=click.File("rb"))
+def key_add(data: DataDirectory, file: BinaryIO) -> None:
+    """Read one more key fragment from FILE ("-" is standard input); the others stay until `key retire`.
+
+    A device gets the fragment that its archive names.
+    """
+    click.echo(f"key fragment {Fragments(data).add(file.read())} added")
+
+
+@key.command("list")
+@_data_argument
+def key_list(data: DataDirectory) -> None:
+    """List the key fragments by the check that archives name, with the time of their addition, the newest last."""
+    for fragment in Fragments(data).all():
+        click.echo(f"{fragment.check}  {fragment.added}")
+
+
+@key.command("retire")
+@_data_argument
+@click.argument("check")
+def key_retire(data: DataDirectory, check: str) -> None:
+    """Remove the key fragment CHECK, as `key list` names it; archives made with it can no longer be unlocked."""
+    if not Fragments(data).retire(check):
+        raise click.ClickException(f"there is no key fragment {check}")
+    click.echo(f"key fragment {check} retired")
 
 
 @key.command("new")
@@ -122,13 +151,13 @@ def key_set(data: DataDirectory, file: BinaryIO) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Also write it to this new file, for packing archives.")
 def key_new(data: DataDirectory, out: Path | None) -> None:
     """Make a random key fragment of 32 bytes; refused if there is one already."""
-    if data.key_fragment() is not None:
-        raise click.ClickException(f"there is a key fragment already: {data.key_fragment_file}")
+    fragments = Fragments(data)
+    if fragments.all():
+        raise click.ClickException(f"there is a key fragment already: {data.key_fragments_file}")
     fragment = secrets.token_bytes(GENERATED_FRAGMENT_BYTES)
     if out is not None:
         _write_new(out, fragment)
-    data.set_key_fragment(fragment)
-    click.echo("key fragment set")
+    click.echo(f"key fragment {fragments.set(fragment)} set")
 
 
 @main.command()

@@ -1,10 +1,10 @@
 """The data directory, its layout, and access to its small files.
 
-DIR/users.json     0600  e-mail -> hash of the password
-DIR/token-secret   0600  signs the tokens; replacing it makes all tokens invalid
-DIR/key-fragment   0600  absent until `key new` or `key set`
-DIR/resources/     0700  the objects, in their folders
-DIR/tmp/           0700  unfinished uploads; on the same file system as resources/
+DIR/users.json         0600  e-mail -> hash of the password
+DIR/token-secret       0600  signs the tokens; replacing it makes all tokens invalid
+DIR/key-fragments.json 0600  the key fragments; absent until `key new`, `key set` or `key add`
+DIR/resources/         0700  the objects, in their folders
+DIR/tmp/               0700  unfinished uploads; on the same file system as resources/
 """
 
 import fcntl
@@ -17,7 +17,6 @@ from typing import Self
 
 from resource_api.atomic import replacing
 
-KEY_FRAGMENT_BYTES = range(32, 4096 + 1)
 TOKEN_SECRET_BYTES = 32
 
 
@@ -33,7 +32,7 @@ class DataDirectory:
         self.root = root.absolute()
         self.users_file = self.root / "users.json"
         self.token_secret_file = self.root / "token-secret"
-        self.key_fragment_file = self.root / "key-fragment"
+        self.key_fragments_file = self.root / "key-fragments.json"
         self.resources = self.root / "resources"
         self.temporary = self.root / "tmp"
 
@@ -72,20 +71,6 @@ class DataDirectory:
         if len(secret) < TOKEN_SECRET_BYTES:
             raise DataDirectoryError(f"{self.token_secret_file} holds fewer than {TOKEN_SECRET_BYTES} bytes")
         return secret
-
-    def key_fragment(self) -> bytes | None:
-        """Return the key fragment, or None if none was set. Raises OSError."""
-        try:
-            return self.key_fragment_file.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def set_key_fragment(self, fragment: bytes) -> None:
-        """Set or replace the key fragment. Raises DataDirectoryError if its size is not allowed, and OSError."""
-        if len(fragment) not in KEY_FRAGMENT_BYTES:
-            limits = f"{KEY_FRAGMENT_BYTES.start} to {KEY_FRAGMENT_BYTES.stop - 1} bytes"
-            raise DataDirectoryError(f"a key fragment has {limits}, this one has {len(fragment)}")
-        self.write_private(self.key_fragment_file, fragment)
 
     def write_private(self, path: Path, content: bytes) -> None:
         """Replace the file `path` of this directory with `content`; the new file has mode 0600. Raises OSError."""

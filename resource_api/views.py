@@ -18,6 +18,7 @@ from werkzeug.wsgi import FileWrapper, wrap_file
 
 from resource_api.accounts import Authenticator
 from resource_api.data_directory import DataDirectory
+from resource_api.fragments import Fragments
 from resource_api.problems import limit_reading
 from resource_api.store import OpenResource, ResourceStore
 
@@ -27,6 +28,7 @@ LOGIN_SECONDS = 10
 # Reads of 1 MiB are about three times as fast as reads of 64 KiB, because gunicorn copies its buffer at every read.
 READ_BYTES = 1 << 20
 # More digits than any size has; Python refuses to parse thousands of them.
+_CHECK = re.compile(r"[0-9a-f]{16}")
 _SUFFIX_RANGE = re.compile(r"bytes[ \t]*=[ \t]*-[ \t]*([0-9]{1,100})[ \t]*", re.IGNORECASE)
 
 
@@ -34,7 +36,7 @@ class Views:
     """The view functions, and the objects that they use."""
 
     def __init__(self, data: DataDirectory, authenticator: Authenticator, store: ResourceStore) -> None:
-        self._data = data
+        self._fragments = Fragments(data)
         self._authenticator = authenticator
         self._store = store
 
@@ -48,11 +50,17 @@ class Views:
         return _without_caching(jsonify(token=token))
 
     def key_fragment(self) -> Response:
-        """Handle GET /binary-split/key-fragment. Raises Unauthorized or NotFound."""
+        """Handle GET /binary-split/key-fragment, the newest or the one that `check` names.
+
+        Raises Unauthorized, BadRequest or NotFound.
+        """
         self._require_token()
-        fragment = self._data.key_fragment()
+        check = request.args.get("check")
+        if check is not None and not _CHECK.fullmatch(check):
+            raise BadRequest("The check of a key fragment has 16 hexadecimal digits in lower case.")
+        fragment = self._fragments.find(check)
         if fragment is None:
-            raise NotFound("No key fragment has been set on this server.")
+            raise NotFound("This server has no such key fragment.")
         return _without_caching(Response(fragment, content_type="application/octet-stream"))
 
     def read_resource(self, name: str) -> Response:

@@ -14,7 +14,15 @@ from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.model_parts import SMALL_MAX_SIZE
-from loader.errors import ApiProtocol, ApiUnreachable, Checkpoint, LoginRejected, NotLoggedIn, ResourceNotFound
+from loader.errors import (
+    ApiProtocol,
+    ApiUnreachable,
+    Checkpoint,
+    KeyMismatch,
+    LoginRejected,
+    NotLoggedIn,
+    ResourceNotFound,
+)
 
 LOGIN_MAX_SIZE = 64 * 1024
 # More digits than any size has; Python refuses to parse thousands of them.
@@ -104,11 +112,19 @@ class ApiClient:
         self._logins.require()
         return checkpoint
 
-    def key_fragment(self) -> bytes:
-        """Return the key fragment of the archive of images, 32 to 4,096 bytes."""
-        path = "/binary-split/key-fragment"
+    def key_fragment(self, check: str | None = None) -> bytes:
+        """Return a key fragment, 32 to 4,096 bytes: the newest, or the one with `check`, 16 hex digits.
+
+        A server that keeps only one ignores `check`. Raises KeyMismatch if the API has no such fragment.
+        """
+        path = "/binary-split/key-fragment" + (f"?check={check}" if check else "")
         with self._transport.deadline(self._logins.checkpoint()):
             response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
+            if response.status == 404 and check and not response.was_redirected:
+                response.close()
+                raise KeyMismatch(
+                    "The resource API has no key fragment of this archive: it was retired, or never there."
+                )
             fragment = genuine(successful(response, (200,))).read_all(FRAGMENT_MAX_SIZE)
         if len(fragment) < FRAGMENT_MIN_SIZE:
             raise ApiProtocol("The resource API sent a key fragment that is too short.")

@@ -265,7 +265,7 @@ def _log_in(run: UnlockRun, api: ApiClient) -> None:
 
 def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> bytes:
     _unlock.set(UnlockState.DOWNLOADING_KEY)
-    fragment = run.interrupter.call(api.key_fragment)
+    fragment = run.interrupter.call(lambda: api.key_fragment(archive.index.seals.check))
     archive.require_fragment(fragment)
     return fragment
 

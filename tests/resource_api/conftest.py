@@ -15,6 +15,7 @@ import pytest
 
 from resource_api.accounts import Users
 from resource_api.data_directory import DataDirectory
+from resource_api.fragments import Fragments
 from tests.support.processes import ManagedProcess, clean_env, free_port
 from tests.support.procfs import children
 
@@ -135,7 +136,7 @@ def data(tmp_path: Path) -> DataDirectory:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """Yield a server with one user and a key fragment, which the tests of a module share."""
     data = new_data(tmp_path_factory.mktemp("shared"))
-    data.set_key_fragment(FRAGMENT)
+    Fragments(data).set(FRAGMENT)
     with Api(data) as running:
         yield running
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from loader.crypto.archive_seals import key_check
 from resource_api.accounts import Authenticator, Users
 from resource_api.cli import main
 from resource_api.data_directory import DataDirectory
+from resource_api.fragments import Fragments
 from tests.support.loader_server import REPOSITORY
 
 EMAIL = "operator@example.com"
@@ -104,15 +106,20 @@ def test_an_invalid_email_address_is_refused(root: Path, email: str) -> None:
     assert run("user", "list", root).output == ""
 
 
+def newest(root: Path) -> bytes | None:
+    return Fragments(DataDirectory.open(root)).find(None)
+
+
 @pytest.mark.parametrize("size", [32, 4096])
 def test_key_set_reads_a_file_or_standard_input(root: Path, tmp_path: Path, size: int) -> None:
     file = tmp_path / "fragment"
     file.write_bytes(b"\n" * size)
-    assert run("key", "set", root, file).output == "key fragment set\n"
-    assert (root / "key-fragment").read_bytes() == b"\n" * size
-    assert mode(root / "key-fragment") == 0o600
-    assert run("key", "set", root, "-", stdin=b"\xff" * size).exit_code == 0
-    assert (root / "key-fragment").read_bytes() == b"\xff" * size
+    content = b"\n" * size
+    assert run("key", "set", root, file).output == f"key fragment {key_check(content)} set\n"
+    assert newest(root) == content
+    assert mode(root / "key-fragments.json") == 0o600
+    assert run("key", "set", root, "-", "--force", stdin=b"\xff" * size).exit_code == 0
+    assert newest(root) == b"\xff" * size
 
 
 @pytest.mark.parametrize("size", [0, 31, 4097])
@@ -122,19 +129,19 @@ def test_key_set_refuses_other_sizes(root: Path, tmp_path: Path, size: int) -> N
     result = run("key", "set", root, file)
     assert result.exit_code == 1
     assert result.output == f"Error: a key fragment has 32 to 4096 bytes, this one has {size}\n"
-    assert not (root / "key-fragment").exists()
+    assert not (root / "key-fragments.json").exists()
 
 
 def test_key_new_creates_a_fragment_but_does_not_replace_one(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run("key", "new", root, "--out", out).exit_code == 0
-    assert out.read_bytes() == (root / "key-fragment").read_bytes()
+    assert out.read_bytes() == newest(root)
     assert len(out.read_bytes()) == 32
-    assert mode(out) == mode(root / "key-fragment") == 0o600
+    assert mode(out) == mode(root / "key-fragments.json") == 0o600
     result = run("key", "new", root)
     assert result.exit_code == 1
     assert "there is a key fragment already" in result.output
-    assert out.read_bytes() == (root / "key-fragment").read_bytes()
+    assert out.read_bytes() == newest(root)
 
 
 def test_key_new_does_not_overwrite_a_file(root: Path, tmp_path: Path) -> None:
@@ -142,7 +149,7 @@ def test_key_new_does_not_overwrite_a_file(root: Path, tmp_path: Path) -> None:
     out.write_text("precious")
     assert run("key", "new", root, "--out", out).output == f"Error: {out}: File exists\n"
     assert out.read_text() == "precious"
-    assert not (root / "key-fragment").exists()
+    assert not (root / "key-fragments.json").exists()
 
 
 @pytest.mark.parametrize("command", [["user", "list"], ["key", "new"], ["serve"]])

@@ -8,6 +8,7 @@ import pytest
 
 from resource_api.accounts import Authenticator, Users
 from resource_api.data_directory import DataDirectory
+from resource_api.fragments import Fragments
 from tests.resource_api.conftest import EMAIL, FRAGMENT, PASSWORD, Api
 from tests.support.processes import poll
 from tests.support.procfs import peak_rss_bytes
@@ -112,7 +113,7 @@ def test_a_token_of_another_server_is_refused(api: Api, data: DataDirectory) -> 
 
 
 def test_tokens_expire_after_their_time_and_survive_a_restart(data: DataDirectory) -> None:
-    data.set_key_fragment(FRAGMENT)
+    Fragments(data).set(FRAGMENT)
     with Api(data) as long:
         old = long.bearer()
     with Api(data, RESOURCE_API_TOKEN_SECONDS="1") as short:
@@ -148,7 +149,7 @@ def test_the_fragment_is_404_until_it_is_set(data: DataDirectory) -> None:
         reply = api.call("GET", KEY, bearer)
         assert reply.status == 404
         reply.problem()
-        data.set_key_fragment(FRAGMENT)
+        Fragments(data).set(FRAGMENT)
         reply = api.call("GET", KEY, bearer)
     assert (reply.status, reply.body) == (200, FRAGMENT)
     assert reply.headers["Content-Type"] == "application/octet-stream"

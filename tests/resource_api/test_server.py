@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from resource_api.data_directory import DataDirectory
+from resource_api.fragments import Fragments
 from tests.resource_api.conftest import EMAIL, PASSWORD, Api
 from tests.support.loader_server import run_python
 from tests.support.processes import poll
@@ -81,7 +82,7 @@ def test_an_internal_error_is_a_problem_that_does_not_reveal_its_cause(data: Dat
 
 def test_the_log_has_one_line_per_request_and_no_secrets(data: DataDirectory) -> None:
     fragment = b"fragment-" * 8
-    data.set_key_fragment(fragment)
+    Fragments(data).set(fragment)
     with Api(data) as api:
         bearer = api.bearer()
         api.login(EMAIL, "not the password")

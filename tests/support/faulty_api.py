@@ -105,7 +105,7 @@ class FaultyApi(FaultServer):
             return Fault(body=body)
         if self.valid_token is not None and seen.headers.get("authorization") != f"Bearer {self.valid_token}":
             return Fault(401)
-        if seen.path == "/binary-split/key-fragment":
+        if seen.path.partition("?")[0] == "/binary-split/key-fragment":
             return Fault(body=self.fragment)
         with self.lock:
             if seen.method == "PUT":
@@ -116,7 +116,8 @@ class FaultyApi(FaultServer):
 
     def _next_fault(self, seen: SeenRequest) -> Fault | None:
         with self.lock:
-            faults = self._faults.get((seen.method, seen.path)) or self._faults.get((seen.method, ANY_PATH), [])
+            path = seen.path.partition("?")[0]
+            faults = self._faults.get((seen.method, path)) or self._faults.get((seen.method, ANY_PATH), [])
             return faults.pop(0) if len(faults) > 1 else (faults[0] if faults else None)
 
     def _take(self, exchange: Exchange, rate: int) -> None:

@@ -14,6 +14,7 @@ from werkzeug.security import generate_password_hash
 
 from resource_api.accounts import Users
 from resource_api.data_directory import DataDirectory
+from resource_api.fragments import Fragments
 from tests.support.http_probe import http_status
 from tests.support.loader_server import REPOSITORY
 from tests.support.planted import plant, plant_from
@@ -98,7 +99,7 @@ class ResourceApiServer:
     def set_fragment(self, fragment: bytes) -> None:
         """Set the key fragment, and register it as a secret that no loader may write."""
         plant(fragment)
-        self._data.set_key_fragment(fragment)
+        Fragments(self._data).set(fragment, force=True)
 
     def requests(self, method: str | None = None, path: str | None = None) -> list[ApiRequest]:
         """Return the requests so far in order, only those of `method` and of exactly `path` if these are given.
