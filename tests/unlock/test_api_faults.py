@@ -34,7 +34,7 @@ def test_an_api_without_a_key_fragment_ends_the_unlock_until_it_has_one(
     resource_api.add_user(EMAIL, PASSWORD)
     unlock_device.put(packed.path)
     operator = unlock_device.start(docker.host, RESOURCE_API_URL=resource_api.url)
-    assert_failed(operator.unlock(), "API_ERROR")
+    assert_failed(operator.unlock(), "KEY_MISMATCH")
     assert operator.get("/status")["authenticated"] is True
     resource_api.set_fragment(FRAGMENT)
     assert operator.unlock() == READY
