@@ -43,7 +43,7 @@ class Fragments:
             return _parsed(json.loads(self._data.key_fragments_file.read_bytes()))
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataDirectoryError(f"{self._data.key_fragments_file} is damaged: {error}") from error
 
     def find(self, check: str | None) -> bytes | None:
@@ -97,7 +97,10 @@ class Fragments:
 def _parsed(stored: Any) -> list[Fragment]:
     if not isinstance(stored, list):
         raise TypeError("it is not a list")
-    return [Fragment(base64.b64decode(each["fragment"], validate=True), str(each["added"])) for each in stored]
+    fragments = [Fragment(base64.b64decode(each["fragment"], validate=True), str(each["added"])) for each in stored]
+    if [each.check for each in fragments] != [each["check"] for each in stored]:
+        raise ValueError("a fragment is not the one that its check names")
+    return fragments
 
 
 def _new(content: bytes) -> Fragment:

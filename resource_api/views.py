@@ -27,8 +27,8 @@ LOGIN_BYTES = 16 << 10
 LOGIN_SECONDS = 10
 # Reads of 1 MiB are about three times as fast as reads of 64 KiB, because gunicorn copies its buffer at every read.
 READ_BYTES = 1 << 20
-# More digits than any size has; Python refuses to parse thousands of them.
 _CHECK = re.compile(r"[0-9a-f]{16}")
+# More digits than any size has; Python refuses to parse thousands of them.
 _SUFFIX_RANGE = re.compile(r"bytes[ \t]*=[ \t]*-[ \t]*([0-9]{1,100})[ \t]*", re.IGNORECASE)
 
 

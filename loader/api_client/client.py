@@ -25,6 +25,7 @@ from loader.errors import (
 )
 
 LOGIN_MAX_SIZE = 64 * 1024
+PROBLEM_TYPE = "application/problem+json"
 # More digits than any size has; Python refuses to parse thousands of them.
 SIZE = re.compile(r"[0-9]{1,18}")
 # How stores refuse a signed address that has expired on the way.
@@ -120,7 +121,8 @@ class ApiClient:
         path = "/binary-split/key-fragment" + (f"?check={check}" if check else "")
         with self._transport.deadline(self._logins.checkpoint()):
             response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
-            if response.status == 404 and check and not response.was_redirected:
+            # A portal or a proxy, whose 404 says nothing about the fragment, sends no such document.
+            if response.status == 404 and response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE):
                 response.close()
                 raise KeyMismatch(
                     "The resource API has no key fragment of this archive: it was retired, or never there."

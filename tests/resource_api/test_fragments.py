@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -14,6 +15,7 @@ from resource_api.fragments import Fragments
 from tests.resource_api.conftest import Api
 
 OLD, NEW = bytes(range(32)), b"\xff" * 4096
+SWAPPED = b'[{"check": "0000000000000000", "added": "", "fragment": "%b"}]' % base64.b64encode(OLD)
 PATH = "/binary-split/key-fragment"
 
 
@@ -88,7 +90,19 @@ def test_a_fragment_of_another_size_changes_nothing(
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"", b"{", b"{}", b"1", b"[1]", b"[{}]", b'[{"fragment": "%", "added": ""}]', b'[{"fragment": 1, "added": ""}]'],
+    [
+        b"",
+        b"{",
+        b"{}",
+        b"1",
+        b"[1]",
+        b"[{}]",
+        b'[{"fragment": "%", "added": ""}]',
+        b'[{"fragment": 1, "added": ""}]',
+        SWAPPED,
+        b"[" * 100_000,
+    ],
+    ids=range(10),
 )
 def test_a_damaged_file_is_one_clear_line_and_stays(data: DataDirectory, damaged: bytes) -> None:
     data.key_fragments_file.write_bytes(damaged)
