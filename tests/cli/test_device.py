@@ -262,7 +262,7 @@ def test_a_terminal_shows_bars_and_a_password_prompt(site: Site, output: Path) -
         lambda path: os.truncate(path, 5 * MIB),
         lambda path: path.write_bytes(bytes(4 * MIB)),
     ],
-    ids=["shrinks", "grows", "is written again"],
+    ids=["shrinks", "grows", "is overwritten"],
 )
 def test_a_file_that_changes_during_its_upload_is_not_stored(
     site: Site, tmp_path: Path, change: Callable[[Path], object]

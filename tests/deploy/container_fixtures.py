@@ -35,7 +35,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine that has the base images under the names of the public registry."""
     if docker_engine.process is None or shutil.which("docker") is None:
-        missing("docker command with an engine of the tests' own", "names of public images are given again there")
+        missing("docker command with an engine of the tests' own", "the test would replace public images there")
     wheels = download_wheels(tmp_path_factory.mktemp("wheels"))
     api = docker_engine.client.api
     api.import_image_from_data(python_image(wheels), repository=PYTHON)

@@ -22,7 +22,7 @@ from tests.support.stored_resources import store_resource
 
 DISK_SIZE = 64 * MIB
 READERS = 8
-# The ciphertext of so many bytes ends with a whole block, so that each of its blocks can be written again.
+# The ciphertext of so many bytes ends with a whole block, so that each of its blocks can be overwritten.
 WHOLE_BLOCKS = next(size for size in range(3 * MIB - BLOCK_SIZE, 3 * MIB) if ciphertext_size(size) % BLOCK_SIZE == 0)
 
 

@@ -65,8 +65,8 @@ def archive_with(faults: Collection[str]) -> bytes:
     if "stored" in faults:
         # The same bytes under another header: the cipher accepts them, so that only the digest tells.
         packed = blobs[-1].packed
-        again = encrypt(compress([contents[blobs[-1].digest]]), blob_key(packed, ROOT), associated_data(packed))
-        stored[-1] = bytearray(b"".join(map(bytes, again)))
+        resealed = encrypt(compress([contents[blobs[-1].digest]]), blob_key(packed, ROOT), associated_data(packed))
+        stored[-1] = bytearray(b"".join(map(bytes, resealed)))
     if "description" in faults:
         image = dataclasses.replace(image, created="2020-01-01T00:00:00Z")
     if "room" in faults:

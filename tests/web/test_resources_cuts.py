@@ -30,7 +30,7 @@ REPETITIONS = 3
 
 @pytest.fixture
 def sealed() -> SealedObjects:
-    """A resource of 48 MiB, sealed again for each test, because the loader remembers which object was damaged."""
+    """A resource of 48 MiB, sealed for each test, because the loader remembers which object was damaged."""
     return seal("m", "x", CONTENT)
 
 

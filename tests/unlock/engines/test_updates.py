@@ -58,7 +58,7 @@ def layout_size(archive: Path, image: HandmadeImage, *layers: HandmadeLayer) -> 
 
 
 def unlock(scene: Scene, image: HandmadeImage) -> Path:
-    """Unlock an archive of `image` alone, and return it. The bytes that are sent are counted again."""
+    """Unlock an archive of `image` alone, and return it. Count the sent bytes from 0."""
     archive = seal(scene.scratch / "release.enc", [image], version=VERSION)
     scene.wire.forget()
     assert scene.unlock(archive) == READY

@@ -157,7 +157,7 @@ def test_without_a_journal_nothing_changes(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_lacks_the_pins_keeps_what_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """DOCKER_HOST names another engine now, or somebody has made its store again."""
+    """DOCKER_HOST names another engine now, or somebody has replaced its store."""
     Device(engine_with([image_id(1), None, None]), tmp_path).kill([])
     other = Device(EngineOfNames({REFERENCES[0]: image_id(8), FOREIGN: image_id(7)}), tmp_path)
     before = other.engine.inventory()
