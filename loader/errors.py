@@ -208,7 +208,7 @@ class KeyMismatch(ArchiveFault):
 
     code = "KEY_MISMATCH"
     hint = (
-        "Copy the archive that belongs to the API's current key fragment, or give the API the fragment of this archive."
+        "Copy an archive whose key fragment the API has to the device, or add the fragment of this archive to the API."
     )
 
 

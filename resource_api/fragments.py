@@ -98,8 +98,9 @@ def _parsed(stored: Any) -> list[Fragment]:
     if not isinstance(stored, list):
         raise TypeError("it is not a list")
     fragments = [Fragment(base64.b64decode(each["fragment"], validate=True), str(each["added"])) for each in stored]
-    if [each.check for each in fragments] != [each["check"] for each in stored]:
-        raise ValueError("a fragment is not the one that its check names")
+    for fragment, each in zip(fragments, stored, strict=True):
+        if len(fragment.content) not in FRAGMENT_BYTES or fragment.check != each["check"]:
+            raise ValueError("a fragment is not the one that its check names")
     return fragments
 
 

@@ -37,6 +37,8 @@ class Views:
 
     def __init__(self, data: DataDirectory, authenticator: Authenticator, store: ResourceStore) -> None:
         self._fragments = Fragments(data)
+        # Read the file once, because an operator must see at the start, not at the first unlock, that it is damaged.
+        self._fragments.all()
         self._authenticator = authenticator
         self._store = store
 

@@ -19,6 +19,7 @@ PASSING_REFUSALS = (408, 425, 429)
 PORTAL_REFUSALS = (407, 511)
 # A store refuses a signed address, or has none of its own for this request.
 STORE_REFUSALS = (401, 403)
+PROBLEM_TYPE = "application/problem+json"
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 # Random bytes of this number do not read as a text; a shorter page is found out by what it should have been.
 TEXT_MIN_SIZE = 16
@@ -57,6 +58,11 @@ def genuine(response: Response) -> Response:
     if _kind(response) in PAGE_TYPES or _is_text(response):
         raise _from_between(response, "a text or a web page")
     return response
+
+
+def is_problem(response: Response) -> bool:
+    """Return whether the body is a problem document (RFC 9457), as the resource API sends with its errors."""
+    return _kind(response) == PROBLEM_TYPE
 
 
 def acknowledgement(response: Response) -> Response:

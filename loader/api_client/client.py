@@ -8,7 +8,7 @@ from http.client import IncompleteRead
 from urllib.parse import quote
 
 from loader.api_client import reasons
-from loader.api_client.checks import acknowledgement, content_range, genuine, json_object, successful
+from loader.api_client.checks import acknowledgement, content_range, genuine, is_problem, json_object, successful
 from loader.api_client.logins import Logins
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
@@ -25,7 +25,6 @@ from loader.errors import (
 )
 
 LOGIN_MAX_SIZE = 64 * 1024
-PROBLEM_TYPE = "application/problem+json"
 # More digits than any size has; Python refuses to parse thousands of them.
 SIZE = re.compile(r"[0-9]{1,18}")
 # How stores refuse a signed address that has expired on the way.
@@ -113,20 +112,19 @@ class ApiClient:
         self._logins.require()
         return checkpoint
 
-    def key_fragment(self, check: str | None = None) -> bytes:
-        """Return a key fragment, 32 to 4,096 bytes: the newest, or the one with `check`, 16 hex digits.
+    def key_fragment(self, check: str) -> bytes:
+        """Return the key fragment, 32 to 4,096 bytes, that an archive names by its `check`, 16 hex digits.
 
-        A server that keeps only one ignores `check`. Raises KeyMismatch if the API has no such fragment.
+        A server that keeps only one fragment may ignore `check`, so the caller compares. Raises KeyMismatch if the API
+        has no such fragment.
         """
-        path = "/binary-split/key-fragment" + (f"?check={check}" if check else "")
+        path = f"/binary-split/key-fragment?check={check}"
         with self._transport.deadline(self._logins.checkpoint()):
             response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
-            # A portal or a proxy, whose 404 says nothing about the fragment, sends no such document.
-            if response.status == 404 and response.headers.get("Content-Type", "").startswith(PROBLEM_TYPE):
+            # The 404 of a proxy says nothing about the fragment, and is no problem document.
+            if response.status == 404 and is_problem(response):
                 response.close()
-                raise KeyMismatch(
-                    "The resource API has no key fragment of this archive: it was retired, or never there."
-                )
+                raise KeyMismatch("The key fragment of this archive was retired at the resource API, or never added.")
             fragment = genuine(successful(response, (200,))).read_all(FRAGMENT_MAX_SIZE)
         if len(fragment) < FRAGMENT_MIN_SIZE:
             raise ApiProtocol("The resource API sent a key fragment that is too short.")

@@ -10,23 +10,26 @@ from pathlib import Path
 import pytest
 
 from loader.api_client.client import ApiClient
+from loader.crypto.archive_seals import key_check
 from loader.crypto.model_parts import SMALL_MAX_SIZE
 from loader.errors import (
     ApiError,
     ApiProtocol,
     ApiUnreachable,
+    KeyMismatch,
     LoaderError,
     LoginRejected,
     NotLoggedIn,
     ResourceNotFound,
 )
 from tests.api_client.conftest import TIMEOUTS
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.http_probe import connect
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
 
+FRAGMENT = bytes(range(32))
 FRAGMENT_PATH = "/binary-split/key-fragment"
 THREADS = 20
 
@@ -36,7 +39,7 @@ def expiring(tmp_path: Path) -> Iterator[ResourceApiServer]:
     """A reference API whose tokens are valid for a second."""
     with ResourceApiServer(tmp_path, token_seconds=1) as server:
         server.add_user(EMAIL, PASSWORD)
-        server.set_fragment(bytes(range(32)))
+        server.set_fragment(FRAGMENT)
         yield server
 
 
@@ -55,10 +58,30 @@ def all_at_once(work: Callable[[], object]) -> list[object]:
         return [future.result() for future in [threads.submit(run) for _ in range(THREADS)]]
 
 
+@pytest.mark.parametrize("kind", ["application/problem+json", "Application/Problem+JSON; charset=utf-8"])
+def test_an_api_without_the_fragment_is_a_mismatch(api: FaultyApi, client: ApiClient, kind: str) -> None:
+    api.answer("GET", FRAGMENT_PATH, Fault(404, b"{}", headers={"Content-Type": kind}))
+    with pytest.raises(KeyMismatch):
+        client.key_fragment(CHECK)
+    assert client.authenticated
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, "text/html"), (404, "application/json"), (404, ""), (400, "application/problem+json")],
+)
+def test_another_refusal_says_nothing_of_the_fragment(
+    api: FaultyApi, client: ApiClient, status: int, kind: str
+) -> None:
+    api.answer("GET", FRAGMENT_PATH, Fault(status, b"{}", headers={"Content-Type": kind}))
+    with pytest.raises(ApiError):
+        client.key_fragment(CHECK)
+
+
 def test_token_that_expired_is_renewed(expiring: ResourceApiServer) -> None:
     client = ApiClient(expiring.url, ca_bundle=None, timeouts=TIMEOUTS)
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment() == bytes(range(32))
+    assert client.key_fragment(key_check(FRAGMENT)) == FRAGMENT
     bearer = expiring.requests("GET", FRAGMENT_PATH)[0].headers["AUTHORIZATION"]
 
     def has_expired() -> bool:
@@ -71,24 +94,24 @@ def test_token_that_expired_is_renewed(expiring: ResourceApiServer) -> None:
 
     poll(has_expired, 10, "the token expires")
     expiring.forget_requests()
-    assert client.key_fragment() == bytes(range(32))
+    assert client.key_fragment(key_check(FRAGMENT)) == FRAGMENT
     assert [request.method for request in expiring.requests()] == ["GET", "POST", "GET"]
 
 
 def test_one_of_twenty_threads_renews_the_token(api: FaultyApi, client: ApiClient) -> None:
     api.valid_token = "a token that nobody has"
-    assert all_at_once(client.key_fragment) == [api.fragment] * THREADS
+    assert all_at_once(lambda: client.key_fragment(CHECK)) == [api.fragment] * THREADS
     assert len(api.requests("POST", "/login")) == 2  # the first one, and one renewal
 
 
 def test_renewal_that_fails_fails_for_all_that_wait_for_it(api: FaultyApi, client: ApiClient) -> None:
     api.valid_token = "a token that nobody has"
     api.answer("POST", "/login", Fault(500))
-    results = all_at_once(client.key_fragment)
+    results = all_at_once(lambda: client.key_fragment(CHECK))
     assert {type(result) for result in results} == {ApiError}
     assert client.authenticated
     api.answer("POST", "/login", api.healthy_response(api.requests("POST", "/login")[0]))
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
 
 
 def test_password_changed_meanwhile_ends_the_login(expiring: ResourceApiServer) -> None:
@@ -96,20 +119,20 @@ def test_password_changed_meanwhile_ends_the_login(expiring: ResourceApiServer) 
     client.login(EMAIL, PASSWORD)
     expiring.add_user(EMAIL, "another password")
     with pytest.raises(LoginRejected):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     assert not client.authenticated
     expiring.forget_requests()
     with pytest.raises(NotLoggedIn):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     assert expiring.requests() == []
     client.login(EMAIL, "another password")
-    assert client.key_fragment() == bytes(range(32))
+    assert client.key_fragment(key_check(FRAGMENT)) == FRAGMENT
 
 
 def test_token_refused_as_soon_as_it_is_issued_does_not_loop(api: FaultyApi, client: ApiClient) -> None:
     api.answer("GET", FRAGMENT_PATH, Fault(401))
     with pytest.raises(LoginRejected):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     assert [request.method for request in api.requests()] == ["POST", "GET", "POST", "GET"]
 
 
@@ -118,7 +141,7 @@ def test_rejected_login_keeps_the_earlier_one(api: FaultyApi, client: ApiClient)
     with pytest.raises(LoginRejected):
         client.login(EMAIL, "wrong")
     assert client.authenticated
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
 
 
 @pytest.mark.parametrize(
@@ -149,10 +172,10 @@ def test_login_response_is_limited(api: FaultyApi, body: bytes, error: type[Load
 def test_key_fragment_is_limited(api: FaultyApi, client: ApiClient, size: int, good: bool) -> None:
     api.fragment = bytes(size)
     if good:
-        assert client.key_fragment() == bytes(size)
+        assert client.key_fragment(CHECK) == bytes(size)
     else:
         with pytest.raises(ApiProtocol):
-            client.key_fragment()
+            client.key_fragment(CHECK)
 
 
 @pytest.mark.parametrize("announced", [None, -1])
@@ -194,7 +217,7 @@ def test_every_fault_of_a_download_is_an_error_of_ours(
 
 
 def test_compressed_response_is_not_requested(api: FaultyApi, client: ApiClient) -> None:
-    client.key_fragment()
+    client.key_fragment(CHECK)
     assert api.requests("GET")[0].headers["accept-encoding"] == "identity"
 
 

@@ -19,7 +19,7 @@ from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable, Interrupted, NotLoggedIn
 from tests.support.breakable_api import Behaviour, BreakableApi, with_tls
 from tests.support.certificates import Authority
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
 from tests.support.trickling import BODY, TRICKLES, sends, trickles
@@ -60,7 +60,7 @@ def logged_in(url: str, ca_bundle: str | None = None, timeouts: tuple[float, flo
 
 CALLS: dict[str, Callable[[ApiClient], object]] = {
     "login": lambda client: client.login(EMAIL, PASSWORD),
-    "key fragment": lambda client: client.key_fragment(),
+    "key fragment": lambda client: client.key_fragment(CHECK),
     "small part": lambda client: client.small_object("m/x.small"),
     "head of a big part": lambda client: client.open_object(BIG),
     "head of an upload": lambda client: client.put_object("m/x.small", b"content"),
@@ -79,9 +79,9 @@ def assert_late(call: Callable[[], object], least: float = 0.0) -> None:
 @pytest.mark.parametrize("trickle", TRICKLES)
 def test_a_key_fragment_that_trickles_ends_in_time(api: BreakableApi, client: ApiClient, trickle: str) -> None:
     api.behaviour = TRICKLES[trickle]
-    assert_late(client.key_fragment, HEAD_SECONDS)
+    assert_late(lambda: client.key_fragment(CHECK), HEAD_SECONDS)
     api.behaviour = None
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -106,7 +106,7 @@ def test_within_tls_too(tmp_path: Path) -> None:
         for trickle in ("body", "interim responses"):
             api.behaviour = with_tls(context, TRICKLES[trickle])
             with pytest.raises(ApiUnreachable, match="not complete in time"):
-                client.key_fragment()
+                client.key_fragment(CHECK)
 
 
 def test_a_handshake_of_tls_that_trickles_ends_in_time() -> None:
@@ -260,7 +260,7 @@ def test_forget_ends_a_call_that_hangs_and_the_next_login_works_at_once(stuck: S
         assert time.monotonic() - started < 0.5
         stuck.api.behaviour = None
         stuck.client.login(EMAIL, PASSWORD)
-        assert stuck.client.key_fragment() == stuck.api.fragment
+        assert stuck.client.key_fragment(CHECK) == stuck.api.fragment
         with pytest.raises(NotLoggedIn):
             hanging.result(SOON_SECONDS)
 
@@ -277,14 +277,14 @@ def test_a_renewal_that_hangs_holds_up_no_later_login(stuck: Stuck) -> None:
     with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(1) as pool:
         # The first request gets its 401, and the renewal that follows trickles.
         patched.setattr(stuck.api, "finish_request", trickle_after_this)
-        hanging = pool.submit(stuck.client.key_fragment)
+        hanging = pool.submit(stuck.client.key_fragment, CHECK)
         assert renewing.wait(SOON_SECONDS)
         stuck.client.forget()
         stuck.api.behaviour = None
         patched.undo()
         stuck.client.login(EMAIL, PASSWORD)
         stuck.api.valid_token = "another token that nobody has"
-        assert stuck.client.key_fragment() == stuck.api.fragment
+        assert stuck.client.key_fragment(CHECK) == stuck.api.fragment
         with pytest.raises(NotLoggedIn):
             hanging.result(SOON_SECONDS)
 

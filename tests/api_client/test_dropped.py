@@ -13,6 +13,7 @@ import pytest
 
 from loader.api_client.client import ApiClient
 from loader.errors import ApiUnreachable
+from tests.support.faulty_api import CHECK
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 # Long enough for a key fragment, too.
@@ -76,13 +77,13 @@ def logged_in(server: ForgetfulServer) -> ApiClient:
     return client
 
 
-LOGIN, KEY = b"POST /login HTTP/1.1", b"GET /binary-split/key-fragment HTTP/1.1"
+LOGIN, KEY = b"POST /login HTTP/1.1", b"GET /binary-split/key-fragment?check=%b HTTP/1.1" % CHECK.encode()
 
 
 @pytest.mark.parametrize("forgetful", [2], indirect=True)
 def test_a_download_is_retried_over_a_new_connection(forgetful: ForgetfulServer) -> None:
     client = logged_in(forgetful)
-    assert client.key_fragment() == TOKEN
+    assert client.key_fragment(CHECK) == TOKEN
     assert forgetful.requests == [LOGIN, KEY, KEY]
 
 
@@ -96,7 +97,7 @@ def test_a_login_is_retried_over_a_new_connection(forgetful: ForgetfulServer) ->
 def test_a_request_is_retried_only_once(forgetful: ForgetfulServer) -> None:
     client = logged_in(forgetful)
     with pytest.raises(ApiUnreachable):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     assert forgetful.requests == [LOGIN, KEY, KEY]
 
 
@@ -113,7 +114,7 @@ def test_an_upload_is_not_sent_twice(forgetful: ForgetfulServer) -> None:
     ("send", "line"),
     [
         (lambda client: client.put_object("day/x.small", b"content"), b"PUT /resources/day/x.small HTTP/1.1"),
-        (lambda client: client.key_fragment(), KEY),
+        (lambda client: client.key_fragment(CHECK), KEY),
         (lambda client: client.small_object("x.small"), b"GET /resources/x.small HTTP/1.1"),
         (lambda client: client.login("operator@example.org", "planted-password"), LOGIN),
     ],

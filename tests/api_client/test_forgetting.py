@@ -16,7 +16,7 @@ from loader.api_client.client import ApiClient
 from loader.api_client.logins import Login, Logins
 from loader.errors import ApiUnreachable, Interrupted, LoaderError, LoginRejected, NotLoggedIn
 from tests.api_client.conftest import TIMEOUTS
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
 
@@ -34,7 +34,7 @@ def is_forgotten(client: ApiClient, kept: weakref.ref[object]) -> None:
     assert kept() is None
     assert not client.authenticated
     with pytest.raises(NotLoggedIn):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     with pytest.raises(NotLoggedIn):
         client.checkpoint()
 
@@ -45,14 +45,14 @@ def kept_login(client: ApiClient) -> weakref.ref[object]:
 
 def test_forget_drops_token_and_credentials(api: FaultyApi, client: ApiClient) -> None:
     kept = kept_login(client)
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
     asked = len(api.requests())
     client.forget()
     client.forget()
     is_forgotten(client, kept)
     assert len(api.requests()) == asked
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
 
 
 @pytest.mark.parametrize("status", [401, 500])
@@ -61,7 +61,7 @@ def test_failed_renewal_keeps_no_frame_with_the_password(api: FaultyApi, client:
     api.valid_token = "a token that nobody has"
     api.answer("POST", "/login", Fault(status))
     with suppress(LoaderError):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     if status == 500:
         assert client.authenticated
         client.forget()
@@ -87,7 +87,7 @@ def test_late_thread_does_not_retry_rejected_credentials(
 
     def ask() -> None:
         try:
-            client.key_fragment()
+            client.key_fragment(CHECK)
         except LoaderError as exc:
             outcomes.append(exc)
 
@@ -108,7 +108,7 @@ def test_all_that_wait_for_a_renewal_see_its_rejection(api: FaultyApi, client: A
 
     def ask(_: int) -> type[LoaderError] | None:
         try:
-            client.key_fragment()
+            client.key_fragment(CHECK)
         except LoaderError as exc:
             return type(exc)
         return None
@@ -132,7 +132,7 @@ def test_forget_drops_a_running_login_without_waiting_for_it(api: FaultyApi, ren
 
     def log_in() -> None:
         if renewal:
-            client.key_fragment()
+            client.key_fragment(CHECK)
         else:
             client.login(EMAIL, PASSWORD)
 

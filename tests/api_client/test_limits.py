@@ -11,7 +11,7 @@ import pytest
 from loader.api_client.client import ApiClient
 from loader.errors import ApiError, ApiProtocol, LoaderError
 from tests.api_client.conftest import TIMEOUTS
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 
 MIB = 1 << 20
@@ -30,7 +30,7 @@ FRAMINGS = {
 }
 REQUESTS: dict[str, Callable[[ApiClient], object]] = {
     "login": lambda client: client.login(EMAIL, PASSWORD),
-    "key fragment": lambda client: client.key_fragment(),
+    "key fragment": lambda client: client.key_fragment(CHECK),
     "small object": lambda client: client.small_object("m/x.small"),
 }
 

@@ -10,7 +10,7 @@ from loader.api_client.client import ApiClient
 from loader.errors import ApiError, ApiProtocol, ApiUnreachable
 from tests.api_client.conftest import TIMEOUTS
 from tests.support.breakable_api import BreakableApi, says
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.portals import EMPTY_PORTAL, PAGE, PORTALS, REDIRECTING_PORTALS, WORDS, response
 
@@ -20,7 +20,7 @@ SIGNED = "/bucket/x?X-Signature=planted"
 
 CALLS: dict[str, Callable[[ApiClient], object]] = {
     "login": lambda client: client.login(EMAIL, PASSWORD),
-    "key fragment": lambda client: client.key_fragment(),
+    "key fragment": lambda client: client.key_fragment(CHECK),
     "small part": lambda client: client.small_object("m/x.small"),
     "big part": lambda client: client.open_object("m/x.big", 100),
     "upload": lambda client: client.put_object("m/x.small", b"content"),
@@ -51,7 +51,7 @@ def assert_portal(api: BreakableApi, client: ApiClient, name: str, message: byte
     assert "portal" in caught.value.hint
     assert "RESOURCE_API_URL" in caught.value.hint
     api.behaviour = None
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
     assert len(api.requests("POST", "/login")) == 1
 
 
@@ -113,7 +113,7 @@ def test_an_api_may_acknowledge_an_upload_as_it_likes(api: BreakableApi, client:
 @pytest.mark.parametrize("kind", ["text/plain", "", "application/octet-stream"])
 def test_a_key_fragment_may_look_like_a_word(api: BreakableApi, client: ApiClient, fragment: bytes, kind: str) -> None:
     api.answer("GET", KEY, Fault(body=fragment, headers={"Content-Type": kind}))
-    assert client.key_fragment() == fragment
+    assert client.key_fragment(CHECK) == fragment
 
 
 def test_bytes_that_were_looked_at_come_once(api: BreakableApi, client: ApiClient) -> None:

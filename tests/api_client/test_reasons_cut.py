@@ -15,7 +15,7 @@ from loader.errors import ApiUnreachable
 from tests.api_client.reasons import TIMEOUTS, Start
 from tests.support.breakable_api import BreakableApi, reset
 from tests.support.certificates import Authority
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 
 OBJECT = "/resources/m/x.small"
@@ -91,7 +91,7 @@ def test_a_body_that_ends_in_a_reset_says_so(start: Start) -> None:
 def test_a_key_fragment_that_is_cut_names_its_server(api: FaultyApi, client: ApiClient) -> None:
     api.answer("GET", "/binary-split/key-fragment", Fault(body=bytes(32), cut_after=5))
     with pytest.raises(ApiUnreachable, match=f"127.0.0.1 port {api.port} was cut: it ended early") as caught:
-        client.key_fragment()
+        client.key_fragment(CHECK)
     assert "cuts connections" in caught.value.hint
 
 

@@ -17,7 +17,7 @@ from loader.api_client.client import ApiClient
 from loader.errors import ApiProtocol, ApiUnreachable
 from tests.api_client.conftest import TIMEOUTS
 from tests.support.certificates import Authority
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
 from tests.support.sites import bare_site
 
@@ -33,7 +33,7 @@ def test_certificate_of_the_configured_authority_is_trusted(authority: Authority
     api = start_api(tls=authority.sign("right").server_context())
     client = client_of(api, authority.path)
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
     assert client.reachable
 
 

@@ -15,7 +15,7 @@ from loader.api_client.redirects import MAX_REDIRECTS
 from loader.errors import ApiProtocol
 from loader.files import FilePieces
 from tests.api_client.conftest import TIMEOUTS
-from tests.support.faulty_api import Fault, FaultyApi
+from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
 
@@ -123,7 +123,7 @@ def test_key_fragment_is_not_fetched_elsewhere(
 ) -> None:
     api.answer("GET", "/binary-split/key-fragment", Fault(status, headers={"Location": f"{elsewhere.url}/x"}))
     with pytest.raises(ApiProtocol):
-        client.key_fragment()
+        client.key_fragment(CHECK)
     assert elsewhere.requests() == []
 
 
@@ -190,6 +190,6 @@ def test_netrc_and_proxy_of_the_environment_are_ignored(
 
     client = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment() == api.fragment
+    assert client.key_fragment(CHECK) == api.fragment
     assert [request.headers.get("authorization") for request in api.requests()] == [None, "Bearer token-1"]
     assert len(elsewhere.requests()) == 1

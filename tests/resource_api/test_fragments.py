@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,8 +16,12 @@ from resource_api.fragments import Fragments
 from tests.resource_api.conftest import Api
 
 OLD, NEW = bytes(range(32)), b"\xff" * 4096
-SWAPPED = b'[{"check": "0000000000000000", "added": "", "fragment": "%b"}]' % base64.b64encode(OLD)
 PATH = "/binary-split/key-fragment"
+
+
+def stored(content: bytes, check: str) -> bytes:
+    """Return a file with one fragment under `check`."""
+    return json.dumps([{"check": check, "added": "", "fragment": base64.b64encode(content).decode()}]).encode()
 
 
 def run(*arguments: object, stdin: bytes = b"") -> Result:
@@ -99,10 +104,13 @@ def test_a_fragment_of_another_size_changes_nothing(
         b"[{}]",
         b'[{"fragment": "%", "added": ""}]',
         b'[{"fragment": 1, "added": ""}]',
-        SWAPPED,
+        stored(OLD, "0" * 16),
+        stored(b"", key_check(b"")),
+        stored(bytes(31), key_check(bytes(31))),
+        stored(bytes(4097), key_check(bytes(4097))),
         b"[" * 100_000,
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_a_damaged_file_is_one_clear_line_and_stays(data: DataDirectory, damaged: bytes) -> None:
     data.key_fragments_file.write_bytes(damaged)
@@ -113,6 +121,19 @@ def test_a_damaged_file_is_one_clear_line_and_stays(data: DataDirectory, damaged
     with pytest.raises(DataDirectoryError):
         Fragments(data).add(OLD)
     assert data.key_fragments_file.read_bytes() == damaged
+
+
+def test_a_server_does_not_start_with_a_damaged_file(data: DataDirectory) -> None:
+    data.key_fragments_file.write_bytes(b"{}")
+    with pytest.raises(AssertionError, match=r"resource_api: .*key-fragments\.json is damaged"), Api(data):
+        pass
+
+
+def test_fragments_that_are_added_at_the_same_time_are_all_kept(data: DataDirectory) -> None:
+    contents = [bytes([number]) * 32 for number in range(8)]
+    with ThreadPoolExecutor(len(contents)) as threads:
+        added = list(threads.map(Fragments(data).add, contents))
+    assert sorted(added) == sorted(checks(data)) == sorted(map(key_check, contents))
 
 
 def test_a_device_gets_the_fragment_that_it_names(data: DataDirectory, fragments: Fragments) -> None:

@@ -42,6 +42,10 @@ class Fault:
     endless: tuple[bytes, bytes] | None = None
 
 
+# What an archive of the tests names its key fragment by. The fake ignores it, as a server with one fragment may.
+CHECK = "0123456789abcdef"
+
+
 class FaultyApi(FaultServer):
     """A running API, which is healthy until a test gives it faults.
 

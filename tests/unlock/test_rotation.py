@@ -44,7 +44,6 @@ def test_a_rotation_cuts_off_the_old_archive_only_when_its_fragment_is_retired(
 
     rig.clean()
     fragments.retire(key_check(FRAGMENT))
-    rig.wire.requests.clear()
     rig.device.put(packed.path)
     assert_failed(rig.operator.unlock(), "KEY_MISMATCH")
     assert rig.loads == []
@@ -56,4 +55,4 @@ def test_an_api_without_the_fragment_says_that_it_was_retired(rig: Rig, packed: 
     rig.device.put(packed.path)
     status = rig.operator.unlock()
     assert_failed(status, "KEY_MISMATCH")
-    assert "it was retired, or never there" in str(status.error)
+    assert "retired at the resource API, or never added" in str(status.error)
