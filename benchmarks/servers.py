@@ -15,6 +15,7 @@ import requests
 
 from benchmarks.measure import Missing
 from benchmarks.peers import require_program
+from resource_api.accounts import Role
 from tests.support.engines import Engine, docker_engine
 from tests.support.http_probe import http_status
 from tests.support.loader_server import LoaderServer
@@ -76,10 +77,10 @@ def nginx(directory: Path) -> Iterator[Nginx]:
 
 @contextmanager
 def resource_api(directory: Path) -> Iterator[ResourceApiServer]:
-    """Run the resource API, with the user EMAIL and PASSWORD."""
+    """Run the resource API, with the publisher EMAIL and PASSWORD."""
     directory.mkdir()
     with ResourceApiServer(directory) as api:
-        api.add_user(EMAIL, PASSWORD)
+        api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
         yield api
 
 

@@ -154,6 +154,16 @@ class LoginRejected(ApiFault):
     hint = "Check the e-mail and the password, and try again."
 
 
+class NotPermitted(ApiFault):
+    """The API does not permit this to the account that is logged in, such as an upload to a reader."""
+
+    code = "FORBIDDEN"
+    hint = (
+        "Log in with an account that may do this (a publisher's for an upload), or ask the operators of the resource "
+        "API for that role."
+    )
+
+
 class ApiUnreachable(ApiFault):
     """The API cannot be reached, its certificate is not trusted, or it stopped responding."""
 

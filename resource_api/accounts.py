@@ -4,7 +4,9 @@ import hashlib
 import json
 import secrets
 import threading
-from typing import cast
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -13,6 +15,23 @@ from resource_api.data_directory import DataDirectory, DataDirectoryError
 
 # A hash takes a core and 32 MiB for about a tenth of a second, so more at once would be no faster and only take memory.
 HASHES_AT_ONCE = 2
+
+
+class Role(StrEnum):
+    """What a user may do: a reader gets and lists, a publisher also puts and deletes."""
+
+    READER = "reader"
+    PUBLISHER = "publisher"
+
+
+@dataclass(frozen=True)
+class User:
+    """One user. A disabled one can neither log in nor use a token."""
+
+    email: str
+    password_hash: str = field(repr=False)
+    role: Role = Role.READER
+    disabled: bool = False
 
 
 class Users:
@@ -24,18 +43,37 @@ class Users:
     def __init__(self, data: DataDirectory) -> None:
         self._data = data
 
-    def emails(self) -> list[str]:
-        """Return all e-mail addresses in alphabetical order."""
-        return sorted(self._read())
+    def all(self) -> list[User]:
+        """Return all users in the alphabetical order of their addresses."""
+        return [user for _, user in sorted(self._read().items())]
 
-    def set_password(self, email: str, password: str) -> bool:
-        """Add a user, or give an existing one a new password; return whether the user is new."""
+    def find(self, email: str) -> User | None:
+        """Return the user with this address, in upper or lower case."""
+        return self._read().get(_normal(email))
+
+    def set_password(self, email: str, password: str, role: Role | None = None) -> tuple[User, bool]:
+        """Add a user, or give an existing one a new password; return the user, and whether it is new.
+
+        Without `role` a new user is a reader, and an existing one keeps its role. A disabled user is enabled again;
+        its earlier tokens stay invalid, because they belong to the earlier password.
+        """
         password_hash = generate_password_hash(password)
         with self._data.locked():
             users = self._read()
-            is_new = _normal(email) not in users
-            self._write({**users, _normal(email): password_hash})
-        return is_new
+            present = users.get(_normal(email))
+            role = role or (present.role if present is not None else Role.READER)
+            user = User(_normal(email), password_hash, role)
+            self._write({**users, user.email: user})
+        return user, present is None
+
+    def disable(self, email: str) -> bool:
+        """Disable a user, which makes the user's tokens invalid; return whether the user exists."""
+        with self._data.locked():
+            users = self._read()
+            present = users.get(_normal(email))
+            if present is not None:
+                self._write({**users, present.email: replace(present, disabled=True)})
+        return present is not None
 
     def remove(self, email: str) -> bool:
         """Remove a user, which makes the user's tokens invalid; return whether the user existed."""
@@ -46,19 +84,18 @@ class Users:
                 self._write(users)
         return was_there
 
-    def password_hash(self, email: str) -> str | None:
-        """Return the stored hash, or None for an unknown user."""
-        return self._read().get(_normal(email))
-
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> dict[str, User]:
         try:
-            users = json.loads(self._data.users_file.read_bytes())
-        except ValueError as error:
-            raise DataDirectoryError(f"{self._data.users_file} is not JSON: {error}") from error
-        return cast("dict[str, str]", users)
+            return _parsed(json.loads(self._data.users_file.read_bytes()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataDirectoryError(f"{self._data.users_file} is damaged: {error}") from error
 
-    def _write(self, users: dict[str, str]) -> None:
-        self._data.write_private(self._data.users_file, json.dumps(users, indent=1, sort_keys=True).encode() + b"\n")
+    def _write(self, users: dict[str, User]) -> None:
+        stored = {
+            email: {"password": user.password_hash, "role": user.role, "disabled": user.disabled}
+            for email, user in users.items()
+        }
+        self._data.write_private(self._data.users_file, json.dumps(stored, indent=1, sort_keys=True).encode() + b"\n")
 
 
 class Authenticator:
@@ -67,7 +104,7 @@ class Authenticator:
     def __init__(self, data: DataDirectory, token_seconds: int) -> None:
         self._users = Users(data)
         # Read the file once, because an operator must see at the start, not at the first login, that it is damaged.
-        self._users.emails()
+        self._users.all()
         self._token_seconds = token_seconds
         self._serializer = URLSafeTimedSerializer(
             data.token_secret(),
@@ -78,30 +115,44 @@ class Authenticator:
         self._decoy_hash = generate_password_hash(secrets.token_hex())
 
     def login(self, email: str, password: str) -> str | None:
-        """Return a new token, or None if the credentials are wrong.
+        """Return a new token, or None if the credentials are wrong or the user is disabled.
 
         It also hashes the password of an unknown user, because a faster response would reveal which addresses exist.
         """
-        password_hash = self._users.password_hash(email)
+        user = self._users.find(email)
         with self._hashing:
-            matches = check_password_hash(password_hash or self._decoy_hash, password)
-        if password_hash is None or not matches:
+            matches = check_password_hash(user.password_hash if user is not None else self._decoy_hash, password)
+        if user is None or user.disabled or not matches:
             return None
-        return self._serializer.dumps([_normal(email), _fingerprint(password_hash)])
+        return self._serializer.dumps([user.email, _fingerprint(user.password_hash)])
 
-    def user_of(self, token: str) -> str | None:
-        """Return the user of a token, or None if the token is not valid.
+    def user_of(self, token: str) -> User | None:
+        """Return the user of a token as the users file has it now, or None if the token is not valid.
 
-        A token is not valid if it is forged or expired, or if the user was removed or has a new password.
+        A token is not valid if it is forged or expired, or if the user was removed or disabled or has a new password.
         """
         try:
             email, fingerprint = self._serializer.loads(token, max_age=self._token_seconds)
         except BadData:
             return None
-        password_hash = self._users.password_hash(email)
-        if password_hash is None or fingerprint != _fingerprint(password_hash):
+        user = self._users.find(email)
+        if user is None or user.disabled or fingerprint != _fingerprint(user.password_hash):
             return None
-        return cast("str", email)
+        return user
+
+
+def _parsed(stored: Any) -> dict[str, User]:
+    """Return the users of the file by address. Raises ValueError, TypeError or KeyError if it is not a users file."""
+    if not isinstance(stored, dict):
+        raise TypeError("it is not an object")
+    return {email: _parsed_user(email, fields) for email, fields in stored.items()}
+
+
+def _parsed_user(email: str, fields: Any) -> User:
+    match fields:
+        case {"password": str(password_hash), "role": str(role), "disabled": bool(disabled)}:
+            return User(email, password_hash, Role(role), disabled)
+    raise ValueError(f"{email} lacks a password, a role or whether it is disabled")
 
 
 def _normal(email: str) -> str:

@@ -31,6 +31,8 @@ def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Fl
     app.add_url_rule("/binary-split/key-fragment", view_func=views.key_fragment, methods=["GET"])
     app.add_url_rule("/resources/<path:name>", view_func=views.read_resource, methods=["GET"])
     app.add_url_rule("/resources/<path:name>", view_func=views.write_resource, methods=["PUT"])
+    app.add_url_rule("/resources/<path:name>", view_func=views.delete_resource, methods=["DELETE"])
+    app.add_url_rule("/resources", view_func=views.list_resources, methods=["GET"])
     app.before_request(_limit_stalls)
     app.after_request(_log_request)
     register_error_handlers(app)

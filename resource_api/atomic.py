@@ -32,6 +32,12 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
     _sync_directory(target.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, so that it stays removed after a power cut. Raises OSError."""
+    path.unlink()
+    _sync_directory(path.parent)
+
+
 def remove_leftovers(temporary_directory: Path) -> None:
     """Remove the files that killed processes left in `temporary_directory`; keep files that are being written."""
     for path in temporary_directory.iterdir():

@@ -8,14 +8,12 @@ from typing import BinaryIO
 
 import click
 
-from resource_api.accounts import Users
+from resource_api.cli_data import data_argument
+from resource_api.cli_users import user
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.fragments import Fragments
 
 GENERATED_FRAGMENT_BYTES = 32
-EMAIL_CHARACTERS = 254
-LINE_BYTES = 1 << 16
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class _OneLineErrors(click.Group):
@@ -31,15 +29,6 @@ class _OneLineErrors(click.Group):
             raise click.ClickException(f"{place}{error.strerror}") from error
 
 
-# The argument DIR of most commands: a data directory that `init` made.
-_data_argument = click.argument(
-    "data",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    callback=lambda _context, _parameter, path: DataDirectory.open(path),
-)
-
-
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """A small resource API for loaders, with all its data in one directory.
@@ -47,7 +36,8 @@ def main() -> None:
     \b
     To start:
       azaion-resource-api init DIR
-      azaion-resource-api user add DIR operator@example.com
+      azaion-resource-api user add DIR device-7@example.com
+      azaion-resource-api user add DIR training@example.com --role publisher
       azaion-resource-api key new DIR --out key-fragment
       azaion-resource-api serve DIR
 
@@ -62,42 +52,7 @@ def init(directory: Path) -> None:
     click.echo(f"{DataDirectory.create(directory).root} is ready")
 
 
-@main.group()
-def user() -> None:
-    """Add, remove and list the users, who may log in."""
-
-
-@user.command("add")
-@_data_argument
-@click.argument("email")
-def user_add(data: DataDirectory, email: str) -> None:
-    """Add the user EMAIL, or give an existing one a new password.
-
-    The command prompts for the password on a terminal, and reads it as the first line of standard input elsewhere. A
-    new password ends the tokens that were made with the old one.
-    """
-    if "@" not in email or len(email) > EMAIL_CHARACTERS or not email.isprintable() or " " in email:
-        raise click.BadParameter(f"{email!r} is not an e-mail address", param_hint="EMAIL")
-    is_new = Users(data).set_password(email, _read_password())
-    click.echo(f"{email}: {'added' if is_new else 'password changed'}")
-
-
-@user.command("remove")
-@_data_argument
-@click.argument("email")
-def user_remove(data: DataDirectory, email: str) -> None:
-    """Remove the user EMAIL, and end the tokens of that user."""
-    if not Users(data).remove(email):
-        raise click.ClickException(f"there is no user {email}")
-    click.echo(f"{email}: removed")
-
-
-@user.command("list")
-@_data_argument
-def user_list(data: DataDirectory) -> None:
-    """List the users, one per line."""
-    for email in Users(data).emails():
-        click.echo(email)
+main.add_command(user)
 
 
 @main.group()
@@ -106,7 +61,7 @@ def key() -> None:
 
 
 @key.command("set")
-@_data_argument
+@data_argument
 @click.argument("file", type=click.File("rb"))
 @click.option("--force", is_flag=True, help="Remove other fragments; their archives can no longer be unlocked.")
 def key_set(data: DataDirectory, file: BinaryIO, *, force: bool) -> None:
@@ -118,7 +73,7 @@ def key_set(data: DataDirectory, file: BinaryIO, *, force: bool) -> None:
 
 
 @key.command("add")
-@_data_argument
+@data_argument
 @click.argument("file", type=click.File("rb"))
 def key_add(data: DataDirectory, file: BinaryIO) -> None:
     """Read one more key fragment from FILE ("-" is standard input); the others stay until `key retire`.
@@ -129,7 +84,7 @@ def key_add(data: DataDirectory, file: BinaryIO) -> None:
 
 
 @key.command("list")
-@_data_argument
+@data_argument
 def key_list(data: DataDirectory) -> None:
     """List the key fragments by the check that archives name, with the time of their addition, the newest last."""
     for fragment in Fragments(data).all():
@@ -137,7 +92,7 @@ def key_list(data: DataDirectory) -> None:
 
 
 @key.command("retire")
-@_data_argument
+@data_argument
 @click.argument("check")
 def key_retire(data: DataDirectory, check: str) -> None:
     """Remove the key fragment CHECK, as `key list` names it; archives made with it can no longer be unlocked."""
@@ -147,7 +102,7 @@ def key_retire(data: DataDirectory, check: str) -> None:
 
 
 @key.command("new")
-@_data_argument
+@data_argument
 @click.option("--out", type=click.Path(path_type=Path), help="Also write it to this new file, for packing archives.")
 def key_new(data: DataDirectory, out: Path | None) -> None:
     """Make a random key fragment of 32 bytes; refused if there is one already."""
@@ -161,7 +116,7 @@ def key_new(data: DataDirectory, out: Path | None) -> None:
 
 
 @main.command()
-@_data_argument
+@data_argument
 @click.option("--bind", default="127.0.0.1:9000", show_default=True, help="ADDRESS:PORT or unix:PATH.")
 @click.option(
     "--threads", default=8, show_default=True, type=click.IntRange(min=1), help="Requests served at the same time."
@@ -176,22 +131,6 @@ def serve(data: DataDirectory, bind: str, threads: int) -> None:
     command = [sys.executable, "-m", "gunicorn", *options, "resource_api.wsgi:app"]
     environment = {**os.environ, "RESOURCE_API_DATA": str(data.root)}
     os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted: gunicorn replaces this process
-
-
-def _read_password() -> str:
-    if sys.stdin is None:
-        raise click.ClickException("no password: standard input is closed")
-    if sys.stdin.isatty():
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-    try:
-        # Tools of Windows add a byte order mark, and end a line with CR LF.
-        password = sys.stdin.buffer.readline(LINE_BYTES).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n").decode()
-    except UnicodeDecodeError:
-        # No `from`, because the exception holds the password.
-        raise click.ClickException("the password is not UTF-8") from None
-    if not password:
-        raise click.ClickException("no password on standard input")
-    return password
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """The data directory, its layout, and access to its small files.
 
-DIR/users.json         0600  e-mail -> hash of the password
+DIR/users.json         0600  e-mail -> hash of the password, role, whether disabled
 DIR/token-secret       0600  signs the tokens; replacing it makes all tokens invalid
 DIR/key-fragments.json 0600  the key fragments; absent until `key new`, `key set` or `key add`
 DIR/resources/         0700  the objects, in their folders

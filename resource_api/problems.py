@@ -1,4 +1,7 @@
-"""Turns every error into a response of type application/problem+json (RFC 9457) with title, status and detail."""
+"""Turns every error into a response of type application/problem+json (RFC 9457) with title, status and detail.
+
+The one for a user without the role has `code` and `hint` too, because a loader tells its caller from them.
+"""
 
 import json
 from contextlib import suppress
@@ -17,9 +20,14 @@ DRAIN_IDLE_SECONDS = 2
 _DRAIN_READ_BYTES = 1 << 20
 
 
+class NotPublisherError(Exception):
+    """The user is not a publisher, and the request would change what is stored."""
+
+
 def register_error_handlers(app: Flask) -> None:
     """Make `app` respond with a problem to every error, its own errors and those of the framework."""
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(NotPublisherError, lambda _: _not_publisher())
     app.register_error_handler(InvalidNameError, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
     app.register_error_handler(
         ResourceMissingError, lambda _: _problem(HTTPStatus.NOT_FOUND, "There is no resource of that name.")
@@ -43,9 +51,19 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _problem(status: HTTPStatus, detail: str) -> Response:
+def _not_publisher() -> Response:
+    return _problem(
+        HTTPStatus.FORBIDDEN,
+        "Only a publisher may change what is stored here.",
+        code="FORBIDDEN",
+        hint="Log in with the account of a publisher, or ask the operators of this server for that role.",
+    )
+
+
+def _problem(status: HTTPStatus, detail: str, **fields: str) -> Response:
+    """Return a problem; `fields` are further members of the document."""
     _drain()
-    body = json.dumps({"title": status.phrase, "status": status, "detail": detail})
+    body = json.dumps({"title": status.phrase, "status": status, "detail": detail, **fields})
     return Response(body, status, content_type="application/problem+json")
 
 

@@ -5,13 +5,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from resource_api.atomic import remove_leftovers, replacing
+from resource_api.atomic import remove, remove_leftovers, replacing
 from resource_api.data_directory import DataDirectory
-from resource_api.names import components_of
+from resource_api.names import InvalidNameError, components_of
 
 _BIG_PART = re.compile(r"\.([0-9a-f]{64})\.big$")
 
@@ -34,6 +34,13 @@ class OpenResource(NamedTuple):
     file: BinaryIO
     size: int
     etag: str
+
+
+class Listed(NamedTuple):
+    """An object in a listing: its name with folders, and its size in bytes."""
+
+    name: str
+    size: int
 
 
 class ResourceStore:
@@ -79,6 +86,32 @@ class ResourceStore:
                 raise DiskFullError from error
             raise
 
+    def delete(self, name: str) -> None:
+        """Remove an object; its folders stay. Downloads that have begun go on.
+
+        Raises InvalidNameError, ResourceMissingError, and OSError if the disk fails.
+        """
+        try:
+            remove(self._path(name))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ResourceMissingError from error
+
+    def find(self, prefix: str) -> list[Listed]:
+        """Return the objects whose names begin with `prefix`, in the order of their names.
+
+        Raises OSError if the disk fails.
+        """
+        names = (path.relative_to(self._root).as_posix() for path in _files_below(self._root))
+        found = ((name, self._size(name)) for name in sorted(names) if name.startswith(prefix))
+        return [Listed(name, size) for name, size in found if size is not None]
+
+    def _size(self, name: str) -> int | None:
+        """Return the size of an object; None if it was removed meanwhile, or if no request can name it."""
+        try:
+            return self._path(name).stat().st_size
+        except (InvalidNameError, FileNotFoundError):
+            return None
+
     def _write(self, path: Path, pieces: Iterable[bytes]) -> bool:
         with replacing(path, self._temporary) as file:
             for piece in pieces:
@@ -87,6 +120,11 @@ class ResourceStore:
 
     def _path(self, name: str) -> Path:
         return self._root.joinpath(*components_of(name))
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    for folder, _, files in os.walk(root):
+        yield from (Path(folder, file) for file in files)
 
 
 def _etag(name: str, file: BinaryIO) -> str:

@@ -1,7 +1,7 @@
-"""The views: log in, get the key fragment, read and write objects."""
+"""The views: log in, get the key fragment, list, read, write and delete objects."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from flask import Response, g, jsonify, request
 from werkzeug.exceptions import (
@@ -9,27 +9,21 @@ from werkzeug.exceptions import (
     HTTPException,
     LengthRequired,
     NotFound,
-    PreconditionFailed,
     RequestTimeout,
     Unauthorized,
 )
-from werkzeug.http import parse_range_header
-from werkzeug.wsgi import FileWrapper, wrap_file
 
-from resource_api.accounts import Authenticator
+from resource_api.accounts import Authenticator, Role, User
+from resource_api.conditional import READ_BYTES, conditional_response
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
-from resource_api.problems import limit_reading
-from resource_api.store import OpenResource, ResourceStore
+from resource_api.problems import NotPublisherError, limit_reading
+from resource_api.store import ResourceStore
 
 LOGIN_BYTES = 16 << 10
 # For the whole body, because a byte now and then must not hold a thread for ever.
 LOGIN_SECONDS = 10
-# Reads of 1 MiB are about three times as fast as reads of 64 KiB, because gunicorn copies its buffer at every read.
-READ_BYTES = 1 << 20
 _CHECK = re.compile(r"[0-9a-f]{16}")
-# More digits than any size has; Python refuses to parse thousands of them.
-_SUFFIX_RANGE = re.compile(r"bytes[ \t]*=[ \t]*-[ \t]*([0-9]{1,100})[ \t]*", re.IGNORECASE)
 
 
 class Views:
@@ -65,6 +59,14 @@ class Views:
             raise NotFound("This server has no such key fragment.")
         return _without_caching(Response(fragment, content_type="application/octet-stream"))
 
+    def list_resources(self) -> Response:
+        """Handle GET /resources, with the names that begin with `prefix`. Raises Unauthorized."""
+        self._require_token()
+        listed = self._store.find(request.args.get("prefix", ""))
+        response = jsonify(resources=[{"name": each.name, "size": each.size} for each in listed])
+        response.cache_control.no_cache = True
+        return response
+
     def read_resource(self, name: str) -> Response:
         """Handle GET and HEAD /resources/{name}, with ranges and conditions.
 
@@ -73,7 +75,7 @@ class Views:
         self._require_token()
         resource = self._store.open(name)
         try:
-            return _conditional_response(resource)
+            return conditional_response(resource)
         except HTTPException:
             resource.file.close()
             raise
@@ -81,9 +83,10 @@ class Views:
     def write_resource(self, name: str) -> Response:
         """Handle PUT /resources/{name}.
 
-        Raises Unauthorized, LengthRequired, BadRequest, RequestTimeout, or an error of `ResourceStore.put`.
+        Raises Unauthorized, NotPublisherError, LengthRequired, BadRequest, RequestTimeout, or an error of
+        `ResourceStore.put`.
         """
-        self._require_token()
+        self._require_publisher()
         size = request.content_length
         if size is None:
             raise LengthRequired("An upload needs a Content-Length.")
@@ -92,15 +95,30 @@ class Views:
         is_new = self._store.put(name, size, _body_pieces(size))
         return Response(status=201 if is_new else 204)
 
-    def _require_token(self) -> None:
-        """Set `g.user` to the user of the request's token. Raises Unauthorized."""
+    def delete_resource(self, name: str) -> Response:
+        """Handle DELETE /resources/{name}.
+
+        Raises Unauthorized, NotPublisherError, or an error of `ResourceStore.delete`.
+        """
+        self._require_publisher()
+        self._store.delete(name)
+        return Response(status=204)
+
+    def _require_publisher(self) -> None:
+        """Set `g.user` like `_require_token`. Raises Unauthorized and NotPublisherError."""
+        if self._require_token().role is not Role.PUBLISHER:
+            raise NotPublisherError
+
+    def _require_token(self) -> User:
+        """Return the user of the request's token, and set `g.user` to the address. Raises Unauthorized."""
         authorization = request.authorization
         if authorization is None or authorization.type != "bearer" or not authorization.token:
             raise Unauthorized("This needs a bearer token from /login.")
         user = self._authenticator.user_of(authorization.token)
         if user is None:
             raise Unauthorized("The token is not valid, or no longer.")
-        g.user = user
+        g.user = user.email
+        return user
 
 
 def _credentials() -> tuple[str, str]:
@@ -127,44 +145,6 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _conditional_response(resource: OpenResource) -> Response:
-    """Return the response 200, 206 or 304 (RFC 9110, sections 13 and 14).
-
-    It does not use Flask's `send_file`, which reads the length of a path before it opens the file: a PUT in between
-    would combine the old length and ETag with the new bytes. It sends no Last-Modified, because two PUTs within one
-    second would have the same. Raises RequestedRangeNotSatisfiable or PreconditionFailed.
-    """
-    environ = request.environ | {"HTTP_RANGE": _with_suffix_within(request.headers.get("Range", ""), resource.size)}
-    wanted = parse_range_header(environ["HTTP_RANGE"])
-    if wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1:
-        # Use Werkzeug's wrapper, because gunicorn's cannot seek and Werkzeug would read everything before the range.
-        body: Iterable[bytes] = FileWrapper(resource.file, READ_BYTES)
-    else:
-        # Hide other ranges from Werkzeug, because it responds with 416 to units that must be ignored (RFC 9110, 14.2).
-        environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
-        body = wrap_file(environ, resource.file, READ_BYTES)
-    response = Response(body, content_type="application/octet-stream", direct_passthrough=True)
-    response.content_length = resource.size
-    response.cache_control.no_cache = True
-    response.set_etag(resource.etag)
-    response.make_conditional(environ, accept_ranges=True, complete_length=resource.size)
-    if response.status_code == PreconditionFailed.code:
-        raise PreconditionFailed("The object is not the one that If-Match names.")
-    return response
-
-
-def _with_suffix_within(wanted: str, size: int) -> str:
-    """Return the Range header `wanted` for an object of `size` bytes, in a form that Werkzeug understands correctly.
-
-    `bytes=-N` means the last N bytes, or the whole object if it is shorter; N = 0 has no bytes (RFC 9110, 14.1.2).
-    Werkzeug would refuse a longer suffix, and take 0 for the whole object.
-    """
-    suffix = _SUFFIX_RANGE.fullmatch(wanted)
-    if suffix is None:
-        return wanted
-    return f"bytes={size - min(int(suffix[1]), size)}-"
 
 
 def _body_pieces(size: int) -> Iterator[bytes]:

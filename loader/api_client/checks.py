@@ -11,7 +11,7 @@ from typing import Any
 
 from loader.api_client.reasons import CODING_HINT, PORTAL_HINT, STORE_HINT, status_hint
 from loader.api_client.responses import Response
-from loader.errors import ApiError, ApiProtocol, ApiUnreachable
+from loader.errors import ApiError, ApiProtocol, ApiUnreachable, NotPermitted
 
 # Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
 PASSING_REFUSALS = (408, 425, 429)
@@ -20,6 +20,8 @@ PORTAL_REFUSALS = (407, 511)
 # A store refuses a signed address, or has none of its own for this request.
 STORE_REFUSALS = (401, 403)
 PROBLEM_TYPE = "application/problem+json"
+# A problem of the API has some hundred bytes.
+PROBLEM_MAX_SIZE = 64 * 1024
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 # Random bytes of this number do not read as a text; a shorter page is found out by what it should have been.
 TEXT_MIN_SIZE = 16
@@ -31,6 +33,8 @@ def successful(response: Response, expected: tuple[int, ...]) -> Response:
     """Return `response` if its status is `expected`; otherwise close it and raise an ApiFault."""
     if response.status in expected:
         return response
+    if response.status == 403 and not response.was_redirected and _problem_code(response) == NotPermitted.code:
+        raise NotPermitted("The resource API does not permit this to the account that is logged in.")
     response.close()
     status, who = response.status, response.peer if response.was_redirected else "resource API"
     if status in PORTAL_REFUSALS:
@@ -101,6 +105,20 @@ def content_range(response: Response) -> tuple[int, int | None]:
         response.close()
         raise ApiProtocol("The resource API sent a part of an object without saying which.")
     return int(match[1]), None if match[2] == "*" else int(match[2])
+
+
+def _problem_code(response: Response) -> object:
+    """Return the `code` of the problem in the body (RFC 9457), and close; None if there is none.
+
+    A firewall or a portal refuses with 403 too, but not with a code of the API. Raises ApiUnreachable.
+    """
+    if not _kind(response).endswith("json"):
+        return None
+    try:
+        document = json.loads(response.read_all(PROBLEM_MAX_SIZE))
+    except (ValueError, RecursionError, ApiProtocol):
+        return None
+    return document.get("code") if isinstance(document, dict) else None
 
 
 def _retry_after(response: Response) -> float | None:

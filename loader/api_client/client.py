@@ -153,10 +153,12 @@ class ApiClient:
         return ObjectStream(response, checkpoint)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
-        """Store `body` at `path`, as a whole or not at all."""
+        """Store `body` at `path`, as a whole or not at all. Raises NotPermitted if the account may only read."""
         url_path = "/resources/" + quote(path)
         response = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
-        acknowledgement(successful(response, (200, 201, 204))).close()
+        # The bytes of an upload may take any time, but what is read after them must not.
+        with self._transport.deadline(self._logins.checkpoint()):
+            acknowledgement(successful(response, (200, 201, 204))).close()
 
     def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Response:
         url_path = "/resources/" + quote(path)

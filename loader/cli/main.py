@@ -24,6 +24,7 @@ from loader.errors import (
     LoginRejected,
     LoginThrottled,
     NotLoggedIn,
+    NotPermitted,
     SourceCorrupt,
     kind_of,
 )
@@ -50,6 +51,7 @@ _EXIT_CODES: tuple[tuple[type[LoaderError], int], ...] = (
     (CommandFault, 3),
     (NotLoggedIn, 5),
     (LoginRejected, 5),
+    (NotPermitted, 5),
     (LoginThrottled, 5),
     (Busy, 9),
     (CallerError, 4),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resource_api.accounts import Role
 from tests.conftest import StartLoader
 from tests.support.engines import Engine
 from tests.support.images import image_id, import_image, remove_image
@@ -76,7 +77,7 @@ def test_the_examples_work_as_written(
     start_loader: StartLoader,
     tmp_path: Path,
 ) -> None:
-    resource_api.add_user(EMAIL, PASSWORD)
+    resource_api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
     loader = start_loader(RESOURCE_API_URL=resource_api.url, DOCKER_HOST=docker_engine.host, API_VERSION="1.4")
     work = tmp_path / "work"
     work.mkdir()

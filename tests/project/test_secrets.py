@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resource_api.accounts import Role
 from tests.conftest import StartLoader
 from tests.support import planted
 from tests.support.flips import flipped
@@ -42,7 +43,7 @@ def test_the_loader_writes_no_secret(
     resource_api: ResourceApiServer, start_loader: StartLoader, device_dir: Path, tmp_path: Path
 ) -> None:
     planted.plant(WRONG)
-    resource_api.add_user(EMAIL, PASSWORD)
+    resource_api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
     resource_api.set_fragment(FRAGMENT)
     (tmp_path / "tmp").mkdir()
     loader = start_loader(RESOURCE_API_URL=resource_api.url, LOG_LEVEL="DEBUG", TMPDIR=str(tmp_path / "tmp"))

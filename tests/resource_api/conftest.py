@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 import pytest
 
-from resource_api.accounts import Users
+from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
 from tests.support.processes import ManagedProcess, clean_env, free_port
@@ -39,7 +39,8 @@ class Reply(NamedTuple):
         assert self.headers["Content-Type"] == "application/problem+json"
         problem = json.loads(self.body)
         assert isinstance(problem, dict)
-        assert set(problem) == {"title", "status", "detail"}
+        expected = {"title", "status", "detail"}
+        assert set(problem) == (expected | {"code", "hint"} if self.status == http.client.FORBIDDEN else expected)
         assert problem["status"] == self.status
         assert problem["title"]
         assert problem["detail"]
@@ -95,9 +96,9 @@ class Api:
         body = json.dumps({"email": email, "password": password}).encode()
         return self.call("POST", "/login", {"Content-Type": "application/json"}, body)
 
-    def bearer(self) -> dict[str, str]:
+    def bearer(self, email: str = EMAIL, password: str = PASSWORD) -> dict[str, str]:
         """Log in, and return the Authorization header for further calls."""
-        return {"Authorization": f"Bearer {json.loads(self.login().body)['token']}"}
+        return {"Authorization": f"Bearer {json.loads(self.login(email, password).body)['token']}"}
 
     def worker(self) -> int:
         """Return the pid of the worker process."""
@@ -128,7 +129,7 @@ class Api:
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataDirectory:
-    """Return a new data directory with one user."""
+    """Return a new data directory with one user, a publisher."""
     return new_data(tmp_path)
 
 
@@ -148,7 +149,7 @@ def bearer(api: Api) -> dict[str, str]:
 
 
 def new_data(parent: Path) -> DataDirectory:
-    """Make a data directory with one user."""
+    """Make a data directory with one user, a publisher."""
     data = DataDirectory.create(parent / "data")
-    Users(data).set_password(EMAIL, PASSWORD)
+    Users(data).set_password(EMAIL, PASSWORD, Role.PUBLISHER)
     return data

@@ -55,16 +55,18 @@ def test_init_refuses_a_directory_with_other_files(tmp_path: Path) -> None:
 
 
 def test_users_can_be_added_listed_changed_and_removed(root: Path) -> None:
-    assert run("user", "add", root, "Operator@Example.com", stdin="first\n").output == "Operator@Example.com: added\n"
+    assert run("user", "add", root, "Operator@Example.com", stdin="first\n").output == (
+        "Operator@Example.com: added, reader\n"
+    )
     assert run("user", "add", root, "second@example.com", stdin="second").exit_code == 0
-    assert run("user", "list", root).output == "operator@example.com\nsecond@example.com\n"
+    assert run("user", "list", root).output == "operator@example.com  reader\nsecond@example.com  reader\n"
     assert "password changed" in run("user", "add", root, EMAIL, stdin=" new \r\n").output
     data = DataDirectory.open(root)
     assert Authenticator(data, 60).login(EMAIL, " new ") is not None
     assert Authenticator(data, 60).login(EMAIL, "first") is None
     assert run("user", "remove", root, EMAIL).exit_code == 0
     assert run("user", "remove", root, EMAIL).output == f"Error: there is no user {EMAIL}\n"
-    assert Users(data).emails() == ["second@example.com"]
+    assert [user.email for user in Users(data).all()] == ["second@example.com"]
     assert mode(root / "users.json") == 0o600
     assert list((root / "tmp").iterdir()) == []
 
@@ -163,7 +165,7 @@ def test_a_damaged_file_is_reported_in_one_line(root: Path) -> None:
     (root / "users.json").write_text("{")
     result = run("user", "list", root)
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: {root}/users.json is not JSON")
+    assert result.output.startswith(f"Error: {root}/users.json is damaged: ")
     (root / "token-secret").write_bytes(b"short")
     assert run("user", "list", root).output == f"Error: {root}/token-secret holds fewer than 32 bytes\n"
 

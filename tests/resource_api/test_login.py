@@ -85,7 +85,16 @@ def test_another_content_type_is_refused(api: Api, headers: dict[str, str]) -> N
     reply.problem()
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", KEY), ("GET", "/resources/a"), ("PUT", "/resources/a")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", KEY),
+        ("GET", "/resources"),
+        ("GET", "/resources/a"),
+        ("PUT", "/resources/a"),
+        ("DELETE", "/resources/a"),
+    ],
+)
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Bearer nonsense", "Basic b3A6cHc=", "x y z"])
 def test_every_request_without_a_valid_token_is_401(
     api: Api, method: str, path: str, authorization: str | None
@@ -163,7 +172,7 @@ def test_users_added_at_the_same_time_are_all_kept(data: DataDirectory, monkeypa
     emails = [f"user{number}@example.com" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda email: Users(data).set_password(email, "x"), emails))
-    assert Users(data).emails() == sorted([EMAIL, *emails])
+    assert [user.email for user in Users(data).all()] == sorted([EMAIL, *emails])
 
 
 def test_many_logins_at_once_take_little_memory_and_a_good_one_succeeds(data: DataDirectory) -> None:

@@ -63,7 +63,7 @@ def test_a_request_with_an_invalid_name_is_refused_and_changes_no_file(
     api: Api, bearer: dict[str, str], path: str
 ) -> None:
     before = sorted(api.data.root.rglob("*"))
-    for method, body in (("GET", None), ("PUT", b"evil")):
+    for method, body in (("GET", None), ("PUT", b"evil"), ("DELETE", None)):
         reply = api.call(method, f"/resources/{path}", bearer, body)
         assert reply.status in (400, 404)
         reply.problem()

@@ -56,7 +56,8 @@ def test_memory_does_not_grow_with_the_size_of_an_object(data: DataDirectory) ->
         ("GET", "/login/", 404),
         ("GET", "/resources/", 404),
         ("GET", "/login", 405),
-        ("DELETE", "/resources/a", 405),
+        ("POST", "/resources/a", 405),
+        ("DELETE", "/resources", 405),
         ("BREW", "/login", 405),
     ],
 )
@@ -77,7 +78,7 @@ def test_an_internal_error_is_a_problem_that_does_not_reveal_its_cause(data: Dat
         data.users_file.write_bytes(users)
         assert api.login().status == 200
     assert "damaged" not in str(reply)
-    assert "is not JSON" in api.process.stderr()
+    assert "is damaged" in api.process.stderr()
 
 
 def test_the_log_has_one_line_per_request_and_no_secrets(data: DataDirectory) -> None:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from werkzeug.security import generate_password_hash
 
-from resource_api.accounts import Users
+from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
 from tests.support.http_probe import http_status
@@ -89,12 +89,12 @@ class ResourceApiServer:
             raise
         self.forget_requests()  # those of `http_status` above
 
-    def add_user(self, email: str, password: str) -> None:
+    def add_user(self, email: str, password: str, role: Role = Role.READER) -> None:
         """Let `email` log in with `password`, and register the password as a secret that no loader may write."""
         plant(password)
         hashing = partial(generate_password_hash, method=self.hashing)
         with patch("resource_api.accounts.generate_password_hash", hashing):
-            Users(self._data).set_password(email, password)
+            Users(self._data).set_password(email, password, role)
 
     def set_fragment(self, fragment: bytes) -> None:
         """Set the key fragment, and register it as a secret that no loader may write."""

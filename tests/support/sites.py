@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resource_api.accounts import Role
 from tests.support.faulty_api import FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, login
 from tests.support.loader_server import LoaderServer
@@ -101,10 +102,10 @@ def bare_site(directory: Path, api_url: str = NOBODY_LISTENS, **env: str) -> Ite
 
 @contextmanager
 def real_site(directory: Path, **env: str) -> Iterator[Site]:
-    """Yield a reference API, and a loader that is logged in there."""
+    """Yield a reference API, and a loader that is logged in there as a publisher."""
     (directory / "resource-api").mkdir(parents=True)
     with ResourceApiServer(directory / "resource-api") as api:
-        api.add_user(EMAIL, PASSWORD)
+        api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
         with bare_site(directory, api.url, **env) as bare:
             assert login(bare.url).status == 200
             yield Site(bare.loader, bare.models, api)

@@ -30,7 +30,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 CODES_OF_UNLOCK = {
     *("KEY_MISMATCH", "ARCHIVE_CORRUPT", "ARCHIVE_INCOMPLETE", "ARCHIVE_NOT_FOUND", "VERSION_MISMATCH"),
-    *("LOGIN_REJECTED", "LOGIN_THROTTLED", "API_UNREACHABLE", "API_ERROR", "API_PROTOCOL"),
+    *("LOGIN_REJECTED", "LOGIN_THROTTLED", "API_UNREACHABLE", "API_ERROR", "API_PROTOCOL", "FORBIDDEN"),
     *("DISK_SPACE", "STORAGE_ERROR", "INTERRUPTED", "INTERNAL"),
     *("ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ENGINE_STALLED", "IMAGE_MISMATCH"),
 }
@@ -120,6 +120,10 @@ FAULTS = {
     "no fragment": (fragment_is(Fault(404, headers={"Content-Type": "application/problem+json"})), "KEY_MISMATCH"),
     "a 404 of another server": (fragment_is(Fault(404)), "API_ERROR"),
     "broken fragment": (fragment_is(Fault(500)), "API_ERROR"),
+    "forbidden fragment": (
+        fragment_is(Fault(403, b'{"code": "FORBIDDEN"}', {"Content-Type": "application/problem+json"})),
+        "FORBIDDEN",
+    ),
     "short fragment": (fragment_is(Fault(body=b"x" * 31)), "API_PROTOCOL"),
     "endless fragment": (fragment_is(Fault(body=b"x" * 4097)), "API_PROTOCOL"),
     "cut fragment": (fragment_is(Fault(body=b"x" * 32, cut_after=5)), "API_UNREACHABLE"),

@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from loader.web.page import OPENAPI_PATH
+from resource_api.accounts import Role
 from tests.conftest import TOLD, StartLoader
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, seal
@@ -30,7 +31,7 @@ LABELS = {f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].item
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A device that has everything that the examples of the description name, except an engine."""
     with real_site(tmp_path_factory.mktemp("furnished")) as running:
-        running.api.add_user(**CREDENTIALS)
+        running.api.add_user(CREDENTIALS["email"], CREDENTIALS["password"], Role.PUBLISHER)
         seal(running.models.parent / "images.enc", [HandmadeImage("app:1.4")])
         assert upload(running.url, "day", FILENAME, bytes(100_000)).status == 200
         yield running
@@ -73,7 +74,7 @@ def test_a_bare_device_responds_as_described(lonely: BareSite, tmp_path: Path, r
 def test_a_device_with_all_it_needs_is_ready(
     docker_engine: Engine, resource_api: ResourceApiServer, start_loader: StartLoader
 ) -> None:
-    resource_api.add_user(**CREDENTIALS)
+    resource_api.add_user(CREDENTIALS["email"], CREDENTIALS["password"])
     url = start_loader(RESOURCE_API_URL=resource_api.url, DOCKER_HOST=docker_engine.host).url
     assert login(url, CREDENTIALS).status == 200
     ready = call(url, "GET", "/ready")

@@ -144,6 +144,17 @@ CASES: dict[str, Case] = {
     "an upload of unknown length": (411, "LENGTH_REQUIRED", False, _chunked_form),
     "the API fails": (502, "API_ERROR", True, _upstream("GET", SMALL, Fault(500), _load_x)),
     "the API forbids": (502, "API_ERROR", True, _upstream("GET", SMALL, Fault(403, b"<html>no</html>"), _load_x)),
+    "the API forbids it to this account": (
+        403,
+        "FORBIDDEN",
+        False,
+        _upstream(
+            "GET",
+            SMALL,
+            Fault(403, b'{"code": "FORBIDDEN"}', {"Content-Type": "application/problem+json"}),
+            _load_x,
+        ),
+    ),
     "the API issues no token": (
         502,
         "API_PROTOCOL",

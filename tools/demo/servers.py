@@ -36,7 +36,7 @@ def start_resource_api(
     email, password = account
     preparations = [
         python("-m", "resource_api", "init", data),
-        python("-m", "resource_api", "user", "add", data, email, line_in=password),
+        python("-m", "resource_api", "user", "add", data, email, "--role", "publisher", line_in=password),
     ]
     if fragment is not None:
         preparations.append(python("-m", "resource_api", "key", "set", data, str(fragment)))

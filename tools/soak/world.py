@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resource_api.accounts import Role
 from tests.support.archives import VERSION, sealed_images
 from tests.support.engines import Engine, docker_engine
 from tests.support.handmade_image import FRAGMENT
@@ -102,7 +103,7 @@ def _replicas(running: ExitStack, directory: Path) -> tuple[ResourceApiServer, .
         replicas.append(
             running.enter_context(ResourceApiServer(home, data_dir=directory / "data", keep_alive=KEEP_ALIVE_SECONDS))
         )
-    replicas[0].add_user(EMAIL, PASSWORD)
+    replicas[0].add_user(EMAIL, PASSWORD, Role.PUBLISHER)
     replicas[0].set_fragment(FRAGMENT)
     return tuple(replicas)
 
