@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resource_api.accounts import Role
 from tests.support.http_calls import EMAIL, PASSWORD, login
 from tests.support.http_probe import socket_path
 from tests.support.nginx_server import NginxServer, nginx
@@ -60,7 +61,7 @@ def fronted_site(directory: Path) -> Iterator[Fronted]:
     """Start a loader that is logged in to a reference API, and nginx."""
     (directory / "api").mkdir(parents=True)
     with ResourceApiServer(directory / "api") as api:
-        api.add_user(EMAIL, PASSWORD)
+        api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
         with fronted(directory, RESOURCE_API_URL=api.url) as running:
             assert login(running.url).status == 200
             yield running

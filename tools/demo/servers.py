@@ -31,7 +31,7 @@ class Server:
 def start_resource_api(
     screen: Screen, cleanup: ExitStack, directory: Path, account: tuple[str, str], fragment: Path | None
 ) -> Server:
-    """Start the resource API with one account and, if a file has one, the key fragment."""
+    """Start the resource API with one account, a publisher, and, if a file has one, the key fragment."""
     data = str(directory / "api")
     email, password = account
     preparations = [
