@@ -51,8 +51,6 @@ def refused(api: Api) -> dict[str, dict[str, str]]:
     disabled = api.bearer(DISABLED)
     users.disable(DISABLED)
     serializer = Authenticator(api.data, 60)._serializer
-    user = users.find(EMAIL)
-    assert user is not None
     return {
         "none": {},
         "disabled": disabled,
