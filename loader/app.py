@@ -48,9 +48,14 @@ def create_app(settings: Settings) -> Flask:
 
 
 def _warn_of_settings(settings: Settings, engine: DockerEngine) -> None:
-    """Log what is unsafe or wrong in RESOURCE_API_URL and DOCKER_HOST. Models are served without an engine too."""
+    """Log what is unsafe or wrong in RESOURCE_API_URL, PUBLISHER_KEYS and DOCKER_HOST.
+
+    None of it ends the start, because models are served without an engine too.
+    """
     if settings.api_in_the_clear:
         log.warning("RESOURCE_API_URL is http:// and leads off this device: the network can read password and token")
+    for text in settings.publisher_keys.warnings() if settings.publisher_keys else ():
+        log.warning("%s", text)
     try:
         engine.check_settings()
     except EngineUnavailable as exc:

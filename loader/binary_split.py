@@ -16,6 +16,7 @@ from loader.crypto.archive_head import GZIP, Blob, Head
 from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PieceDigests
+from loader.crypto.signatures import find_signers
 from loader.crypto.streaming_aead import Prove
 from loader.errors import (
     ArchiveCorrupt,
@@ -24,10 +25,12 @@ from loader.errors import (
     Checkpoint,
     CorruptCiphertext,
     KeyMismatch,
+    UntrustedPublisher,
     VersionMismatch,
 )
 from loader.files import FileIdentity, NotRegular, OnBytes, open_regular, storage, write_at
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
+from loader.publisher_keys import PublisherKeys
 from loader.stored_blobs import DigestsAhead, StoredBlob
 
 # Starts a stage of work on archives, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows
@@ -66,6 +69,11 @@ class Archive:
     def absent(self) -> tuple[Blob, ...]:
         """The blobs that are neither in the file nor in its directory."""
         return tuple(blob for blob in self.index.absent if blob.digest not in self.beside)
+
+    def require_publisher(self, trusted: PublisherKeys | None) -> None:
+        """Raise UntrustedPublisher unless the owner of one of these keys has signed the head; None trusts everybody."""
+        if trusted is not None and not any(find_signers(self.index.stored, self.index.seals.signatures, trusted)):
+            raise UntrustedPublisher("The archive has no valid signature by a key in PUBLISHER_KEYS.")
 
     def require_version(self, version: str) -> None:
         """Raise VersionMismatch unless the archive is the release of this version."""

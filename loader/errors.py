@@ -229,6 +229,13 @@ class VersionMismatch(ArchiveFault):
     hint = "Set API_VERSION to the version of the archive, or copy the right archive."
 
 
+class UntrustedPublisher(ArchiveFault):
+    """PUBLISHER_KEYS is set, and the archive has no valid signature by one of its keys."""
+
+    code = "UNTRUSTED_PUBLISHER"
+    hint = "Copy an archive that a publisher has signed; if the publisher is new, add the key to PUBLISHER_KEYS."
+
+
 class ArchiveIncomplete(ArchiveFault):
     """The archive is thin: it lacks blobs that are needed, and the device or the base does not have them either."""
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from loader.binary_split import Archive
+from loader.binary_split import Archive, Stage
 from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import Blob, Head
 from loader.crypto.archive_seals import Seals
 from loader.errors import ArchiveIncomplete
-from loader.files import OnBytes, synced_along
+from loader.files import OnBytes, replacement, storage, synced_along
 
 # An archive that has the stored bytes of a blob, and the blob as the head of this archive describes it.
 Held = tuple[Archive, Blob]
@@ -40,6 +40,16 @@ def find_held(blobs: Iterable[Blob], archives: Sequence[Archive], subject: str) 
         size = sum(blob.stored_size for blob in missing)
         raise ArchiveIncomplete(f"{subject} lacks {len(missing)} blobs of {size} bytes.")
     return [held[_stored(blob)] for blob in wanted]
+
+
+def replace_archive(output: Path, seals: Seals, like: Archive, blobs: Sequence[Held], label: str, stage: Stage) -> None:
+    """Write what `write_archive` does to `output`, which appears whole or not at all, as the stage `label`.
+
+    Raises ArchiveCorrupt, StorageError and DiskSpace.
+    """
+    size = sum(blob.stored_size for _, blob in blobs)
+    with storage(output, size), replacement(output) as file, stage(label, size) as advance:
+        write_archive(file, output, seals, like, blobs, advance)
 
 
 def write_archive(

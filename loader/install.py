@@ -22,19 +22,23 @@ from loader.crypto.pieces import PieceDigests
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, CorruptCiphertext, DeviceFault, ValidationFailed
 from loader.files import OnBytes, clone, replacement, require_room, storage, sync_directory, synced_along
 from loader.held_blobs import Held, find_held, write_archive
+from loader.publisher_keys import PublisherKeys
 from loader.stored_blobs import StoredBlob
 
 
-def install(path: Path, place: Path, version: str, stage: Stage) -> None:
+def install(path: Path, place: Path, version: str, stage: Stage, trusted: PublisherKeys | None = None) -> None:
     """Install the archive at `path`, which must be the release of `version`, as the archive at `place`.
+
+    If there are `trusted` keys, one of them must have signed it.
 
     Blobs that it lacks come from the installed archive and wait in the directory of `place`, before one rename replaces
     that archive. A kill or a power cut at any moment leaves the former archive or the new one, and all of its blobs.
-    Raises ValidationFailed, VersionMismatch, ArchiveIncomplete, ArchiveCorrupt, ArchiveNotFound, StorageError and
-    DiskSpace.
+    Raises ValidationFailed, UntrustedPublisher, VersionMismatch, ArchiveIncomplete, ArchiveCorrupt, ArchiveNotFound,
+    StorageError and DiskSpace.
     """
     place = Path(os.path.realpath(place))
     with open_archive(path) as new, ExitStack() as opened:
+        new.require_publisher(trusted)
         new.require_version(version)
         opened.enter_context(_alone(blob_directory(place)))
         try:

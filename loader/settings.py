@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loader.publisher_keys import PublisherKeys
+
 
 class BadSettings(Exception):
     """The environment cannot be used. `str()` is one line that names every problem."""
@@ -94,6 +96,11 @@ def _ca_bundle(value: str) -> str | None:
     except OSError as exc:
         raise ValueError("names no file of PEM certificates") from exc
     return value
+
+
+def _publisher_keys(value: str) -> PublisherKeys | None:
+    """Return the keys in the file at this path; None for empty, which means that signatures are not asked for."""
+    return PublisherKeys.read(Path(value)) if value else None
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,14 @@ class Settings:
             "",
             _ca_bundle,
             "PEM file of the authorities that vouch for the API; empty: the system's",
+        )
+    )
+    publisher_keys: PublisherKeys | None = field(
+        metadata=_from(
+            "PUBLISHER_KEYS",
+            "",
+            _publisher_keys,
+            "file of the Ed25519 keys of which one must have signed the archive; empty: signatures are not asked for",
         )
     )
     api_connect_timeout: int = field(

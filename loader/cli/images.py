@@ -12,6 +12,7 @@ COMMANDS = {
     "show": "loader.cli.show",
     "verify": "loader.cli.show",
     "rewrap": "loader.cli.rewrap",
+    "sign": "loader.cli.sign",
     "diff": "loader.cli.thin",
     "thin": "loader.cli.thin",
     "join": "loader.cli.thin",
@@ -22,7 +23,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, modules=COMMANDS)
 def images() -> None:
-    """Pack, carry, show, verify and rewrap encrypted archives of Docker images.
+    """Pack, carry, show, verify, sign and rewrap encrypted archives of Docker images.
 
     On a device: install archives, and remove old versions of unlocked images.
     """

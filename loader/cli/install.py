@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from loader.cli.archives import file_to_read
+from loader.cli.archives import file_to_read, warn_of_publishers
 from loader.cli.output import ProgressBar, environment_settings
 from loader.install import install as install_archive
 
@@ -19,9 +19,10 @@ def install(archive: Path) -> None:
     Every byte is compared with its digest. Blobs that a thin ARCHIVE lacks come from the installed archive, which is
     then replaced by one rename; after an error it is as it was. The engine is not touched: unlock afterwards.
 
-    The command needs the environment variables of the loader: IMAGES_PATH and API_VERSION. ARCHIVE must be the release
-    that API_VERSION names.
+    The command needs the environment variables of the loader: IMAGES_PATH, API_VERSION and PUBLISHER_KEYS. ARCHIVE must
+    be the release that API_VERSION names, and signed by a key in PUBLISHER_KEYS if that is set.
     """
     settings = environment_settings()
-    install_archive(archive, settings.images_path, settings.api_version, ProgressBar)
+    warn_of_publishers(settings.publisher_keys)
+    install_archive(archive, settings.images_path, settings.api_version, ProgressBar, settings.publisher_keys)
     click.echo(f"{settings.images_path}: release {settings.api_version} is installed")

@@ -45,14 +45,19 @@ def read_fragment(path: Path) -> bytes:
 
 
 def new_fragment(path: Path) -> None:
-    """Write a random key fragment to a new file of mode 0600. Raises StorageError, also if the file exists."""
-    with storage(path, FRAGMENT_MIN_SIZE):
+    """Write a random key fragment to a new file, as `write_secret` does."""
+    write_secret(path, os.urandom(FRAGMENT_MIN_SIZE))
+
+
+def write_secret(path: Path, secret: bytes) -> None:
+    """Write `secret` to a new file of mode 0600. Raises StorageError, also if the file exists."""
+    with storage(path, len(secret)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(FRAGMENT_MIN_SIZE))
+                file.write(secret)
                 file.flush()
-                # Without its fragment an archive is lost, so the fragment must outlive a power cut.
+                # Without its fragment an archive is lost, so what was reported must outlive a power cut.
                 os.fsync(file.fileno())
             sync_directory(path.parent)
         except OSError:

@@ -42,6 +42,7 @@ COMMANDS = {
     "upload": "loader.cli.device",
     "cache": "loader.cli.cache",
     "key": "loader.cli.key",
+    "sign": "loader.cli.signing",
     "images": "loader.cli.images",
 }
 

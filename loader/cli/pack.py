@@ -11,10 +11,13 @@ import click
 from loader.cli.archives import file_to_read, file_to_write, head_text, key_option, written_text
 from loader.cli.key import read_fragment
 from loader.cli.output import ProgressBar, require_replaceable
+from loader.cli.signing import read_signing_key
 from loader.crypto.archive_head import GZIP, PLAIN, Head
+from loader.crypto.archive_seals import MAX_SIGNATURES
 from loader.crypto.json_header import INTEGER_LIMIT
+from loader.crypto.signatures import SigningKey
 from loader.docker_engine import DockerEngine
-from loader.errors import EngineUnavailable
+from loader.errors import EngineUnavailable, ValidationFailed
 from loader.packing.base import open_base
 from loader.packing.pack import Wishes
 from loader.packing.pack import pack as pack_archive
@@ -62,6 +65,9 @@ def _platform(_ctx: click.Context, _param: click.Parameter, platform: str | None
 @click.option(
     "--new-root", is_flag=True, help="Seal everything again under a new root; take only the serial of --base."
 )
+@click.option(
+    "--sign", "signing", type=file_to_read, multiple=True, help="File with a signing key; may be given several times."
+)
 def pack(
     names: tuple[str, ...],
     origin: Path | None,
@@ -73,6 +79,7 @@ def pack(
     serial: int | None,
     base: Path | None,
     new_root: bool,
+    signing: tuple[Path, ...],
 ) -> None:
     """Write images into an encrypted archive.
 
@@ -91,12 +98,12 @@ def pack(
     """
     if new_root and base is None:
         raise click.UsageError("--new-root needs --base; without a base every archive has a new root.")
-    inputs = [path for path in (key_file, origin, base) if path is not None]
+    inputs = [path for path in (key_file, origin, base, *signing) if path is not None]
     file = require_replaceable(output, *inputs)
     fragment = read_fragment(key_file)
     if serial is None and base is not None:
         serial = serial_after(read_index(base).head.release)
-    wishes = Wishes(version, serial, codec)
+    wishes = Wishes(version, serial, codec, _signers(signing))
     engine = DockerEngine(ENGINE_TIMEOUT)
     references = full_references(names)
     if origin is not None:
@@ -113,6 +120,14 @@ def pack(
 
 
 # What is wrong with the order is told before a source is read, which takes minutes.
+
+
+def _signers(paths: tuple[Path, ...]) -> tuple[SigningKey, ...]:
+    """Return each key once. Raises ValidationFailed and StorageError."""
+    keys = {key.public: key for key in map(read_signing_key, paths)}
+    if len(keys) > MAX_SIGNATURES:
+        raise ValidationFailed(f"An archive has at most {MAX_SIGNATURES} signatures.")
+    return tuple(keys.values())
 
 
 def _file_source(origin: Path, references: dict[str, str], platform: str | None, wishes: Wishes) -> Source:

@@ -4,7 +4,8 @@
     mac      authenticates the head with the key fragment
     check    recognises the key fragment
 
-The same root may be sealed under another fragment: head and blobs then stay as they are.
+The same root may be sealed under another fragment: head and blobs then stay as they are. Signatures of the head stand
+beside these; they do not depend on the fragment.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from loader.crypto.json_header import exactly, is_text, parse_base64, require, w
 from loader.crypto.segments import ciphertext_size, hkdf
 from loader.crypto.streaming_aead import DecryptingReader, encrypt
 from loader.errors import CorruptCiphertext
+from loader.publisher_keys import PUBLIC_KEY_SIZE
 
 FRAGMENT_MIN_SIZE = 32
 FRAGMENT_MAX_SIZE = 4096
@@ -34,7 +36,6 @@ SEALS_MAX_SIZE = 64 << 10
 KEY_CHECK_SIZE = 8
 MAC_KEY_SIZE = 32
 MAX_SIGNATURES = 16
-PUBLIC_KEY_SIZE = 32
 SIGNATURE_SIZE = 64
 
 KEY_CHECK_INFO = b"azaion-loader key check v1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,7 @@ from loader.crypto.archive_seals import Seals, new_root, root_id
 from loader.crypto.blobs import seal_blob
 from loader.crypto.pieces import PieceDigests, cut
 from loader.crypto.sealed_spool import SealedSpool
+from loader.crypto.signatures import SigningKey
 from loader.crypto.streaming_aead import Buffer
 from loader.files import replacement, storage
 from loader.oci import digest_of, write_manifest
@@ -28,11 +29,15 @@ from loader.packing.spooled import SpooledFile, SpooledSource
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller decides about an archive; None means the default. `codec` is `none` or `gzip`."""
+    """What the caller decides about an archive; None means the default. `codec` is `none` or `gzip`.
+
+    Each of `signers` signs the release.
+    """
 
     version: str | None = None
     serial: int | None = None
     codec: str = GZIP
+    signers: tuple[SigningKey, ...] = ()
 
 
 def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: Stage, base: Base | None = None) -> Head:
@@ -53,7 +58,7 @@ def pack(source: Source, wishes: Wishes, fragment: bytes, output: Path, stage: S
         root = new_root() if base is None else base.root
         contents = _collect(images, new_release(images, wishes.version, wishes.serial), root_id(root), files, base)
         with stage("sealing", sum(blob.packed.size for blob in contents.draft.blobs)) as advance:
-            sealing = _Sealing(contents, root, fragment, advance)
+            sealing = _Sealing(contents, root, fragment, wishes.signers, advance)
             head = sealing.write(file, spool)
             if base is not None:
                 sealing.copy(base.archive, file, output)
@@ -151,10 +156,18 @@ def _blob(digest: str, size: int, codec: str, packed: Packed) -> Blob:
 class _Sealing:
     """Seals the fresh blobs of an archive in the place of the spool, and copies those of the base behind them."""
 
-    def __init__(self, contents: _Contents, root: bytes, fragment: bytes, on_written: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        contents: _Contents,
+        root: bytes,
+        fragment: bytes,
+        signers: Sequence[SigningKey],
+        on_written: Callable[[int], None],
+    ) -> None:
         self._contents = contents
         self._root = root
         self._fragment = fragment
+        self._signers = signers
         self._on_written = on_written
         self._digests: dict[str, str] = {}
 
@@ -179,7 +192,9 @@ class _Sealing:
             offset += blob.stored_size
 
     def _start(self, stored: StoredHead) -> bytes:
-        return archive_start(stored, Seals.make(stored, self._root, self._fragment), stored.head.blobs)
+        signatures = tuple(signer.sign(stored) for signer in self._signers)
+        seals = replace(Seals.make(stored, self._root, self._fragment), signatures=signatures)
+        return archive_start(stored, seals, stored.head.blobs)
 
     def _blobs(self) -> Iterator[bytes | bytearray]:
         for blob in self._contents.fresh:

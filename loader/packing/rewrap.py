@@ -11,8 +11,7 @@ from loader.binary_split import Stage, archive_faults, open_archive
 from loader.blob_directory import ARCHIVE_SUFFIX
 from loader.crypto.archive_seals import Seals
 from loader.errors import ArchiveNotFound, ValidationFailed
-from loader.files import replacement, storage
-from loader.held_blobs import write_archive
+from loader.held_blobs import replace_archive
 
 HEAD_SUFFIX = ".head"
 
@@ -38,9 +37,7 @@ def rewrap(path: Path, fragment: bytes, new_fragment: bytes, output: Path | None
         seals = replace(Seals.make(stored, root, new_fragment), signatures=seals.signatures)
         kept = [] if output is None else [blob for blob in stored.head.blobs if blob.digest in archive.index.offsets]
         output = output or _head_to_write(path)
-        size = sum(blob.stored_size for blob in kept)
-        with storage(output, size), replacement(output) as file, stage("rewrapping", size) as advance:
-            write_archive(file, output, seals, archive, [(archive, blob) for blob in kept], advance)
+        replace_archive(output, seals, archive, [(archive, blob) for blob in kept], "rewrapping", stage)
     return output
 
 

@@ -5,13 +5,11 @@ Both need no key, because they only copy stored bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from loader.binary_split import Archive, Stage, open_archive
 from loader.errors import ValidationFailed
-from loader.files import replacement, storage
-from loader.held_blobs import Held, find_held, left_over, write_archive
+from loader.held_blobs import find_held, left_over, replace_archive
 
 
 def thin(path: Path, base: Path, output: Path, stage: Stage) -> None:
@@ -23,7 +21,7 @@ def thin(path: Path, base: Path, output: Path, stage: Stage) -> None:
     with open_archive(path) as new, open_archive(base) as old:
         _require_one_root(new, old)
         held = find_held(left_over(new.head, old.head), [new], f"The archive {path}")
-        _write(output, new, held, "thinning", stage)
+        replace_archive(output, new.index.seals, new, held, "thinning", stage)
 
 
 def join(path: Path, base: Path, output: Path, stage: Stage) -> None:
@@ -35,15 +33,9 @@ def join(path: Path, base: Path, output: Path, stage: Stage) -> None:
     with open_archive(path) as new, open_archive(base) as old:
         _require_one_root(new, old)
         held = find_held(new.head.blobs, [new, old], f"{base} is not the base of {path}: it")
-        _write(output, new, held, "joining", stage)
+        replace_archive(output, new.index.seals, new, held, "joining", stage)
 
 
 def _require_one_root(new: Archive, old: Archive) -> None:
     if new.head.root_id != old.head.root_id:
         raise ValidationFailed(f"{new.path} and {old.path} have different roots, so they share no blob.")
-
-
-def _write(output: Path, new: Archive, held: Sequence[Held], name: str, stage: Stage) -> None:
-    size = sum(blob.stored_size for _, blob in held)
-    with storage(output, size), replacement(output) as file, stage(name, size) as advance:
-        write_archive(file, output, new.index.seals, new, held, advance)

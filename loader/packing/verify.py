@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from loader.crypto.archive_head import FORMAT, GZIP, Blob
 from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PieceDigests
+from loader.crypto.signatures import is_valid
 from loader.errors import CorruptCiphertext
 from loader.oci import require_described
+from loader.publisher_keys import PublisherKeys, key_text
 
 
 def read_index(path: Path) -> ArchiveIndex:
@@ -27,15 +29,18 @@ def read_index(path: Path) -> ArchiveIndex:
         return archive.index
 
 
-def document(archive: Archive) -> dict[str, Any]:
-    """Return the JSON form: the head, with sizes and with what is absent. All sizes are in bytes."""
+def document(archive: Archive, trusted: PublisherKeys | None = None) -> dict[str, Any]:
+    """Return the JSON form: the head, with sizes and with what is absent. All sizes are in bytes.
+
+    Signatures have the names that `trusted` gives to their keys.
+    """
     head, index = archive.head, archive.index
     return {
         "format": FORMAT,
         "size": index.size,
         "key_check": index.seals.check,
         "root_id": head.root_id,
-        "signatures": len(index.seals.signatures),
+        "signatures": [asdict(one) for one in shown_signatures(index, trusted)],
         "complete": not archive.absent,
         "release": asdict(head.release),
         "images": [{**asdict(image), "size": head.unpacked_size(image)} for image in head.images],
@@ -46,15 +51,33 @@ def document(archive: Archive) -> dict[str, Any]:
     }
 
 
-def verify(path: Path, fragment: bytes | None, stage: Stage) -> ArchiveIndex:
+@dataclass(frozen=True)
+class ShownSignature:
+    """One signature for people: the key in base64, and its name in PUBLISHER_KEYS, None if it is not there."""
+
+    key: str
+    name: str | None
+    valid: bool
+
+
+def shown_signatures(index: ArchiveIndex, trusted: PublisherKeys | None) -> Iterator[ShownSignature]:
+    """Yield each signature of an archive, and whether it is one of this head."""
+    for one in index.seals.signatures:
+        found = trusted.find(one.key) if trusted is not None else None
+        yield ShownSignature(key_text(one.key), found.name if found else None, is_valid(one, index.stored))
+
+
+def verify(path: Path, fragment: bytes | None, stage: Stage, trusted: PublisherKeys | None = None) -> ArchiveIndex:
     """Read a whole archive, and return its index.
 
     Without a key, the stored bytes are compared with the piece digests of the head: that finds damage, but anybody can
     make such an archive. With `fragment`, the head is authenticated, the content of each blob is compared with its
-    digest, and manifests and configurations are compared with the head. Blobs that are absent are left out.
-    Raises KeyMismatch, ArchiveCorrupt, ArchiveNotFound and StorageError.
+    digest, and manifests and configurations are compared with the head. If there are `trusted` keys, one of them must
+    have signed the head. Blobs that are absent are left out. Raises UntrustedPublisher, KeyMismatch, ArchiveCorrupt,
+    ArchiveNotFound and StorageError.
     """
     with open_archive(path) as archive:
+        archive.require_publisher(trusted)
         root = None if fragment is None else _root(archive, fragment)
         size = sum(blob.stored_size for blob in _present(archive))
         with stage("verifying", size) as advance, archive_faults(path):

@@ -92,9 +92,11 @@ def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = F
     """Return what an unlock would do now, and change nothing.
 
     While an unlock `is_active`, the engine is only looked at, because it has other work than to refuse trials. Raises
-    ArchiveNotFound, ArchiveCorrupt, StorageError, EngineRejected, and EngineUnavailable if the engine goes meanwhile.
+    ArchiveNotFound, ArchiveCorrupt, UntrustedPublisher, StorageError, EngineRejected, and EngineUnavailable if the
+    engine goes meanwhile.
     """
     with open_archive(settings.images_path) as archive:
+        archive.require_publisher(settings.publisher_keys)
         try:
             images = look_up_images(engine, archive)
         except EngineUnavailable:

@@ -225,6 +225,7 @@ def _run_unlock(run: UnlockRun) -> None:
     """Take the seven steps of an unlock. Ends in `ready` or in `error`, and never raises."""
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
+        archive.require_publisher(run.settings.publisher_keys)
         archive.require_version(run.settings.api_version)
         undone = run.interrupter.call(lambda: run.rollback.recover(run.interrupter.checkpoint))
         images, proven = run.interrupter.call(lambda: _look_up(run.settings, run.engine, archive, undone))

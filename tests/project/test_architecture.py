@@ -25,6 +25,7 @@ LAYERS = (
         "files",
         "login_throttle",
         "patience",
+        "publisher_keys",
         "references",
         "version",
     },

@@ -83,7 +83,8 @@ ENGINE = ("ENGINE_UNAVAILABLE", "ENGINE_REJECTED")
 # The codes with which an unlock can end; GET /unlock/status reports them in its body.
 UNLOCK_CODES = (
     *("LOGIN_REJECTED", "LOGIN_THROTTLED", *UPSTREAM),
-    *("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "ARCHIVE_INCOMPLETE", "KEY_MISMATCH", "VERSION_MISMATCH"),
+    *("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "ARCHIVE_INCOMPLETE", "UNTRUSTED_PUBLISHER"),
+    *("KEY_MISMATCH", "VERSION_MISMATCH"),
     *(*DISK, *ENGINE, "ENGINE_STALLED", "IMAGE_MISMATCH", "INTERRUPTED", "INTERNAL"),
 )
 
@@ -141,6 +142,6 @@ OPERATIONS = {
     "unlock.status": Operation(reply=json_of(UnlockStatusResponse, examples.UNLOCK_STATUS)),
     "unlock.plan": Operation(
         reply=json_of(UnlockPlanResponse, examples.UNLOCK_PLAN),
-        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "BUSY", *DISK, "ENGINE_REJECTED"),
+        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "UNTRUSTED_PUBLISHER", "BUSY", *DISK, "ENGINE_REJECTED"),
     ),
 }

@@ -1,0 +1,77 @@
+"""Ed25519 signatures of releases (RFC 8032, pure Ed25519), and the private keys that make them.
+
+A signature covers `azaion-loader/2 release\\0` | uint32 BE H | head. The seals are no part of it, so it is valid under
+any other key fragment, and in a thin archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from Crypto.PublicKey import ECC
+from Crypto.Signature import eddsa
+
+from loader.crypto.archive_head import StoredHead
+from loader.crypto.archive_seals import Signature
+from loader.publisher_keys import PublisherKey, PublisherKeys, require_sound
+
+RELEASE_LABEL = b"azaion-loader/2 release\0"
+PEM_START = b"-----BEGIN PRIVATE KEY-----"
+
+
+class SigningKey:
+    """A private key of a publisher. `public` is the raw public key of 32 bytes."""
+
+    def __init__(self, key: ECC.EccKey) -> None:
+        self._key = key
+        self.public: bytes = key.public_key().export_key(format="raw")
+
+    @classmethod
+    def new(cls) -> SigningKey:
+        """Return a random key."""
+        return cls(ECC.generate(curve="ed25519"))
+
+    @classmethod
+    def parse(cls, pem: bytes) -> SigningKey:
+        """Parse PKCS #8 in the format PEM without a passphrase (RFC 8410), as of OpenSSL. Raises ValueError."""
+        if not pem.startswith(PEM_START):
+            raise ValueError("it is no private key in the format PEM without a passphrase")
+        try:
+            key = ECC.import_key(pem.decode("ascii"))
+        except (ValueError, IndexError, TypeError) as exc:
+            raise ValueError("it is no Ed25519 key") from exc
+        if key.curve != "Ed25519":
+            raise ValueError("it is no Ed25519 key")
+        return cls(key)
+
+    def to_pem(self) -> bytes:
+        """Return the key as `parse` takes it."""
+        return self._key.export_key(format="PEM").encode() + b"\n"
+
+    def sign(self, stored: StoredHead) -> Signature:
+        """Return the signature of a head. The same key and head always have the same signature."""
+        return Signature(self.public, eddsa.new(self._key, "rfc8032").sign(_signed(stored)))
+
+
+def is_valid(signature: Signature, stored: StoredHead) -> bool:
+    """Return whether the owner of the signature's key has signed this head, whoever that is."""
+    try:
+        # Crypto accepts keys of small order, under which everybody can sign.
+        require_sound(signature.key)
+        key = eddsa.import_public_key(signature.key)
+        eddsa.new(key, "rfc8032").verify(_signed(stored), signature.signature)
+    except ValueError:
+        return False
+    return True
+
+
+def find_signers(stored: StoredHead, signatures: Sequence[Signature], trusted: PublisherKeys) -> Iterator[PublisherKey]:
+    """Yield the trusted keys whose owners have signed this head."""
+    for signature in signatures:
+        signer = trusted.find(signature.key)
+        if signer is not None and is_valid(signature, stored):
+            yield signer
+
+
+def _signed(stored: StoredHead) -> bytes:
+    return RELEASE_LABEL + stored.raw
