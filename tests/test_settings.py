@@ -6,12 +6,15 @@ import dataclasses
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from loader.app import create_app
+from loader.publisher_keys import PublisherKeys
 from loader.settings import BadSettings, Settings, variables
+from tests.support.publishers import TRUSTED, write_publishers
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,6 +71,10 @@ def test_an_expected_image_without_a_tag_gets_the_version_as_its_tag(name: str, 
         ("RESOURCE_API_CA_BUNDLE", "/nonexistent.pem"),
         ("RESOURCE_API_CA_BUNDLE", "/"),
         ("RESOURCE_API_CA_BUNDLE", __file__),
+        ("PUBLISHER_KEYS", "/nonexistent"),
+        ("PUBLISHER_KEYS", "/"),
+        ("PUBLISHER_KEYS", "/dev/null"),
+        ("PUBLISHER_KEYS", __file__),
         ("API_READ_TIMEOUT", "-1"),
         ("API_READ_TIMEOUT", "1.5"),
         ("LOG_LEVEL", "LOUD"),
@@ -83,6 +90,22 @@ def test_a_refusal_names_the_variable_and_does_not_repeat_its_value(name: str, v
 @pytest.mark.parametrize("value", ["127.0.0.1:80", "localhost:8080", "[::1]:8080", "unix:/run/loader.sock"])
 def test_loader_bind_accepts_tcp_addresses_and_unix_sockets(value: str) -> None:
     assert Settings.from_env({"LOADER_BIND": value}).bind == value
+
+
+def test_publisher_keys_are_read_from_their_file(tmp_path: Path) -> None:
+    assert Settings.from_env({}).publisher_keys is None
+    path = write_publishers(tmp_path / "publishers")
+    assert Settings.from_env({"PUBLISHER_KEYS": str(path)}).publisher_keys == TRUSTED
+
+
+def test_an_expired_key_is_a_warning_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    places = {"MODEL_CACHE_DIR": f"{tmp_path}/models", "IMAGES_PATH": f"{tmp_path}/images.enc"}
+    keys = (dataclasses.replace(TRUSTED.keys[0], expires=date(2020, 1, 31)), TRUSTED.keys[1])
+    path = write_publishers(tmp_path / "publishers", PublisherKeys(keys))
+    create_app(Settings.from_env({**places, "PUBLISHER_KEYS": str(path)}))
+    assert [record.message for record in caplog.records if "PUBLISHER_KEYS" in record.message] == [
+        "PUBLISHER_KEYS: the key of anna expired on 2020-01-31, but counts while it is listed."
+    ]
 
 
 def test_all_problems_are_named_at_once() -> None:

@@ -95,7 +95,7 @@ def bash(installed: Path, script: str) -> str:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("", {"serve", "status", "login", "lock", "unlock", "load", "upload", "cache", "key", "images"}),
+        ("", {"serve", "status", "login", "lock", "unlock", "load", "upload", "cache", "key", "sign", "images"}),
         ("cache v", {"verify"}),
     ],
 )

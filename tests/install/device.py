@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.install import install
+from loader.publisher_keys import PublisherKeys
 from tests.packing.packs import contents, unwatched
 from tests.support.thin_archives import release, thin_of
 
@@ -40,10 +41,10 @@ class Device:
         path.write_bytes(thin_of(self.full(number), self.full(base)))
         return path
 
-    def install(self, path: Path) -> None:
+    def install(self, path: Path, trusted: PublisherKeys | None = None) -> None:
         with open_archive(path) as archive:
             version = archive.head.release.version
-        install(path, self.place, version, unwatched)
+        install(path, self.place, version, unwatched, trusted)
 
     def require_release(self, number: int) -> None:
         """Fail unless release `number` is installed with all of its blobs, and nothing else is there."""

@@ -14,15 +14,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loader.binary_split import open_archive
-from loader.errors import ArchiveIncomplete, ArchiveNotFound, LoaderError, StorageError, VersionMismatch
+from loader.errors import (
+    ArchiveIncomplete,
+    ArchiveNotFound,
+    LoaderError,
+    StorageError,
+    UntrustedPublisher,
+    VersionMismatch,
+)
 from loader.install import install
+from loader.packing.sign import sign
 from loader.packing.verify import verify
+from loader.publisher_keys import PublisherKeys
 from tests.install.device import Device
 from tests.packing.packs import contents, unwatched
 from tests.support.flips import flip_in_file, flipped
 from tests.support.handmade_image import FRAGMENT
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
+from tests.support.publishers import BEN, EVE, TRUSTED
 from tests.support.thin_archives import MIB, OTHER_ROOT, damaged, index_of, release
 
 WAIT_SECONDS = 30.0
@@ -36,11 +46,11 @@ EXAMPLES = settings(
 )
 
 
-def refused(device: Device, path: Path) -> LoaderError:
+def refused(device: Device, path: Path, trusted: PublisherKeys | None = None) -> LoaderError:
     """Return the error of the installation of `path`, which changes nothing on the device."""
     before, had_blobs = device.snapshot(), device.blobs.exists()
     with pytest.raises(LoaderError) as raised:
-        device.install(path)
+        device.install(path, trusted)
     assert device.snapshot() == before
     assert device.blobs.exists() == had_blobs
     return raised.value
@@ -109,6 +119,22 @@ def test_another_version_than_the_device_wants_is_refused(device: Device) -> Non
     with pytest.raises(VersionMismatch):
         install(device.full(2), device.place, "1", unwatched)
     device.require_release(1)
+
+
+def test_only_what_a_trusted_publisher_has_signed_is_installed(device: Device) -> None:
+    path = device.thin(2, 1)
+    assert refused(device, path, TRUSTED).code == "UNTRUSTED_PUBLISHER"
+    sign(path, EVE, unwatched)
+    assert refused(device, path, TRUSTED).code == "UNTRUSTED_PUBLISHER"
+    sign(path, BEN, unwatched)
+    device.install(path, TRUSTED)
+    device.require_release(2)
+    assert index_of(device.place).seals.signatures == index_of(path).seals.signatures
+
+
+def test_an_untrusted_archive_is_refused_before_its_version(device: Device) -> None:
+    with pytest.raises(UntrustedPublisher):
+        install(device.full(2), device.place, "1", unwatched, TRUSTED)
 
 
 def test_the_installed_archive_itself_is_refused(device: Device) -> None:

@@ -10,11 +10,15 @@ import pytest
 from loader.binary_split import open_archive
 from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import GZIP, PLAIN, Blob, Head, StoredHead
-from loader.crypto.archive_seals import Seals
-from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch
+from loader.crypto.archive_seals import Seals, Signature
+from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch, UntrustedPublisher
+from loader.packing.sign import sign
 from loader.packing.verify import document, read_index, verify
+from loader.publisher_keys import key_text
 from tests.packing.packs import unwatched
+from tests.support.flips import flip_in_file
 from tests.support.handmade_image import FRAGMENT, ROOT, HandmadeImage, HandmadeLayer, seal
+from tests.support.publishers import ANNA, BEN, EVE, TRUSTED
 from tests.support.thin_archives import holding, release
 
 MIB = 1 << 20
@@ -121,6 +125,44 @@ def test_an_absent_file_is_no_archive(key: bytes | None, tmp_path: Path) -> None
 def test_another_key_is_no_damage(archive: Path) -> None:
     with pytest.raises(KeyMismatch):
         verify(archive, b"x" * 32, unwatched)
+
+
+@KEYS
+def test_only_what_a_trusted_publisher_has_signed_is_verified(key: bytes | None, archive: Path) -> None:
+    for signer in (None, EVE):
+        if signer is not None:
+            sign(archive, signer, unwatched)
+        with pytest.raises(UntrustedPublisher):
+            verify(archive, key, unwatched, TRUSTED)
+        verify(archive, key, unwatched)
+    sign(archive, ANNA, unwatched)
+    verify(archive, key, unwatched, TRUSTED)
+
+
+def test_a_signature_says_nothing_about_damage(archive: Path) -> None:
+    sign(archive, ANNA, unwatched)
+    flip_in_file(archive, archive.stat().st_size - 1)
+    with pytest.raises(ArchiveCorrupt):
+        verify(archive, None, unwatched, TRUSTED)
+
+
+def test_signatures_are_described_with_names_and_validity(archive: Path) -> None:
+    for signer in (ANNA, EVE):
+        sign(archive, signer, unwatched)
+    index, data = read_index(archive), archive.read_bytes()
+    false = Signature(BEN.public, index.seals.signatures[0].signature)
+    seals = replace(index.seals, signatures=(*index.seals.signatures, false))
+    blobs = data[min(index.offsets.values()) :]
+    archive.write_bytes(archive_start(index.stored, seals, index.head.blobs) + blobs)
+    anna, eve, ben = (key_text(key.public) for key in (ANNA, EVE, BEN))
+    with open_archive(archive) as opened:
+        named, unnamed = document(opened, TRUSTED)["signatures"], document(opened)["signatures"]
+    assert named == [
+        {"key": anna, "name": "anna", "valid": True},
+        {"key": eve, "name": None, "valid": True},
+        {"key": ben, "name": "ben", "valid": False},
+    ]
+    assert unnamed == [{**one, "name": None} for one in named]
 
 
 def test_the_description_is_the_head_with_sizes(archive: Path) -> None:

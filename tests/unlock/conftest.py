@@ -10,6 +10,7 @@ import pytest
 from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import FRAGMENT
+from tests.support.publishers import write_publishers
 from tests.support.unlocking import Status
 from tests.unlock.watched_device import MODES, WatchedDevice, watched_device
 
@@ -28,6 +29,17 @@ def watched(
 ) -> Iterator[WatchedDevice]:
     """A device in each mode, which all tests of a module share."""
     with watched_device(tmp_path_factory.mktemp(request.param), docker_engine, request.param) as device:
+        yield device
+
+
+@pytest.fixture(scope="module", params=MODES)
+def careful(
+    request: pytest.FixtureRequest, docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WatchedDevice]:
+    """A device in each mode that asks for a signature of Anna or Ben, which all tests of a module share."""
+    directory = tmp_path_factory.mktemp(request.param)
+    publishers = write_publishers(directory / "publishers")
+    with watched_device(directory, docker_engine, request.param, PUBLISHER_KEYS=str(publishers)) as device:
         yield device
 
 

@@ -25,6 +25,7 @@ from tests.support.handmade_image import (
     docker_archive,
     sealed_blob,
 )
+from tests.support.publishers import ANNA, EVE
 from tests.support.unlocking import READY
 from tests.unlock.watched_device import WatchedDevice
 
@@ -38,6 +39,7 @@ MORE_THAN_ANY_DISK = 1 << 50
 # Each fault in the order of the checks: the code, a part of the error, and the requests to the API until it is noticed.
 FAULTS = {
     "corrupt": ("ARCHIVE_CORRUPT", "bytes instead of", []),
+    "publisher": ("UNTRUSTED_PUBLISHER", "no valid signature", []),
     "version": ("VERSION_MISMATCH", "The archive is release 9.9", []),
     "present": (None, "", []),
     "thin": ("ARCHIVE_INCOMPLETE", "lacks 1 blobs", []),
@@ -79,41 +81,43 @@ def archive_with(faults: Collection[str]) -> bytes:
         seals = dataclasses.replace(seals, root=seals.root[:-1] + bytes([seals.root[-1] ^ 1]))
     if "mac" in faults:
         seals = dataclasses.replace(seals, mac="0" * 64)
+    signer = EVE if "publisher" in faults else ANNA
+    seals = dataclasses.replace(seals, signatures=(signer.sign(head),))
     present = len(blobs) - ("thin" in faults)
     end = b"\0" if "corrupt" in faults else b""
     return archive_start(head, seals, blobs[:present]) + b"".join(stored[:present]) + end
 
 
 @pytest.mark.parametrize("first", range(len(NAMES)), ids=NAMES)
-def test_the_first_of_many_faults_is_reported(watched: WatchedDevice, docker: Engine, first: int) -> None:
+def test_the_first_of_many_faults_is_reported(careful: WatchedDevice, docker: Engine, first: int) -> None:
     """All later faults are there too, so that no check may come before an earlier one."""
     faults = NAMES[first:]
     if "present" in faults:
         docker.client.images.load(b"".join(docker_archive(IMAGE)))
-    watched.api.reset()
+    careful.api.reset()
     if "login" in faults:
-        watched.api.answer("POST", LOGIN, Fault(401))
+        careful.api.answer("POST", LOGIN, Fault(401))
 
-    status = watched.unlock(archive_with(faults))
+    status = careful.unlock(archive_with(faults))
 
     code, part, api_paths = FAULTS[faults[0]]
     assert (status.state, status.code) == ("error" if code else "ready", code)
     assert part in str(status.error)
-    assert watched.api_paths == api_paths
-    assert len(watched.loads) == (faults == ["content"])
-    if watched.loads:
+    assert careful.api_paths == api_paths
+    assert len(careful.loads) == (faults == ["content"])
+    if careful.loads:
         remove_all_images(docker)
     else:
-        watched.assert_untouched()
-    looked_up = [path for path in watched.engine_paths if path == LOOK_UP]
+        careful.assert_untouched()
+    looked_up = [path for path in careful.engine_paths if path == LOOK_UP]
     assert bool(looked_up) is (first >= NAMES.index("present"))
-    described = {"/info", "/version"} <= set(watched.engine_paths)
+    described = {"/info", "/version"} <= set(careful.engine_paths)
     assert described is (first >= NAMES.index("room"))
 
 
-def test_an_archive_without_a_fault_is_unlocked(watched: WatchedDevice, docker: Engine) -> None:
-    watched.api.reset()
-    assert watched.unlock(archive_with(())) == READY
-    assert watched.api_paths == [LOGIN, KEY]
-    assert len(watched.loads) == 1
+def test_an_archive_without_a_fault_is_unlocked(careful: WatchedDevice, docker: Engine) -> None:
+    careful.api.reset()
+    assert careful.unlock(archive_with(())) == READY
+    assert careful.api_paths == [LOGIN, KEY]
+    assert len(careful.loads) == 1
     assert len(docker.client.images.list(APP)) == 1

@@ -134,7 +134,7 @@ class WatchedDevice:
 
 
 @contextmanager
-def watched_device(directory: Path, engine: Engine, mode: str) -> Iterator[WatchedDevice]:
+def watched_device(directory: Path, engine: Engine, mode: str, **settings: str) -> Iterator[WatchedDevice]:
     """Yield a device in front of a real engine.
 
     Its API is a fake that accepts each login at once, because a real one takes half a second to check a password.
@@ -150,6 +150,7 @@ def watched_device(directory: Path, engine: Engine, mode: str) -> Iterator[Watch
             "DOCKER_HOST": wire.host,
             "API_VERSION": "1.4",
             "UNLOCK_MODE": mode,
+            **settings,
         }
         with LoaderServer(directory, env) as loader:
             yield WatchedDevice(device, api, wire, Operator(loader), mode)

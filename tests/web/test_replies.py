@@ -183,11 +183,11 @@ CASES: dict[str, Case] = {
         _upstream("GET", SMALL, Fault(body=bytes(1000), stall_after=10), _load_x),
     ),
 }
-# Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED, and
-# tests/server/test_stuck_calls.py INTERRUPTED.
+# Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED,
+# tests/server/test_stuck_calls.py INTERRUPTED, and tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER.
 CODES_TESTED_APART = {
     *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
-    *("LOGIN_THROTTLED", "INTERRUPTED"),
+    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER"),
 }
 
 
