@@ -80,27 +80,30 @@ def _transfers(work: Workload, mib: int) -> Iterator[Figure]:
 
 
 def _archives(work: Workload, mib: int) -> Iterator[Figure]:
-    """Pack and verify an image of `mib` MiB of noise as it is; pack, verify and unlock one that compresses well."""
-    with ExitStack() as running:
-        engine = running.enter_context(private_dockerd())
-        place = running.enter_context(work.place("memory"))
-        api = running.enter_context(resource_api(place / "api"))
-        key, archive = new_key(place), place / "device" / "images.enc"
-        api.set_fragment(key.read_bytes())
-        archive.parent.mkdir()
-        # Pack without the engine, because it would keep three copies meanwhile.
-        pack = python("loader", "images", "pack", "--from", "-", "--key", key, "-o", archive)
-        verify = python("loader", "images", "verify", archive, "--key", key)
-        for codec, block in (("none", os.urandom(MIB)), ("gzip", bytes(MIB))):
+    """Pack, verify and unlock in both modes: an image of `mib` MiB of noise as it is, and one that compresses well."""
+    for codec, block in (("none", os.urandom(MIB)), ("gzip", bytes(MIB))):
+        with ExitStack() as running:
+            engine = running.enter_context(private_dockerd())
+            place = running.enter_context(work.place("memory"))
+            api = running.enter_context(resource_api(place / "api"))
+            key, archive = new_key(place), place / "device" / "images.enc"
+            api.set_fragment(key.read_bytes())
+            archive.parent.mkdir()
+            # Pack without the engine, because it would keep three copies meanwhile.
+            pack = python("loader", "images", "pack", "--from", "-", "--key", key, "-o", archive, "--compress", codec)
+            verify = python("loader", "images", "verify", archive, "--key", key)
             peaks = {}
             for size in (1, mib):
-                peaks["images pack", size] = _peak_mib([*pack, "--compress", codec], _image(block, size))
+                peaks["images pack", size] = _peak_mib(pack, _image(block, size))
                 peaks["images verify", size] = _peak_mib(verify, ())
             for what in ("images pack", "images verify"):
                 grown = peaks[what, mib] - peaks[what, 1]
                 yield _figure(f"loader, growth of the command: {what}, {codec}, of {mib} MiB", grown)
-        server = running.enter_context(Device(engine, api, archive, NAME).loader(place / "loader", "stream"))
-        yield _growth("unlock, mode stream", mib, server, partial(unlock_once, server.url))
+            device = Device(engine, api, archive, NAME)
+            for mode in ("stream", "tar"):
+                with device.loader(place / mode, mode) as server:
+                    yield _growth(f"unlock, mode {mode}, {codec},", mib, server, partial(unlock_once, server.url))
+                device.lock()
 
 
 def _image(block: bytes, mib: int) -> Iterator[bytes]:
