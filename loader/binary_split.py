@@ -114,15 +114,17 @@ class Archive:
         `on_written` gets the bytes of each piece. Raises ArchiveCorrupt at the end unless the bytes are those that the
         head names, StorageError, and DiskSpace.
         """
-
-        for piece in self._checked(blob):
+        for piece in self.pieces(blob):
             with storage(path, blob.stored_size):
                 write_at(file.fileno(), piece, offset)
             offset += len(piece)
             on_written(len(piece))
 
-    def _checked(self, blob: Blob) -> Iterator[memoryview]:
-        """Yield the stored bytes of a blob in pieces, each of which is valid until the next is taken."""
+    def pieces(self, blob: Blob) -> Iterator[memoryview]:
+        """Yield the stored bytes of a blob in pieces, each of which is valid until the next is taken.
+
+        Raises StorageError, and ArchiveCorrupt at the end unless the bytes are those that the head names.
+        """
         digests = PieceDigests()
         with archive_faults(self.path):
             yield from self.stored(blob).pieces(digests)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
+from collections.abc import Callable
 
-from loader.errors import ApiError, LoaderError
+from loader.errors import ApiError, ApiUnreachable, Checkpoint, LoaderError
+
+log = logging.getLogger(__name__)
 
 _RANDOM = random.SystemRandom()
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
+# How often a wait calls its checkpoint.
+CHECK_SECONDS = 0.5
 # Attempts at what the API refuses, such as with 403; a token of a CDN that expired passes with the second one.
 MAX_REFUSALS = 6
 
@@ -42,3 +48,31 @@ class Patience:
         if self._refusals == MAX_REFUSALS or time.monotonic() + wait > self._end:
             return None
         return wait
+
+
+def persist(send: Callable[[], None], seconds: float, subject: str, checkpoint: Checkpoint) -> None:
+    """Call `send` until it succeeds, for `seconds` from the first failure on. `subject` stands in the log.
+
+    Raises its ApiUnreachable or ApiError once it makes no sense to try again, whatever else it raises at once, and what
+    `checkpoint` raises.
+    """
+    patience = None
+    while True:
+        checkpoint()
+        try:
+            return send()
+        except (ApiUnreachable, ApiError) as exc:
+            # Count from the first failure, because the attempt before it may have sent for an hour.
+            patience = patience or Patience(seconds)
+            wait = None if isinstance(exc, ApiError) and exc.lasting else patience.wait_after(exc)
+            if wait is None:
+                raise
+            log.info("%s failed, retry in %.2f s: %s", subject, wait, exc)
+            _sleep(wait, checkpoint)
+
+
+def _sleep(seconds: float, checkpoint: Checkpoint) -> None:
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
+        checkpoint()
+        time.sleep(min(rest, CHECK_SECONDS))

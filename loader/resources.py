@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -13,16 +12,13 @@ from typing import BinaryIO, Protocol
 from loader.api_client import get_api_client
 from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
 from loader.crypto.sealed_spool import SealedSpool
-from loader.errors import ApiError, ApiUnreachable, Checkpoint, CorruptCiphertext, ResourceCorrupt
+from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
 from loader.files import FilePieces, storage
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import CacheReader, Stream
-from loader.patience import Patience
+from loader.patience import persist
 
 log = logging.getLogger(__name__)
-
-# How often a wait looks whether the loader was locked.
-CHECK_SECONDS = 0.5
 
 
 class UploadForm(Protocol):
@@ -206,26 +202,8 @@ class ResourceStore:
 
     def _put(self, path: str, body: FilePieces | bytes, checkpoint: Checkpoint) -> None:
         """Send `body` until the API has it; both parts are sealed and on the disk, so a failure costs only time."""
-        patience = None
-        while True:
-            checkpoint()
-            try:
-                return get_api_client().put_object(path, body)
-            except (ApiUnreachable, ApiError) as exc:
-                # Count from the first failure, because the attempt before it may have sent for an hour.
-                patience = patience or Patience(self._patience)
-                wait = None if isinstance(exc, ApiError) and exc.lasting else patience.wait_after(exc)
-                if wait is None:
-                    raise
-                log.info("the upload of %s failed, retry in %.2f s: %s", path, wait, exc)
-                _sleep(wait, checkpoint)
-
-
-def _sleep(seconds: float, checkpoint: Checkpoint) -> None:
-    end = time.monotonic() + seconds
-    while (rest := end - time.monotonic()) > 0:
-        checkpoint()
-        time.sleep(min(rest, CHECK_SECONDS))
+        api = get_api_client()
+        persist(lambda: api.put_object(path, body), self._patience, f"the upload of {path}", checkpoint)
 
 
 def _check_each_piece(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:

@@ -25,6 +25,8 @@ from loader.errors import (
 )
 
 LOGIN_MAX_SIZE = 64 * 1024
+# A hundred thousand objects with names of usual length.
+LIST_MAX_SIZE = 16 * 1024 * 1024
 # More digits than any size has; Python refuses to parse thousands of them.
 SIZE = re.compile(r"[0-9]{1,18}")
 # How stores refuse a signed address that has expired on the way.
@@ -130,10 +132,20 @@ class ApiClient:
             raise ApiProtocol("The resource API sent a key fragment that is too short.")
         return fragment
 
-    def small_object(self, path: str) -> bytes:
-        """Return the whole small object at `path`. Raises ResourceNotFound."""
+    def small_object(self, path: str, max_size: int = SMALL_MAX_SIZE) -> bytes:
+        """Return the whole object at `path`, which has at most `max_size` bytes. Raises ResourceNotFound."""
         with self._transport.deadline(self._logins.checkpoint()):
-            return self._get(path, {}).read_all(SMALL_MAX_SIZE)
+            return self._get(path, {}).read_all(max_size)
+
+    def list_objects(self, prefix: str) -> dict[str, int]:
+        """Return the paths of all objects that begin with `prefix`, and their sizes in bytes."""
+        path = f"/resources?prefix={quote(prefix, safe='')}"
+        with self._transport.deadline(self._logins.checkpoint()):
+            response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
+            listed = json_object(successful(response, (200,)), LIST_MAX_SIZE).get("resources")
+        if not isinstance(listed, list):
+            raise ApiProtocol("The resource API sent a list of objects without the field resources.")
+        return dict(map(_listed, listed))
 
     def open_object(self, path: str, begin: int = 0, end: int | None = None) -> ObjectStream:
         """Return the object at `path` as a stream from offset `begin` to `end`, None being its end.
@@ -197,3 +209,10 @@ class ApiClient:
             response.close()
             raise LoginRejected("The resource API rejected the token that it had just issued.")
         return response
+
+
+def _listed(entry: object) -> tuple[str, int]:
+    match entry:
+        case {"name": str(name), "size": int(size)} if size >= 0:
+            return name, size
+    raise ApiProtocol("The resource API sent a list with something that is not an object's name and size.")

@@ -16,6 +16,8 @@ COMMANDS = {
     "diff": "loader.cli.thin",
     "thin": "loader.cli.thin",
     "join": "loader.cli.thin",
+    "publish": "loader.cli.publish",
+    "releases": "loader.cli.publish",
     "install": "loader.cli.install",
     "prune": "loader.cli.prune",
 }
@@ -23,7 +25,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, modules=COMMANDS)
 def images() -> None:
-    """Pack, carry, show, verify, sign and rewrap encrypted archives of Docker images.
+    """Pack, carry, show, verify, sign, rewrap and publish encrypted archives of Docker images.
 
-    On a device: install archives, and remove old versions of unlocked images.
+    On a device: list published releases, install archives, and remove old versions of unlocked images.
     """

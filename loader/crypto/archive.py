@@ -20,6 +20,8 @@ from loader.errors import CorruptCiphertext
 
 MAGIC = b"AZIMAGE2"
 _PRESENT_MAX_SIZE = MAX_BLOBS * DIGEST_SIZE
+# The largest archive without any blob.
+HEAD_MAX_SIZE = len(MAGIC) + JSON_MAX_SIZE + SEALS_MAX_SIZE + 3 * LENGTH_SIZE
 
 
 class Readable(Protocol):

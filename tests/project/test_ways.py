@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from resource_api.accounts import Role
 from tests.conftest import TOLD
-from tests.project.traced_requests import Functions
+from tests.project.traced_requests import PUBLISHER, Functions
 from tests.support.archives import VERSION, Packed
 from tests.support.engines import Engine
 from tests.support.loader_server import REPOSITORY
 from tests.support.processes import clean_env
 from tests.support.resource_api_server import ResourceApiServer
+from tests.support.unlocking import PASSWORD
 
 MAX_FILES_OF_A_LOAD = 23
 MAX_FILES_OF_AN_UNLOCK = 51
@@ -28,6 +30,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 @pytest.fixture
 def traced(docker: Engine, packed: Packed, unlock_api: ResourceApiServer, tmp_path: Path) -> dict[str, Functions]:
     """The functions of the loader, by file, that an unlock and a warm load call with a real API and a real engine."""
+    unlock_api.add_user(PUBLISHER, PASSWORD, Role.PUBLISHER)
     (tmp_path / "models").mkdir()
     settings = {
         "RESOURCE_API_URL": unlock_api.url,

@@ -21,10 +21,12 @@ from flask.testing import FlaskClient
 
 import loader
 from loader.settings import Settings
-from tests.support.unlocking import EMAIL, PASSWORD
+from tests.support.unlocking import PASSWORD
 
 PACKAGE = Path(loader.__file__).parent
 UNLOCK_SECONDS = 60.0
+# A user that may upload the model, too.
+PUBLISHER = "publisher@example.org"
 MODEL_SIZE = 5_000_000  # large enough for a model to be split in two parts
 
 Functions = dict[str, list[str]]
@@ -65,7 +67,7 @@ def trace_unlock(client: FlaskClient) -> Functions:
     """Unlock the archive and return the functions that were called until the unlock was ready."""
     trace = Trace()
     with traced(trace):
-        accepted = client.post("/unlock", json={"email": EMAIL, "password": PASSWORD})
+        accepted = client.post("/unlock", json={"email": PUBLISHER, "password": PASSWORD})
         assert accepted.status_code == HTTPStatus.OK, accepted.text
         for thread in threading.enumerate():
             if thread.name == "unlock":
