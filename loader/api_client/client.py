@@ -13,6 +13,7 @@ from loader.api_client.logins import Logins
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
+from loader.crypto.json_header import is_size
 from loader.crypto.model_parts import SMALL_MAX_SIZE
 from loader.errors import (
     ApiProtocol,
@@ -213,6 +214,6 @@ class ApiClient:
 
 def _listed(entry: object) -> tuple[str, int]:
     match entry:
-        case {"name": str(name), "size": int(size)} if size >= 0:
+        case {"name": str(name), "size": size} if is_size(size):
             return name, size
     raise ApiProtocol("The resource API sent a list with something that is not an object's name and size.")
