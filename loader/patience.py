@@ -12,7 +12,11 @@ from loader.errors import ApiError, ApiUnreachable, Checkpoint, LoaderError
 log = logging.getLogger(__name__)
 
 _RANDOM = random.SystemRandom()
+# The longest waits in seconds: after a first failure, after a second one, and after all later ones. One cut concerns
+# one device, which continues soon. What fails again has probably stopped all devices, which then return over ten
+# seconds, because an API that has just started could not serve all of them at once.
 FIRST_WAIT = 0.25
+OUTAGE_WAIT = 10.0
 LONGEST_WAIT = 15.0
 # How often a wait calls its checkpoint.
 CHECK_SECONDS = 0.5
@@ -37,14 +41,15 @@ class Patience:
     def wait_after(self, failure: LoaderError) -> float | None:
         """Return the seconds to wait before the next attempt; None if it makes no sense, or would come too late.
 
-        The waits double. Half of each is random, because devices that an outage has stopped must not return at once.
+        Each wait is random, and added to what the API asks for, because it asks many devices for the same.
         """
         least = 0.0
         if isinstance(failure, ApiError):
             self._refusals += failure.lasting
-            least = failure.retry_after or 0.0
-        wait = max(least, self._wait * _RANDOM.uniform(0.5, 1.0))
-        self._wait = min(2 * self._wait, LONGEST_WAIT)
+            if failure.retry_after is not None:
+                least, self._wait = failure.retry_after, max(self._wait, OUTAGE_WAIT)
+        wait = least + _RANDOM.uniform(FIRST_WAIT / 2, self._wait)
+        self._wait = min(max(2 * self._wait, OUTAGE_WAIT), LONGEST_WAIT)
         if self._refusals == MAX_REFUSALS or time.monotonic() + wait > self._end:
             return None
         return wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,25 +13,69 @@ from loader import patience
 from loader.api_client.client import ApiClient
 from loader.errors import ApiError, ApiUnreachable
 from loader.patience import LONGEST_WAIT, MAX_REFUSALS, Patience
+from loader.settings import Settings
 from tests.support.faulty_api import Fault, FaultyApi
 
 DOWN = ApiUnreachable("It is down.")
+API_PATIENCE = Settings.from_env({}).api_patience
 PATH = "/resources/m/x.small"
 
 
-def test_the_waits_double_up_to_a_limit_and_are_jittered() -> None:
-    calm = Patience(10_000)
-    waits = [calm.wait_after(DOWN) for _ in range(12)]
-    for number, wait in enumerate(waits):
-        full = min(patience.FIRST_WAIT * 2**number, LONGEST_WAIT)
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a clock with one item, the time in seconds, which only the test moves."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    return clock
+
+
+@pytest.fixture
+def seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give all devices of a test the same random numbers at each run."""
+    monkeypatch.setattr(patience, "_RANDOM", random.Random(1))  # noqa: S311  # not for cryptography
+
+
+@pytest.mark.usefixtures("seeded")
+def test_the_first_wait_is_short_and_later_ones_are_spread_up_to_a_limit() -> None:
+    taken = [[calm.wait_after(DOWN) or 0.0 for _ in range(5)] for calm in [Patience(10_000) for _ in range(200)]]
+    first, second, *later = zip(*taken, strict=True)
+    assert patience.FIRST_WAIT / 2 <= min(first) <= max(first) <= patience.FIRST_WAIT
+    for waits, longest in [(second, patience.OUTAGE_WAIT), *((waits, LONGEST_WAIT) for waits in later)]:
+        assert 0 < min(waits) < longest / 10
+        assert longest * 0.9 < max(waits) <= longest
+
+
+def first_attempt_after(outage: float, failure: ApiError | ApiUnreachable, now: list[float]) -> float:
+    """Return when a device first tries again after an outage, in seconds from its start."""
+    now[0] = 100.0
+    device = Patience(API_PATIENCE)
+    while now[0] < 100.0 + outage:
+        wait = device.wait_after(failure)
         assert wait is not None
-        assert full / 2 <= wait <= full
-    assert len(set(waits[-4:])) == 4
+        now[0] += wait
+    return now[0] - 100.0
 
 
-def test_patience_ends_and_progress_renews_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("outage", [1, 2, 5, 10, 20, 45])
+@pytest.mark.parametrize("failure", [DOWN, ApiError("Wait.", retry_after=2)])
+def test_devices_return_from_an_outage_spread_over_seconds(
+    outage: float, failure: ApiError | ApiUnreachable, now: list[float]
+) -> None:
+    for _ in range(100):
+        returned = [first_attempt_after(outage, failure, now) for _ in range(20)]
+        assert max(returned) - min(returned) > 5
+        assert max(returned) < outage + 2 + LONGEST_WAIT
+
+
+@pytest.mark.usefixtures("seeded")
+def test_devices_that_wait_for_a_fixed_time_return_together(now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "OUTAGE_WAIT", patience.FIRST_WAIT)
+    returned = [first_attempt_after(1, DOWN, now) for _ in range(20)]
+    assert max(returned) - min(returned) < 5
+
+
+def test_patience_ends_and_progress_renews_it(now: list[float]) -> None:
     short = Patience(20)
     now[0] += 19.9
     assert short.wait_after(DOWN) is None

@@ -280,6 +280,7 @@ def test_an_upload_survives_faults_that_pass(
     logged_in: FaultyApi, tmp_path: Path, faults: list[Fault], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loader.patience.FIRST_WAIT", 0.02)
+    monkeypatch.setattr("loader.patience.OUTAGE_WAIT", 0.04)
     store = ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0, 5), 5)
     seen: list[str] = []
     healthy = logged_in.healthy_response

@@ -33,9 +33,10 @@ def api() -> Iterator[BreakableApi]:
 @pytest.mark.parametrize("here", [0, HERE])
 @pytest.mark.parametrize("liar", LIARS)
 def test_a_portal_costs_no_byte_that_is_here(
-    api: BreakableApi, part: MemoryPart, tmp_path: Path, liar: str, here: int
+    api: BreakableApi, part: MemoryPart, tmp_path: Path, liar: str, here: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first response is cut after `here` bytes, the second and the third are lies."""
+    monkeypatch.setattr("loader.patience.OUTAGE_WAIT", 0.5)
     path = part.name.big(part.big.sha256)
     api.answer("GET", f"/resources/{path}", Fault(body=part.data, cut_after=here), Fault(body=part.data))
     client = ApiClient(api.url, ca_bundle=None, timeouts=(10.0, 10.0))

@@ -42,6 +42,7 @@ fractions = st.floats(0, 1, exclude_max=True)
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_WAIT", 0.0005)
+    monkeypatch.setattr(patience, "OUTAGE_WAIT", 0.001)
 
 
 class CacheMachine(RuleBasedStateMachine):

@@ -24,7 +24,7 @@ NO_ENGINE = "unix:///nonexistent/docker.sock"
 LOG_SECONDS = 10.0
 IDLE_SECONDS = 20.0
 # Six failed attempts of a download then take one second instead of eight.
-HASTE = {"loader.patience.FIRST_WAIT": 0.03}
+HASTE = {"loader.patience.FIRST_WAIT": 0.03, "loader.patience.OUTAGE_WAIT": 0.06}
 ONE_SECOND = {"API_CONNECT_TIMEOUT": "1", "API_READ_TIMEOUT": "1", "API_PATIENCE": "3"}
 
 
