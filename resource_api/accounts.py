@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import secrets
-import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from itsdangerous import BadData, URLSafeTimedSerializer
-from werkzeug.security import check_password_hash, generate_password_hash
+from werkzeug.security import generate_password_hash
 
+from resource_api import device_secrets
+from resource_api.cached_file import CachedFile
 from resource_api.data_directory import DataDirectory, DataDirectoryError
-
-# A hash takes a core and 32 MiB for about a tenth of a second, so more at once would be no faster and only take memory.
-HASHES_AT_ONCE = 2
+from resource_api.passwords import Passwords
 
 
 class Role(StrEnum):
@@ -26,22 +25,28 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class User:
-    """One user. A disabled one can neither log in nor use a token."""
+    """One user. A disabled one can neither log in nor use a token. `password_hash` may be that of a device's secret."""
 
     email: str
     password_hash: str = field(repr=False)
     role: Role = Role.READER
     disabled: bool = False
 
+    @property
+    def is_device(self) -> bool:
+        """Whether the user logs in with the secret of a device, and not with a password."""
+        return device_secrets.is_hash_of_secret(self.password_hash)
+
 
 class Users:
-    """The users file. Every call reads the file, so that each worker process sees a change of users at once.
+    """The users file. Every call looks whether it has changed, so that each worker process sees a change at once.
 
     All methods raise OSError, and DataDirectoryError if the file is damaged.
     """
 
     def __init__(self, data: DataDirectory) -> None:
         self._data = data
+        self._file = CachedFile(data.users_file, _parsed)
 
     def all(self) -> list[User]:
         """Return all users in the alphabetical order of their addresses."""
@@ -55,16 +60,19 @@ class Users:
         """Add a user, or give an existing one a new password; return the user, and whether it is new.
 
         Without `role` a new user is a reader, and an existing one keeps its role. A disabled user is enabled again;
-        its earlier tokens stay invalid, because they belong to the earlier password.
+        its earlier tokens stay invalid, because they belong to the earlier password. Raises DataDirectoryError for a
+        password in the form of a device's secret, because a login would take it for one.
         """
-        password_hash = generate_password_hash(password)
-        with self._data.locked():
-            users = self._read()
-            present = users.get(_normal(email))
-            role = role or (present.role if present is not None else Role.READER)
-            user = User(_normal(email), password_hash, role)
-            self._write({**users, user.email: user})
-        return user, present is None
+        if device_secrets.is_secret(password):
+            raise DataDirectoryError(
+                "a password must not look like the secret of a device; --device makes such secrets"
+            )
+        return self._set_hash(email, generate_password_hash(password), role)
+
+    def set_secret(self, email: str, role: Role | None = None) -> tuple[User, bool, str]:
+        """Do the same with a new secret of a device in place of a password; return the secret, too."""
+        secret = device_secrets.new_secret()
+        return *self._set_hash(email, device_secrets.hash_of(secret), role), secret
 
     def disable(self, email: str) -> bool:
         """Disable a user, which makes the user's tokens invalid; return whether the user exists."""
@@ -79,18 +87,27 @@ class Users:
         """Remove a user, which makes the user's tokens invalid; return whether the user existed."""
         with self._data.locked():
             users = self._read()
-            was_there = users.pop(_normal(email), None) is not None
-            if was_there:
-                self._write(users)
-        return was_there
+            present = users.get(_normal(email))
+            if present is not None:
+                self._write({address: user for address, user in users.items() if user is not present})
+        return present is not None
 
-    def _read(self) -> dict[str, User]:
+    def _set_hash(self, email: str, password_hash: str, role: Role | None) -> tuple[User, bool]:
+        with self._data.locked():
+            users = self._read()
+            present = users.get(_normal(email))
+            role = role or (present.role if present is not None else Role.READER)
+            user = User(_normal(email), password_hash, role)
+            self._write({**users, user.email: user})
+        return user, present is None
+
+    def _read(self) -> Mapping[str, User]:
         try:
-            return _parsed(json.loads(self._data.users_file.read_bytes()))
+            return self._file.read()
         except (ValueError, TypeError, KeyError) as error:
             raise DataDirectoryError(f"{self._data.users_file} is damaged: {error}") from error
 
-    def _write(self, users: dict[str, User]) -> None:
+    def _write(self, users: Mapping[str, User]) -> None:
         stored = {
             email: {"password": user.password_hash, "role": user.role, "disabled": user.disabled}
             for email, user in users.items()
@@ -111,17 +128,15 @@ class Authenticator:
             salt="resource_api token",
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
-        self._hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
-        self._decoy_hash = generate_password_hash(secrets.token_hex())
+        self._passwords = Passwords()
 
-    def login(self, email: str, password: str) -> str | None:
+    def login(self, email: str, password: str, checkpoint: Callable[[], None] = lambda: None) -> str | None:
         """Return a new token, or None if the credentials are wrong or the user is disabled.
 
-        It also hashes the password of an unknown user, because a faster response would reveal which addresses exist.
+        `checkpoint` is called after the wait for a turn, and may raise. Raises LaneFullError if too many logins wait.
         """
         user = self._users.find(email)
-        with self._hashing:
-            matches = check_password_hash(user.password_hash if user is not None else self._decoy_hash, password)
+        matches = self._passwords.matches(user.password_hash if user is not None else None, password, checkpoint)
         if user is None or user.disabled or not matches:
             return None
         return self._serializer.dumps([user.email, _fingerprint(user.password_hash)])
@@ -141,8 +156,9 @@ class Authenticator:
         return user
 
 
-def _parsed(stored: Any) -> dict[str, User]:
+def _parsed(content: bytes) -> Mapping[str, User]:
     """Return the users of the file by address. Raises ValueError, TypeError or KeyError if it is not a users file."""
+    stored = json.loads(content)
     if not isinstance(stored, dict):
         raise TypeError("it is not an object")
     return {email: _parsed_user(email, fields) for email, fields in stored.items()}

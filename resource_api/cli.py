@@ -119,7 +119,11 @@ def key_new(data: DataDirectory, out: Path | None) -> None:
 @data_argument
 @click.option("--bind", default="127.0.0.1:9000", show_default=True, help="ADDRESS:PORT or unix:PATH.")
 @click.option(
-    "--threads", default=8, show_default=True, type=click.IntRange(min=1), help="Requests served at the same time."
+    "--threads",
+    default=32,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Requests served at the same time; logins take up to 16 of them.",
 )
 def serve(data: DataDirectory, bind: str, threads: int) -> None:
     """Serve DIR over HTTP with gunicorn.

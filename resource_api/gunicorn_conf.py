@@ -3,6 +3,8 @@
 # Threads, because a transfer mostly waits for the network. No client can hold up a worker of this class. All state is
 # on disk, so more worker processes work too.
 worker_class = "loader.server.worker.Worker"
+# Twice what logins may occupy (see `login_lane`), so that the others stay for reads.
+threads = 32
 # The application is built before the workers start, so that a bad setting ends the start with one line.
 preload_app = True
 # No control socket, because nothing uses it, and it would be in the home directory, which a service user often lacks.

@@ -8,8 +8,10 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
+from resource_api.connection import limit_reading
+from resource_api.login_lane import LaneFullError
 from resource_api.names import InvalidNameError
 from resource_api.store import DiskFullError, NameCollisionError, ResourceMissingError
 
@@ -29,6 +31,9 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(NotPublisherError, lambda _: _not_publisher())
     app.register_error_handler(InvalidNameError, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
+    app.register_error_handler(
+        LaneFullError, lambda error: _http_error(ServiceUnavailable(str(error), retry_after=error.retry_after))
+    )
     app.register_error_handler(
         ResourceMissingError, lambda _: _problem(HTTPStatus.NOT_FOUND, "There is no resource of that name.")
     )
@@ -79,10 +84,3 @@ def _drain() -> None:
     with suppress(OSError, HTTPException):  # the client is gone, silent, too slow or over a limit
         while request.stream.read(_DRAIN_READ_BYTES):
             pass
-
-
-def limit_reading(seconds: float) -> None:
-    """Let the client send for `seconds` in total from now on, where the server has the worker class for it."""
-    limit = getattr(request.environ.get("gunicorn.socket"), "limit_reading", None)
-    if limit is not None:
-        limit(seconds)

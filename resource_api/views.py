@@ -15,9 +15,10 @@ from werkzeug.exceptions import (
 
 from resource_api.accounts import Authenticator, Role, User
 from resource_api.conditional import READ_BYTES, conditional_response
+from resource_api.connection import limit_reading, require_client
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
-from resource_api.problems import NotPublisherError, limit_reading
+from resource_api.problems import NotPublisherError
 from resource_api.store import ResourceStore
 
 LOGIN_BYTES = 16 << 10
@@ -37,9 +38,13 @@ class Views:
         self._store = store
 
     def login(self) -> Response:
-        """Handle POST /login. Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge or Unauthorized."""
+        """Handle POST /login.
+
+        Raises BadRequest, UnsupportedMediaType, RequestEntityTooLarge, Unauthorized, ClientDisconnected or
+        LaneFullError.
+        """
         email, password = _credentials()
-        token = self._authenticator.login(email, password)
+        token = self._authenticator.login(email, password, require_client)
         if token is None:
             raise Unauthorized("The e-mail address or the password is wrong.")
         g.user = email

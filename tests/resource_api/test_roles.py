@@ -147,8 +147,8 @@ def test_users_are_listed_with_role_and_state(data: DataDirectory) -> None:
     run("user", "disable", data.root, EMAIL)
     assert run("user", "list", data.root).output == f"{EMAIL}  publisher  disabled\n{READER}  reader\n"
     assert json.loads(run("user", "list", data.root, "--json").output) == [
-        {"email": EMAIL, "role": "publisher", "disabled": True},
-        {"email": READER, "role": "reader", "disabled": False},
+        {"email": EMAIL, "role": "publisher", "kind": "person", "disabled": True},
+        {"email": READER, "role": "reader", "kind": "person", "disabled": False},
     ]
 
 
