@@ -16,6 +16,7 @@ from benchmarks.decrypt import decrypt, verify
 from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
+from benchmarks.logins import logins
 from benchmarks.measure import Missing
 from benchmarks.memory import memory
 from benchmarks.pack import pack
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "small-loads": small_loads,
     "health": health,
     "scale": scale,
+    "logins": logins,
     "upload": upload,
     "start": start,
     "memory": memory,
