@@ -70,7 +70,7 @@ class Users:
         return self._set_hash(email, generate_password_hash(password), role)
 
     def set_secret(self, email: str, role: Role | None = None) -> tuple[User, bool, str]:
-        """Do the same with a new secret of a device in place of a password; return the secret, too."""
+        """Do what `set_password` does, with a new secret of a device in place of a password; return the secret, too."""
         secret = device_secrets.new_secret()
         return *self._set_hash(email, device_secrets.hash_of(secret), role), secret
 

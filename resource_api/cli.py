@@ -36,7 +36,7 @@ def main() -> None:
     \b
     To start:
       azaion-resource-api init DIR
-      azaion-resource-api user add DIR device-7@example.com
+      azaion-resource-api user add DIR --device device-7
       azaion-resource-api user add DIR training@example.com --role publisher
       azaion-resource-api key new DIR --out key-fragment
       azaion-resource-api serve DIR
