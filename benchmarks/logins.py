@@ -88,13 +88,13 @@ def logins(work: Workload) -> list[Figures]:
         apis = {count: running.enter_context(_api(place / str(count), count)) for count in USERS}
         costs: dict[str, list[float]] = {}
         reads: dict[str, list[float]] = {}
-        for number in range(work.rounds):
+        for number in range(1 + work.rounds):
             for count, api in apis.items():
                 for name, milliseconds in _costs(api):
                     costs.setdefault(f"{count} users: {name}", []).append(milliseconds)
             for name, figure in _reads(apis[USERS[0]]):
                 reads.setdefault(name, []).append(figure)
-            print(f"logins, round {number + 1} of {work.rounds}", file=sys.stderr)
+            print(f"logins, round {number} of {work.rounds}", file=sys.stderr)
     return [
         _figures("processor time of the resource API for one request", costs),
         _figures(f"reads every {1000 * PAUSE_SECONDS:.0f} ms, by one client", reads),
@@ -102,7 +102,8 @@ def logins(work: Workload) -> list[Figures]:
 
 
 def _figures(title: str, values: dict[str, list[float]]) -> Figures:
-    rows = [Figure(name, "MiB" if "memory" in name else "ms", tuple(taken)) for name, taken in values.items()]
+    """Return a table without the first round, which does not count."""
+    rows = [Figure(name, "MiB" if "memory" in name else "ms", tuple(taken[1:])) for name, taken in values.items()]
     return Figures(title, tuple(rows), ())
 
 
