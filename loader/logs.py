@@ -63,8 +63,11 @@ def audit(
     file: str | None,
     size: int | None,
     seconds: float,
+    allow_older: str | None = None,
 ) -> None:
     """Write the one line that says how a login, lock, load, upload or unlock ended. `size` is in bytes.
+
+    `allow_older` is the digest of the head that the caller of an unlock has permitted, though it is older.
 
     A failure is a warning with the `code` and the sentence of its error, which is the `reason`; an unexpected exception
     has no sentence, because another line has its traceback.
@@ -78,6 +81,8 @@ def audit(
         "bytes": size,
         "seconds": round(seconds, 3),
     }
+    if allow_older is not None:
+        fields["allow_older"] = allow_older
     level = logging.INFO if code is None else logging.WARNING
     _audit.log(level, "%s %s", event, outcome, extra=fields)
 

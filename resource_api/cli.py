@@ -11,7 +11,7 @@ import click
 from resource_api.cli_data import data_argument
 from resource_api.cli_users import user
 from resource_api.data_directory import DataDirectory, DataDirectoryError
-from resource_api.fragments import Fragments
+from resource_api.fragments import SERIAL_LIMIT, Fragments
 
 GENERATED_FRAGMENT_BYTES = 32
 
@@ -99,6 +99,18 @@ def key_retire(data: DataDirectory, check: str) -> None:
     if not Fragments(data).retire(check):
         raise click.ClickException(f"there is no key fragment {check}")
     click.echo(f"key fragment {check} retired")
+
+
+@key.command("minimum")
+@data_argument
+@click.argument("serial", type=click.IntRange(0, SERIAL_LIMIT - 1))
+def key_minimum(data: DataDirectory, serial: int) -> None:
+    """Let devices unlock no release whose serial is smaller than SERIAL; 0 permits all.
+
+    Devices learn it with the key fragment. `azaion-loader images show` shows the serial of an archive.
+    """
+    Fragments(data).set_minimum_serial(serial)
+    click.echo(f"the smallest serial is {serial}")
 
 
 @key.command("new")

@@ -3,6 +3,7 @@
 DIR/users.json         0600  e-mail -> hash of the password, role, whether disabled
 DIR/token-secret       0600  signs the tokens; replacing it makes all tokens invalid
 DIR/key-fragments.json 0600  the key fragments; absent until `key new`, `key set` or `key add`
+DIR/minimum-serial     0600  the smallest serial of a release that devices may unlock; absent until `key minimum`
 DIR/resources/         0700  the objects, in their folders
 DIR/tmp/               0700  unfinished uploads; on the same file system as resources/
 """
@@ -33,6 +34,7 @@ class DataDirectory:
         self.users_file = self.root / "users.json"
         self.token_secret_file = self.root / "token-secret"
         self.key_fragments_file = self.root / "key-fragments.json"
+        self.minimum_serial_file = self.root / "minimum-serial"
         self.resources = self.root / "resources"
         self.temporary = self.root / "tmp"
 

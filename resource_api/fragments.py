@@ -3,13 +3,17 @@
 import base64
 import hmac
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 
+# Serials are smaller, so that every JSON parser reads them exactly.
+SERIAL_LIMIT = 1 << 53
 FRAGMENT_BYTES = range(32, 4096 + 1)
+_SERIAL = re.compile(r"[0-9]{1,16}")
 CHECK_INFO = b"azaion-loader key check v1"
 CHECK_BYTES = 8
 
@@ -85,6 +89,23 @@ class Fragments:
             if len(kept) < len(present):
                 self._write(kept)
         return len(kept) < len(present)
+
+    def minimum_serial(self) -> int:
+        """Return the smallest serial of a release that devices may unlock, 0 for any."""
+        path = self._data.minimum_serial_file
+        try:
+            text = path.read_text().strip()
+        except FileNotFoundError:
+            return 0
+        except ValueError as error:
+            raise DataDirectoryError(f"{path} is damaged: {error}") from error
+        if not _SERIAL.fullmatch(text) or int(text) >= SERIAL_LIMIT:
+            raise DataDirectoryError(f"{path} is damaged: it is not a serial")
+        return int(text)
+
+    def set_minimum_serial(self, serial: int) -> None:
+        """Refuse releases of a smaller serial than this, which is below SERIAL_LIMIT, to all devices; 0 permits all."""
+        self._data.write_private(self._data.minimum_serial_file, f"{serial}\n".encode())
 
     def _write(self, fragments: list[Fragment]) -> None:
         stored = [

@@ -32,8 +32,9 @@ class Views:
 
     def __init__(self, data: DataDirectory, authenticator: Authenticator, store: ResourceStore) -> None:
         self._fragments = Fragments(data)
-        # Read the file once, because an operator must see at the start, not at the first unlock, that it is damaged.
+        # Read both files once, because an operator must see at the start, not at the first unlock, that one is damaged.
         self._fragments.all()
+        self._fragments.minimum_serial()
         self._authenticator = authenticator
         self._store = store
 
@@ -62,7 +63,10 @@ class Views:
         fragment = self._fragments.find(check)
         if fragment is None:
             raise NotFound("This server has no such key fragment.")
-        return _without_caching(Response(fragment, content_type="application/octet-stream"))
+        response = _without_caching(Response(fragment, content_type="application/octet-stream"))
+        if minimum := self._fragments.minimum_serial():
+            response.headers["Azaion-Minimum-Serial"] = str(minimum)
+        return response
 
     def list_resources(self) -> Response:
         """Handle GET /resources, with the names that begin with `prefix`. Raises Unauthorized."""

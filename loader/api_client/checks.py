@@ -11,6 +11,7 @@ from typing import Any
 
 from loader.api_client.reasons import CODING_HINT, PORTAL_HINT, STORE_HINT, status_hint
 from loader.api_client.responses import Response
+from loader.crypto.json_header import INTEGER_LIMIT
 from loader.errors import ApiError, ApiProtocol, ApiUnreachable, NotPermitted
 
 # Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
@@ -26,6 +27,9 @@ PAGE_TYPES = ("text/html", "application/xhtml+xml")
 # Random bytes of this number do not read as a text; a shorter page is found out by what it should have been.
 TEXT_MIN_SIZE = 16
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+MINIMUM_SERIAL = "Azaion-Minimum-Serial"
+# More digits than any serial has.
+SERIAL = re.compile(r"[0-9]{1,16}")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -105,6 +109,14 @@ def content_range(response: Response) -> tuple[int, int | None]:
         response.close()
         raise ApiProtocol("The resource API sent a part of an object without saying which.")
     return int(match[1]), None if match[2] == "*" else int(match[2])
+
+
+def minimum_serial(response: Response) -> int:
+    """Return the serial below which the API permits no release, 0 if it states none. Raises ApiProtocol."""
+    stated = response.headers.get(MINIMUM_SERIAL, "0")
+    if not SERIAL.fullmatch(stated) or int(stated) >= INTEGER_LIMIT:
+        raise ApiProtocol(f"The resource API stated something as {MINIMUM_SERIAL} that is no serial.")
+    return int(stated)
 
 
 def _problem_code(response: Response) -> object:

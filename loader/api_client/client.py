@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.client import IncompleteRead
 from urllib.parse import quote
 
 from loader.api_client import reasons
-from loader.api_client.checks import acknowledgement, content_range, genuine, is_problem, json_object, successful
+from loader.api_client.checks import (
+    acknowledgement,
+    content_range,
+    genuine,
+    is_problem,
+    json_object,
+    minimum_serial,
+    successful,
+)
 from loader.api_client.logins import Logins
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
@@ -32,6 +41,14 @@ LIST_MAX_SIZE = 16 * 1024 * 1024
 SIZE = re.compile(r"[0-9]{1,18}")
 # How stores refuse a signed address that has expired on the way.
 SIGNATURE_REFUSALS = (400, 401, 403)
+
+
+@dataclass(frozen=True)
+class KeyFragment:
+    """A key fragment of 32 to 4,096 bytes, and the smallest serial of a release that the API permits, 0 for all."""
+
+    content: bytes = field(repr=False)
+    minimum_serial: int
 
 
 class ObjectStream:
@@ -115,8 +132,8 @@ class ApiClient:
         self._logins.require()
         return checkpoint
 
-    def key_fragment(self, check: str) -> bytes:
-        """Return the key fragment, 32 to 4,096 bytes, that an archive names by its `check`, 16 hex digits.
+    def key_fragment(self, check: str) -> KeyFragment:
+        """Return the key fragment that an archive names by its `check`, 16 hex digits.
 
         A server that keeps only one fragment may ignore `check`, so the caller compares. Raises KeyMismatch if the API
         has no such fragment.
@@ -131,7 +148,7 @@ class ApiClient:
             fragment = genuine(successful(response, (200,))).read_all(FRAGMENT_MAX_SIZE)
         if len(fragment) < FRAGMENT_MIN_SIZE:
             raise ApiProtocol("The resource API sent a key fragment that is too short.")
-        return fragment
+        return KeyFragment(fragment, minimum_serial(response))
 
     def small_object(self, path: str, max_size: int = SMALL_MAX_SIZE) -> bytes:
         """Return the whole object at `path`, which has at most `max_size` bytes. Raises ResourceNotFound."""

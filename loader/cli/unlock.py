@@ -35,9 +35,12 @@ NOT_PROVEN = (
 @click.command()
 @click.option("--email", help="E-mail address of a user of the resource API.")
 @click.option("--plan", is_flag=True, help="Only show what an unlock would do; needs no login.")
+@click.option(
+    "--allow-older", is_flag=True, help="Permit the release that the plan shows, though this device had a newer one."
+)
 @loader_option
 @json_option
-def unlock(email: str | None, plan: bool, loader: LoaderClient) -> None:
+def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClient) -> None:
     """Unlock the images of this device.
 
     Prompts for the password on a terminal, and reads it as one line of standard input elsewhere; it is never an
@@ -50,7 +53,8 @@ def unlock(email: str | None, plan: bool, loader: LoaderClient) -> None:
         return
     if email is None:
         raise click.UsageError("--email is needed, or --plan.")
-    loader.post("/unlock", {"email": email, "password": read_password()})
+    permitted = _permitted(loader) if allow_older else {}
+    loader.post("/unlock", {"email": email, "password": read_password(), **permitted})
     status = _watch(loader)
     if status["state"] != "ready":
         detail = status["error"] or "The loader was restarted during the unlock."
@@ -59,6 +63,21 @@ def unlock(email: str | None, plan: bool, loader: LoaderClient) -> None:
     if not status["proven"] and not json_wanted():
         click.echo(f"warning: {NOT_PROVEN}", err=True)
     print_result(status, "ready")
+
+
+def _permitted(loader: LoaderClient) -> dict[str, str]:
+    """Return the field that permits the release of the plan, and tell which it is; no field if it is not older."""
+    plan = loader.get("/unlock/plan")
+    release, newest = plan["release"], plan["older_than"]
+    if newest is None:
+        return {}
+    if not json_wanted():
+        click.echo(f"permits {_release_text(release)}, though this device had {_release_text(newest)}", err=True)
+    return {"allow_older": release["head"]}
+
+
+def _release_text(release: dict[str, Any]) -> str:
+    return f"release {release['version']} (serial {release['serial']}, made {release['created']})"
 
 
 def _watch(loader: LoaderClient) -> dict[str, Any]:
@@ -108,6 +127,8 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
         if plan["seconds"] is not None:
             yield f"  takes {estimate_text(plan['seconds'])}, if it goes as fast as the last unlock"
+    if plan["older_than"] is not None:
+        yield "  an unlock ends with ROLLBACK unless --allow-older permits this release"
     for place in plan["places"]:
         paths = " and ".join(place["paths"])
         yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {_verdict(place)}"

@@ -5,6 +5,7 @@ The rules of docs/formats.md are checked here, without files and without keys. D
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 from loader.crypto.json_header import (
     JSON_MAX_SIZE,
+    LENGTH_SIZE,
     exactly,
     is_integer,
     is_size,
@@ -200,6 +202,11 @@ class StoredHead:
 
     head: Head
     raw: bytes = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the JSON of the head, in hex, which names exactly this head."""
+        return hashlib.sha256(self.raw[LENGTH_SIZE:]).hexdigest()
 
     @classmethod
     def of(cls, head: Head) -> StoredHead:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from loader.binary_split import Archive, open_archive
-from loader.crypto.archive_head import Head, Image, Release
+from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
 from loader.errors import EngineUnavailable
 from loader.oci import Layout
@@ -16,6 +16,7 @@ from loader.references import split_tag
 from loader.settings import Settings
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
+from loader.unlock.release_mark import KnownRelease, ReleaseMark, rollback_text
 from loader.unlock.remembered import Remembered
 from loader.unlock.room import JOURNAL_SIZE, Place, Work, places
 
@@ -61,12 +62,14 @@ class PlannedImage:
 class UnlockPlan:
     """The whole plan. `layouts` are sent to the engine, in this order, without layers that `bases` have.
 
+    `older_than` is the newest release that became ready here, if the unlock is refused because `release` is older.
     `seconds` is how long it will take, None if this device cannot know. `engine_answers` is False if the engine's need
     for room is not known. `warnings` are sentences.
     """
 
     archive: Path
-    release: Release
+    release: KnownRelease
+    older_than: KnownRelease | None
     mode: str
     images: tuple[PlannedImage, ...]
     layouts: tuple[Layout, ...] = field(repr=False)
@@ -156,6 +159,9 @@ def _plan(
 ) -> UnlockPlan:
     """Return the plan. `engine` and `description` are None if the engine does not respond."""
     head, remembered = archive.head, Remembered.read_if_sound(settings.model_cache_dir)
+    release = KnownRelease.of(archive.index.stored)
+    newest = ReleaseMark.read(settings.model_cache_dir, remembered).newer_than(release)
+    refused = (rollback_text(release, newest),) if newest is not None else ()
     present = {image.reference for image in images if image.present}
     found = {image.reference: image.found for image in images}
     bases: tuple[Base, ...] = ()
@@ -170,7 +176,8 @@ def _plan(
     pace = remembered.pace if layouts and remembered.pace and remembered.pace.mode == settings.unlock_mode else None
     return UnlockPlan(
         archive=archive.path,
-        release=head.release,
+        release=release,
+        older_than=newest,
         mode=settings.unlock_mode,
         images=tuple(_compared(image, layouts, found) for image in images),
         layouts=layouts,
@@ -178,7 +185,7 @@ def _plan(
         work=work,
         seconds=pace.seconds(work) if pace is not None else None,
         places=places(settings, work, description),
-        warnings=tuple(_warnings(head, description)) if description is not None else (),
+        warnings=(*refused, *(_warnings(head, description) if description is not None else ())),
         engine_answers=all(image.present is not None for image in images),
     )
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from loader.crypto.archive_head import Head, Image, StoredHead
+from loader.crypto.archive_head import Head, Image, Release, StoredHead
 from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE
 from loader.errors import CorruptCiphertext, StorageError
 from loader.files import make_private_directory, read_small, remove_unfinished, write_whole
@@ -65,11 +65,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Remembered:
-    """The last unlock that was proven. `raw` is the JSON of its head, byte for byte; `pace` is None if nobody knows."""
+    """The last unlock that was proven. `raw` is the JSON of its head, byte for byte; `pace` is None if nobody knows.
+
+    `release` is None only if nothing is remembered.
+    """
 
     raw: bytes
     images: tuple[Image, ...]
     pace: Pace | None
+    release: Release | None = None
 
     @classmethod
     def read(cls, directory: Path) -> Remembered:
@@ -79,8 +83,8 @@ class Remembered:
             document = json.loads(read_small(path, REMEMBERED_LIMIT))
             raw = _unchanged(document["head"].encode(), document["sha256"])
             head = json.loads(raw)
-            images = Head.parse(head if isinstance(head, dict) else {}).images
-            return cls(raw, images, Pace.parse(document.get("pace")))
+            parsed = Head.parse(head if isinstance(head, dict) else {})
+            return cls(raw, parsed.images, Pace.parse(document.get("pace")), parsed.release)
         except FileNotFoundError:
             return NOTHING
         except (OSError, ValueError, RecursionError, CorruptCiphertext) as exc:
@@ -114,10 +118,9 @@ def _unchanged(raw: bytes, sha256: Any) -> bytes:
 def remember(directory: Path, head: StoredHead, pace: Pace | None = None) -> None:
     """Write an authenticated head to `directory`. Never raises, because a failure must not undo an unlock."""
     path = directory / REMEMBERED_NAME
-    raw = head.raw[LENGTH_SIZE:]
     document = {
-        "head": raw.decode(),
-        "sha256": hashlib.sha256(raw).hexdigest(),
+        "head": head.raw[LENGTH_SIZE:].decode(),
+        "sha256": head.digest,
         "pace": asdict(pace) if pace is not None else None,
     }
     try:

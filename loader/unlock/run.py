@@ -23,6 +23,13 @@ from loader.unlock.interrupter import Interrupter
 from loader.unlock.layers import whole
 from loader.unlock.plan import PlannedImage, UnlockPlan, look_up_images, make_plan, runnable_images
 from loader.unlock.progress import UnlockProgress
+from loader.unlock.release_mark import (
+    KnownRelease,
+    ReleaseMark,
+    note_ready,
+    remove_unfinished_mark,
+    require_minimum,
+)
 from loader.unlock.remembered import Pace, Remembered, remember, remove_unfinished_memory
 from loader.unlock.rollback import Rollback
 from loader.unlock.room import require_room
@@ -74,7 +81,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class UnlockRun:
-    """All that one run works with."""
+    """All that one run works with. `allow_older` is the digest of the one head that may be older than the newest."""
 
     settings: Settings
     engine: DockerEngine
@@ -82,6 +89,7 @@ class UnlockRun:
     throttle: LoginThrottle
     progress: UnlockProgress
     interrupter: Interrupter
+    allow_older: str | None = None
 
     @property
     def rollback(self) -> Rollback:
@@ -112,13 +120,18 @@ def interrupt() -> None:
 
 
 def start_unlock(
-    settings: Settings, engine: DockerEngine, throttle: LoginThrottle, credentials: Credentials
+    settings: Settings,
+    engine: DockerEngine,
+    throttle: LoginThrottle,
+    credentials: Credentials,
+    allow_older: str | None = None,
 ) -> UnlockRecord:
     """Start a run unless one is active or nothing is left to do. Return the record afterwards.
 
-    Without an archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises
-    ArchiveNotFound, EngineUnavailable, StorageError, Busy while an earlier run changes the engine, and LoginThrottled
-    if a run would start but its login must wait.
+    `allow_older` is the digest of the head that may be older than the newest release here, None if none may. Without an
+    archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises ArchiveNotFound,
+    EngineUnavailable, StorageError, Busy while an earlier run changes the engine, and LoginThrottled if a run would
+    start but its login must wait.
     """
     if _unlock.state not in AT_REST:
         return _unlock.record
@@ -135,7 +148,8 @@ def start_unlock(
     with _starting:
         if _unlock.may_start(archive, again=again):
             throttle.require_no_wait(credentials.client)
-            run = UnlockRun(settings, engine, credentials, throttle, UnlockProgress(STEPS), _new_interrupter())
+            progress, interrupter = UnlockProgress(STEPS), _new_interrupter()
+            run = UnlockRun(settings, engine, credentials, throttle, progress, interrupter, allow_older)
             _unlock.start(run.progress)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
         return _unlock.record
@@ -200,6 +214,7 @@ def undo_leftover(settings: Settings, engine: DockerEngine) -> None:
     """
     remove_tar(tar_path(settings))
     remove_unfinished_memory(settings.model_cache_dir)
+    remove_unfinished_mark(settings.model_cache_dir)
     make_rollback(settings, engine).recover_in_background()
 
 
@@ -218,6 +233,7 @@ def _run_audited(run: UnlockRun, request_id: str | None) -> None:
             file=str(run.settings.images_path),
             size=record.archive.size if record.archive else None,
             seconds=time.monotonic() - started,
+            allow_older=run.allow_older,
         )
 
 
@@ -227,9 +243,12 @@ def _run_unlock(run: UnlockRun) -> None:
         api = get_api_client()
         archive.require_publisher(run.settings.publisher_keys)
         archive.require_version(run.settings.api_version)
+        mark, release = _release_mark(run.settings), KnownRelease.of(archive.index.stored)
+        mark.require_not_older(release, run.allow_older)
         undone = run.interrupter.call(lambda: run.rollback.recover(run.interrupter.checkpoint))
         images, proven = run.interrupter.call(lambda: _look_up(run.settings, run.engine, archive, undone))
         if all(image.present for image in images):
+            note_ready(run.settings.model_cache_dir, mark, release, proven=proven)
             _, prior_error = _unlock.get()
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)
             return
@@ -243,8 +262,14 @@ def _run_unlock(run: UnlockRun) -> None:
             _decrypt(run, plan, delivery, fragment)
             del fragment
             fell_back = _load(run, plan, archive, delivery)
+        # Before the end, because whoever reads `ready` may rely on the mark.
+        note_ready(run.settings.model_cache_dir, mark, release, proven=True)
         remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan, fell_back=fell_back))
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
+
+
+def _release_mark(settings: Settings) -> ReleaseMark:
+    return ReleaseMark.read(settings.model_cache_dir, _remembered(settings))
 
 
 def _pace(run: UnlockRun, plan: UnlockPlan, *, fell_back: bool) -> Pace | None:
@@ -267,8 +292,9 @@ def _log_in(run: UnlockRun, api: ApiClient) -> None:
 def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> bytes:
     _unlock.set(UnlockState.DOWNLOADING_KEY)
     fragment = run.interrupter.call(lambda: api.key_fragment(archive.index.seals.check))
-    archive.require_fragment(fragment)
-    return fragment
+    archive.require_fragment(fragment.content)
+    require_minimum(archive.head.release, fragment.minimum_serial)
+    return fragment.content
 
 
 def _decrypt(run: UnlockRun, plan: UnlockPlan, delivery: Delivery, fragment: bytes) -> None:

@@ -21,6 +21,15 @@ NAME_PATTERN = rf"^(?!.*\.\.){_COMPONENT}$"
 FOLDER_PATTERN = rf"^(?!.*\.\.)({_COMPONENT}(/{_COMPONENT})*)?$"
 
 
+HEAD_PATTERN = "^[0-9a-f]{64}$"
+
+
+def check_head(value: str) -> None:
+    """Raise ValidationError unless `value` is the digest of a head."""
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValidationError("Must be 64 hexadecimal digits in lower case, as GET /unlock/plan shows them.")
+
+
 def check_name(value: str) -> None:
     """Raise ValidationError unless `value` is a filename or one component of a folder."""
     if not re.fullmatch(NAME_PATTERN, value):
@@ -43,6 +52,12 @@ class LoginRequest(Schema):
 
     email = fields.String(required=True, validate=validate.Length(1, MAX_EMAIL_LENGTH))
     password = fields.String(required=True, validate=validate.Length(1, MAX_PASSWORD_LENGTH))
+
+
+class UnlockRequest(LoginRequest):
+    """The credentials. `allow_older` permits the release whose `head` GET /unlock/plan shows, though it is older."""
+
+    allow_older = fields.String(validate=check_head, metadata={"pattern": HEAD_PATTERN})
 
 
 class LoadRequest(Schema):
@@ -235,11 +250,12 @@ class UnlockPlanWork(Schema):
 
 
 class UnlockPlanRelease(Schema):
-    """What the archive says that it is; not proven before the unlock."""
+    """A release. What the archive says that it is, is not proven before the unlock. `head` names exactly its head."""
 
     version = fields.String(required=True)
     serial = fields.Integer(required=True)
     created = fields.String(required=True, metadata=_TIME)
+    head = fields.String(required=True, metadata={"pattern": HEAD_PATTERN})
 
 
 class UnlockPlanPlace(Schema):
@@ -254,10 +270,15 @@ class UnlockPlanPlace(Schema):
 
 
 class UnlockPlanResponse(Schema):
-    """What an unlock would do now. `seconds` is null if this device has not unlocked enough to know."""
+    """What an unlock would do now. `seconds` is null if this device has not unlocked enough to know.
+
+    `older_than` is null, or the newest release that became ready here: the archive is older, and an unlock ends with
+    ROLLBACK unless `allow_older` is the `head` of `release`.
+    """
 
     archive = fields.String(required=True)
     release = fields.Nested(UnlockPlanRelease, required=True)
+    older_than = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
     work = fields.Nested(UnlockPlanWork, required=True)
     seconds = fields.Float(required=True, allow_none=True)
     mode = fields.String(required=True, validate=validate.OneOf(("tar", "stream")))

@@ -16,7 +16,7 @@ from loader.unlock.shared_plan import SharedPlan
 from loader.unlock_state import ProgressReport, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
-from loader.web.schemas import LoginRequest, UnlockPlanResponse, UnlockResponse, UnlockStatusResponse
+from loader.web.schemas import UnlockPlanResponse, UnlockRequest, UnlockResponse, UnlockStatusResponse
 
 # The fields of a progress report before the first run.
 _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
@@ -32,9 +32,9 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
         """Start an unlock, unless one is running or nothing is left to do."""
         # Only failures are audited here, because a run that starts writes its own audit line.
         with failures_audited("unlock", str(settings.images_path)):
-            login = json_body(LoginRequest())
+            login = json_body(UnlockRequest())
             credentials = Credentials(client_address(), login["email"], login["password"])
-            record = start_unlock(settings, engine, throttle, credentials)
+            record = start_unlock(settings, engine, throttle, credentials, login.get("allow_older"))
         return dict(UnlockResponse().dump(_outcome(record)))
 
     @routes.get("/unlock/status")

@@ -81,7 +81,7 @@ def test_another_refusal_says_nothing_of_the_fragment(
 def test_token_that_expired_is_renewed(expiring: ResourceApiServer) -> None:
     client = ApiClient(expiring.url, ca_bundle=None, timeouts=TIMEOUTS)
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment(key_check(FRAGMENT)) == FRAGMENT
+    assert client.key_fragment(key_check(FRAGMENT)).content == FRAGMENT
     bearer = expiring.requests("GET", FRAGMENT_PATH)[0].headers["AUTHORIZATION"]
 
     def has_expired() -> bool:
@@ -94,7 +94,7 @@ def test_token_that_expired_is_renewed(expiring: ResourceApiServer) -> None:
 
     poll(has_expired, 10, "the token expires")
     expiring.forget_requests()
-    assert client.key_fragment(key_check(FRAGMENT)) == FRAGMENT
+    assert client.key_fragment(key_check(FRAGMENT)).content == FRAGMENT
     assert [request.method for request in expiring.requests()] == ["GET", "POST", "GET"]
 
 
@@ -111,7 +111,7 @@ def test_renewal_that_fails_fails_for_all_that_wait_for_it(api: FaultyApi, clien
     assert {type(result) for result in results} == {ApiError}
     assert client.authenticated
     api.answer("POST", "/login", api.healthy_response(api.requests("POST", "/login")[0]))
-    assert client.key_fragment(CHECK) == api.fragment
+    assert client.key_fragment(CHECK).content == api.fragment
 
 
 def test_password_changed_meanwhile_ends_the_login(expiring: ResourceApiServer) -> None:
@@ -126,7 +126,7 @@ def test_password_changed_meanwhile_ends_the_login(expiring: ResourceApiServer) 
         client.key_fragment(CHECK)
     assert expiring.requests() == []
     client.login(EMAIL, "another password")
-    assert client.key_fragment(key_check(FRAGMENT)) == FRAGMENT
+    assert client.key_fragment(key_check(FRAGMENT)).content == FRAGMENT
 
 
 def test_token_refused_as_soon_as_it_is_issued_does_not_loop(api: FaultyApi, client: ApiClient) -> None:
@@ -141,7 +141,7 @@ def test_rejected_login_keeps_the_earlier_one(api: FaultyApi, client: ApiClient)
     with pytest.raises(LoginRejected):
         client.login(EMAIL, "wrong")
     assert client.authenticated
-    assert client.key_fragment(CHECK) == api.fragment
+    assert client.key_fragment(CHECK).content == api.fragment
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_login_response_is_limited(api: FaultyApi, body: bytes, error: type[Load
 def test_key_fragment_is_limited(api: FaultyApi, client: ApiClient, size: int, good: bool) -> None:
     api.fragment = bytes(size)
     if good:
-        assert client.key_fragment(CHECK) == bytes(size)
+        assert client.key_fragment(CHECK).content == bytes(size)
     else:
         with pytest.raises(ApiProtocol):
             client.key_fragment(CHECK)

@@ -81,7 +81,7 @@ def test_a_key_fragment_that_trickles_ends_in_time(api: BreakableApi, client: Ap
     api.behaviour = TRICKLES[trickle]
     assert_late(lambda: client.key_fragment(CHECK), HEAD_SECONDS)
     api.behaviour = None
-    assert client.key_fragment(CHECK) == api.fragment
+    assert client.key_fragment(CHECK).content == api.fragment
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -260,7 +260,7 @@ def test_forget_ends_a_call_that_hangs_and_the_next_login_works_at_once(stuck: S
         assert time.monotonic() - started < 0.5
         stuck.api.behaviour = None
         stuck.client.login(EMAIL, PASSWORD)
-        assert stuck.client.key_fragment(CHECK) == stuck.api.fragment
+        assert stuck.client.key_fragment(CHECK).content == stuck.api.fragment
         with pytest.raises(NotLoggedIn):
             hanging.result(SOON_SECONDS)
 
@@ -284,7 +284,7 @@ def test_a_renewal_that_hangs_holds_up_no_later_login(stuck: Stuck) -> None:
         patched.undo()
         stuck.client.login(EMAIL, PASSWORD)
         stuck.api.valid_token = "another token that nobody has"
-        assert stuck.client.key_fragment(CHECK) == stuck.api.fragment
+        assert stuck.client.key_fragment(CHECK).content == stuck.api.fragment
         with pytest.raises(NotLoggedIn):
             hanging.result(SOON_SECONDS)
 

@@ -83,7 +83,7 @@ LOGIN, KEY = b"POST /login HTTP/1.1", b"GET /binary-split/key-fragment?check=%b 
 @pytest.mark.parametrize("forgetful", [2], indirect=True)
 def test_a_download_is_retried_over_a_new_connection(forgetful: ForgetfulServer) -> None:
     client = logged_in(forgetful)
-    assert client.key_fragment(CHECK) == TOKEN
+    assert client.key_fragment(CHECK).content == TOKEN
     assert forgetful.requests == [LOGIN, KEY, KEY]
 
 

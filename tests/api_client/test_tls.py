@@ -33,7 +33,7 @@ def test_certificate_of_the_configured_authority_is_trusted(authority: Authority
     api = start_api(tls=authority.sign("right").server_context())
     client = client_of(api, authority.path)
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment(CHECK) == api.fragment
+    assert client.key_fragment(CHECK).content == api.fragment
     assert client.reachable
 
 

@@ -190,6 +190,6 @@ def test_netrc_and_proxy_of_the_environment_are_ignored(
 
     client = ApiClient(api.url, ca_bundle=None, timeouts=TIMEOUTS)
     client.login(EMAIL, PASSWORD)
-    assert client.key_fragment(CHECK) == api.fragment
+    assert client.key_fragment(CHECK).content == api.fragment
     assert [request.headers.get("authorization") for request in api.requests()] == [None, "Bearer token-1"]
     assert len(elsewhere.requests()) == 1

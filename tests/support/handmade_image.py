@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ ROOM = 10 * tarfile.BLOCKSIZE  # what Python writes at the end of a tar
 ROOT = bytes(range(32))
 # The fragment is text, so that a test would find it in a log.
 FRAGMENT = b"the key fragment that only the tests know"
+_SERIALS = count(1)
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,13 @@ def seal(
     fragment: bytes = FRAGMENT,
     root: bytes = ROOT,
     version: str | None = None,
-    serial: int = 1,
+    serial: int | None = None,
     codec: str = PLAIN,
     lies: dict[str, bytes] | None = None,
 ) -> Path:
     """Write an archive of `images` to `path`, and return `path`. The default version is the tag of the first image.
+
+    The default serial is greater than that of each archive before.
 
     `lies` is content that is sealed instead of that of a digest; the head still tells the size of the true content.
     With the codec gzip and a lie of that size, only the engine can notice it.
@@ -114,7 +117,8 @@ def seal(
         blob, data = sealed_blob(digest, (lies or {}).get(digest, true), root, codec)
         blobs.append(replace(blob, size=len(true)))
         stored.append(data)
-    release = Release(version or str(split_tag(images[0].image.reference)[1]), serial, CREATED)
+    version = version or str(split_tag(images[0].image.reference)[1])
+    release = Release(version, next(_SERIALS) if serial is None else serial, CREATED)
     head = StoredHead.of(Head(release, root_id(root), tuple(image.image for image in images), tuple(blobs)))
     with path.open("wb") as file:
         file.write(archive_start(head, Seals.make(head, root, fragment), blobs))

@@ -53,16 +53,16 @@ class Caller:
         """Do not compare the engine before and after the next unlock, because of `reason`."""
         self._comparison.leave_out(reason)
 
-    def post(self, password: str = PASSWORD) -> tuple[int, dict[str, Any]]:
-        """Send `POST /unlock`; return the status and the body of the response."""
+    def post(self, password: str = PASSWORD, **fields: str) -> tuple[int, dict[str, Any]]:
+        """Send `POST /unlock` with further `fields`; return the status and the body of the response."""
         if self.status().state in AT_REST:
             self._comparison.start()
-        reply = post_json(self._url, "/unlock", {"email": EMAIL, "password": password})
+        reply = post_json(self._url, "/unlock", {"email": EMAIL, "password": password, **fields})
         return reply.status, json.loads(reply.body)
 
-    def posted(self, password: str = PASSWORD) -> str:
+    def posted(self, password: str = PASSWORD, **fields: str) -> str:
         """Send `POST /unlock`, which must be accepted, and return the state in the response."""
-        code, body = self.post(password)
+        code, body = self.post(password, **fields)
         assert code == HTTPStatus.OK, body
         return str(body["state"])
 
@@ -75,9 +75,9 @@ class Caller:
         """Return the whole response of `GET /unlock/status`."""
         return self.get("/unlock/status")
 
-    def unlock(self, password: str = PASSWORD) -> Status:
+    def unlock(self, password: str = PASSWORD, **fields: str) -> Status:
         """Send `POST /unlock`, which must be accepted, and return the status at the end of the run."""
-        self.posted(password)
+        self.posted(password, **fields)
         return self.rest()
 
     def rest(self) -> Status:

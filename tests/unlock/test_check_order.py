@@ -13,6 +13,7 @@ from loader.crypto.archive_seals import Seals, root_id
 from loader.crypto.blobs import associated_data, blob_key
 from loader.crypto.gzip_members import compress
 from loader.crypto.streaming_aead import encrypt
+from loader.unlock.release_mark import MARK_NAME, KnownRelease, ReleaseMark
 from tests.support.archives import APP, remove_all_images
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault
@@ -41,11 +42,13 @@ FAULTS = {
     "corrupt": ("ARCHIVE_CORRUPT", "bytes instead of", []),
     "publisher": ("UNTRUSTED_PUBLISHER", "no valid signature", []),
     "version": ("VERSION_MISMATCH", "The archive is release 9.9", []),
+    "rollback": ("ROLLBACK", "(serial 4, made ", []),
     "present": (None, "", []),
     "thin": ("ARCHIVE_INCOMPLETE", "lacks 1 blobs", []),
     "room": ("DISK_SPACE", "too little room", []),
     "login": ("LOGIN_REJECTED", "", [LOGIN]),
     "key": ("KEY_MISMATCH", "another key fragment", [LOGIN, KEY]),
+    "minimum": ("ROLLBACK", "no serial below 7", [LOGIN, KEY]),
     "mac": ("ARCHIVE_CORRUPT", "its head does not authenticate", [LOGIN, KEY]),
     "root": ("ARCHIVE_CORRUPT", "its root does not authenticate", [LOGIN, KEY]),
     "description": ("ARCHIVE_CORRUPT", "is not the one that its head describes", [LOGIN, KEY]),
@@ -53,6 +56,15 @@ FAULTS = {
     "content": ("ENGINE_REJECTED", "diffID", [LOGIN, KEY]),
 }
 NAMES = list(FAULTS)
+# What the device had before; one of the faults is that the archive is older.
+NEWEST = KnownRelease("1.3", 5, CREATED, "0" * 64)
+
+
+def forget_unlocks(device: WatchedDevice) -> None:
+    """Leave nothing of earlier unlocks but the mark of the newest release."""
+    for path in (device.directory / "models").iterdir():
+        path.unlink()
+    (device.directory / "models" / MARK_NAME).write_bytes(ReleaseMark(NEWEST).to_bytes())
 
 
 def archive_with(faults: Collection[str]) -> bytes:
@@ -73,7 +85,9 @@ def archive_with(faults: Collection[str]) -> bytes:
         image = dataclasses.replace(image, created="2020-01-01T00:00:00Z")
     if "room" in faults:
         blobs[-1] = dataclasses.replace(blobs[-1], size=MORE_THAN_ANY_DISK)
-    release = Release("9.9" if "version" in faults else "1.4", 1, CREATED)
+    release = Release(
+        "9.9" if "version" in faults else "1.4", 4 if "rollback" in faults else NEWEST.serial + 1, CREATED
+    )
     head = StoredHead.of(Head(release, root_id(ROOT), (image,), tuple(blobs)))
     fragment = FRAGMENT[::-1] if "key" in faults else FRAGMENT
     seals = Seals.make(head, ROOT, fragment)
@@ -95,8 +109,12 @@ def test_the_first_of_many_faults_is_reported(careful: WatchedDevice, docker: En
     if "present" in faults:
         docker.client.images.load(b"".join(docker_archive(IMAGE)))
     careful.api.reset()
+    forget_unlocks(careful)
     if "login" in faults:
         careful.api.answer("POST", LOGIN, Fault(401))
+    if "minimum" in faults:
+        stated = {"Azaion-Minimum-Serial": "7"}
+        careful.api.answer("GET", KEY, Fault(body=FRAGMENT, headers=stated))
 
     status = careful.unlock(archive_with(faults))
 
@@ -117,6 +135,7 @@ def test_the_first_of_many_faults_is_reported(careful: WatchedDevice, docker: En
 
 def test_an_archive_without_a_fault_is_unlocked(careful: WatchedDevice, docker: Engine) -> None:
     careful.api.reset()
+    forget_unlocks(careful)
     assert careful.unlock(archive_with(())) == READY
     assert careful.api_paths == [LOGIN, KEY]
     assert len(careful.loads) == 1

@@ -128,7 +128,7 @@ def test_a_pace_that_is_none_leaves_the_images(tmp_path: Path, change: dict[str,
     document = json.loads(path.read_text())
     document["pace"] |= change
     path.write_text(json.dumps(document))
-    assert Remembered.read(tmp_path) == Remembered(StoredHead.of(HEAD).raw[4:], HEAD.images, None)
+    assert Remembered.read(tmp_path) == Remembered(StoredHead.of(HEAD).raw[4:], HEAD.images, None, HEAD.release)
 
 
 @pytest.mark.parametrize("pace", [None, 5, [], {}, {"mode": "tar"}], ids=str)
@@ -137,4 +137,4 @@ def test_a_malformed_pace_leaves_the_images(tmp_path: Path, pace: object) -> Non
     (tmp_path / REMEMBERED_NAME).write_text(
         json.dumps({"head": raw, "sha256": sha256(raw.encode()).hexdigest(), "pace": pace})
     )
-    assert Remembered.read(tmp_path) == Remembered(raw.encode(), HEAD.images, None)
+    assert Remembered.read(tmp_path) == Remembered(raw.encode(), HEAD.images, None, HEAD.release)

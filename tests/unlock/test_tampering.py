@@ -158,7 +158,8 @@ def rename_an_image(parts: Parts) -> None:
 
 
 def raise_the_serial(parts: Parts) -> None:
-    parts.edit_head(release=json.loads(parts.head)["release"] | {"serial": 2})
+    release = json.loads(parts.head)["release"]
+    parts.edit_head(release=release | {"serial": release["serial"] + 1})
 
 
 def swap_the_layers_of_an_image(parts: Parts) -> None:

@@ -206,7 +206,7 @@ def test_a_head_that_only_its_mac_can_tell_from_the_true_one_is_not_proven(
 
 
 def test_an_unlock_proves_its_archive_until_another_one_comes(unlock_device: UnlockDevice, docker: Engine) -> None:
-    seal(unlock_device.archive, [IMAGE])
+    seal(unlock_device.archive, [IMAGE], serial=1)
     operator = unlock_device.start(docker.host)
     assert operator.document()["proven"] is False
     assert operator.unlock() == READY
@@ -221,12 +221,12 @@ def test_an_unlock_proves_its_archive_until_another_one_comes(unlock_device: Unl
     assert outcome(operator) == ("ready", False, True)
 
     # The same head under another key fragment is the same release.
-    seal(unlock_device.archive, [IMAGE], fragment=OTHER_FRAGMENT)
+    seal(unlock_device.archive, [IMAGE], fragment=OTHER_FRAGMENT, serial=1)
     assert operator.unlock() == READY
     assert outcome(operator) == ("ready", False, True)
 
-    # Another root makes another head.
-    seal(unlock_device.archive, [IMAGE], root=OTHER_ROOT)
+    # Another root makes another head, which needs another serial.
+    seal(unlock_device.archive, [IMAGE], root=OTHER_ROOT, serial=2)
     assert operator.unlock() == READY
     assert outcome(operator) == ("ready", False, False)
 

@@ -72,13 +72,15 @@ class WatchedDevice:
         self.wire = wire
         self.operator = operator
         self._api_requests_before = 0
+        self._kept_before: dict[str, bytes] = {}
 
-    def unlock(self, archive: bytes) -> Status:
-        """Put `archive` in place as a new file, and unlock it."""
+    def unlock(self, archive: bytes, **fields: str) -> Status:
+        """Put `archive` in place as a new file, and unlock it with further `fields` of the request."""
         self._put(archive)
         self.wire.forget()
+        self._kept_before = self._kept()
         self._api_requests_before = len(self.api.requests())
-        return self.operator.unlock()
+        return self.operator.unlock(**fields)
 
     def plan(self, archive: bytes) -> dict[str, Any]:
         """Put `archive` in place as a new file, and return the plan of its unlock."""
@@ -116,16 +118,22 @@ class WatchedDevice:
         self.assert_untouched()
 
     def assert_untouched(self) -> None:
-        """Require that the engine was only looked at, by well-formed names, and that the disk has only the archive."""
+        """Require that the engine was only looked at, by well-formed names, and that the disk has only the archive.
+
+        What the unlock has found beside the cache must be there as it was.
+        """
         for path in self.engine_paths:
             look_up = LOOK_UP.fullmatch(path)
             assert DESCRIPTION.fullmatch(path) or (look_up and is_full_reference(look_up[1])), path
-        assert list((self.directory / "models").iterdir()) == []
+        assert self._kept() == self._kept_before
         self.assert_no_plaintext()
 
     def assert_no_plaintext(self) -> None:
         """Require that the disk has no tar."""
         assert sorted(path.name for path in self.directory.iterdir()) == ["images.enc", "models"]
+
+    def _kept(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.directory / "models").iterdir()}
 
     def _put(self, archive: bytes) -> None:
         new = self.archive.with_name("new")

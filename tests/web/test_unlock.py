@@ -12,6 +12,7 @@ from tests.support.handmade_image import CREATED, HandmadeImage, seal
 from tests.support.http_calls import CREDENTIALS, call, post_json
 from tests.support.images import import_image, remove_image
 from tests.support.sites import BareSite, bare_site
+from tests.support.thin_archives import index_of
 
 REFERENCE = "azaion/web-unlock:1.2.3"
 
@@ -59,7 +60,8 @@ def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -
         (place,) = plan.pop("places")
         assert plan == {
             "archive": str(archive),
-            "release": {"version": "7", "serial": 3, "created": CREATED},
+            "release": {"version": "7", "serial": 3, "created": CREATED, "head": index_of(archive).stored.digest},
+            "older_than": None,
             "work": {
                 "to_read": sum(blob.stored_size for blob in head.blobs),
                 "to_send": layout.size,

@@ -47,7 +47,13 @@ UNLOCK_STATUS = {
 
 UNLOCK_PLAN = {
     "archive": "/opt/azaion/images.enc",
-    "release": {"version": "1.4", "serial": 1738256400, "created": "2025-01-30T17:00:00+00:00"},
+    "release": {
+        "version": "1.4",
+        "serial": 1738256400,
+        "created": "2025-01-30T17:00:00+00:00",
+        "head": "9d4e1a7c5b3f2081e6a9c8d7b5f4031f2e3d4c5b6a79880716253443526170af",
+    },
+    "older_than": None,
     "work": {"to_read": 9437184, "to_send": 20976640, "to_unpack": 20971520},
     "seconds": 4.5,
     "mode": "tar",

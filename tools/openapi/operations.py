@@ -22,6 +22,7 @@ from loader.web.schemas import (
     ReadyResponse,
     StatusResponse,
     UnlockPlanResponse,
+    UnlockRequest,
     UnlockResponse,
     UnlockStatusResponse,
 )
@@ -135,7 +136,7 @@ OPERATIONS = {
         codes=("STORAGE_ERROR",),
     ),
     "unlock.unlock": Operation(
-        body=json_of(LoginRequest, examples.CREDENTIALS),
+        body=json_of(UnlockRequest, examples.CREDENTIALS),
         reply=json_of(UnlockResponse, examples.UNLOCK),
         codes=("ARCHIVE_NOT_FOUND", "LOGIN_THROTTLED", *DISK, *ENGINE),
     ),

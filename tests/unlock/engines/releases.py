@@ -60,7 +60,7 @@ IN_FIRST, IN_SECOND = 5_000, 200_000
 
 def seal_old(path: Path) -> Path:
     """Write the archive of the old release."""
-    return seal(path, OLD)
+    return seal(path, OLD, serial=1)
 
 
 def seal_new(path: Path) -> Path:
@@ -76,7 +76,7 @@ def seal_with_wrong_layer(path: Path) -> Path:
     wrong = release(b"bad")
     content = b"".join(wrong[1].layers[-1].content())
     lies = {wrong[1].image.layers[-1]: content.replace(b"bad", b"odd")}
-    return seal(path, wrong, serial=2, codec=GZIP, lies=lies)
+    return seal(path, wrong, serial=3, codec=GZIP, lies=lies)
 
 
 def seal_with_wrong_settings(path: Path) -> Path:

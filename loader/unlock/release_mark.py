@@ -1,0 +1,183 @@
+"""The release mark: which release is the newest that became ready here, so that nobody goes back by accident.
+
+It has a file of its own, because the remembered unlock is another release after a way back on purpose. Nothing protects
+it from those who may write to its directory, and who could remove it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from loader.crypto.archive_head import Release, StoredHead
+from loader.crypto.json_header import exactly, is_text, require
+from loader.errors import CorruptCiphertext, Rollback
+from loader.files import (
+    LOST,
+    NotRegular,
+    make_private_directory,
+    read_small,
+    remove_unfinished,
+    storage,
+    sync_directory,
+    write_whole,
+)
+from loader.unlock.remembered import Remembered
+
+log = logging.getLogger(__name__)
+
+MARK_NAME = "release-mark.json"
+MARK_LIMIT = 4096
+MINIMUM_HINT = (
+    "Copy a release that the resource API permits to the device; its publishers have withdrawn the older ones."
+)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class KnownRelease(Release):
+    """A release with the digest of its head, which names exactly this one."""
+
+    head: str
+
+    @classmethod
+    def of(cls, stored: StoredHead) -> KnownRelease:
+        """Return the release of a head."""
+        return cls(**asdict(stored.head.release), head=stored.digest)
+
+    @property
+    def text(self) -> str:
+        """The release for a person: version, serial and date."""
+        return f"release {self.version} (serial {self.serial}, made {self.created})"
+
+    def is_older_than(self, newest: KnownRelease) -> bool:
+        """Return whether this is a step back from `newest`. Of two heads with one serial only the first is accepted."""
+        return self.serial < newest.serial or (self.serial == newest.serial and self.head != newest.head)
+
+
+@dataclass(frozen=True)
+class ReleaseMark:
+    """`newest` has the greatest serial of all that became ready and were proven here, None if there was none.
+
+    `permitted` is the digest of the head of an older release that became ready after it, because a person permitted it;
+    None if the newest itself was the last. `is_stored` says whether the file has exactly this.
+    """
+
+    newest: KnownRelease | None = None
+    permitted: str | None = None
+    is_stored: bool = field(default=False, compare=False)
+
+    @classmethod
+    def read(cls, directory: Path, remembered: Remembered) -> ReleaseMark:
+        """Return the mark in `directory`. The release of the last unlock counts if its serial is greater.
+
+        So it does if the file is absent or, with a warning in the log, damaged: to refuse every release then would stop
+        a device in the field, and nobody who could also remove the file. Raises StorageError if it cannot be read now.
+        """
+        mark = _read(directory / MARK_NAME)
+        if remembered.release is None:
+            return mark
+        last = KnownRelease(**asdict(remembered.release), head=hashlib.sha256(remembered.raw).hexdigest())
+        is_newer = mark.newest is None or last.serial > mark.newest.serial
+        return cls(last) if is_newer else mark
+
+    def newer_than(self, release: KnownRelease) -> KnownRelease | None:
+        """Return the newest release if `release` is an older one that nobody has permitted, else None."""
+        if self.newest is None or release.head == self.permitted or not release.is_older_than(self.newest):
+            return None
+        return self.newest
+
+    def require_not_older(self, release: KnownRelease, allowed: str | None) -> None:
+        """Raise Rollback unless `release` is the newest, or permitted before, or its head has the digest `allowed`."""
+        newest = self.newer_than(release)
+        if newest is not None and release.head != allowed:
+            raise Rollback(rollback_text(release, newest))
+
+    def after(self, release: KnownRelease, *, proven: bool) -> ReleaseMark:
+        """Return the mark after `release` became ready; only one that is `proven` can become the newest."""
+        if self.newest is not None and release.is_older_than(self.newest):
+            return replace(self, permitted=release.head, is_stored=self.is_stored and release.head == self.permitted)
+        return self if not proven or self == ReleaseMark(release) else ReleaseMark(release)
+
+    def to_bytes(self) -> bytes:
+        """Return what `parse` reads."""
+        newest = asdict(self.newest) if self.newest is not None else None
+        body = json.dumps({"newest": newest, "permitted": self.permitted})
+        return json.dumps({"mark": body, "sha256": hashlib.sha256(body.encode()).hexdigest()}).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> ReleaseMark:
+        """Return the mark in `data`. Raises CorruptCiphertext, and ValueError or RecursionError for no JSON."""
+        outer = json.loads(data)
+        require(isinstance(outer, dict), "mark")
+        body, sha256 = exactly(outer, "mark", "sha256")
+        require(isinstance(body, str) and hashlib.sha256(body.encode()).hexdigest() == sha256, "sha256")
+        document = json.loads(body)
+        require(isinstance(document, dict), "mark")
+        newest, permitted = exactly(document, "newest", "permitted")
+        require(isinstance(newest, dict), "newest")
+        head = newest.pop("head", None)
+        require(is_text(head, _DIGEST), "head")
+        require(permitted is None or is_text(permitted, _DIGEST), "permitted")
+        return cls(KnownRelease(**asdict(Release.parse(newest)), head=head), permitted, is_stored=True)
+
+
+def rollback_text(release: KnownRelease, newest: KnownRelease) -> str:
+    """Return the sentence of ROLLBACK, which names both releases."""
+    relation = "older than" if release.serial < newest.serial else "not the same as"
+    return f"The archive is {release.text}, {relation} {newest.text}, which became ready on this device."
+
+
+def require_minimum(release: Release, minimum: int) -> None:
+    """Raise Rollback if the serial of `release` is below the `minimum` that the resource API states."""
+    if release.serial < minimum:
+        raise Rollback(
+            f"The archive is release {release.version} (serial {release.serial}, made {release.created}), but the "
+            f"resource API permits no serial below {minimum}.",
+            hint=MINIMUM_HINT,
+        )
+
+
+def note_ready(directory: Path, mark: ReleaseMark, release: KnownRelease, *, proven: bool) -> None:
+    """Write the mark after `release` became ready, so that it survives a power cut.
+
+    Never raises, because a failure must not undo an unlock.
+    """
+    after = mark.after(release, proven=proven)
+    if after.newest is None or after.is_stored:
+        return
+    path = directory / MARK_NAME
+    try:
+        make_private_directory(directory)
+        write_whole(path, after.to_bytes())
+        sync_directory(directory)
+    except OSError as exc:
+        log.warning("the newest release could not be noted at %s: %s", path, exc.strerror)
+
+
+def _read(path: Path) -> ReleaseMark:
+    """Return the mark of the file, an empty one if it is absent or damaged. Raises StorageError."""
+    try:
+        return ReleaseMark.parse(read_small(path, MARK_LIMIT))
+    except FileNotFoundError:
+        return ReleaseMark()
+    except (CorruptCiphertext, ValueError, RecursionError) as exc:
+        reason: object = exc
+    except OSError as exc:
+        if not isinstance(exc, NotRegular) and exc.errno not in (errno.EFBIG, *LOST):
+            with storage(path, 0):
+                raise
+        reason = exc.strerror
+    log.warning("the release mark %s cannot be used, so that only the last unlock counts: %s", path, reason)
+    return ReleaseMark()
+
+
+def remove_unfinished_mark(directory: Path) -> None:
+    """Remove what a process left that was killed while it wrote the mark. Never raises."""
+    remove_unfinished(directory / MARK_NAME)
