@@ -100,7 +100,7 @@ def test_token_that_expired_is_renewed(expiring: ResourceApiServer) -> None:
 
 def test_one_of_twenty_threads_renews_the_token(api: FaultyApi, client: ApiClient) -> None:
     api.valid_token = "a token that nobody has"
-    assert all_at_once(lambda: client.key_fragment(CHECK)) == [api.fragment] * THREADS
+    assert all_at_once(lambda: client.key_fragment(CHECK).content) == [api.fragment] * THREADS
     assert len(api.requests("POST", "/login")) == 2  # the first one, and one renewal
 
 
@@ -166,6 +166,18 @@ def test_login_response_is_limited(api: FaultyApi, body: bytes, error: type[Load
         with pytest.raises(error):
             client.login(EMAIL, PASSWORD)
     assert client.authenticated is (error is None)
+
+
+def test_the_api_may_state_a_smallest_serial(api: FaultyApi, client: ApiClient) -> None:
+    assert client.key_fragment(CHECK).minimum_serial == 0
+    largest = (1 << 53) - 1
+    for stated, minimum in (("0", 0), ("7", 7), ("007", 7), (str(largest), largest)):
+        api.answer("GET", FRAGMENT_PATH, Fault(body=api.fragment, headers={"Azaion-Minimum-Serial": stated}))
+        assert client.key_fragment(CHECK).minimum_serial == minimum
+    for stated in ("", "-1", "+1", "1.5", "1e3", "0x7", "seven", "1 2", str(largest + 1), "1" * 1000):
+        api.answer("GET", FRAGMENT_PATH, Fault(body=api.fragment, headers={"azaion-minimum-serial": stated}))
+        with pytest.raises(ApiProtocol, match="no serial"):
+            client.key_fragment(CHECK)
 
 
 @pytest.mark.parametrize(("size", "good"), [(0, False), (31, False), (32, True), (4096, True), (4097, False)])

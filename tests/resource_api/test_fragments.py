@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -155,3 +156,40 @@ def test_a_check_that_cannot_be_one_is_a_bad_request(api: Api, check: str) -> No
 
 def test_a_check_needs_a_login_too(api: Api) -> None:
     assert api.call("GET", f"{PATH}?check={'0' * 16}").status == 401
+
+
+def test_the_smallest_serial_comes_with_every_fragment(data: DataDirectory, fragments: Fragments) -> None:
+    with Api(data) as api:
+        bearer = api.bearer()
+
+        def stated() -> set[str | None]:
+            replies = [api.call("GET", PATH + query, bearer) for query in ("", f"?check={key_check(OLD)}")]
+            assert [reply.body for reply in replies] == [NEW, OLD]
+            return {reply.headers["Azaion-Minimum-Serial"] for reply in replies}
+
+        assert stated() == {None}
+        for serial in (7, (1 << 53) - 1):
+            result = run("key", "minimum", data.root, serial)
+            assert (result.exit_code, result.output) == (0, f"the smallest serial is {serial}\n")
+            assert stated() == {str(serial)}
+        assert stat.S_IMODE(data.minimum_serial_file.stat().st_mode) == 0o600
+        assert run("key", "minimum", data.root, 0).exit_code == 0
+        assert stated() == {None}
+    assert fragments.minimum_serial() == 0
+
+
+@pytest.mark.parametrize("serial", ["-1", "1.5", "seven", str(1 << 53)])
+def test_what_is_no_serial_changes_nothing(data: DataDirectory, serial: str) -> None:
+    assert run("key", "minimum", data.root, 7).exit_code == 0
+    assert run("key", "minimum", data.root, "--", serial).exit_code == 2
+    assert Fragments(data).minimum_serial() == 7
+
+
+@pytest.mark.parametrize("damaged", [b"", b"-1", b"x", b"1 2", b"\xff", str(1 << 53).encode(), b"9" * 9999])
+def test_a_server_does_not_start_with_a_damaged_smallest_serial(data: DataDirectory, damaged: bytes) -> None:
+    data.minimum_serial_file.write_bytes(damaged)
+    with pytest.raises(DataDirectoryError, match="damaged"):
+        Fragments(data).minimum_serial()
+    if damaged == b"x":
+        with pytest.raises(AssertionError, match=r"resource_api: .*minimum-serial is damaged"), Api(data):
+            pass
