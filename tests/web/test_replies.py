@@ -44,6 +44,7 @@ MIB = 1 << 20
 UNLOCK_ONLY = {
     "KEY_MISMATCH",
     "VERSION_MISMATCH",
+    "ROLLBACK",
     "ARCHIVE_INCOMPLETE",
     "ENGINE_STALLED",
     "IMAGE_MISMATCH",
@@ -184,11 +185,10 @@ CASES: dict[str, Case] = {
     ),
 }
 # Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED,
-# tests/server/test_stuck_calls.py INTERRUPTED, tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER, and
-# tests/unlock/test_older_releases.py ROLLBACK.
+# tests/server/test_stuck_calls.py INTERRUPTED, and tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER.
 CODES_TESTED_APART = {
     *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
-    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER", "ROLLBACK"),
+    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER"),
 }
 
 
