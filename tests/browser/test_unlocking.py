@@ -7,12 +7,13 @@ import re
 from playwright.sync_api import expect
 
 from loader.references import full_reference
+from loader.unlock.release_mark import MARK_NAME, KnownRelease, ReleaseMark
 from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
 from tests.support.archives import APP, ARCHITECTURE, DATABASE, PLATFORM, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
-from tests.support.handmade_image import HandmadeImage, seal
+from tests.support.handmade_image import CREATED, HandmadeImage, seal
 from tests.support.images import remove_image
 from tests.support.processes import free_port
 from tests.support.sites import NO_ENGINE
@@ -115,6 +116,20 @@ def test_the_page_warns_of_images_for_another_architecture(
     page = open_page(unlock_device.start(docker.host).loader.url)
     page.wait_for_text("warnings", f"{FULL_APP} is made for linux/s390x")
     assert page.at("warnings").locator("li").count() == 2
+
+
+def test_the_page_says_that_an_older_release_is_refused(
+    unlock_device: UnlockDevice, docker: Engine, open_page: Open
+) -> None:
+    newest = KnownRelease("1.5", 9, CREATED, "0" * 64)
+    (unlock_device.remembered.parent / MARK_NAME).write_bytes(ReleaseMark(newest).to_bytes())
+    seal(unlock_device.archive, [HandmadeImage(APP, architecture=ARCHITECTURE)], serial=8)
+    page = open_page(unlock_device.start(docker.host).loader.url)
+    page.wait_for_text("warnings", f"(serial 8, made {CREATED}), older than release 1.5 (serial 9, made {CREATED})")
+    expect(page.at("to-send")).to_have_text("nothing, because the release is older")
+    page.enter(PASSWORD, email=EMAIL)
+    page.wait_for_badge("failed")
+    page.wait_for_text("failure", "ROLLBACK")
 
 
 def test_an_image_without_a_time_is_shown_without_one(

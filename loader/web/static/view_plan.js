@@ -29,9 +29,12 @@ function sentence(problem) {
   return `${problem.message} ${hint}`;
 }
 
-function toSend({ done, engine_answers: known, images, work, seconds }) {
+function toSend({ done, older_than: newest, engine_answers: known, images, work, seconds }) {
   if (done) {
     return "nothing";
+  }
+  if (newest !== null) {
+    return "nothing, because the release is older";
   }
   const missing = images.filter((image) => !image.present).length;
   const share = missing < images.length ? `, ${missing} of ${images.length} images` : "";
