@@ -66,11 +66,13 @@ class ReleaseMark:
     """`newest` has the greatest serial of all that became ready and were proven here, None if there was none.
 
     `permitted` is the digest of the head of an older release that became ready after it, because a person permitted it;
-    None if the newest itself was the last. `is_stored` says whether the file has exactly this.
+    None if the newest itself was the last. `last` is the digest of the head of the last unlock that was proven, which
+    the file does not have. `is_stored` says whether the file has the rest.
     """
 
     newest: KnownRelease | None = None
     permitted: str | None = None
+    last: str | None = field(default=None, compare=False)
     is_stored: bool = field(default=False, compare=False)
 
     @classmethod
@@ -85,13 +87,16 @@ class ReleaseMark:
             return mark
         last = KnownRelease(**asdict(remembered.release), head=hashlib.sha256(remembered.raw).hexdigest())
         is_newer = mark.newest is None or last.serial > mark.newest.serial
-        return cls(last) if is_newer else mark
+        return replace(cls(last) if is_newer else mark, last=last.head)
 
     def newer_than(self, release: KnownRelease) -> KnownRelease | None:
-        """Return the newest release if `release` is an older one that nobody has permitted, else None."""
-        if self.newest is None or release.head == self.permitted or not release.is_older_than(self.newest):
+        """Return the newest release if `release` is an older one that nobody has permitted, else None.
+
+        The last unlock was permitted, because it would have been refused otherwise.
+        """
+        if self.newest is None or release.head in (self.permitted, self.last):
             return None
-        return self.newest
+        return self.newest if release.is_older_than(self.newest) else None
 
     def require_not_older(self, release: KnownRelease, allowed: str | None) -> None:
         """Raise Rollback unless `release` is the newest, or permitted before, or its head has the digest `allowed`."""

@@ -262,9 +262,9 @@ def _run_unlock(run: UnlockRun) -> None:
             _decrypt(run, plan, delivery, fragment)
             del fragment
             fell_back = _load(run, plan, archive, delivery)
-        # Before the end, because whoever reads `ready` may rely on the mark.
-        note_ready(run.settings.model_cache_dir, mark, release, proven=True)
         remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan, fell_back=fell_back))
+        # Before the state, because whoever reads `ready` may rely on the mark.
+        note_ready(run.settings.model_cache_dir, mark, release, proven=True)
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
 
 

@@ -40,8 +40,8 @@ def main(directory: Path) -> None:
 def end_unlock(directory: Path, head: StoredHead) -> None:
     """Do what an unlock does between the last proof and the state `ready`."""
     mark = ReleaseMark.read(directory, Remembered.read(directory))
-    note_ready(directory, mark, KnownRelease.of(head), proven=True)
     remember(directory, head)
+    note_ready(directory, mark, KnownRelease.of(head), proven=True)
 
 
 def die_at(step: int) -> None:
@@ -71,8 +71,12 @@ def left_in(directory: Path) -> str:
     mark, remembered = ReleaseMark.read(directory, NOTHING), Remembered.read(directory)
     assert mark.is_stored
     assert mark.newest is not None
-    assert mark == ReleaseMark.read(directory, remembered)
-    return " ".join("new" if found == NEW.digest else "old" for found in (mark.newest.head, head_of(remembered)))
+    left = [mark.newest.head, head_of(remembered)]
+    both = ReleaseMark.read(directory, remembered)
+    # The new release counts as soon as one of the two files has it.
+    assert (both.newer_than(KnownRelease.of(OLD)) is not None) is (NEW.digest in left)
+    assert both.newer_than(KnownRelease.of(NEW)) is None
+    return " ".join("new" if head == NEW.digest else "old" for head in left)
 
 
 def head_of(remembered: Remembered) -> str:
