@@ -101,8 +101,11 @@ class ReleaseMark:
     def require_not_older(self, release: KnownRelease, allowed: str | None) -> None:
         """Raise Rollback unless `release` is the newest, or permitted before, or its head has the digest `allowed`."""
         newest = self.newer_than(release)
-        if newest is not None and release.head != allowed:
+        if newest is None:
+            return
+        if release.head != allowed:
             raise Rollback(rollback_text(release, newest))
+        log.warning("%s is permitted, though %s became ready on this device", release.text, newest.text)
 
     def after(self, release: KnownRelease, *, proven: bool) -> ReleaseMark:
         """Return the mark after `release` became ready; only one that is `proven` can become the newest."""

@@ -225,6 +225,8 @@ def test_the_audit_line_says_what_the_caller_has_permitted(device: WatchedDevice
     head = releases.known(6, OTHER).head
     assert unlocked(device, releases.path(5, OTHER), head)["code"] == "ROLLBACK"
     assert unlocked(device, releases.path(6, OTHER), head)["state"] == "ready"
+    permitted = f"{releases.known(6, OTHER).text} is permitted, though {releases.known(7).text} became ready"
+    assert len([line for line in device.operator.log_messages("WARNING") if line.startswith(permitted)]) >= 1
     lines = [line for line in device.operator.loader.log_lines() if line.get("event") == "unlock"][-3:]
     assert [(line["code"], line.get("allow_older")) for line in lines] == [
         (None, None),
