@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveCorrupt, ArchiveNotFound
-from tests.support.archives import head_of
+from loader.unlock.release_mark import MARK_NAME, KnownRelease, ReleaseMark
+from tests.support.thin_archives import index_of
 from tests.unlock.plan.planning import APP, DATABASE, EMPTY, OTHER_ID, found, having, needs, plan, sizes
 
 
 def test_the_plan_describes_each_image_of_the_archive(path: Path) -> None:
     made = plan(path, EMPTY)
-    assert (made.archive, made.mode, made.release) == (path, "tar", head_of(path).release)
+    assert (made.archive, made.mode, made.release) == (path, "tar", KnownRelease.of(index_of(path).stored))
     for image, expected in zip(made.images, (APP, DATABASE), strict=True):
         assert image.reference == expected.image.reference
         assert (image.config, image.platform, image.created) == (
@@ -23,6 +25,22 @@ def test_the_plan_describes_each_image_of_the_archive(path: Path) -> None:
             expected.image.created,
         )
         assert image.size == sizes(*expected.layers)
+
+
+@pytest.mark.parametrize(
+    "engine", [EMPTY, having(found(APP), found(DATABASE))], ids=["images are missing", "images are there"]
+)
+def test_a_plan_names_the_release_that_the_archive_is_older_than(
+    path: Path, tmp_path: Path, engine: DockerEngine
+) -> None:
+    release = KnownRelease.of(index_of(path).stored)
+    newest = dataclasses.replace(release, serial=release.serial + 1, head="0" * 64)
+    assert plan(path, engine, models=tmp_path).older_than is None
+    for mark, older_than in ((ReleaseMark(newest), newest), (ReleaseMark(newest, release.head), None)):
+        (tmp_path / MARK_NAME).write_bytes(mark.to_bytes())
+        made = plan(path, engine, models=tmp_path)
+        assert made.older_than == older_than
+        assert any(newest.text in warning for warning in made.warnings) is (older_than is not None)
 
 
 @pytest.mark.parametrize(
