@@ -168,6 +168,7 @@ class UnlockDevice:
         self.archive = directory / "images.enc"
         self.tar = directory / "images.tar"
         self.remembered = directory / "models" / "unlocked-manifest.json"
+        self.mark = directory / "models" / "release-mark.json"
         self.journal = directory / "models" / "unlock-journal.json"
         self.api = api
         self._start_loader = start_loader

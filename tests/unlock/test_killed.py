@@ -86,7 +86,7 @@ class Scene:
         assert unnamed_images(engine) == []
         assert sorted(self._device.directory.iterdir()) == [self._device.archive, self._device.remembered.parent]
         kept = set(self._device.remembered.parent.iterdir()) - {self._device.journal}
-        assert kept == ({self._device.remembered} if self.finished else set())
+        assert kept == ({self._device.remembered, self._device.mark} if self.finished else set())
         assert list(self._scratch.iterdir()) == []
 
     def assert_no_journal(self) -> None:

@@ -6,6 +6,8 @@ API may refuse it too, and then nobody can permit it.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -20,12 +22,14 @@ from loader.unlock.remembered import NOTHING, REMEMBERED_NAME
 from tests.support.archives import APP, remove_all_images
 from tests.support.engines import Engine
 from tests.support.faulty_api import Fault
+from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import CREATED, FRAGMENT, HandmadeImage, HandmadeLayer, docker_archive, seal
 from tests.support.http_calls import CREDENTIALS, call, post_json
 from tests.support.images import image_id
+from tests.support.processes import poll
 from tests.support.publishers import ANNA, EVE, write_publishers
 from tests.support.thin_archives import index_of
-from tests.support.unlocking import READY, UnlockDevice
+from tests.support.unlocking import READY, Operator, UnlockDevice
 from tests.unlock.conftest import assert_failed
 from tests.unlock.watched_device import WatchedDevice, watched_device
 
@@ -218,6 +222,34 @@ def test_a_device_that_was_set_back_on_purpose_goes_on_after_a_restart(
     remove_all_images(docker)
     assert operator.unlock() == READY
     assert image_id(docker, APP) == OTHER.image.config
+
+
+def test_a_release_whose_unlock_was_killed_is_not_the_newest(
+    unlock_device: UnlockDevice, wire: FaultyWire, releases: Releases
+) -> None:
+    unlock_device.put(releases.path(5))
+    operator = unlock_device.start(wire.host)
+    assert operator.unlock() == READY
+    before = unlock_device.mark.read_bytes()
+    wire.hold_upload(after=1000)
+    unlock_device.put(releases.path(9, OTHER))
+    operator.post()
+    wire.wait_until_held()
+    os.kill(operator.loader.worker_pid, signal.SIGKILL)
+    poll(lambda: operator_state(operator) == "idle", 30, "the next worker responds")
+    wire.heal()
+    assert unlock_device.mark.read_bytes() == before
+    unlock_device.put(releases.path(6, OTHER))
+    assert operator.unlock() == READY
+    assert mark_of(unlock_device.mark.parent) == ReleaseMark(releases.known(6, OTHER))
+
+
+def operator_state(operator: Operator) -> str | None:
+    """Return the state of the unlock, None while no worker responds."""
+    try:
+        return operator.status().state
+    except OSError:
+        return None
 
 
 def test_the_audit_line_says_what_the_caller_has_permitted(device: WatchedDevice, releases: Releases) -> None:
