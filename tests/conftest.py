@@ -63,6 +63,8 @@ LONG_PLACES = (
     "packing/test_matrix_whole.py",
     "packing/test_memory.py",
     "project/test_soak.py",
+    "unlock/engines/test_back.py",
+    "unlock/engines/test_back_kills.py",
     "unlock/engines/test_failures.py",
     "unlock/engines/test_foreign_names.py",
     "unlock/engines/test_full_disk.py",
