@@ -187,9 +187,7 @@ def test_a_name_that_somebody_else_has_moved_is_left_alone(tmp_path: Path, name:
     device = Device(tmp_path)
     device.engine.put(name, image_id(5))
     before = device.engine.inventory()
-    with pytest.raises(
-        NoWayBack, match=r"is neither the image of release 1\.4 \(serial 2\) nor that of"
-    ) as raised:
+    with pytest.raises(NoWayBack, match=r"is neither the image of release 1\.4 \(serial 2\) nor that of") as raised:
         device.go_back()
     assert name in str(raised.value)
     assert "another name" in raised.value.hint
