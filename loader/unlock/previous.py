@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from loader.crypto.archive_head import Image, StoredHead
 from loader.docker_engine import Absent, DockerEngine, EngineImage
-from loader.errors import NoWayBack
+from loader.errors import ImageMismatch, NoWayBack
 from loader.oci import Layout
 from loader.references import LOADER_DOMAIN
 from loader.settings import Settings
@@ -53,13 +53,16 @@ class Renaming:
             self.guarded[name] = [each for each in (image or former,) if each is not None]
 
     def apply(self, engine: DockerEngine) -> None:
-        """Move the names. Raises EngineUnavailable and EngineRejected; then some have moved."""
+        """Move the names, but for those of images that have gone meanwhile.
+
+        Raises EngineUnavailable and EngineRejected; then some have moved.
+        """
         for name, image in self.images.items():
-            if image is not None:
-                engine.name(image, name)
-                continue
             with suppress(Absent):
-                engine.remove_name(name)
+                if image is not None:
+                    engine.name(image, name)
+                else:
+                    engine.remove_name(name)
 
 
 def pin_of(reference: str) -> str:
@@ -95,7 +98,7 @@ def exchange(settings: Settings, engine: DockerEngine, rollback: Rollback) -> Ex
     renaming = _exchanged(engine, remembered.present, remembered.previous)
     with rollback.guard(renaming.guarded, WATCH_SECONDS, remembered.exchanged()):
         renaming.apply(engine)
-        engine.prove(remembered.previous.images)
+        _prove(engine, remembered.previous)
     moved = (name for name in renaming.images if not name.startswith(PREVIOUS))
     return Exchange(remembered.previous, remembered.present, tuple(sorted(moved)))
 
@@ -132,6 +135,13 @@ def _exchanged(engine: DockerEngine, present: ProvenRelease, previous: ProvenRel
         renaming.move(reference, now, new)
         renaming.move(pin, _id(kept), old)
     return renaming
+
+
+def _prove(engine: DockerEngine, release: ProvenRelease) -> None:
+    try:
+        engine.prove(release.images)
+    except ImageMismatch as exc:
+        raise NoWayBack(f"Something else changes the images of {release.title} meanwhile.") from exc
 
 
 def _by_reference(release: ProvenRelease) -> Mapping[str, Image]:

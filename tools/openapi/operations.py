@@ -147,6 +147,6 @@ OPERATIONS = {
     ),
     "unlock.back": Operation(
         reply=json_of(UnlockBackResponse, examples.UNLOCK_BACK),
-        codes=("NO_WAY_BACK", "BUSY", *DISK, *ENGINE, "ENGINE_STALLED", "IMAGE_MISMATCH"),
+        codes=("NO_WAY_BACK", "BUSY", *DISK, *ENGINE, "ENGINE_STALLED"),
     ),
 }

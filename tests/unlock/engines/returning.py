@@ -181,13 +181,22 @@ class Returning:
         previous: Sequence[HandmadeImage] = (),
         left: Sequence[HandmadeImage] = (),
     ) -> None:
-        """Require that the engine has exactly this and can run it, and that the device remembers it."""
-        require_inventory(self.engine, self.expected(present, previous, left))
+        """Require what `require_names` does, and that the engine can run the present release and gives back its layers."""
+        self.require_names(present, previous, left)
         for each in (*present, *OTHERS):
             container = self.engine.client.api.create_container(each.reference, "/pause")
             self.engine.client.api.remove_container(container["Id"])
         saved = saved_images(self.engine, [each.reference for each in present], self.scratch / "saved.tar")
         assert saved == {each.reference: (each.image.config, each.image.layers) for each in present}
+
+    def require_names(
+        self,
+        present: Sequence[HandmadeImage],
+        previous: Sequence[HandmadeImage] = (),
+        left: Sequence[HandmadeImage] = (),
+    ) -> None:
+        """Require that the engine has exactly this, that the device remembers it, and that nothing is to be undone."""
+        require_inventory(self.engine, self.expected(present, previous, left))
         assert self.remembered() == tuple(sorted(each.reference for each in present))
         assert not self.device.journal.exists()
 

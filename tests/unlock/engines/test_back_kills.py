@@ -38,6 +38,7 @@ def test_a_kill_at_any_step_leaves_one_release(returning: Returning) -> None:
     # The pins of the journal come before everything else, and go after everything else.
     assert ended == sorted(ended)
     assert set(ended) == {False, True}
+    returning.require(LATTER, FORMER)
 
 
 @pytest.mark.parametrize("kill", [Returning.kill_engine, Returning.cut_power], ids=["engine", "power"])
@@ -47,6 +48,7 @@ def test_a_kill_of_the_engine_leaves_one_release(returning: Returning, kill: Cal
     returning.went_back()
     for step in range(0, returning.wire.changes, EVERY):
         killed_at(returning, step, kill)
+    returning.require(LATTER, FORMER)
 
 
 def killed_at(returning: Returning, step: int, kill: Callable[[Returning], None]) -> bool:
@@ -59,7 +61,7 @@ def killed_at(returning: Returning, step: int, kill: Callable[[Returning], None]
     returning.wait_until_settled()
     gone_back = pin_of(ONLY_OLD.reference) not in Inventory.of(returning.engine).names
     if gone_back:
-        returning.require(FORMER, LATTER)
+        returning.require_names(FORMER, LATTER)
         returning.went_back()
-    returning.require(LATTER, FORMER)
+    returning.require_names(LATTER, FORMER)
     return gone_back
