@@ -65,6 +65,7 @@ LONG_PLACES = (
     "project/test_soak.py",
     "unlock/engines/test_back.py",
     "unlock/engines/test_back_kills.py",
+    "unlock/engines/test_back_room.py",
     "unlock/engines/test_failures.py",
     "unlock/engines/test_foreign_names.py",
     "unlock/engines/test_full_disk.py",

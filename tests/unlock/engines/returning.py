@@ -181,7 +181,7 @@ class Returning:
         previous: Sequence[HandmadeImage] = (),
         left: Sequence[HandmadeImage] = (),
     ) -> None:
-        """Require what `require_names` does, and that the engine can run the present release and gives back its layers."""
+        """Require what `require_names` does, and that the engine can run the present release and gives it back."""
         self.require_names(present, previous, left)
         for each in (*present, *OTHERS):
             container = self.engine.client.api.create_container(each.reference, "/pause")
