@@ -13,6 +13,7 @@ from tests.support.engine_kinds import KINDS
 from tests.support.engines import engine_of
 from tests.support.handmade_image import seal
 from tests.support.inventory import Inventory
+from tests.support.processes import poll
 from tests.support.small_disk import fill, small_disk
 from tests.support.unlocking import READY
 from tests.unlock.conftest import assert_failed
@@ -23,6 +24,7 @@ from tests.unlock.engines.returning import FORMER, LAST, LATTER, ONLY_NEW, ONLY_
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 DISK_SIZE = 160 * MIB
+PLAN_SECONDS = 20.0
 DOCKERS = [kind for kind in KINDS if "podman" not in kind]
 
 
@@ -38,6 +40,8 @@ def test_an_update_takes_the_room_of_the_previous_release(kind: str, make_return
         returning.unlock(LATTER)
         needed = needed_for_last(returning)
         filler = fill(disk, leave=needed - MIB)
+        # A plan is shared for some seconds.
+        poll(lambda: returning.operator.get("/unlock/plan")["warnings"], PLAN_SECONDS, "the plan warns")
         plan = returning.operator.get("/unlock/plan")
         assert plan["fits"] is True
         assert [f"release {VERSION} (serial 1)" in warning for warning in plan["warnings"]] == [True]
