@@ -300,6 +300,13 @@ class ImageMismatch(DeviceFault):
     hint = "Make sure that nothing else changes the images of this engine, and try again."
 
 
+class NoWayBack(DeviceFault):
+    """The previous release cannot take the place of the present one; the detail says why, and nothing has changed."""
+
+    code = "NO_WAY_BACK"
+    hint = "Unlock the release that this device shall run."
+
+
 class DiskSpace(DeviceFault):
     """A disk is too small or full; the detail names path, needed and free bytes."""
 

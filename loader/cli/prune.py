@@ -17,17 +17,19 @@ from loader.unlock.old_versions import OldName, OldVersions, find_old_versions, 
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Remove them. Without it nothing changes.")
+@click.option("--previous", is_flag=True, help="Also what `images back` needs to return to the previous release.")
 @json_option
-def prune(yes: bool) -> None:
+def prune(yes: bool, previous: bool) -> None:
     """Show which old versions of unlocked images the engine has, or remove them.
 
     Old is a tag of an image of the last unlock that neither that unlock nor the archive at IMAGES_PATH names. What a
-    container uses stays, and other images are not touched. The command needs the environment variables of the loader:
-    DOCKER_HOST, IMAGES_PATH, MODEL_CACHE_DIR and EXPECTED_IMAGES.
+    container uses stays, and other images are not touched. The images of the previous release stay without --previous,
+    also if an old tag of them goes. The command needs the environment variables of the loader: DOCKER_HOST,
+    IMAGES_PATH, MODEL_CACHE_DIR and EXPECTED_IMAGES.
     """
     settings = environment_settings()
     engine = DockerEngine(settings.engine_timeout)
-    old = find_old_versions(settings, engine)
+    old = find_old_versions(settings, engine, with_previous=previous)
     refused = remove_old_versions(settings, engine, old) if yes else {}
     lines = _lines(old, refused, yes=yes)
     if old.unnamed:
@@ -51,11 +53,23 @@ def _document(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> dic
 
     unnamed = {"count": len(old.unnamed), "bytes": sum(image.size for image in old.unnamed)}
     names = [entry(name) for name in old.names]
-    return {"keeps": old.kept, "images": names, "bytes": old.freed(refused), "unnamed": unnamed}
+    bytes_ = old.freed(refused)
+    return {"keeps": old.kept, "previous": _previous(old), "images": names, "bytes": bytes_, "unnamed": unnamed}
+
+
+def _previous(old: OldVersions) -> dict[str, Any] | None:
+    """Return the previous release and how many of its images the engine has, None if it has none."""
+    if old.previous is None or not old.pins:
+        return None
+    release = old.previous.head.release
+    return {"version": release.version, "serial": release.serial, "images": len(old.pins)}
 
 
 def _lines(old: OldVersions, refused: Mapping[str, str], *, yes: bool) -> list[str]:
     lines = [f"keeps {reference}" for reference in old.kept]
+    if old.previous is not None and old.pins and not set(old.pins) <= set(old.names):
+        pinned = count_text(len(old.pins), "image")
+        lines.append(f"keeps {pinned} of {old.previous.title} for images back; --previous removes them too")
     lines += [f"  {_name_text(name, refused, yes=yes)}" for name in old.names]
     count, size = len(old.removable) - len(refused), size_text(old.freed(refused))
     if yes:

@@ -25,12 +25,13 @@ from loader.files import (
     write_whole,
 )
 from loader.references import LOADER_DOMAIN, is_full_reference
+from loader.unlock.remembered import REMEMBERED_LIMIT, Remembered
 
 log = logging.getLogger(__name__)
 
 JOURNAL_NAME = "unlock-journal.json"
-# More than the names of all images of an archive need.
-JOURNAL_LIMIT = 4 << 20
+# More than the names of all images of two archives need.
+JOURNAL_LIMIT = REMEMBERED_LIMIT + (4 << 20)
 PINS = f"{LOADER_DOMAIN}/kept"
 
 _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
@@ -64,11 +65,12 @@ class Journal:
     """What the references named.
 
     `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. `run` is another one for
-    each unlock.
+    each unlock. `remembered` is what the device remembers once the new images are proven, None if that stays.
     """
 
     formers: tuple[Former, ...]
     watch_seconds: float
+    remembered: Remembered | None = None
     run: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @classmethod
@@ -78,17 +80,23 @@ class Journal:
         try:
             formers = tuple(_formers(document["references"].items()))
             seconds, run = document["watch_seconds"], document["run"]
+            remembered = document.get("remembered")
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError("it does not say which image each reference had") from exc
         is_duration = type(seconds) in (int, float) and math.isfinite(seconds) and seconds >= 0
         if not is_duration or type(run) is not str:
             raise ValueError("it does not say which unlock it is of, and how long that may go on")
-        return cls(formers, seconds, run)
+        return cls(formers, seconds, Remembered.parse(remembered) if remembered is not None else None, run)
 
     @property
     def proven(self) -> bool:
         """Whether nothing is to be restored."""
         return all(former.proven for former in self.formers)
+
+    @property
+    def due(self) -> Remembered | None:
+        """What is to be remembered now: nothing before the new images are proven."""
+        return self.remembered if any(former.proven for former in self.formers) else None
 
     def document(self) -> dict[str, object]:
         """Return what `parse` reads."""
@@ -96,7 +104,13 @@ class Journal:
             each.reference: {"former": each.image, "new": sorted(each.new), "proven": each.proven}
             for each in self.formers
         }
-        return {"run": self.run, "watch_seconds": self.watch_seconds, "references": references}
+        remembered = self.remembered.document() if self.remembered is not None else None
+        return {
+            "run": self.run,
+            "watch_seconds": self.watch_seconds,
+            "references": references,
+            "remembered": remembered,
+        }
 
 
 class JournalFile:
@@ -131,7 +145,7 @@ class JournalFile:
 
     def write(self, journal: Journal) -> None:
         """Replace the journal, so that it survives a power cut. Raises StorageError or DiskSpace."""
-        data = json.dumps(journal.document()).encode()
+        data = json.dumps(journal.document(), ensure_ascii=False).encode()
         with storage(self._path, len(data)):
             make_private_directory(self._path.parent)
             write_whole(self._path, data)

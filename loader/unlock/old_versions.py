@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,7 +13,8 @@ from loader.files import storage
 from loader.references import MalformedReference, full_reference, split_tag
 from loader.settings import Settings
 from loader.unlock.journal import JOURNAL_NAME, PINS
-from loader.unlock.remembered import Remembered
+from loader.unlock.previous import PREVIOUS
+from loader.unlock.remembered import ProvenRelease, Remembered
 
 # After how many seconds a caller should try again while an unlock changes the engine.
 UNLOCK_SECONDS = 60
@@ -29,7 +30,7 @@ class OldName:
     @property
     def is_used(self) -> bool:
         """Whether it must stay because of a container. A pin may go if its image has another name."""
-        is_spare = split_tag(self.reference)[0] == PINS and len(self.image.names) > 1
+        is_spare = split_tag(self.reference)[0] in (PINS, PREVIOUS) and len(self.image.names) > 1
         return self.image.is_used and not is_spare
 
 
@@ -37,11 +38,14 @@ class OldName:
 class OldVersions:
     """What may go: `names`, but for those that a container needs.
 
-    `kept` are the references that count. `unnamed` are images without a name that no container uses. They may be
-    anybody's, so that they stay.
+    `kept` are the references that count. `pins` are the names of the images that `previous`, the release to which
+    `images back` returns, has in the engine; they are among `names` only if they may go too. `unnamed` are images
+    without a name that no container uses. They may be anybody's, so that they stay.
     """
 
     kept: tuple[str, ...]
+    previous: ProvenRelease | None
+    pins: tuple[OldName, ...]
     names: tuple[OldName, ...]
     unnamed: tuple[StoredImage, ...]
 
@@ -60,24 +64,29 @@ class OldVersions:
         return sum(image.size for image in images)
 
 
-def find_old_versions(settings: Settings, engine: DockerEngine) -> OldVersions:
+def find_old_versions(settings: Settings, engine: DockerEngine, *, with_previous: bool = False) -> OldVersions:
     """Return the old versions in the engine, and change nothing.
 
     A name is old if the last unlock that was proven had an image of the same repository, and neither that unlock, the
     archive nor EXPECTED_IMAGES has this tag. Nobody has authenticated the archive yet, so that it can only keep names.
+    The names that keep the previous release are old `with_previous` only.
 
     Raises Busy while an unlock is under way, StorageError or ArchiveCorrupt if it cannot be known what counts, and the
     errors of the engine.
     """
     require_no_unlock(settings)
-    remembered = {image.reference for image in Remembered.read(settings.model_cache_dir).images}
-    repositories = {PINS, *(split_tag(reference)[0] for reference in remembered)}
-    kept = remembered.union(_archived(settings), _expected(settings))
+    remembered = Remembered.read(settings.model_cache_dir)
+    references = {image.reference for image in remembered.images}
+    repositories = {PINS, *(split_tag(reference)[0] for reference in references)}
+    kept = references.union(_archived(settings), _expected(settings))
     images = engine.list_images()
-    names = (OldName(name, image) for image in images for name in image.names if split_tag(name)[0] in repositories)
+    pins = _named(images, {PREVIOUS})
+    names = [name for name in _named(images, repositories) if name.reference not in kept]
     return OldVersions(
         kept=tuple(sorted(kept)),
-        names=tuple(sorted((name for name in names if name.reference not in kept), key=lambda name: name.reference)),
+        previous=remembered.previous,
+        pins=tuple(pins),
+        names=(*names, *pins) if with_previous else tuple(names),
         unnamed=tuple(image for image in images if image.is_dangling and not image.is_used),
     )
 
@@ -116,6 +125,12 @@ def require_no_unlock(settings: Settings) -> None:
             "The loader removes it in the end.",
             UNLOCK_SECONDS,
         )
+
+
+def _named(images: Iterable[StoredImage], repositories: Container[str]) -> list[OldName]:
+    """Return the names of these repositories, sorted."""
+    names = (OldName(name, image) for image in images for name in image.names if split_tag(name)[0] in repositories)
+    return sorted(names, key=lambda name: name.reference)
 
 
 def _archived(settings: Settings) -> set[str]:

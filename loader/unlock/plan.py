@@ -16,6 +16,7 @@ from loader.references import split_tag
 from loader.settings import Settings
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
+from loader.unlock.previous import freed_without
 from loader.unlock.release_mark import KnownRelease, ReleaseMark, rollback_text
 from loader.unlock.remembered import Remembered
 from loader.unlock.room import JOURNAL_SIZE, Place, Work, places
@@ -89,6 +90,11 @@ class UnlockPlan:
     def fits(self) -> bool:
         """Whether every place has enough room and can be written to."""
         return all(place.fits and place.writable for place in self.places)
+
+    @property
+    def drops_previous(self) -> bool:
+        """Whether the unlock fits only without the images of the previous release, which then go."""
+        return any(place.needs_spare for place in self.places)
 
 
 def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = False) -> UnlockPlan:
@@ -173,6 +179,9 @@ def _plan(
     layouts = tuple(layouts_of(head, present, bases))
     there = [image.layers for image in found.values() if image is not None]
     work = _work(head, layouts, there, done=len(present) == len(images))
+    places_ = places(settings, work, description)
+    if engine is not None and description is not None and not all(place.fits for place in places_):
+        places_ = _with_spare(places_, engine, description, remembered, there)
     pace = remembered.pace if layouts and remembered.pace and remembered.pace.mode == settings.unlock_mode else None
     return UnlockPlan(
         archive=archive.path,
@@ -184,8 +193,8 @@ def _plan(
         bases=bases,
         work=work,
         seconds=pace.seconds(work) if pace is not None else None,
-        places=places(settings, work, description),
-        warnings=(*refused, *(_warnings(head, description) if description is not None else ())),
+        places=places_,
+        warnings=(*refused, *_platform_warnings(head, description), *_previous_warnings(places_, remembered)),
         engine_answers=all(image.present is not None for image in images),
     )
 
@@ -231,7 +240,29 @@ def _proven(engine: DockerEngine, planned: PlannedImage) -> PlannedImage:
     return replace(planned, present=False, found=None)
 
 
-def _warnings(head: Head, engine: EngineDescription) -> Iterator[str]:
-    for image, *_ in head.distinct_images:
-        if not engine.runs(image.platform):
+def _with_spare(
+    places_: tuple[Place, ...],
+    engine: DockerEngine,
+    description: EngineDescription,
+    remembered: Remembered,
+    there: Iterable[tuple[str, ...]],
+) -> tuple[Place, ...]:
+    """Return the places with what the previous release takes of the engine's disk."""
+    if remembered.previous is None:
+        return places_
+    spare = freed_without(engine, remembered.previous, there)
+    return tuple(replace(place, spare=spare) if description.root in place.paths else place for place in places_)
+
+
+def _previous_warnings(places_: Iterable[Place], remembered: Remembered) -> Iterator[str]:
+    if remembered.previous is not None and any(place.needs_spare for place in places_):
+        yield (
+            f"There is room only without the images of {remembered.previous.title}, which the unlock removes: "
+            "images back cannot return to that release afterwards."
+        )
+
+
+def _platform_warnings(head: Head, engine: EngineDescription | None) -> Iterator[str]:
+    for image, *_ in head.distinct_images if engine is not None else ():
+        if engine is not None and not engine.runs(image.platform):
             yield f"{image.reference} is made for {image.platform}, but the engine runs {engine.platform}."

@@ -83,9 +83,9 @@ class ReleaseMark:
         a device in the field, and nobody who could also remove the file. Raises StorageError if it cannot be read now.
         """
         mark = _read(directory / MARK_NAME)
-        if remembered.release is None:
+        if remembered.present is None:
             return mark
-        last = KnownRelease(**asdict(remembered.release), head=hashlib.sha256(remembered.raw).hexdigest())
+        last = KnownRelease(**asdict(remembered.present.head.release), head=remembered.present.digest)
         is_newer = mark.newest is None or last.serial > mark.newest.serial
         return replace(cls(last) if is_newer else mark, last=last.head)
 

@@ -1,4 +1,4 @@
-"""What this device remembers of its last unlock that was proven: the head of the archive, and how long it took."""
+"""What this device remembers of unlocks that were proven: the last release, the one before, and the last one's pace."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from loader.crypto.archive_head import Head, Image, Release, StoredHead
+from loader.crypto.archive_head import Head, Image, StoredHead
 from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE
-from loader.errors import CorruptCiphertext, StorageError
-from loader.files import make_private_directory, read_small, remove_unfinished, write_whole
+from loader.errors import CorruptCiphertext, LoaderError, StorageError
+from loader.files import make_private_directory, read_small, remove_unfinished, storage, sync_directory, write_whole
 from loader.unlock.room import Work
 from loader.unlock_state import STEPS
 
 log = logging.getLogger(__name__)
 
 REMEMBERED_NAME = "unlocked-manifest.json"
-# A head within JSON has a second byte for each quotation mark.
-REMEMBERED_LIMIT = 2 * JSON_MAX_SIZE + 4096
+# Two heads. A head within JSON has a second byte for each quotation mark.
+REMEMBERED_LIMIT = 4 * JSON_MAX_SIZE + 4096
 # An unlock of less says nothing about the time for a larger one.
 TELLING_SIZE = 16 << 20
 # Nothing takes longer in seconds, so that a sum over all bytes of an archive stays finite.
@@ -64,33 +64,80 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """The last unlock that was proven. `raw` is the JSON of its head, byte for byte; `pace` is None if nobody knows.
-
-    `release` is None only if nothing is remembered.
-    """
+class ProvenRelease:
+    """A release whose head was authenticated on this device. `raw` is the JSON of its head, byte for byte."""
 
     raw: bytes
-    images: tuple[Image, ...]
-    pace: Pace | None
-    release: Release | None = None
+    head: Head
+
+    @classmethod
+    def of(cls, stored: StoredHead) -> ProvenRelease:
+        """Return the release of an authenticated head."""
+        return cls(stored.raw[LENGTH_SIZE:], stored.head)
+
+    @classmethod
+    def parse(cls, document: Any) -> ProvenRelease:
+        """Return what `document` has made. Raises CorruptCiphertext, and ValueError and the like."""
+        raw = _unchanged(document["head"].encode(), document["sha256"])
+        head = json.loads(raw)
+        return cls(raw, Head.parse(head if isinstance(head, dict) else {}))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images of the release."""
+        return self.head.images
+
+    @property
+    def title(self) -> str:
+        """The release in a sentence, such as `release 1.4 (serial 7)`."""
+        return f"release {self.head.release.version} (serial {self.head.release.serial})"
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the head, in hex, which names exactly this head."""
+        return hashlib.sha256(self.raw).hexdigest()
+
+    def document(self) -> dict[str, Any]:
+        """Return what `parse` reads."""
+        return {"head": self.raw.decode(), "sha256": self.digest}
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The last unlock that was proven, and how fast it was; `pace` is None if nobody knows.
+
+    `previous` is the other release that was ready here before `present`.
+    """
+
+    present: ProvenRelease | None = None
+    pace: Pace | None = None
+    previous: ProvenRelease | None = None
+
+    @classmethod
+    def parse(cls, document: Any) -> Remembered:
+        """Return what `document` has made. Raises ValueError."""
+        try:
+            previous = document.get("previous")
+            return cls(
+                ProvenRelease.parse(document),
+                Pace.parse(document.get("pace")),
+                ProvenRelease.parse(previous) if previous is not None else None,
+            )
+        except CorruptCiphertext as exc:
+            raise ValueError(str(exc)) from exc
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise ValueError("it names no images") from exc
 
     @classmethod
     def read(cls, directory: Path) -> Remembered:
         """Return what is remembered in `directory`, nothing if the file is absent. Raises StorageError if it is bad."""
         path = directory / REMEMBERED_NAME
         try:
-            document = json.loads(read_small(path, REMEMBERED_LIMIT))
-            raw = _unchanged(document["head"].encode(), document["sha256"])
-            head = json.loads(raw)
-            parsed = Head.parse(head if isinstance(head, dict) else {})
-            return cls(raw, parsed.images, Pace.parse(document.get("pace")), parsed.release)
+            return cls.parse(json.loads(read_small(path, REMEMBERED_LIMIT)))
         except FileNotFoundError:
             return NOTHING
-        except (OSError, ValueError, RecursionError, CorruptCiphertext) as exc:
+        except (OSError, ValueError, RecursionError) as exc:
             raise StorageError(f"The remembered images {path} cannot be used: {exc}.") from exc
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise StorageError(f"The remembered images {path} cannot be used: it names no images.") from exc
 
     @classmethod
     def read_if_sound(cls, directory: Path) -> Remembered:
@@ -101,12 +148,43 @@ class Remembered:
             log.warning("%s", exc)
             return NOTHING
 
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images of the last unlock."""
+        return self.present.images if self.present is not None else ()
+
     def is_head(self, head: StoredHead) -> bool:
         """Return whether exactly this head was authenticated by the last unlock on this device."""
-        return self.raw == head.raw[LENGTH_SIZE:]
+        return self.present is not None and self.present.raw == head.raw[LENGTH_SIZE:]
+
+    def followed_by(self, head: StoredHead, pace: Pace | None) -> Remembered:
+        """Return what is remembered after an unlock of `head`. The same release again keeps the previous one."""
+        previous = self.previous if self.is_head(head) else self.present
+        return Remembered(ProvenRelease.of(head), pace, previous)
+
+    def exchanged(self) -> Remembered:
+        """Return what is remembered once the previous release is the present one, and the other way round."""
+        return replace(self, present=self.previous, previous=self.present)
+
+    def document(self) -> dict[str, Any]:
+        """Return what `parse` reads. Raises RuntimeError if nothing is remembered."""
+        if self.present is None:
+            raise RuntimeError("nothing is remembered")
+        pace = asdict(self.pace) if self.pace is not None else None
+        previous = self.previous.document() if self.previous is not None else None
+        return {**self.present.document(), "pace": pace, "previous": previous}
+
+    def write(self, directory: Path) -> None:
+        """Write it to `directory`, so that it survives a power cut. Raises StorageError or DiskSpace."""
+        path = directory / REMEMBERED_NAME
+        data = json.dumps(self.document(), ensure_ascii=False).encode()
+        with storage(path, len(data)):
+            make_private_directory(directory)
+            write_whole(path, data)
+            sync_directory(directory)
 
 
-NOTHING = Remembered(b"", (), None)
+NOTHING = Remembered()
 
 
 def _unchanged(raw: bytes, sha256: Any) -> bytes:
@@ -117,17 +195,10 @@ def _unchanged(raw: bytes, sha256: Any) -> bytes:
 
 def remember(directory: Path, head: StoredHead, pace: Pace | None = None) -> None:
     """Write an authenticated head to `directory`. Never raises, because a failure must not undo an unlock."""
-    path = directory / REMEMBERED_NAME
-    document = {
-        "head": head.raw[LENGTH_SIZE:].decode(),
-        "sha256": head.digest,
-        "pace": asdict(pace) if pace is not None else None,
-    }
     try:
-        make_private_directory(directory)
-        write_whole(path, json.dumps(document, ensure_ascii=False).encode())
-    except OSError as exc:
-        log.warning("the images could not be remembered at %s: %s", path, exc.strerror)
+        Remembered.read_if_sound(directory).followed_by(head, pace).write(directory)
+    except LoaderError as exc:
+        log.warning("the images could not be remembered: %s", exc)
 
 
 def remove_unfinished_memory(directory: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from loader.docker_engine import DockerEngine
 from loader.errors import Checkpoint, EngineRejected, EngineStalled, EngineUnavailable, LoaderError
 from loader.unlock.journal import Former, Journal, JournalFile
+from loader.unlock.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +36,25 @@ class Rollback:
 
     def __init__(self, engine: DockerEngine, directory: Path) -> None:
         self._engine = engine
+        self._directory = directory
         self._file = JournalFile(directory)
         self._told_gone: set[str] = set()
 
     @contextmanager
-    def guard(self, images: Mapping[str, Iterable[str]], watch_seconds: float) -> Iterator[None]:
+    def guard(
+        self, images: Mapping[str, Iterable[str]], watch_seconds: float, remembered: Remembered | None = None
+    ) -> Iterator[None]:
         """Keep what the references name now until the block has ended, and restore it if the block fails.
 
         `images` maps each reference to the IDs that its new image may have, to none if its image is only kept.
         `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. After a success the
-        images that have lost their last name are removed. Raises StorageError or DiskSpace if the journal cannot be
+        images that have lost their last name are removed, and the device remembers `remembered`, also if the process is
+        killed before it is written. Raises StorageError or DiskSpace if the journal cannot be
         written, and the errors of the engine, before anything has changed.
         """
         with _changing:
             journal, may_go_on = self._begun(images, watch_seconds)
+            journal = replace(journal, remembered=remembered)
             try:
                 self._file.write(journal)
                 self._pin(journal)
@@ -82,18 +88,24 @@ class Rollback:
                 with _logged():
                     self._finish(journal)
                 return frozenset()
+            self._remember(journal)
             self._restore(journal)
             unproven = (former for former in journal.formers if not former.proven)
             return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
         finally:
             _changing.release()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something is still to be undone, or nobody can know now."""
+        return self._file.may_exist()
+
     def recover_in_background(self) -> None:
         """Undo what an earlier process has left, in a thread, as soon as the engine responds.
 
         The names are restored at once, and again while the engine may still finish a load.
         """
-        if self._file.may_exist():
+        if self.is_due:
             _repeat(self._take_up)
 
     def _take_up(self) -> bool:
@@ -134,9 +146,12 @@ class Rollback:
 
     def _settle(self, journal: Journal) -> None:
         """Drop the pins of what is proven. What an earlier run has left is watched on."""
-        left = replace(journal, formers=tuple(former for former in journal.formers if not former.proven))
+        left = replace(
+            journal, formers=tuple(former for former in journal.formers if not former.proven), remembered=None
+        )
         with _logged():
             if left.formers:
+                self._remember(journal)
                 _for_each((former for former in journal.formers if former.proven), self._unpin)
                 self._file.write(left)
             else:
@@ -167,6 +182,11 @@ class Rollback:
                 self._finish(journal)
                 return True
         return False
+
+    def _remember(self, journal: Journal) -> None:
+        """Write what is to be remembered as long as the journal says it. Raises StorageError or DiskSpace."""
+        if journal.due is not None:
+            journal.due.write(self._directory)
 
     def _image(self, reference: str) -> str | None:
         found = self._engine.find(reference)
@@ -213,7 +233,8 @@ class Rollback:
             log.warning("an image that an unlock has left was not removed: %s", exc)
 
     def _finish(self, journal: Journal) -> None:
-        """Drop the pins, and the journal after them."""
+        """Write what is to be remembered, drop the pins, and the journal after them."""
+        self._remember(journal)
         # First, because an image that a container uses would stay without a name.
         self._engine.remove_proofs()
         _for_each(journal.formers, self._unpin)

@@ -14,7 +14,8 @@ from loader.settings import Settings
 from loader.unlock.delivery import tar_path
 
 STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
-# The journal of 256 names, with some 300 bytes each, and its next version, which is written before the first one goes.
+# The journal of 128 names and of those that keep their former images, with some 300 bytes each, the heads of two
+# releases, and its next version, which is written before the first one goes.
 JOURNAL_SIZE = 1 << 18
 # While podman loads a tar, it keeps the tar and the files of the tar until the load has ended.
 PODMAN_COPIES = 2
@@ -25,7 +26,8 @@ class Place:
     """A disk that the unlock writes to. `needed` and `free` are bytes, `paths` are the directories on that disk.
 
     `tar` is how many of the needed bytes mode `stream` would spare: those of the tar, or none if that mode could not be
-    used either. `takes_files` is False if the disk has no inode left.
+    used either. `takes_files` is False if the disk has no inode left. `spare` is how many bytes the engine can free
+    before it gets the images.
     """
 
     paths: tuple[Path, ...]
@@ -34,11 +36,19 @@ class Place:
     writable: bool
     tar: int = 0
     takes_files: bool = True
+    spare: int = 0
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has enough room."""
-        return self.free >= self.needed and (self.takes_files or not self.needed)
+        """Whether the disk has enough room, or will have it."""
+        # The tar is written before the engine frees anything.
+        room = self.free >= self.tar and self.free + self.spare >= self.needed
+        return room and (self.takes_files or not self.needed)
+
+    @property
+    def needs_spare(self) -> bool:
+        """Whether the disk has enough room only once the engine has freed some."""
+        return self.fits and self.free < self.needed
 
     @property
     def advice(self) -> str:

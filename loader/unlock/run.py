@@ -22,6 +22,7 @@ from loader.unlock.images import Loading, require_images_without_archive
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.layers import whole
 from loader.unlock.plan import PlannedImage, UnlockPlan, look_up_images, make_plan, runnable_images
+from loader.unlock.previous import Exchange, drop_previous, exchange, keep_present
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.release_mark import (
     KnownRelease,
@@ -57,11 +58,17 @@ COMMIT_PATIENCE_SECONDS = 10.0
 PIECE_PATIENCE_SECONDS = 2.0
 # After how many seconds a caller should try again while an earlier run is undone.
 UNDOING_SECONDS = 10
+# After how many seconds a caller should try again while the previous release takes the place of the present one.
+EXCHANGE_SECONDS = 2
+# After how many seconds a caller of `go_back` should try again while an unlock is under way.
+UNLOCK_SECONDS = 60
 
 
 _unlock = _UnlockStateHolder()
 # Only one thread at a time may decide whether a run starts.
 _starting = threading.Lock()
+# Held while the previous release takes the place of the present one. Taken and looked at while `_starting` is held.
+_exchanging = threading.Lock()
 # Only one caller at a time may have the engine prove what it can run.
 _looking = threading.Lock()
 # Belongs to the current or last run; interrupting one run never affects the next.
@@ -130,8 +137,8 @@ def start_unlock(
 
     `allow_older` is the digest of the head that may be older than the newest release here, None if none may. Without an
     archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises ArchiveNotFound,
-    EngineUnavailable, StorageError, Busy while an earlier run changes the engine, and LoginThrottled if a run would
-    start but its login must wait.
+    EngineUnavailable, StorageError, Busy while an earlier run or `go_back` changes the engine, and LoginThrottled if a
+    run would start but its login must wait.
     """
     if _unlock.state not in AT_REST:
         return _unlock.record
@@ -146,6 +153,8 @@ def start_unlock(
         return _unlock.try_ready(proven=proven)
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
+        if _exchanging.locked():
+            raise Busy("The previous release takes the place of the present one.", EXCHANGE_SECONDS)
         if _unlock.may_start(archive, again=again):
             throttle.require_no_wait(credentials.client)
             progress, interrupter = UnlockProgress(STEPS), _new_interrupter()
@@ -153,6 +162,28 @@ def start_unlock(
             _unlock.start(run.progress)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
         return _unlock.record
+
+
+def go_back(settings: Settings, engine: DockerEngine) -> Exchange:
+    """Give the names of the present release to the previous one. The state becomes `idle`, as after a restart.
+
+    Raises Busy while an unlock is under way or still to be undone, and the errors of `exchange`.
+    """
+    with _starting:
+        if _unlock.state not in AT_REST:
+            raise Busy("An unlock is under way.", UNLOCK_SECONDS)
+        if not _exchanging.acquire(blocking=False):
+            raise Busy("Another request exchanges the releases.", EXCHANGE_SECONDS)
+    try:
+        rollback = make_rollback(settings, engine)
+        rollback.recover(_refuse_to_wait)
+        if rollback.is_due:
+            _refuse_to_wait()
+        done = exchange(settings, engine, rollback)
+        _unlock.set(UnlockState.IDLE)
+        return done
+    finally:
+        _exchanging.release()
 
 
 def _refuse_to_wait() -> None:
@@ -261,6 +292,7 @@ def _run_unlock(run: UnlockRun) -> None:
             fragment = _download_fragment(run, api, archive)
             _decrypt(run, plan, delivery, fragment)
             del fragment
+            _make_room(run, plan)
             fell_back = _load(run, plan, archive, delivery)
         remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan, fell_back=fell_back))
         # Before the state, because whoever reads `ready` may rely on the mark.
@@ -304,6 +336,14 @@ def _decrypt(run: UnlockRun, plan: UnlockPlan, delivery: Delivery, fragment: byt
     delivery.prepare(fragment, run.progress.reach)
 
 
+def _make_room(run: UnlockRun, plan: UnlockPlan) -> None:
+    """Drop the previous release if the plan needs its room: only now, because the archive is authentic."""
+    previous = _remembered(run.settings).previous
+    if plan.drops_previous and previous is not None:
+        log.warning("%s goes, because the disk has no room for it: images back cannot return to it", previous.title)
+        run.interrupter.call(lambda: drop_previous(run.engine, previous))
+
+
 def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery) -> bool:
     """Load the images. Return whether whole layouts were sent instead of the planned ones."""
     _unlock.set(UnlockState.LOADING_IMAGES)
@@ -320,10 +360,14 @@ def _load(run: UnlockRun, plan: UnlockPlan, archive: Archive, delivery: Delivery
         # Bases are pinned as well, but nothing new gets their names.
         new: dict[str, Iterable[str]] = {base.reference: () for base in plan.bases}
         new |= {image.reference: image.ids for image in archive.head.images}
+        remembered, stored = _remembered(run.settings), archive.index.stored
+        kept = keep_present(run.engine, remembered, stored)
+        new |= kept.guarded
         # The engine may get the layers that were left out after all.
         sent = sum(whole(layout).size for layout in plan.layouts)
-        with run.rollback.guard(new, run.engine.patience(sent)):
+        with run.rollback.guard(new, run.engine.patience(sent), remembered.followed_by(stored, remembered.pace)):
             loading.run(reach)
+            kept.apply(run.engine)
             run.interrupter.commit()
 
     run.interrupter.call(load, patience)

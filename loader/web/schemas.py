@@ -269,6 +269,23 @@ class UnlockPlanPlace(Schema):
     fits = fields.Boolean(required=True)
 
 
+class UnlockBackRelease(Schema):
+    """A release that was unlocked on this device, and the references of its images."""
+
+    version = fields.String(required=True)
+    serial = fields.Integer(required=True)
+    created = fields.String(required=True, metadata=_TIME)
+    images = fields.List(fields.String(), required=True)
+
+
+class UnlockBackResponse(Schema):
+    """The release that the names stand for now, the one that they stood for before, and the names that have moved."""
+
+    present = fields.Nested(UnlockBackRelease, required=True)
+    previous = fields.Nested(UnlockBackRelease, required=True)
+    names = fields.List(fields.String(), required=True)
+
+
 class UnlockPlanResponse(Schema):
     """What an unlock would do now. `seconds` is null if this device has not unlocked enough to know.
 

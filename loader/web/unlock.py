@@ -1,4 +1,4 @@
-"""POST /unlock, GET /unlock/status and GET /unlock/plan."""
+"""POST /unlock, GET /unlock/status, GET /unlock/plan and POST /unlock/back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
 from loader.logs import failures_audited
 from loader.settings import Settings
-from loader.unlock.run import Credentials, start_unlock, unlock_status
+from loader.unlock.remembered import ProvenRelease
+from loader.unlock.run import Credentials, go_back, start_unlock, unlock_status
 from loader.unlock.shared_plan import SharedPlan
 from loader.unlock_state import ProgressReport, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
-from loader.web.schemas import UnlockPlanResponse, UnlockRequest, UnlockResponse, UnlockStatusResponse
+from loader.web.schemas import (
+    UnlockBackResponse,
+    UnlockPlanResponse,
+    UnlockRequest,
+    UnlockResponse,
+    UnlockStatusResponse,
+)
 
 # The fields of a progress report before the first run.
 _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
@@ -57,7 +64,21 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
         """Return what an unlock would do now, or did two seconds ago. Needs no login and changes nothing."""
         return dict(UnlockPlanResponse().dump(shared.get()))
 
+    @routes.post("/unlock/back")
+    def back() -> dict[str, object]:
+        """Let the previous release take the place of the present one. Needs no login."""
+        with failures_audited("back") as record:
+            done = go_back(settings, engine)
+        record.write("ok", reason=f"{done.present.title} has taken the place of {done.former.title}.")
+        releases = {"present": _release(done.present), "previous": _release(done.former)}
+        return dict(UnlockBackResponse().dump({**releases, "names": done.names}))
+
     return routes
+
+
+def _release(release: ProvenRelease) -> dict[str, object]:
+    references = [image.reference for image in release.images]
+    return {**asdict(release.head.release), "images": references}
 
 
 def _outcome(record: UnlockRecord) -> dict[str, object]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from loader.cli.main import main
 from loader.cli.output import size_text
 from loader.unlock.journal import JOURNAL_NAME
+from loader.unlock.previous import pin_of
 from tests.cli.packing_runs import assert_refused
 from tests.support.archives import VERSION
 from tests.support.engines import Engine
@@ -83,6 +84,7 @@ def test_json_is_one_document(device: OldDevice) -> None:
     used, old = entry(OLDER.reference, used=True, removed=False), entry(OLD.reference, used=False, removed=False)
     document = {
         "keeps": [UNLOCKED.reference, NEXT.reference],
+        "previous": None,
         "images": [used, old],
         "bytes": before[OLD.reference],
         "unnamed": {"count": 0, "bytes": 0},
@@ -168,5 +170,42 @@ def test_after_three_unlocks_two_versions_are_old_and_nothing_goes_during_an_unl
         (OLDER.reference, True),
         (OLD.reference, True),
     ]
-    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference}
+    assert document["previous"] == {"version": VERSION, "serial": 2, "images": 1}
+    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference, pin_of(OLD.reference)}
     assert operator.get("/unlock/plan")["done"] is True
+
+
+def test_the_previous_release_goes_with_an_explicit_word_only(
+    unlock_device: UnlockDevice, docker: Engine, tmp_path: Path
+) -> None:
+    operator = unlock_device.start(docker.host)
+    env = {"IMAGES_PATH": str(unlock_device.archive), "MODEL_CACHE_DIR": str(unlock_device.remembered.parent)}
+    env["DOCKER_HOST"] = docker.host
+    for serial, image in enumerate((OLD, UNLOCKED), start=1):
+        unlock_device.put(seal(tmp_path / "sealed.enc", [image], version=VERSION, serial=serial))
+        assert operator.unlock() == READY
+    told = f"keeps 1 image of release {VERSION} (serial 1) for images back; --previous removes them too\n"
+    pin = pin_of(OLD.reference)
+
+    dry = CliRunner().invoke(main, ["images", "prune"], env=env)
+    assert told in dry.stdout
+    assert dry.stdout.endswith("\n1 name to remove, at most 0 B; nothing is removed without --yes\n")
+    dry = CliRunner().invoke(main, ["images", "prune", "--previous"], env=env)
+    assert told not in dry.stdout
+    assert f"  {pin}  " in dry.stdout
+    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference, OLD.reference, pin}
+    assert CliRunner().invoke(main, ["images", "prune", "--yes"], env=env).exit_code == 0
+    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference, pin}
+
+    # What has lost its tag comes back with it.
+    back = ["images", "back", "--url", operator.loader.url]
+    assert CliRunner().invoke(main, back).exit_code == 0
+    assert Inventory.of(docker).names.keys() == {OLD.reference, pin_of(UNLOCKED.reference)}
+    assert CliRunner().invoke(main, back).exit_code == 0
+
+    assert CliRunner().invoke(main, ["images", "prune", "--previous", "--yes"], env=env).exit_code == 0
+    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference}
+    gone = CliRunner().invoke(main, back)
+    assert gone.exit_code == 8
+    assert f"The engine no longer has {OLD.reference} of release {VERSION} (serial 1)" in gone.stderr
+    assert Inventory.of(docker).names.keys() == {UNLOCKED.reference}

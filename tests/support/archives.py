@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import Head, Image
+from loader.references import is_own_reference
 from loader.unlock.layers import layouts_of
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, docker_archive, seal
@@ -71,9 +72,15 @@ def tags_of_tests(engine: Engine) -> list[str]:
     return sorted(tag for image in engine.client.images.list() for tag in image.tags if PREFIX in tag)
 
 
+def names_of_loaders(engine: Engine) -> list[str]:
+    """Return the names that loaders have given to images, such as those of a previous release."""
+    tags = (tag for image in engine.client.images.list() for tag in image.tags)
+    return [tag for tag in tags if is_own_reference(tag)]
+
+
 def remove_all_images(engine: Engine) -> None:
-    """Remove every image below `PREFIX`, and the images of the tests that have lost their name."""
-    for tag in tags_of_tests(engine):
+    """Remove each image below `PREFIX`, the names of loaders, and the images of the tests that have lost their name."""
+    for tag in (*tags_of_tests(engine), *names_of_loaders(engine)):
         remove_image(engine, tag)
     if engine.process is not None:  # in an engine of the tests every image without a name was made by a test
         for image in unnamed_images(engine):

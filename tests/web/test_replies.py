@@ -46,7 +46,6 @@ UNLOCK_ONLY = {
     "VERSION_MISMATCH",
     "ROLLBACK",
     "ARCHIVE_INCOMPLETE",
-    "ENGINE_STALLED",
     "IMAGE_MISMATCH",
 }
 
@@ -123,6 +122,12 @@ CASES: dict[str, Case] = {
         False,
         lambda s: post_json(s.lonely.url, "/login", {}, {"Origin": "https://example.com"}),
     ),
+    "no release to go back to": (
+        409,
+        "NO_WAY_BACK",
+        False,
+        lambda s: call(s.lonely.url, "POST", "/unlock/back"),
+    ),
     "another host name": (
         400,
         "UNTRUSTED_HOST",
@@ -185,10 +190,11 @@ CASES: dict[str, Case] = {
     ),
 }
 # Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED,
-# tests/server/test_stuck_calls.py INTERRUPTED, and tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER.
+# tests/server/test_stuck_calls.py INTERRUPTED, tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER, and
+# tests/unlock/test_silence.py ENGINE_STALLED.
 CODES_TESTED_APART = {
     *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
-    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER"),
+    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER", "ENGINE_STALLED"),
 }
 
 

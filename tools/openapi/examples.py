@@ -85,6 +85,22 @@ UNLOCK_PLAN = {
     "fits": True,
 }
 
+UNLOCK_BACK = {
+    "present": {
+        "version": "1.3",
+        "serial": 1735664400,
+        "created": "2024-12-31T17:00:00+00:00",
+        "images": ["registry.example/app:stable"],
+    },
+    "previous": {
+        "version": "1.4",
+        "serial": 1738256400,
+        "created": "2025-01-30T17:00:00+00:00",
+        "images": ["registry.example/app:stable"],
+    },
+    "names": ["registry.example/app:stable"],
+}
+
 CACHE = {
     "entries": [
         {

@@ -21,6 +21,7 @@ from loader.web.schemas import (
     Problem,
     ReadyResponse,
     StatusResponse,
+    UnlockBackResponse,
     UnlockPlanResponse,
     UnlockRequest,
     UnlockResponse,
@@ -144,5 +145,9 @@ OPERATIONS = {
     "unlock.plan": Operation(
         reply=json_of(UnlockPlanResponse, examples.UNLOCK_PLAN),
         codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "UNTRUSTED_PUBLISHER", "BUSY", *DISK, "ENGINE_REJECTED"),
+    ),
+    "unlock.back": Operation(
+        reply=json_of(UnlockBackResponse, examples.UNLOCK_BACK),
+        codes=("NO_WAY_BACK", "BUSY", *DISK, *ENGINE, "ENGINE_STALLED"),
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,14 @@ from tests.support.engine_kinds import KINDS
 from tests.support.engines import Engine, engine_of
 from tests.support.faulty_wire import FaultyWire
 from tests.support.unlocking import LOAD, UnlockDevice
+from tests.unlock.engines.returning import Returning, StepWire
 from tests.unlock.engines.scene import Scene, clean
 from tests.unlock.watched_device import MODES
 
 # A scene that is ready for the unlock under test, on an engine.
 MakeScene = Callable[[Engine, str], Scene]
+# A device for the way back, on an engine.
+MakeReturning = Callable[[Engine], AbstractContextManager[Returning]]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -48,3 +51,20 @@ def scene(request: pytest.FixtureRequest, own_engine: Engine, make_scene: MakeSc
     yield made
     made.operator.loader.stop()
     clean(own_engine)
+
+
+@pytest.fixture
+def make_returning(unlock_device: UnlockDevice, tmp_path: Path) -> MakeReturning:
+    """Return a function that makes a device without a release on an engine, and cleans the engine afterwards."""
+
+    @contextmanager
+    def make(engine: Engine) -> Iterator[Returning]:
+        clean(engine)
+        (tmp_path / "scratch").mkdir()
+        with StepWire(tmp_path / "wire.sock", engine.socket) as wire:
+            made = Returning(engine, unlock_device, wire, tmp_path / "scratch")
+            yield made
+            made.operator.loader.stop()
+        clean(engine)
+
+    return make

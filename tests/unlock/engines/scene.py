@@ -8,6 +8,7 @@ from pathlib import Path
 
 from docker.types import Ulimit
 
+from loader.unlock.previous import pin_of
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, docker_archive
@@ -86,11 +87,15 @@ class Scene:
         self.before = Inventory.of(self.engine)
         return container
 
-    def expected_after(self, *, kept: Sequence[HandmadeImage] = ()) -> Inventory:
-        """Return what must be there once the new release is, if the images `kept` stay without a name."""
-        names = self.before.names | {image.reference: id_in(self.engine, image.image) for image in NEW}
-        stays = set(names.values()) | {id_in(self.engine, image.image) for image in kept}
-        return replace(self.before, names=names, images=frozenset(stays))
+    def expected_after(self) -> Inventory:
+        """Return what must be there once the new release is.
+
+        The old release, which was unlocked before, is there for a way back.
+        """
+        ids = {image: id_in(self.engine, image.image) for image in (*OLD, *NEW)}
+        names = self.before.names | {image.reference: ids[image] for image in NEW}
+        names |= {pin_of(image.reference): ids[image] for image in OLD}
+        return replace(self.before, names=names, images=frozenset(names.values()))
 
     def assert_updated(self) -> None:
         """Require that the engine has the new release in the place of the old one, and nothing else that is new."""

@@ -98,7 +98,4 @@ class OldDevice(DeviceFiles):
         for container in self._containers:
             with suppress(docker.errors.NotFound):
                 self.engine.client.api.remove_container(container)
-        for name in self.names():
-            if name.startswith(PINS):
-                self.engine.client.api.remove_image(name, force=True)
         remove_all_images(self.engine)
