@@ -107,8 +107,8 @@ class Views:
     def _pieces_of(self, user: User, size: int) -> Iterator[bytes]:
         """Yield the request body. Raises what `_body_pieces` raises, and Unauthorized."""
         yield from _body_pieces(size)
-        # An upload may take hours, so a user who was disabled meanwhile must not replace what the fleet runs. A token that
-        # has expired meanwhile is no reason, because the loader would send everything again.
+        # A user who was disabled during an upload must not replace what the fleet runs. A token that has expired since
+        # is no reason to refuse it, because the loader would send everything again.
         if not self._authenticator.is_unchanged(user):
             raise Unauthorized("The account was changed during the upload.")
 
