@@ -78,7 +78,7 @@ def test_a_device_takes_what_the_matrix_says(
     assert found == MATRIX[has_keys][party][list(ACTS).index(act)]
 
 
-def test_a_retired_fragment_closes_the_way_back_of_an_older_release(
+def test_a_retired_fragment_closes_the_way_back_to_an_older_release(
     device: tuple[WatchedDevice, bool], docker: Engine, releases: Releases
 ) -> None:
     watched, _ = device
@@ -86,6 +86,8 @@ def test_a_retired_fragment_closes_the_way_back_of_an_older_release(
     try:
         assert outcome(watched, releases.new.signed(ANNA, fragment=OWN_FRAGMENT), docker) == ACCEPTED
         assert outcome(watched, releases.old.signed(ANNA), docker) == "KEY_MISMATCH"
+        # The document names who is left: a person with both fragments can rewrap the older release.
+        assert outcome(watched, releases.old.signed(ANNA, fragment=OWN_FRAGMENT), docker) == ACCEPTED
     finally:
         watched.api.fragment = FRAGMENT
 
