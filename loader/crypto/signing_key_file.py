@@ -53,14 +53,20 @@ def seal_signing_key(key: SigningKey, passphrase: str) -> bytes:
 
 
 def read_signing_key(file: BinaryIO, ask: AskPassphrase | None = None) -> SigningKey:
-    """Read a signing key from an open file. `ask` is called for the passphrase if the file has one.
+    """Read a signing key from an open file, as `parse_signing_key` does.
 
-    Raises BadSigningKey, also if others may open the file, or if it has a passphrase and there is no `ask`; OSError;
-    and what `ask` raises.
+    Raises BadSigningKey, also if others may open the file; OSError; and what `ask` raises.
     """
     if os.fstat(file.fileno()).st_mode & OTHERS:
         raise BadSigningKey("is open to other users, who could have read the key: run chmod 600, or make a new key")
-    data = file.read(MAX_FILE_SIZE + 1)
+    return parse_signing_key(file.read(MAX_FILE_SIZE + 1), ask)
+
+
+def parse_signing_key(data: bytes, ask: AskPassphrase | None = None) -> SigningKey:
+    """Return the signing key in the content of a file. `ask` is called for the passphrase if the file has one.
+
+    Raises BadSigningKey, also if the key has a passphrase and there is no `ask`, and what `ask` raises.
+    """
     if len(data) > MAX_FILE_SIZE:
         raise BadSigningKey(f"is no signing key: it has more than {MAX_FILE_SIZE} bytes")
     if data.startswith(MAGIC):
