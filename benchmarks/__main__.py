@@ -21,6 +21,7 @@ from benchmarks.measure import Missing
 from benchmarks.memory import memory
 from benchmarks.pack import pack
 from benchmarks.scale import Scale, scale
+from benchmarks.signature import signature
 from benchmarks.small_loads import small_loads
 from benchmarks.start import start
 from benchmarks.tables import Result, Table
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "floors": floors,
     "decrypt": decrypt,
     "verify": verify,
+    "signature": signature,
     "pack": pack,
     "update": update,
     "unlock": unlock,

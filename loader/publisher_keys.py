@@ -88,7 +88,8 @@ class PublisherKeys:
         if len(data) > MAX_FILE_SIZE:
             raise ValueError(f"names a file of more than {MAX_FILE_SIZE} bytes")
         try:
-            text = data.decode()
+            # Tools of Windows begin a file with a byte order mark.
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise ValueError("names a file that is not UTF-8") from exc
         return cls.parse(text)

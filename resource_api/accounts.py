@@ -104,7 +104,7 @@ class Users:
     def _read(self) -> Mapping[str, User]:
         try:
             return self._file.read()
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataDirectoryError(f"{self._data.users_file} is damaged: {error}") from error
 
     def _write(self, users: Mapping[str, User]) -> None:
@@ -154,6 +154,10 @@ class Authenticator:
         if user is None or user.disabled or fingerprint != _fingerprint(user.password_hash):
             return None
         return user
+
+    def is_unchanged(self, user: User) -> bool:
+        """Return whether the users file still has this user, with the same password and role, and not disabled."""
+        return self._users.find(user.email) == user
 
 
 def _parsed(content: bytes) -> Mapping[str, User]:

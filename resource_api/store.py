@@ -109,7 +109,7 @@ class ResourceStore:
         """Return the size of an object; None if it was removed meanwhile, or if no request can name it."""
         try:
             return self._path(name).stat().st_size
-        except (InvalidNameError, FileNotFoundError):
+        except (InvalidNameError, FileNotFoundError, NotADirectoryError):
             return None
 
     def _write(self, path: Path, pieces: Iterable[bytes]) -> bool:

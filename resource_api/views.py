@@ -95,13 +95,13 @@ class Views:
         Raises Unauthorized, NotPublisherError, LengthRequired, BadRequest, RequestTimeout, or an error of
         `ResourceStore.put`.
         """
-        self._require_publisher()
+        user = self._require_publisher()
         size = request.content_length
         if size is None:
             raise LengthRequired("An upload needs a Content-Length.")
         if "Content-Range" in request.headers:
             raise BadRequest("Objects are uploaded whole, not in ranges.")
-        is_new = self._store.put(name, size, _body_pieces(size))
+        is_new = self._store.put(name, size, self._pieces_of(user, size))
         return Response(status=201 if is_new else 204)
 
     def delete_resource(self, name: str) -> Response:
@@ -113,10 +113,20 @@ class Views:
         self._store.delete(name)
         return Response(status=204)
 
-    def _require_publisher(self) -> None:
-        """Set `g.user` like `_require_token`. Raises Unauthorized and NotPublisherError."""
-        if self._require_token().role is not Role.PUBLISHER:
+    def _pieces_of(self, user: User, size: int) -> Iterator[bytes]:
+        """Yield the request body. Raises what `_body_pieces` raises, and Unauthorized."""
+        yield from _body_pieces(size)
+        # A user who was disabled during an upload must not replace what the fleet runs. A token that has expired since
+        # is no reason to refuse it, because the loader would send everything again.
+        if not self._authenticator.is_unchanged(user):
+            raise Unauthorized("The account was changed during the upload.")
+
+    def _require_publisher(self) -> User:
+        """Return the user, and set `g.user`, like `_require_token`. Raises Unauthorized and NotPublisherError."""
+        user = self._require_token()
+        if user.role is not Role.PUBLISHER:
             raise NotPublisherError
+        return user
 
     def _require_token(self) -> User:
         """Return the user of the request's token, and set `g.user` to the address. Raises Unauthorized."""

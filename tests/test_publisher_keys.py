@@ -130,7 +130,9 @@ def test_comments_and_blank_lines_say_nothing_and_a_key_counts_once(tmp_path: Pa
     expected = (PublisherKey("anna", ANNA.public, date(2030, 1, 31)), PublisherKey("ben", BEN.public))
     (tmp_path / "keys").write_bytes(TEXT.encode())
     (tmp_path / "link").symlink_to("keys")
+    (tmp_path / "windows").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     for found in (
+        PublisherKeys.read(tmp_path / "windows"),
         PublisherKeys.parse(TEXT),
         PublisherKeys.read(tmp_path / "keys"),
         PublisherKeys.read(tmp_path / "link"),

@@ -11,7 +11,7 @@ import click
 from loader.cli.archives import file_to_read, file_to_write, head_text, key_option, written_text
 from loader.cli.key import read_fragment
 from loader.cli.output import ProgressBar, require_replaceable
-from loader.cli.signing import read_signing_key
+from loader.cli.signing import open_signing_key
 from loader.crypto.archive_head import GZIP, PLAIN, Head
 from loader.crypto.archive_seals import MAX_SIGNATURES
 from loader.crypto.json_header import INTEGER_LIMIT
@@ -22,7 +22,15 @@ from loader.packing.base import open_base
 from loader.packing.pack import Wishes
 from loader.packing.pack import pack as pack_archive
 from loader.packing.release import full_references, new_release, require_room, serial_after
-from loader.packing.sources import DirectorySource, EngineSource, Source, TarSource, ambiguities, find_images
+from loader.packing.sources import (
+    STANDARD_INPUT,
+    DirectorySource,
+    EngineSource,
+    Source,
+    TarSource,
+    ambiguities,
+    find_images,
+)
 from loader.packing.verify import read_index
 
 # Seconds that the Docker engine may be silent: it prepares the whole tar before it sends the first byte.
@@ -95,6 +103,9 @@ def pack(
     With --base, a layer that the base has is neither compressed nor sealed again, so that a thin archive can leave it
     out. The base must be whole and sealed with the same key. After a device was captured, use --new-root and a new
     key: nothing but the serial comes from the base, whatever its key is.
+
+    Passphrases of signing keys come from the terminal, or are one line of standard input each, in the order of --sign.
+    With --from - there are none: use images sign afterwards.
     """
     if new_root and base is None:
         raise click.UsageError("--new-root needs --base; without a base every archive has a new root.")
@@ -103,7 +114,7 @@ def pack(
     fragment = read_fragment(key_file)
     if serial is None and base is not None:
         serial = serial_after(read_index(base).head.release)
-    wishes = Wishes(version, serial, codec, _signers(signing))
+    wishes = Wishes(version, serial, codec, _signers(signing, origin))
     engine = DockerEngine(ENGINE_TIMEOUT)
     references = full_references(names)
     if origin is not None:
@@ -122,9 +133,11 @@ def pack(
 # What is wrong with the order is told before a source is read, which takes minutes.
 
 
-def _signers(paths: tuple[Path, ...]) -> tuple[SigningKey, ...]:
-    """Return each key once. Raises ValidationFailed and StorageError."""
-    keys = {key.public: key for key in map(read_signing_key, paths)}
+def _signers(paths: tuple[Path, ...], origin: Path | None) -> tuple[SigningKey, ...]:
+    """Return each key once. Raises ValidationFailed, StorageError and UsageError."""
+    # Standard input cannot have passphrases if it has the images.
+    opened = [open_signing_key(path, may_ask=origin != STANDARD_INPUT) for path in paths]
+    keys = {key.public: key for key in opened}
     if len(keys) > MAX_SIGNATURES:
         raise ValidationFailed(f"An archive has at most {MAX_SIGNATURES} signatures.")
     return tuple(keys.values())

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from loader.cli.archives import file_to_write
 from loader.cli.key import write_secret
+from loader.cli.password import read_password
 from loader.crypto.signatures import SigningKey
+from loader.crypto.signing_key_file import BadSigningKey, read_signing_key, seal_signing_key
 from loader.errors import ValidationFailed
 from loader.files import storage
 from loader.publisher_keys import PublisherKey
-
-# More than any private key of Ed25519 in the format PEM.
-MAX_KEY_FILE_SIZE = 4096
 
 
 @click.group()
@@ -24,24 +24,31 @@ def sign() -> None:
 
 @sign.command("new")
 @click.argument("keyfile", type=file_to_write)
-def new_key(keyfile: Path) -> None:
+@click.option("--passphrase", "sealed", is_flag=True, help="Ask for a passphrase, under which KEYFILE is encrypted.")
+def new_key(keyfile: Path, sealed: bool) -> None:
     """Make a random Ed25519 key that only its owner can read: KEYFILE, which must not exist.
 
-    Prints the line for the file PUBLISHER_KEYS of the devices, in which the publisher has the name of KEYFILE. KEYFILE
-    has no passphrase: keep it off devices, and away from whoever has the key fragment.
+    Prints the line for the file PUBLISHER_KEYS of the devices, in which the publisher has the name of KEYFILE. Keep
+    KEYFILE off devices, and away from whoever has the key fragment.
+
+    A passphrase comes from the terminal, or is one line of standard input.
     """
     key = SigningKey.new()
-    write_secret(keyfile, key.to_pem())
+    content = seal_signing_key(key, read_password("passphrase", confirm=True)) if sealed else key.to_pem()
+    write_secret(keyfile, content)
     # A name in the line has no blank, and a line that starts with # would say nothing.
     name = "-".join(keyfile.stem.lstrip("#").split())
     click.echo(str(PublisherKey(name if name.isprintable() and name else "publisher", key.public)))
 
 
-def read_signing_key(path: Path) -> SigningKey:
-    """Read a signing key from a file. Raises ValidationFailed and StorageError."""
+def open_signing_key(path: Path, *, may_ask: bool = True) -> SigningKey:
+    """Read a signing key from a file; a passphrase comes from the terminal or is the next line of standard input.
+
+    Without `may_ask`, a key with a passphrase is refused. Raises ValidationFailed, StorageError and UsageError.
+    """
+    ask = partial(read_password, f"passphrase of {path}") if may_ask else None
     with storage(path, 0), path.open("rb") as file:
-        data = file.read(MAX_KEY_FILE_SIZE)
-    try:
-        return SigningKey.parse(data)
-    except ValueError as exc:
-        raise ValidationFailed(f"{path} is not a signing key: {exc}.") from exc
+        try:
+            return read_signing_key(file, ask)
+        except BadSigningKey as exc:
+            raise ValidationFailed(f"{path} {exc}.") from exc

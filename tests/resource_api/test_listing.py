@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
+from contextlib import closing
 from urllib.parse import quote
 
 import pytest
 
+from resource_api.data_directory import DataDirectory
+from resource_api.store import ResourceStore
 from tests.resource_api.conftest import Api
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
@@ -97,3 +101,37 @@ def test_lists_and_deletions_leave_no_file_open(api: Api, bearer: dict[str, str]
         api.call("PUT", "/resources/a", bearer, b"")
     root = str(api.data.root)
     poll(lambda: not [path for path in open_descriptors(api.worker()).values() if root in path], 10, "all are closed")
+
+
+def test_a_download_that_has_begun_survives_its_deletion(api: Api, bearer: dict[str, str]) -> None:
+    content = bytes(range(256)) * 100_000
+    assert api.call("PUT", "/resources/big", bearer, content).status == 201
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=20)
+    with closing(connection):
+        connection.request("GET", "/resources/big", headers=bearer)
+        response = connection.getresponse()
+        received = response.read(1000)
+        assert api.call("DELETE", "/resources/big", bearer).status == 204
+        assert api.call("GET", "/resources/big", bearer).status == 404
+        assert received + response.read() == content
+
+
+def test_ten_thousand_objects_are_listed_in_order(api: Api, bearer: dict[str, str]) -> None:
+    names = sorted(f"many/{number % 100}/{number}" for number in range(10_000))
+    for name in names:
+        path = api.data.resources / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [name for name, _ in listed(api, bearer, "?prefix=many/")] == names
+    assert len(listed(api, bearer, "?prefix=many/42/")) == 100
+
+
+def test_what_became_a_folder_or_was_removed_during_the_listing_is_left_out(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing has found files that other requests have removed since, also with their folders."""
+    store = ResourceStore(data)
+    store.put("folder", 1, [b"x"])
+    found = [data.resources / name for name in ("folder", "folder/inside", "removed")]
+    monkeypatch.setattr("resource_api.store._files_below", lambda _: iter(found))
+    assert [each.name for each in store.find("")] == ["folder"]

@@ -1,15 +1,18 @@
 """PUT of objects: an upload is stored completely or not at all."""
 
 import fcntl
+import json
 import shutil
 import socket
 import struct
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory
-from tests.resource_api.conftest import Api
+from tests.resource_api.conftest import PASSWORD, Api
 from tests.support.processes import poll
 
 
@@ -99,6 +102,45 @@ def test_a_client_gets_the_refusal_even_while_it_is_still_sending(api: Api) -> N
     reply = api.call("PUT", "/resources/a", {"Authorization": "Bearer expired"}, b"x" * 30_000_000)
     assert reply.status == 401
     assert api.stored() == {}
+
+
+@pytest.mark.parametrize("end", ["disable", "remove", "password", "demote"])
+def test_an_upload_of_a_user_who_was_changed_meanwhile_is_refused(api: Api, end: str) -> None:
+    users, email = Users(api.data), f"{end}@example.com"
+    users.set_password(email, PASSWORD, Role.PUBLISHER)
+    bearer = api.bearer(email)
+    ends: dict[str, Callable[[], object]] = {
+        "disable": lambda: users.disable(email),
+        "remove": lambda: users.remove(email),
+        "password": lambda: users.set_password(email, f"{PASSWORD}!"),
+        "demote": lambda: demote(api, email),
+    }
+    with socket.create_connection(("127.0.0.1", api.port), 10) as connection:
+        connection.sendall(put_head(bearer, "/resources/a", "Content-Length: 8") + b"half")
+        poll(lambda: any(name.startswith("tmp/") for name in api.stored()), 10, "the upload starts")
+        ends[end]()
+        connection.sendall(b"rest")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+    assert api.stored() == {}
+
+
+def test_an_upload_may_outlast_its_token(data: DataDirectory) -> None:
+    with Api(data, RESOURCE_API_TOKEN_SECONDS="1") as api:
+        bearer = api.bearer()
+        with socket.create_connection(("127.0.0.1", api.port), 10) as connection:
+            connection.sendall(put_head(bearer, "/resources/a", "Content-Length: 8") + b"half")
+            poll(lambda: any(name.startswith("tmp/") for name in api.stored()), 10, "the upload starts")
+            poll(lambda: api.call("GET", "/resources", bearer).status == 401, 10, "the token expires")
+            connection.sendall(b"rest")
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 201 ")
+        assert api.stored() == {"resources/a": b"halfrest"}
+
+
+def demote(api: Api, email: str) -> None:
+    """Make a user a reader in the file alone, so that its tokens stay valid."""
+    stored = json.loads(api.data.users_file.read_bytes())
+    stored[email]["role"] = Role.READER
+    api.data.write_private(api.data.users_file, json.dumps(stored).encode())
 
 
 def test_one_of_several_simultaneous_uploads_is_stored_completely(api: Api, bearer: dict[str, str]) -> None:

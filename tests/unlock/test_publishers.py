@@ -8,60 +8,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from loader.crypto.archive import ArchiveIndex, archive_start
 from loader.crypto.archive_head import StoredHead
-from loader.crypto.archive_seals import Seals, Signature
+from loader.crypto.archive_seals import Signature
 from loader.crypto.signatures import SigningKey
 from tests.support.archive_parts import Parts
 from tests.support.archives import APP
 from tests.support.engines import Engine
-from tests.support.handmade_image import FRAGMENT, ROOT, HandmadeImage, HandmadeLayer, docker_archive, seal
+from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, docker_archive
 from tests.support.http_calls import call
 from tests.support.publishers import ANNA, BEN, EVE
-from tests.support.thin_archives import index_of
 from tests.support.unlocking import READY
+from tests.unlock.forgers import Made, made
 from tests.unlock.watched_device import WatchedDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
-IMAGE = HandmadeImage(APP, (HandmadeLayer(b"published" * 500),))
 EVIL = HandmadeImage(APP, (HandmadeLayer(b"malicious" * 500),))
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """An archive as its makers have it, before it is signed."""
-
-    index: ArchiveIndex
-    blobs: bytes
-
-    def with_seals(self, *signatures: Signature, fragment: bytes = FRAGMENT) -> bytes:
-        """Return the archive with these signatures and, as far as the fragment goes, authentic seals."""
-        seals = dataclasses.replace(Seals.make(self.index.stored, ROOT, fragment), signatures=signatures)
-        return archive_start(self.index.stored, seals, self.index.head.blobs) + self.blobs
-
-    def signed(self, *keys: SigningKey) -> bytes:
-        """Return the archive with the signatures of these keys."""
-        return self.with_seals(*(key.sign(self.index.stored) for key in keys))
-
-
-def made(path: Path, image: HandmadeImage, serial: int) -> Made:
-    index = index_of(seal(path, [image], serial=serial))
-    return Made(index, path.read_bytes()[min(index.offsets.values()) :])
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return made(tmp_path_factory.mktemp("good") / "images.enc", IMAGE, 7)
+    return made(tmp_path_factory.mktemp("good") / "images.enc", b"published" * 500, 7)
 
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return made(tmp_path_factory.mktemp("evil") / "images.enc", EVIL, 7)
+    return made(tmp_path_factory.mktemp("evil") / "images.enc", b"malicious" * 500, 7)
 
 
 def restated(archive: Made) -> bytes:
