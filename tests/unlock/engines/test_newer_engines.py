@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.unlock.previous import pin_of
 from tests.support.unlocking import READY, Operator, UnlockDevice
 from tests.unlock.conftest import assert_failed
 from tests.unlock.engines.newer_engine import NewerEngine
@@ -60,7 +61,8 @@ def test_an_image_that_was_not_unpacked_ends_the_unlock(engine: NewerEngine, ope
         assert engine.store == before, (broken, fault)
     engine.faults.clear()
     assert operator.unlock() == READY
-    assert engine.store.names == {image.reference: image.image.manifest for image in NEW}
+    kept = {pin_of(image.reference): image.image.manifest for image in OLD}
+    assert engine.store.names == {**kept, **{image.reference: image.image.manifest for image in NEW}}
 
 
 def test_a_broken_image_that_is_there_already_is_loaded_again(engine: NewerEngine, operator: Operator) -> None:
@@ -69,10 +71,10 @@ def test_a_broken_image_that_is_there_already_is_loaded_again(engine: NewerEngin
     engine.store.images = {id_: replace(image, unpacked=0) for id_, image in engine.store.images.items()}
     assert operator.get("/unlock/plan")["done"] is False
     assert operator.unlock() == READY
-    assert all(image.unpacked for image in engine.store.images.values())
+    assert all(engine.store.images[image.image.manifest].unpacked for image in NEW)
 
 
 def test_the_proof_of_an_image_leaves_no_container(engine: NewerEngine, operator: Operator) -> None:
     assert operator.unlock() == READY
     assert engine.store.containers == set()
-    assert list(engine.store.images) == [image.image.manifest for image in NEW]
+    assert engine.store.images.keys() == {image.image.manifest for image in (*OLD, *NEW)}
