@@ -77,11 +77,9 @@ class Rollback:
             journal = self._file.read()
             if journal is None:
                 return frozenset()
-            if journal.proven:
-                # All is there that was loaded: pins that stay must not keep a later unlock from its work.
-                with _logged():
-                    self._finish(journal)
-                return frozenset()
+            # Pins that stay of what is proven must not keep a later unlock from its work.
+            with _logged():
+                self._drop_proven(journal)
             self._restore(journal)
             unproven = (former for former in journal.formers if not former.proven)
             return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
@@ -108,17 +106,19 @@ class Rollback:
         What that run has not restored for good is taken over.
         """
         left = self._file.read()
-        earlier = {former.reference: former for former in left.formers if not former.proven} if left else {}
-        if left and earlier:
+        earlier = {former.reference: former for former in left.formers} if left else {}
+        may_go_on = left is not None and not left.proven
+        if left is not None and may_go_on:
             watch_seconds = max(watch_seconds, left.watch_seconds)
         formers = {}
         for reference, ids in images.items():
             present, former = self._image(reference), earlier.get(reference)
             # What a name stood for before the earlier run counts, if that run or nobody has moved it since.
-            if former is None or present not in {None, former.image, *former.new} or self._is_gone(former):
+            moved = former is not None and present not in {None, former.image, *former.new}
+            if former is None or former.proven or moved or self._is_gone(former):
                 former = Former(reference, present)
             formers[reference] = replace(former, new=former.new | frozenset(ids))
-        return Journal(tuple((earlier | formers).values()), watch_seconds), bool(earlier)
+        return Journal(tuple((earlier | formers).values()), watch_seconds), may_go_on
 
     def _proven(self, journal: Journal, images: Container[str]) -> Journal:
         """Write that the new `images` are proven, and return that journal. Raises StorageError or DiskSpace."""
@@ -134,14 +134,18 @@ class Rollback:
 
     def _settle(self, journal: Journal) -> None:
         """Drop the pins of what is proven. What an earlier run has left is watched on."""
-        left = replace(journal, formers=tuple(former for former in journal.formers if not former.proven))
         with _logged():
-            if left.formers:
-                _for_each((former for former in journal.formers if former.proven), self._unpin)
-                self._file.write(left)
-            else:
-                self._finish(journal)
-        self._watch(journal, journal.watch_seconds if left.formers else 0.0)
+            self._drop_proven(journal)
+        self._watch(journal, 0.0 if journal.proven else journal.watch_seconds)
+
+    def _drop_proven(self, journal: Journal) -> None:
+        """Drop the pins of what is proven, and keep the rest of the journal."""
+        left = replace(journal, formers=tuple(former for former in journal.formers if not former.proven))
+        if not left.formers:
+            self._finish(journal)
+        elif left != journal:
+            self._drop_pins(former for former in journal.formers if former.proven)
+            self._file.write(left)
 
     def _undo(self, journal: Journal, *, may_go_on: bool) -> None:
         with _logged():
@@ -214,10 +218,13 @@ class Rollback:
 
     def _finish(self, journal: Journal) -> None:
         """Drop the pins, and the journal after them."""
+        self._drop_pins(journal.formers)
+        self._file.remove()
+
+    def _drop_pins(self, formers: Iterable[Former]) -> None:
         # First, because an image that a container uses would stay without a name.
         self._engine.remove_proofs()
-        _for_each(journal.formers, self._unpin)
-        self._file.remove()
+        _for_each(formers, self._unpin)
 
     def _unpin(self, former: Former) -> None:
         if former.image is not None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loader.errors import DiskSpace, EngineRejected, ImageMismatch, StorageError
+from loader.errors import DiskSpace, EngineRejected, EngineStalled, ImageMismatch, StorageError
 from loader.unlock.journal import PINS, JournalFile
 from tests.unlock.rollback.device import ENDLESS, Device
 from tests.unlock.rollback.engine_of_names import (
@@ -215,6 +215,22 @@ def test_pins_that_cannot_be_dropped_end_no_later_unlock(tmp_path: Path) -> None
     device.engine.calls_left = ENDLESS
     device.wait()
     assert device.engine.inventory().names == {FOREIGN: image_id(7), REFERENCES[0]: image_id(8)}
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=["of the first", "of the second", "of neither"])
+def test_the_next_unlock_drops_what_a_kill_between_two_pins_has_left(tmp_path: Path, reference: str) -> None:
+    """The first unlock is still watched when the second one succeeds and is killed before its pin goes."""
+    device = Device(engine_with([image_id(1), image_id(2), image_id(3)]), tmp_path)
+    with pytest.raises(EngineStalled), device.guarded(REFERENCES[:1], watch_seconds=600.0):
+        raise EngineStalled("silent")
+    with suppress(Killed), device.guarded(REFERENCES[1:2]):
+        device.engine.put(REFERENCES[1], image_id(8))
+        device.engine.calls_left = 0
+    device.engine.calls_left = ENDLESS
+    device.recover()
+    with device.guarded([reference]):
+        device.engine.put(reference, image_id(9))
+    assert image_id(2) not in device.engine.images
 
 
 def test_a_pin_that_a_container_needs_stays_if_its_name_is_gone(tmp_path: Path) -> None:
