@@ -137,7 +137,9 @@ def start_unlock(
             throttle.require_no_wait(credentials.client)
             run = UnlockRun(settings, engine, credentials, throttle, UnlockProgress(STEPS), _new_interrupter())
             _unlock.start(run.progress)
-            threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
+            # A system that is out of threads refuses this one, and a run without a thread would never end.
+            with _failure_recorded():
+                threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
         return _unlock.record
 
 
