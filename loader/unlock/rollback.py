@@ -149,7 +149,7 @@ class Rollback:
 
     def _undo(self, journal: Journal, *, may_go_on: bool) -> None:
         with _logged():
-            self._restore(journal, also_others=True)
+            self._restore(journal)
             if not may_go_on:
                 self._finish(journal)
         self._watch(journal, journal.watch_seconds if may_go_on else 0.0)
@@ -181,19 +181,19 @@ class Rollback:
             if former.image is not None and self._is_gone(former):
                 self._engine.name(former.image, former.pin)
 
-    def _restore(self, journal: Journal, *, also_others: bool = False) -> None:
-        """Give back each name that has one of the new images, or with `also_others` any other than its former one."""
+    def _restore(self, journal: Journal) -> None:
+        """Give back each name that has one of the new images or none. Others have loaded any other image."""
         unproven = [former for former in journal.formers if not former.proven]
         if unproven:
             # First, because an image that a container uses would stay.
             self._engine.remove_proofs()
-        _for_each(unproven, partial(self._restore_name, also_others=also_others))
+        _for_each(unproven, self._restore_name)
 
-    def _restore_name(self, former: Former, *, also_others: bool) -> None:
+    def _restore_name(self, former: Former) -> None:
         if not former.new:
             return
         present = self._image(former.reference)
-        if present == former.image or not (present is None or present in former.new or also_others):
+        if present == former.image or not (present is None or present in former.new):
             return
         if self._is_gone(former):
             # Another engine, or one that somebody has emptied: what has the name now is not of the unlock.

@@ -93,12 +93,20 @@ def test_kills_of_one_unlock_after_another_lose_nothing(
 def test_a_failure_restores_at_once(tmp_path: Path, fault: BaseException, forgets: bool) -> None:
     device = Device(engine_with([image_id(1), image_id(2), None], forgets=forgets), tmp_path)
     before = device.engine.inventory()
-    # Also images that are none of the archive, such as a lying engine makes.
-    moved = [(name, image_id(8 + number)) for number, name in enumerate(REFERENCES)]
     with pytest.raises(type(fault)):
-        device.unlock(moved, fault, watch_seconds=60.0)
+        device.unlock([(name, image_id(8)) for name in REFERENCES], fault, watch_seconds=60.0)
     assert device.engine.inventory() == before
     assert not device.journal.exists()
+
+
+@pytest.mark.parametrize("reference", REFERENCES[:2], ids=["there was one", "there was none"])
+def test_an_image_that_somebody_loads_during_an_unlock_survives_its_failure(tmp_path: Path, reference: str) -> None:
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    with pytest.raises(EngineRejected):
+        device.unlock([(REFERENCES[2], image_id(8)), (reference, image_id(5))], EngineRejected("no"))
+    device.wait()
+    names = {REFERENCES[0]: image_id(1), FOREIGN: image_id(7), reference: image_id(5)}
+    assert device.engine.inventory() == Inventory(names, frozenset(names.values()))
 
 
 @pytest.mark.parametrize("fault", [DiskSpace("full"), EngineRejected("no")], ids=repr)
