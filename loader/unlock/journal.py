@@ -20,6 +20,7 @@ from loader.files import (
     make_private_directory,
     read_small,
     remove_if_there,
+    remove_unfinished,
     storage,
     sync_directory,
     write_whole,
@@ -145,6 +146,10 @@ class JournalFile:
         with storage(self._path, 0):
             remove_if_there(self._path)
             sync_directory(self._path.parent)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a process left that was killed while it wrote the journal. Never raises."""
+        remove_unfinished(self._path)
 
     def _data(self) -> bytes:
         """Return the content of the file. Raises FileNotFoundError, StorageError, and ValueError for no file at all."""

@@ -91,6 +91,7 @@ class Rollback:
 
         The names are restored at once, and again while the engine may still finish a load.
         """
+        self._file.remove_unfinished()
         if self._file.may_exist():
             _repeat(self._take_up)
 

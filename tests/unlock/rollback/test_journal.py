@@ -108,3 +108,10 @@ def test_a_directory_in_its_place_is_told_once(tmp_path: Path, caplog: pytest.Lo
     assert ["cannot be used" in message for message in caplog.messages] == [True]
     with pytest.raises(StorageError, match=str(device.journal)), device.guarded():
         raise AssertionError("the block must not run")
+
+
+def test_what_a_kill_has_left_of_a_journal_goes_at_the_next_start(tmp_path: Path) -> None:
+    device = Device(engine_with([None, None, None]), tmp_path)
+    device.journal.with_name(f".{device.journal.name}.k1ll3d__").write_bytes(b"{")
+    device.rollback.recover_in_background()
+    assert list(tmp_path.iterdir()) == []
