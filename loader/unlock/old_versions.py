@@ -70,9 +70,8 @@ def find_old_versions(settings: Settings, engine: DockerEngine) -> OldVersions:
     errors of the engine.
     """
     require_no_unlock(settings)
-    remembered = {image.reference for image in Remembered.read(settings.model_cache_dir).images}
-    repositories = {PINS, *(split_tag(reference)[0] for reference in remembered)}
-    kept = remembered.union(_archived(settings), _expected(settings))
+    kept = _kept(settings)
+    repositories = {PINS, *(split_tag(reference)[0] for reference in _remembered(settings))}
     images = engine.list_images()
     names = (OldName(name, image) for image in images for name in image.names if split_tag(name)[0] in repositories)
     return OldVersions(
@@ -85,13 +84,17 @@ def find_old_versions(settings: Settings, engine: DockerEngine) -> OldVersions:
 def remove_old_versions(settings: Settings, engine: DockerEngine, old: OldVersions) -> dict[str, str]:
     """Remove the names that may go, and each image with its last name. Return the reason for each name that stays.
 
-    A name that another image has got since `old` was found stays. Raises Busy as soon as an unlock is under way, and
+    A name that another image has got since `old` was found stays, and so does one that counts by now. Raises Busy as
+    soon as an unlock is under way, StorageError or ArchiveCorrupt if it cannot be known what counts, and
     EngineUnavailable.
     """
     refused = {}
     for name in old.removable:
-        # Before each name, because a large image takes long and the pins of a new unlock must stay.
+        # Before each name, because a large image takes long, within which another archive can be put and unlocked.
         require_no_unlock(settings)
+        if name.reference in _kept(settings):
+            refused[name.reference] = "The last unlock, the archive or EXPECTED_IMAGES names it by now."
+            continue
         try:
             found = engine.find(name.reference)
             if found is not None and found.id != name.image.id:
@@ -116,6 +119,15 @@ def require_no_unlock(settings: Settings) -> None:
             "The loader removes it in the end.",
             UNLOCK_SECONDS,
         )
+
+
+def _kept(settings: Settings) -> set[str]:
+    """Return the references that count."""
+    return _remembered(settings).union(_archived(settings), _expected(settings))
+
+
+def _remembered(settings: Settings) -> set[str]:
+    return {image.reference for image in Remembered.read(settings.model_cache_dir).images}
 
 
 def _archived(settings: Settings) -> set[str]:
