@@ -41,12 +41,13 @@ _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 class Former:
     """What a reference named before an unlock: the ID of an image, or None. `new` are the IDs that it may get.
 
-    Once the new image is `proven`, there is nothing to be restored.
+    `absent` are those of them that no image had before. Once the new image is `proven`, nothing is to be restored.
     """
 
     reference: str
     image: str | None
     new: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
     proven: bool = False
 
     @property
@@ -94,7 +95,12 @@ class Journal:
     def document(self) -> dict[str, object]:
         """Return what `parse` reads."""
         references = {
-            each.reference: {"former": each.image, "new": sorted(each.new), "proven": each.proven}
+            each.reference: {
+                "former": each.image,
+                "new": sorted(each.new),
+                "absent": sorted(each.absent),
+                "proven": each.proven,
+            }
             for each in self.formers
         }
         return {"run": self.run, "watch_seconds": self.watch_seconds, "references": references}
@@ -166,11 +172,11 @@ class JournalFile:
 
 def _formers(items: Any) -> Iterator[Former]:
     for reference, entry in items:
-        former, new, proven = entry["former"], entry["new"], entry["proven"]
-        is_known = former is None or _is_id(former)
-        if not is_full_reference(reference) or not is_known or not all(map(_is_id, new)) or type(proven) is not bool:
+        former, new, absent, proven = entry["former"], entry["new"], entry["absent"], entry["proven"]
+        ids = [*new, *absent, *([] if former is None else [former])]
+        if not is_full_reference(reference) or not all(map(_is_id, ids)) or type(proven) is not bool:
             raise ValueError("it does not say which image each reference had")
-        yield Former(reference, former, frozenset(new), proven)
+        yield Former(reference, former, frozenset(new), frozenset(absent), proven)
 
 
 def _is_id(value: object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -118,12 +118,18 @@ class Rollback:
             moved = former is not None and present not in {None, former.image, *former.new}
             if former is None or former.proven or moved or self._is_gone(former):
                 former = Former(reference, present)
-            formers[reference] = replace(former, new=former.new | frozenset(ids))
+            absent = {new for new in ids if new not in former.new and self._lacks(new)}
+            formers[reference] = replace(former, new=former.new | frozenset(ids), absent=former.absent | absent)
         return Journal(tuple((earlier | formers).values()), watch_seconds), may_go_on
 
-    def _proven(self, journal: Journal, images: Container[str]) -> Journal:
+    def _proven(self, journal: Journal, images: Mapping[str, Iterable[str]]) -> Journal:
         """Write that the new `images` are proven, and return that journal. Raises StorageError or DiskSpace."""
-        formers = (replace(each, proven=each.proven or each.reference in images) for each in journal.formers)
+        formers = (
+            replace(each, absent=each.absent.difference(images[each.reference]), proven=True)
+            if each.reference in images
+            else each
+            for each in journal.formers
+        )
         proven = replace(journal, formers=tuple(formers))
         try:
             self._file.write(proven)
@@ -176,6 +182,13 @@ class Rollback:
     def _image(self, reference: str) -> str | None:
         found = self._engine.find(reference)
         return None if found is None else found.id
+
+    def _lacks(self, image_id: str) -> bool:
+        try:
+            return self._image(image_id) is None
+        except EngineRejected:
+            # podman tells nothing of an image that it had half written when it was killed.
+            return True
 
     def _pin(self, journal: Journal) -> None:
         for former in journal.formers:
@@ -230,6 +243,9 @@ class Rollback:
     def _unpin(self, former: Former) -> None:
         if former.image is not None:
             self._engine.drop_name(former.pin, former.reference)
+        for image in former.absent:
+            # An engine that is killed in a load may have the image and not its name.
+            self._engine.remove_nameless(image)
 
 
 def _for_each(formers: Iterable[Former], work: Callable[[Former], None]) -> None:

@@ -14,7 +14,7 @@ from loader.settings import Settings
 from loader.unlock.delivery import tar_path
 
 STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
-# The journal of 256 names, with some 300 bytes each, and its next version, which is written before the first one goes.
+# The journal of 256 names, with some 500 bytes each, and its next version, which is written before the first one goes.
 JOURNAL_SIZE = 1 << 18
 # While podman loads a tar, it keeps the tar and the files of the tar until the load has ended.
 PODMAN_COPIES = 2

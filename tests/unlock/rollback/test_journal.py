@@ -21,11 +21,13 @@ from tests.unlock.rollback.engine_of_names import REFERENCES, engine_with, image
 
 ids = st.integers(0, 1 << 200).map(image_id)
 formers = st.lists(
-    st.builds(Former, st.sampled_from(REFERENCES), st.none() | ids, st.frozensets(ids, max_size=3), st.booleans()),
+    st.builds(
+        Former, st.sampled_from(REFERENCES), st.none() | ids, *[st.frozensets(ids, max_size=3)] * 2, st.booleans()
+    ),
     unique_by=lambda each: each.reference,
 ).map(tuple)
 journals = st.builds(Journal, formers, st.floats(0, 1e9))
-ENTRY: dict[str, Any] = {"former": None, "new": [image_id(8)], "proven": False}
+ENTRY: dict[str, Any] = {"former": None, "new": [image_id(8)], "absent": [], "proven": False}
 WHOLE: dict[str, Any] = {"run": "a", "watch_seconds": 1.5, "references": {REFERENCES[0]: ENTRY}}
 
 

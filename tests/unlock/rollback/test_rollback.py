@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loader.errors import DiskSpace, EngineRejected, EngineStalled, ImageMismatch, StorageError
 from loader.unlock.journal import PINS, JournalFile
-from tests.unlock.rollback.device import ENDLESS, Device
+from tests.unlock.rollback.device import ENDLESS, NEW, Device
 from tests.unlock.rollback.engine_of_names import (
     FOREIGN,
     REFERENCES,
@@ -153,6 +153,45 @@ def test_an_image_that_somebody_else_loads_after_a_kill_is_left_alone(tmp_path: 
         device.engine.put(name, image_id(5))
     device.start()
     assert [device.engine.names[name] for name in REFERENCES] == [image_id(5)] * 3
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_an_image_that_a_killed_engine_has_loaded_without_its_name_goes_unless_it_was_there(
+    tmp_path: Path, was_there: bool
+) -> None:
+    """podman 5.4 stores an image first, and gives it its name then."""
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    if was_there:
+        device.engine.images.add(image_id(8))
+    before = device.engine.inventory()
+    with suppress(Killed), device.guarded():
+        device.engine.images.add(image_id(8))
+        device.engine.calls_left = 0
+        raise Killed
+    device.start()
+    assert device.engine.inventory() == before
+
+
+def test_a_nameless_image_of_an_earlier_unlock_goes_with_the_success_of_the_next(tmp_path: Path) -> None:
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    with pytest.raises(EngineStalled):
+        device.unlock([], EngineStalled("silent"), watch_seconds=600.0)
+    device.engine.images.add(image_id(8))
+    with device.rollback.guard({name: [image_id(6)] for name in REFERENCES}, 0.0):
+        for name in REFERENCES:
+            device.engine.put(name, image_id(6))
+    assert device.engine.images == {image_id(6), image_id(7)}
+
+
+def test_an_image_that_podman_has_half_written_hinders_no_unlock_and_no_rollback(tmp_path: Path) -> None:
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    device.engine.half_written = NEW
+    before = device.engine.inventory()
+    with pytest.raises(EngineRejected, match="no"):
+        device.unlock([(REFERENCES[0], image_id(8))], EngineRejected("no"))
+    assert device.engine.inventory() == before
+    device.unlock([(REFERENCES[0], image_id(8))])
+    assert device.engine.names == {FOREIGN: image_id(7), REFERENCES[0]: image_id(8)}
 
 
 def test_without_a_journal_nothing_changes(tmp_path: Path) -> None:
