@@ -9,9 +9,9 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 class Former:
     """What a reference named before an unlock: the ID of an image, or None. `new` are the IDs that it may get.
 
-    `absent` are those of them that no image had before. Once the new image is `proven`, nothing is to be restored.
+    `absent` are those of them that no image had before. Once the new image is `proven`, nothing is to be restored, and
+    `new` are the IDs that a load of an earlier unlock may still bring.
     """
 
     reference: str
@@ -54,6 +55,10 @@ class Former:
     def pin(self) -> str:
         """The name that keeps the image meanwhile."""
         return f"{PINS}:{hashlib.sha256(self.reference.encode()).hexdigest()[:32]}"
+
+    def proven_as(self, ids: Iterable[str]) -> Former:
+        """Return what is left once the new image is proven, which has one of `ids`."""
+        return replace(self, new=self.new.difference(ids), absent=self.absent.difference(ids), proven=True)
 
     @property
     def replaced_by(self) -> frozenset[str]:
@@ -89,8 +94,8 @@ class Journal:
 
     @property
     def proven(self) -> bool:
-        """Whether nothing is to be restored."""
-        return all(former.proven for former in self.formers)
+        """Whether nothing is to be restored, now or later."""
+        return all(former.proven and not former.new for former in self.formers)
 
     def document(self) -> dict[str, object]:
         """Return what `parse` reads."""

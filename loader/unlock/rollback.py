@@ -51,7 +51,7 @@ class Rollback:
             journal, may_go_on = self._begun(images, watch_seconds)
             try:
                 self._file.write(journal)
-                self._pin(journal)
+                self._pin(journal.formers)
             except BaseException:
                 self._undo(journal, may_go_on=may_go_on)
                 raise
@@ -79,7 +79,7 @@ class Rollback:
                 return frozenset()
             # Pins that stay of what is proven must not keep a later unlock from its work.
             with _logged():
-                self._drop_proven(journal)
+                journal = self._drop_proven(journal)
             self._restore(journal)
             unproven = (former for former in journal.formers if not former.proven)
             return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
@@ -96,7 +96,11 @@ class Rollback:
             _repeat(self._take_up)
 
     def _take_up(self) -> bool:
-        journal = self._file.read()
+        with _changing:
+            journal = self._file.read()
+            if journal is not None:
+                with _logged():
+                    journal = self._drop_proven(journal)
         if journal is not None:
             self._watch(journal, journal.watch_seconds)
         return True
@@ -125,10 +129,7 @@ class Rollback:
     def _proven(self, journal: Journal, images: Mapping[str, Iterable[str]]) -> Journal:
         """Write that the new `images` are proven, and return that journal. Raises StorageError or DiskSpace."""
         formers = (
-            replace(each, absent=each.absent.difference(images[each.reference]), proven=True)
-            if each.reference in images
-            else each
-            for each in journal.formers
+            each.proven_as(images[each.reference]) if each.reference in images else each for each in journal.formers
         )
         proven = replace(journal, formers=tuple(formers))
         try:
@@ -145,14 +146,25 @@ class Rollback:
             self._drop_proven(journal)
         self._watch(journal, 0.0 if journal.proven else journal.watch_seconds)
 
-    def _drop_proven(self, journal: Journal) -> None:
-        """Drop the pins of what is proven, and keep the rest of the journal."""
-        left = replace(journal, formers=tuple(former for former in journal.formers if not former.proven))
+    def _drop_proven(self, journal: Journal) -> Journal:
+        """Drop the pins of what is proven, and return the rest of the journal, which is written.
+
+        A proven image is pinned in its turn while a load of an earlier run may still take its name.
+        """
+        proven = [former for former in journal.formers if former.proven]
+        endangered = [
+            replace(former, image=present, proven=False)
+            for former in proven
+            if former.new and (present := self._image(former.reference)) not in {None, *former.new}
+        ]
+        left = replace(journal, formers=(*(each for each in journal.formers if not each.proven), *endangered))
         if not left.formers:
             self._finish(journal)
-        elif left != journal:
-            self._drop_pins(former for former in journal.formers if former.proven)
+        elif proven:
+            self._drop_pins(proven)
+            self._pin(endangered)
             self._file.write(left)
+        return left
 
     def _undo(self, journal: Journal, *, may_go_on: bool) -> None:
         with _logged():
@@ -190,8 +202,8 @@ class Rollback:
             # podman tells nothing of an image that it had half written when it was killed.
             return True
 
-    def _pin(self, journal: Journal) -> None:
-        for former in journal.formers:
+    def _pin(self, formers: Iterable[Former]) -> None:
+        for former in formers:
             if former.image is not None and self._is_gone(former):
                 self._engine.name(former.image, former.pin)
 
