@@ -141,6 +141,19 @@ def test_a_success_ends_the_watch(device: Device) -> None:
     assert image_id(1) not in device.engine.images
 
 
+def test_an_unlock_that_leaves_nothing_to_be_undone_needs_no_thread(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    device.unlock(LOADED)
+    with pytest.raises(EngineRejected):
+        device.unlock(LOADED, EngineRejected("no"))
+    assert not device.journal.exists()
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
 def test_a_load_that_ends_after_the_success_of_other_images_under_its_names_is_undone(
     device: Device, killed: bool
