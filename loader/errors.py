@@ -154,7 +154,7 @@ class LoginRejected(ApiFault):
     hint = "Check the e-mail and the password, and try again."
 
 
-class NotPermitted(ApiFault):
+class Forbidden(ApiFault):
     """The API does not permit this to the account that is logged in, such as an upload to a reader."""
 
     code = "FORBIDDEN"

@@ -12,7 +12,7 @@ from typing import Any
 from loader.api_client.reasons import CODING_HINT, PORTAL_HINT, STORE_HINT, status_hint
 from loader.api_client.responses import Response
 from loader.crypto.json_header import INTEGER_LIMIT
-from loader.errors import ApiError, ApiProtocol, ApiUnreachable, NotPermitted
+from loader.errors import ApiError, ApiProtocol, ApiUnreachable, Forbidden
 
 # Request Timeout, Too Early, Too Many Requests: the same request may succeed in a moment.
 PASSING_REFUSALS = (408, 425, 429)
@@ -37,8 +37,8 @@ def successful(response: Response, expected: tuple[int, ...]) -> Response:
     """Return `response` if its status is `expected`; otherwise close it and raise an ApiFault."""
     if response.status in expected:
         return response
-    if response.status == 403 and not response.was_redirected and _problem_code(response) == NotPermitted.code:
-        raise NotPermitted("The resource API does not permit this to the account that is logged in.")
+    if response.status == 403 and not response.was_redirected and _problem_code(response) == Forbidden.code:
+        raise Forbidden("The resource API does not permit this to the account that is logged in.")
     response.close()
     status, who = response.status, response.peer if response.was_redirected else "resource API"
     if status in PORTAL_REFUSALS:

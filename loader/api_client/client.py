@@ -183,7 +183,7 @@ class ApiClient:
         return ObjectStream(response, checkpoint)
 
     def put_object(self, path: str, body: Body | bytes) -> None:
-        """Store `body` at `path`, as a whole or not at all. Raises NotPermitted if the account may only read."""
+        """Store `body` at `path`, as a whole or not at all. Raises Forbidden if the account may only read."""
         url_path = "/resources/" + quote(path)
         response = self._authorized(lambda token: self._transport.send("PUT", url_path, token=token, body=body))
         # The bytes of an upload may take any time, but what is read after them must not.

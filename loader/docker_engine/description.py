@@ -73,7 +73,7 @@ class EngineImage:
 
     `layers` are diff IDs, `size` is in bytes, and `platform` is `os/architecture` or `os/architecture/variant`.
     `unpacked` says whether its unpacked layers take room on the disk, None if the engine does not tell. `available` is
-    False if the engine says that it has not all of the image.
+    False if the engine says that it has not all of the image. `named` is False if it has no name.
     """
 
     id: str
@@ -82,6 +82,7 @@ class EngineImage:
     platform: str = ""
     unpacked: bool | None = None
     available: bool = True
+    named: bool = True
 
     @classmethod
     def read(cls, attributes: dict[str, Any]) -> EngineImage:
@@ -97,6 +98,7 @@ class EngineImage:
                 # An image without layers has nothing to unpack.
                 unpacked=any(map(_is_unpacked, manifests)) if root.get("Layers") and manifests else None,
                 available=not manifests or any(manifest["Available"] for manifest in manifests),
+                named=bool(attributes.get("RepoTags")),
             )
 
     def is_image_of(self, expected: Image) -> bool:

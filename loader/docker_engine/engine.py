@@ -160,6 +160,13 @@ class DockerEngine:
         with self._connection.faults():
             self._connection.queries.remove_image(reference)
 
+    def remove_nameless(self, image_id: str) -> None:
+        """Remove an image if it has no name, as far as the engine lets it. Raises EngineUnavailable and DiskSpace."""
+        with suppress(EngineRejected):
+            found = self.find(image_id)
+            if found is not None and not found.named:
+                self.remove_name(image_id)
+
     def drop_name(self, name: str, other: str) -> None:
         """Remove a name as `remove_name` does. `other` names another image than `name`, or the same.
 

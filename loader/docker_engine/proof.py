@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from loader.docker_engine.connection import Connection, Forbidden
+from loader.docker_engine.description import nonsense_refused
 from loader.errors import DiskSpace, EngineRejected
 
 # The label of the container of a proof, and its value.
@@ -33,16 +34,16 @@ def prove_by_container(connection: Connection, reference: str, image_id: str) ->
     # It takes as long as a copy of the image's volumes, which is more than a query may take.
     api = connection.transfers
     try:
-        with connection.load_faults(f"cannot run {reference}"):
-            made = api.create_container(
+        with nonsense_refused(), connection.load_faults(f"cannot run {reference}"):
+            made: str = api.create_container(
                 image_id, entrypoint=["/proof"], labels=dict([PROOF_LABEL]), network_disabled=True, detach=True
-            )
+            )["Id"]
     except Forbidden:
         raise
     except EngineRejected as exc:
         raise NotRunnable(str(exc), reference) from exc
     try:
-        _remove(connection, made["Id"])
+        _remove(connection, made)
     except Forbidden:
         raise
     except EngineRejected:
@@ -52,12 +53,13 @@ def prove_by_container(connection: Connection, reference: str, image_id: str) ->
 
 def remove_proofs(connection: Connection) -> None:
     """Remove the containers of proofs that have not ended, as far as the engine lets it. Raises EngineUnavailable."""
-    left: list[dict[str, str]] = []
-    with suppress(EngineRejected, DiskSpace), connection.faults():
-        left = connection.queries.containers(all=True, filters={"label": "=".join(PROOF_LABEL)})
+    left: list[str] = []
+    with suppress(EngineRejected, DiskSpace), nonsense_refused(), connection.faults():
+        listed = connection.queries.containers(all=True, filters={"label": "=".join(PROOF_LABEL)})
+        left = [container["Id"] for container in listed]
     for container in left:
         with suppress(EngineRejected, DiskSpace):
-            _remove(connection, container["Id"])
+            _remove(connection, container)
 
 
 def _remove(connection: Connection, container: str) -> None:

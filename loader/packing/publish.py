@@ -31,7 +31,7 @@ def publish(archive: Archive, names: list[str], stage: Stage, patience: float) -
     are not there. Work that the API interrupts is tried again for `patience` seconds.
 
     Raises ValidationFailed if the API has a release with the same or a higher serial under one of the names,
-    ArchiveIncomplete if neither the archive nor the API has a blob, ArchiveCorrupt, StorageError, NotPermitted, and
+    ArchiveIncomplete if neither the archive nor the API has a blob, ArchiveCorrupt, StorageError, Forbidden, and
     what else the client of the API raises.
     """
     for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from loader.crypto.archive_head import Head, Image
@@ -131,10 +132,19 @@ class Loading:
             except LoaderError:
                 raise exc from None
         else:
-            self._engine.prove([layout.image])
+            self._prove_loaded(layout.image)
         finally:
             self._left = 0
         self._reached = before + _counted([layout])
+
+    def _prove_loaded(self, image: Image) -> None:
+        try:
+            self._engine.prove([image])
+        except ImageMismatch:
+            # Only now it is known that another image came with the archive; a later one under this name is not ours.
+            with suppress(EngineRejected):
+                self._engine.remove_name(image.reference)
+            raise
 
     def _taken(self, layout: Layout, on_progress: Callable[[int], None]) -> Iterator[bytes | memoryview]:
         for piece in self._delivery.pieces(layout):

@@ -9,9 +9,9 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from loader.files import (
     make_private_directory,
     read_small,
     remove_if_there,
+    remove_unfinished,
     storage,
     sync_directory,
     write_whole,
@@ -41,18 +42,24 @@ _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 class Former:
     """What a reference named before an unlock: the ID of an image, or None. `new` are the IDs that it may get.
 
-    Once the new image is `proven`, there is nothing to be restored.
+    `absent` are those of them that no image had before. Once the new image is `proven`, nothing is to be restored, and
+    `new` are the IDs that a load of an earlier unlock may still bring.
     """
 
     reference: str
     image: str | None
     new: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
     proven: bool = False
 
     @property
     def pin(self) -> str:
         """The name that keeps the image meanwhile."""
         return f"{PINS}:{hashlib.sha256(self.reference.encode()).hexdigest()[:32]}"
+
+    def proven_as(self, ids: Iterable[str]) -> Former:
+        """Return what is left once the new image is proven, which has one of `ids`."""
+        return replace(self, new=self.new.difference(ids), absent=self.absent.difference(ids), proven=True)
 
     @property
     def replaced_by(self) -> frozenset[str]:
@@ -65,7 +72,7 @@ class Journal:
     """What the references named.
 
     `watch_seconds` is how long the engine may go on with a load whose end nobody has seen. `run` is another one for
-    each unlock. `remembered` is what the device remembers once the new images are proven, None if that stays.
+    each unlock. `remembered` is what the device is to remember now that the new images are proven, None if that stays.
     """
 
     formers: tuple[Former, ...]
@@ -90,18 +97,18 @@ class Journal:
 
     @property
     def proven(self) -> bool:
-        """Whether nothing is to be restored."""
-        return all(former.proven for former in self.formers)
-
-    @property
-    def due(self) -> Remembered | None:
-        """What is to be remembered now: nothing before the new images are proven."""
-        return self.remembered if any(former.proven for former in self.formers) else None
+        """Whether nothing is to be restored, now or later."""
+        return all(former.proven and not former.new for former in self.formers)
 
     def document(self) -> dict[str, object]:
         """Return what `parse` reads."""
         references = {
-            each.reference: {"former": each.image, "new": sorted(each.new), "proven": each.proven}
+            each.reference: {
+                "former": each.image,
+                "new": sorted(each.new),
+                "absent": sorted(each.absent),
+                "proven": each.proven,
+            }
             for each in self.formers
         }
         remembered = self.remembered.document() if self.remembered is not None else None
@@ -160,6 +167,10 @@ class JournalFile:
             remove_if_there(self._path)
             sync_directory(self._path.parent)
 
+    def remove_unfinished(self) -> None:
+        """Remove what a process left that was killed while it wrote the journal. Never raises."""
+        remove_unfinished(self._path)
+
     def _data(self) -> bytes:
         """Return the content of the file. Raises FileNotFoundError, StorageError, and ValueError for no file at all."""
         try:
@@ -175,11 +186,11 @@ class JournalFile:
 
 def _formers(items: Any) -> Iterator[Former]:
     for reference, entry in items:
-        former, new, proven = entry["former"], entry["new"], entry["proven"]
-        is_known = former is None or _is_id(former)
-        if not is_full_reference(reference) or not is_known or not all(map(_is_id, new)) or type(proven) is not bool:
+        former, new, absent, proven = entry["former"], entry["new"], entry["absent"], entry["proven"]
+        ids = [*new, *absent, *([] if former is None else [former])]
+        if not is_full_reference(reference) or not all(map(_is_id, ids)) or type(proven) is not bool:
             raise ValueError("it does not say which image each reference had")
-        yield Former(reference, former, frozenset(new), proven)
+        yield Former(reference, former, frozenset(new), frozenset(absent), proven)
 
 
 def _is_id(value: object) -> bool:

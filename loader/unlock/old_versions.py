@@ -76,9 +76,8 @@ def find_old_versions(settings: Settings, engine: DockerEngine, *, with_previous
     """
     require_no_unlock(settings)
     remembered = Remembered.read(settings.model_cache_dir)
-    references = {image.reference for image in remembered.images}
-    repositories = {PINS, *(split_tag(reference)[0] for reference in references)}
-    kept = references.union(_archived(settings), _expected(settings))
+    repositories = {PINS, *(split_tag(image.reference)[0] for image in remembered.images)}
+    kept = _kept(settings, remembered)
     images = engine.list_images()
     pins = _named(images, {PREVIOUS})
     names = [name for name in _named(images, repositories) if name.reference not in kept]
@@ -94,13 +93,17 @@ def find_old_versions(settings: Settings, engine: DockerEngine, *, with_previous
 def remove_old_versions(settings: Settings, engine: DockerEngine, old: OldVersions) -> dict[str, str]:
     """Remove the names that may go, and each image with its last name. Return the reason for each name that stays.
 
-    A name that another image has got since `old` was found stays. Raises Busy as soon as an unlock is under way, and
+    A name that another image has got since `old` was found stays, and so does one that counts by now. Raises Busy as
+    soon as an unlock is under way, StorageError or ArchiveCorrupt if it cannot be known what counts, and
     EngineUnavailable.
     """
     refused = {}
     for name in old.removable:
-        # Before each name, because a large image takes long and the pins of a new unlock must stay.
+        # Before each name, because a large image takes long, within which another archive can be put and unlocked.
         require_no_unlock(settings)
+        if name.reference in _kept(settings, Remembered.read(settings.model_cache_dir)):
+            refused[name.reference] = "The last unlock, the archive or EXPECTED_IMAGES names it by now."
+            continue
         try:
             found = engine.find(name.reference)
             if found is not None and found.id != name.image.id:
@@ -131,6 +134,11 @@ def _named(images: Iterable[StoredImage], repositories: Container[str]) -> list[
     """Return the names of these repositories, sorted."""
     names = (OldName(name, image) for image in images for name in image.names if split_tag(name)[0] in repositories)
     return sorted(names, key=lambda name: name.reference)
+
+
+def _kept(settings: Settings, remembered: Remembered) -> set[str]:
+    """Return the references that count."""
+    return {image.reference for image in remembered.images}.union(_archived(settings), _expected(settings))
 
 
 def _archived(settings: Settings) -> set[str]:

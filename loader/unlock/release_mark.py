@@ -27,7 +27,7 @@ from loader.files import (
     sync_directory,
     write_whole,
 )
-from loader.unlock.remembered import Remembered
+from loader.unlock.remembered import ProvenRelease, Remembered
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +77,16 @@ class ReleaseMark:
 
     @classmethod
     def read(cls, directory: Path, remembered: Remembered) -> ReleaseMark:
-        """Return the mark in `directory`. The release of the last unlock counts if its serial is greater.
+        """Return the mark in `directory`. The present and the previous release count if their serials are greater.
 
-        So it does if the file is absent or, with a warning in the log, damaged: to refuse every release then would stop
+        So they do if the file is absent or, with a warning in the log, damaged: to refuse every release then would stop
         a device in the field, and nobody who could also remove the file. Raises StorageError if it cannot be read now.
         """
         mark = _read(directory / MARK_NAME)
-        if remembered.present is None:
-            return mark
-        last = KnownRelease(**asdict(remembered.present.head.release), head=remembered.present.digest)
-        is_newer = mark.newest is None or last.serial > mark.newest.serial
-        return replace(cls(last) if is_newer else mark, last=last.head)
+        heads = [each for each in (remembered.present, remembered.previous) if each is not None]
+        for known in map(_known, heads):
+            mark = cls(known) if mark.newest is None or known.serial > mark.newest.serial else mark
+        return replace(mark, last=remembered.present.digest) if remembered.present is not None else mark
 
     def newer_than(self, release: KnownRelease) -> KnownRelease | None:
         """Return the newest release if `release` is an older one that nobody has permitted, else None.
@@ -189,3 +188,7 @@ def _read(path: Path) -> ReleaseMark:
 def remove_unfinished_mark(directory: Path) -> None:
     """Remove what a process left that was killed while it wrote the mark. Never raises."""
     remove_unfinished(directory / MARK_NAME)
+
+
+def _known(release: ProvenRelease) -> KnownRelease:
+    return KnownRelease(**asdict(release.head.release), head=release.digest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -54,16 +54,15 @@ class Rollback:
         """
         with _changing:
             journal, may_go_on = self._begun(images, watch_seconds)
-            journal = replace(journal, remembered=remembered)
             try:
                 self._file.write(journal)
-                self._pin(journal)
+                self._pin(journal.formers)
             except BaseException:
                 self._undo(journal, may_go_on=may_go_on)
                 raise
             try:
                 yield
-                proven = self._proven(journal, images)
+                proven = self._proven(journal, images, remembered)
             except BaseException as exc:
                 # Without a connection nobody sees how the load ends.
                 self._undo(journal, may_go_on=may_go_on or isinstance(exc, EngineStalled | EngineUnavailable))
@@ -83,12 +82,9 @@ class Rollback:
             journal = self._file.read()
             if journal is None:
                 return frozenset()
-            if journal.proven:
-                # All is there that was loaded: pins that stay must not keep a later unlock from its work.
-                with _logged():
-                    self._finish(journal)
-                return frozenset()
-            self._remember(journal)
+            # Pins that stay of what is proven must not keep a later unlock from its work.
+            with _logged():
+                journal = self._drop_proven(journal)
             self._restore(journal)
             unproven = (former for former in journal.formers if not former.proven)
             return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
@@ -105,11 +101,16 @@ class Rollback:
 
         The names are restored at once, and again while the engine may still finish a load.
         """
+        self._file.remove_unfinished()
         if self.is_due:
             _repeat(self._take_up)
 
     def _take_up(self) -> bool:
-        journal = self._file.read()
+        with _changing:
+            journal = self._file.read()
+            if journal is not None:
+                with _logged():
+                    journal = self._drop_proven(journal)
         if journal is not None:
             self._watch(journal, journal.watch_seconds)
         return True
@@ -120,22 +121,27 @@ class Rollback:
         What that run has not restored for good is taken over.
         """
         left = self._file.read()
-        earlier = {former.reference: former for former in left.formers if not former.proven} if left else {}
-        if left and earlier:
+        earlier = {former.reference: former for former in left.formers} if left else {}
+        may_go_on = left is not None and not left.proven
+        if left is not None and may_go_on:
             watch_seconds = max(watch_seconds, left.watch_seconds)
         formers = {}
         for reference, ids in images.items():
             present, former = self._image(reference), earlier.get(reference)
             # What a name stood for before the earlier run counts, if that run or nobody has moved it since.
-            if former is None or present not in {None, former.image, *former.new} or self._is_gone(former):
+            moved = former is not None and present not in {None, former.image, *former.new}
+            if former is None or former.proven or moved or self._is_gone(former):
                 former = Former(reference, present)
-            formers[reference] = replace(former, new=former.new | frozenset(ids))
-        return Journal(tuple((earlier | formers).values()), watch_seconds), bool(earlier)
+            absent = {new for new in ids if new not in former.new and self._lacks(new)}
+            formers[reference] = replace(former, new=former.new | frozenset(ids), absent=former.absent | absent)
+        return Journal(tuple((earlier | formers).values()), watch_seconds), may_go_on
 
-    def _proven(self, journal: Journal, images: Container[str]) -> Journal:
+    def _proven(self, journal: Journal, images: Mapping[str, Iterable[str]], remembered: Remembered | None) -> Journal:
         """Write that the new `images` are proven, and return that journal. Raises StorageError or DiskSpace."""
-        formers = (replace(each, proven=each.proven or each.reference in images) for each in journal.formers)
-        proven = replace(journal, formers=tuple(formers))
+        formers = (
+            each.proven_as(images[each.reference]) if each.reference in images else each for each in journal.formers
+        )
+        proven = replace(journal, formers=tuple(formers), remembered=remembered)
         try:
             self._file.write(proven)
         except LoaderError as exc:
@@ -146,21 +152,36 @@ class Rollback:
 
     def _settle(self, journal: Journal) -> None:
         """Drop the pins of what is proven. What an earlier run has left is watched on."""
-        left = replace(
-            journal, formers=tuple(former for former in journal.formers if not former.proven), remembered=None
-        )
         with _logged():
-            if left.formers:
-                self._remember(journal)
-                _for_each((former for former in journal.formers if former.proven), self._unpin)
-                self._file.write(left)
-            else:
-                self._finish(journal)
-        self._watch(journal, journal.watch_seconds if left.formers else 0.0)
+            self._drop_proven(journal)
+        self._watch(journal, 0.0 if journal.proven else journal.watch_seconds)
+
+    def _drop_proven(self, journal: Journal) -> Journal:
+        """Drop the pins of what is proven, and return the rest of the journal, which is written.
+
+        A proven image is pinned in its turn while a load of an earlier run may still take its name.
+        """
+        proven = [former for former in journal.formers if former.proven]
+        endangered = [
+            replace(former, image=present, proven=False)
+            for former in proven
+            if former.new and (present := self._image(former.reference)) not in {None, *former.new}
+        ]
+        left = replace(
+            journal, formers=(*(each for each in journal.formers if not each.proven), *endangered), remembered=None
+        )
+        if not left.formers:
+            self._finish(journal)
+        elif proven:
+            self._remember(journal)
+            self._drop_pins(proven)
+            self._pin(endangered)
+            self._file.write(left)
+        return left
 
     def _undo(self, journal: Journal, *, may_go_on: bool) -> None:
         with _logged():
-            self._restore(journal, also_others=True)
+            self._restore(journal)
             if not may_go_on:
                 self._finish(journal)
         self._watch(journal, journal.watch_seconds if may_go_on else 0.0)
@@ -170,7 +191,9 @@ class Rollback:
 
         Nothing shows whether the engine has ended a load. Another run that takes over the journal ends the watch.
         """
-        _repeat(partial(self._watched, journal.run, time.monotonic() + seconds))
+        # A system that is out of threads must not turn the end of an unlock, which leaves no journal, into a failure.
+        if self._file.may_exist():
+            _repeat(partial(self._watched, journal.run, time.monotonic() + seconds))
 
     def _watched(self, run: str, end: float) -> bool:
         with _changing:
@@ -184,32 +207,39 @@ class Rollback:
         return False
 
     def _remember(self, journal: Journal) -> None:
-        """Write what is to be remembered as long as the journal says it. Raises StorageError or DiskSpace."""
-        if journal.due is not None:
-            journal.due.write(self._directory)
+        """Write what the journal says is to be remembered. Raises StorageError or DiskSpace."""
+        if journal.remembered is not None:
+            journal.remembered.write(self._directory)
 
     def _image(self, reference: str) -> str | None:
         found = self._engine.find(reference)
         return None if found is None else found.id
 
-    def _pin(self, journal: Journal) -> None:
-        for former in journal.formers:
+    def _lacks(self, image_id: str) -> bool:
+        try:
+            return self._image(image_id) is None
+        except EngineRejected:
+            # podman tells nothing of an image that it had half written when it was killed.
+            return True
+
+    def _pin(self, formers: Iterable[Former]) -> None:
+        for former in formers:
             if former.image is not None and self._is_gone(former):
                 self._engine.name(former.image, former.pin)
 
-    def _restore(self, journal: Journal, *, also_others: bool = False) -> None:
-        """Give back each name that has one of the new images, or with `also_others` any other than its former one."""
+    def _restore(self, journal: Journal) -> None:
+        """Give back each name that has one of the new images or none. Others have loaded any other image."""
         unproven = [former for former in journal.formers if not former.proven]
         if unproven:
             # First, because an image that a container uses would stay.
             self._engine.remove_proofs()
-        _for_each(unproven, partial(self._restore_name, also_others=also_others))
+        _for_each(unproven, self._restore_name)
 
-    def _restore_name(self, former: Former, *, also_others: bool) -> None:
+    def _restore_name(self, former: Former) -> None:
         if not former.new:
             return
         present = self._image(former.reference)
-        if present == former.image or not (present is None or present in former.new or also_others):
+        if present == former.image or not (present is None or present in former.new):
             return
         if self._is_gone(former):
             # Another engine, or one that somebody has emptied: what has the name now is not of the unlock.
@@ -235,14 +265,20 @@ class Rollback:
     def _finish(self, journal: Journal) -> None:
         """Write what is to be remembered, drop the pins, and the journal after them."""
         self._remember(journal)
+        self._drop_pins(journal.formers)
+        self._file.remove()
+
+    def _drop_pins(self, formers: Iterable[Former]) -> None:
         # First, because an image that a container uses would stay without a name.
         self._engine.remove_proofs()
-        _for_each(journal.formers, self._unpin)
-        self._file.remove()
+        _for_each(formers, self._unpin)
 
     def _unpin(self, former: Former) -> None:
         if former.image is not None:
             self._engine.drop_name(former.pin, former.reference)
+        for image in former.absent:
+            # An engine that is killed in a load may have the image and not its name.
+            self._engine.remove_nameless(image)
 
 
 def _for_each(formers: Iterable[Former], work: Callable[[Former], None]) -> None:

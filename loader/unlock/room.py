@@ -14,7 +14,7 @@ from loader.settings import Settings
 from loader.unlock.delivery import tar_path
 
 STREAM_ADVICE = "UNLOCK_MODE=stream would need less: it writes no tar."
-# The journal of 128 names and of those that keep their former images, with some 300 bytes each, the heads of two
+# The journal of 128 names and of those that keep their former images, with some 500 bytes each, the heads of two
 # releases, and its next version, which is written before the first one goes.
 JOURNAL_SIZE = 1 << 18
 # While podman loads a tar, it keeps the tar and the files of the tar until the load has ended.

@@ -160,7 +160,9 @@ def start_unlock(
             progress, interrupter = UnlockProgress(STEPS), _new_interrupter()
             run = UnlockRun(settings, engine, credentials, throttle, progress, interrupter, allow_older)
             _unlock.start(run.progress)
-            threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
+            # A system that is out of threads refuses this one, and a run without a thread would never end.
+            with _failure_recorded():
+                threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
         return _unlock.record
 
 

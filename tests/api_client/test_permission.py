@@ -7,7 +7,7 @@ import json
 import pytest
 
 from loader.api_client.client import ApiClient
-from loader.errors import ApiError, ApiUnreachable, LoaderError, NotPermitted
+from loader.errors import ApiError, ApiUnreachable, Forbidden, LoaderError
 from resource_api.accounts import Role
 from tests.api_client.conftest import TIMEOUTS
 from tests.support.faulty_api import Fault, FaultyApi
@@ -31,7 +31,7 @@ def test_only_a_publisher_uploads_and_both_read(resource_api: ResourceApiServer,
     if may_upload:
         client.put_object("x.small", b"second")
     else:
-        with pytest.raises(NotPermitted) as caught:
+        with pytest.raises(Forbidden) as caught:
             client.put_object("x.small", bytes(3_000_000))
         assert "publisher" in caught.value.hint
         assert not caught.value.retryable
@@ -43,8 +43,8 @@ def test_only_a_publisher_uploads_and_both_read(resource_api: ResourceApiServer,
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (Fault(403, FORBIDDEN, PROBLEM), NotPermitted),
-        (Fault(403, FORBIDDEN, {"Content-Type": "application/json; charset=utf-8"}), NotPermitted),
+        (Fault(403, FORBIDDEN, PROBLEM), Forbidden),
+        (Fault(403, FORBIDDEN, {"Content-Type": "application/json; charset=utf-8"}), Forbidden),
         (Fault(403, FORBIDDEN), ApiError),
         (Fault(403, FORBIDDEN, {"Content-Type": "text/html"}), ApiError),
         (Fault(400, FORBIDDEN, PROBLEM), ApiError),

@@ -18,9 +18,9 @@ from loader.errors import (
     ApiError,
     ArchiveCorrupt,
     ArchiveIncomplete,
+    Forbidden,
     Interrupted,
     LoaderError,
-    NotPermitted,
     ResourceCorrupt,
     ResourceNotFound,
     ValidationFailed,
@@ -266,4 +266,4 @@ def test_patience_ends(new: Path) -> None:
 def test_a_reader_may_not_publish(api: ResourceApiServer, new: Path) -> None:
     api.add_user(EMAIL, PASSWORD, Role.READER)
     log_in(api.url)
-    assert isinstance(refused(new), NotPermitted)
+    assert isinstance(refused(new), Forbidden)

@@ -138,6 +138,18 @@ def test_a_throttled_caller_starts_nothing_and_keeps_the_error(
     assert len(runs) == 1
 
 
+@pytest.mark.usefixtures("holder")
+def test_a_system_without_a_thread_for_the_run_ends_it(with_archive: Settings, runs: list[UnlockRun]) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert start(with_archive, LoginThrottle(16)) is UnlockState.ERROR
+    assert start(with_archive, LoginThrottle(16)) is UnlockState.AUTHENTICATING
+    assert len(runs) == 1
+
+
 def reject(throttle: LoginThrottle, times: int) -> None:
     """Let the API reject this many logins of the client of CREDENTIALS."""
     for _ in range(times):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.errors import NotPermitted
+from loader.errors import Forbidden
 from resource_api.accounts import Role
 from tests.support.http_calls import PASSWORD, load, login, upload
 from tests.support.sites import Site, bare_site
@@ -26,7 +26,7 @@ def test_a_reader_loads_and_cannot_upload(site: Site, tmp_path: Path, size: int)
         before = time.monotonic()
         problem = upload(device.url, "roles", "x", bytes(size)).problem(403, "FORBIDDEN")
         assert time.monotonic() - before < AT_ONCE_SECONDS
-        assert (problem["hint"], problem["retryable"]) == (NotPermitted.hint, False)
+        assert (problem["hint"], problem["retryable"]) == (Forbidden.hint, False)
         assert load(device.url, "roles", "x").body == b"first"
 
         site.api.add_user(READER["email"], READER["password"], Role.PUBLISHER)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from loader.crypto.archive_head import PLAIN, Head, Image, Release
 from loader.crypto.archive_seals import root_id
-from loader.docker_engine import DockerEngine, EngineImage
+from loader.docker_engine import Absent, DockerEngine, EngineImage
 from loader.errors import EngineUnavailable
 from loader.oci import Layout
 from loader.unlock.images import Loading
@@ -109,6 +109,10 @@ class ControlledEngine(DockerEngine):
     def name(self, present: str, reference: str) -> None:
         self.done.append((f"name {present}", reference))
         self.images[reference] = self.images[present]
+
+    def remove_name(self, reference: str) -> None:
+        if self.images.pop(reference, None) is None:
+            raise Absent(f"no image {reference}")
 
 
 def engine_with(*outcomes: BaseException | None) -> ControlledEngine:

@@ -64,7 +64,7 @@ def test_any_other_failure_ends_the_run(fault: BaseException, position: int) -> 
 
 
 @pytest.mark.parametrize("wrong", [OLD, None], ids=["another image", "no image"])
-def test_an_image_that_is_not_the_expected_one_ends_the_run_at_once(wrong: EngineImage | None) -> None:
+def test_an_image_that_is_not_the_expected_one_ends_the_run_at_once_and_goes(wrong: EngineImage | None) -> None:
     engine = engine_with()
     image = HEAD.images[0]
 
@@ -77,6 +77,7 @@ def test_an_image_that_is_not_the_expected_one_ends_the_run_at_once(wrong: Engin
     with pytest.raises(ImageMismatch, match=image.reference):
         load_counted(engine)
     assert engine.delivery.taken == planned(HEAD)[:1]
+    assert engine.images == {}
 
 
 def test_an_image_that_is_removed_during_the_run_is_noticed_at_its_end() -> None:

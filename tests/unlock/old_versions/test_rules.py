@@ -15,7 +15,7 @@ from loader.references import full_reference
 from loader.settings import Settings
 from loader.unlock.journal import PINS
 from loader.unlock.old_versions import find_old_versions, remove_old_versions
-from tests.support.handmade_image import seal
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.unlock.old_versions.old_device import FOREIGN, NEXT, OLD, OLDER, PIN, UNLOCKED, DeviceFiles
 
 
@@ -133,6 +133,20 @@ def test_the_removal_stops_when_an_unlock_starts(files: DeviceFiles) -> None:
     with pytest.raises(Busy, match="unlock-journal"):
         remove_old_versions(files.settings(), engine, old)
     assert set(engine_with_all().names) - set(engine.names) == {PIN}
+
+
+def put(files: DeviceFiles, image: HandmadeImage) -> None:
+    seal(files.archive, [image])
+
+
+def test_a_name_that_a_new_archive_names_during_the_removal_stays(files: DeviceFiles) -> None:
+    """The device returns to a release whose images it still has, so that the unlock changes nothing in the engine."""
+    engine = engine_with_all()
+    engine.before_removal = lambda _: put(files, OLD)
+    old = find_old_versions(files.settings(), engine)
+    refused = remove_old_versions(files.settings(), engine, old)
+    assert refused.keys() == {OLD.reference}
+    assert OLD.reference in engine.names
 
 
 def refusing(fault: Exception) -> Callable[[str], None]:

@@ -39,7 +39,8 @@ class EngineOfNames(DockerEngine):
 
     Like the containerd store, an engine that `forgets` drops an image whose last name moves. The call before which
     `calls_left` is used up raises `ends_with`, and every later one too. `refused` maps names that no call may change
-    to what it raises. `calls_refused` counts calls after the last one that was left.
+    to what it raises. It tells nothing of the images in `half_written`. `calls_refused` counts calls after the last one
+    that was left.
     """
 
     names: dict[str, str]
@@ -50,6 +51,7 @@ class EngineOfNames(DockerEngine):
     calls_left: int = 1 << 30
     ends_with: BaseException = field(default_factory=Killed)
     refused: Mapping[str, Exception] = field(default_factory=dict)
+    half_written: frozenset[str] = frozenset()
     calls_refused: int = 0
 
     def __post_init__(self) -> None:
@@ -62,7 +64,9 @@ class EngineOfNames(DockerEngine):
     def find(self, reference: str) -> EngineImage | None:
         self._count()
         found = self._resolved(reference)
-        return None if found is None else EngineImage(found, (), 1)
+        if reference in self.half_written:
+            raise EngineRejected(f"failed to convert {reference}")
+        return None if found is None else EngineImage(found, (), 1, named=found in self.names.values())
 
     def name(self, present: str, reference: str) -> None:
         self._count(reference)

@@ -21,11 +21,13 @@ from tests.unlock.rollback.engine_of_names import REFERENCES, engine_with, image
 
 ids = st.integers(0, 1 << 200).map(image_id)
 formers = st.lists(
-    st.builds(Former, st.sampled_from(REFERENCES), st.none() | ids, st.frozensets(ids, max_size=3), st.booleans()),
+    st.builds(
+        Former, st.sampled_from(REFERENCES), st.none() | ids, *[st.frozensets(ids, max_size=3)] * 2, st.booleans()
+    ),
     unique_by=lambda each: each.reference,
 ).map(tuple)
 journals = st.builds(Journal, formers, st.floats(0, 1e9))
-ENTRY: dict[str, Any] = {"former": None, "new": [image_id(8)], "proven": False}
+ENTRY: dict[str, Any] = {"former": None, "new": [image_id(8)], "absent": [], "proven": False}
 WHOLE: dict[str, Any] = {"run": "a", "watch_seconds": 1.5, "references": {REFERENCES[0]: ENTRY}}
 
 
@@ -108,3 +110,10 @@ def test_a_directory_in_its_place_is_told_once(tmp_path: Path, caplog: pytest.Lo
     assert ["cannot be used" in message for message in caplog.messages] == [True]
     with pytest.raises(StorageError, match=str(device.journal)), device.guarded():
         raise AssertionError("the block must not run")
+
+
+def test_what_a_kill_has_left_of_a_journal_goes_at_the_next_start(tmp_path: Path) -> None:
+    device = Device(engine_with([None, None, None]), tmp_path)
+    device.journal.with_name(f".{device.journal.name}.k1ll3d__").write_bytes(b"{")
+    device.rollback.recover_in_background()
+    assert list(tmp_path.iterdir()) == []

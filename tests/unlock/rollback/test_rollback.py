@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loader.errors import DiskSpace, EngineRejected, ImageMismatch, StorageError
+from loader.errors import DiskSpace, EngineRejected, EngineStalled, ImageMismatch, StorageError
 from loader.unlock.journal import PINS, JournalFile
-from tests.unlock.rollback.device import ENDLESS, Device
+from tests.unlock.rollback.device import ENDLESS, NEW, Device
 from tests.unlock.rollback.engine_of_names import (
     FOREIGN,
     REFERENCES,
@@ -93,12 +93,20 @@ def test_kills_of_one_unlock_after_another_lose_nothing(
 def test_a_failure_restores_at_once(tmp_path: Path, fault: BaseException, forgets: bool) -> None:
     device = Device(engine_with([image_id(1), image_id(2), None], forgets=forgets), tmp_path)
     before = device.engine.inventory()
-    # Also images that are none of the archive, such as a lying engine makes.
-    moved = [(name, image_id(8 + number)) for number, name in enumerate(REFERENCES)]
     with pytest.raises(type(fault)):
-        device.unlock(moved, fault, watch_seconds=60.0)
+        device.unlock([(name, image_id(8)) for name in REFERENCES], fault, watch_seconds=60.0)
     assert device.engine.inventory() == before
     assert not device.journal.exists()
+
+
+@pytest.mark.parametrize("reference", REFERENCES[:2], ids=["there was one", "there was none"])
+def test_an_image_that_somebody_loads_during_an_unlock_survives_its_failure(tmp_path: Path, reference: str) -> None:
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    with pytest.raises(EngineRejected):
+        device.unlock([(REFERENCES[2], image_id(8)), (reference, image_id(5))], EngineRejected("no"))
+    device.wait()
+    names = {REFERENCES[0]: image_id(1), FOREIGN: image_id(7), reference: image_id(5)}
+    assert device.engine.inventory() == Inventory(names, frozenset(names.values()))
 
 
 @pytest.mark.parametrize("fault", [DiskSpace("full"), EngineRejected("no")], ids=repr)
@@ -145,6 +153,45 @@ def test_an_image_that_somebody_else_loads_after_a_kill_is_left_alone(tmp_path: 
         device.engine.put(name, image_id(5))
     device.start()
     assert [device.engine.names[name] for name in REFERENCES] == [image_id(5)] * 3
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_an_image_that_a_killed_engine_has_loaded_without_its_name_goes_unless_it_was_there(
+    tmp_path: Path, was_there: bool
+) -> None:
+    """podman 5.4 stores an image first, and gives it its name then."""
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    if was_there:
+        device.engine.images.add(image_id(8))
+    before = device.engine.inventory()
+    with suppress(Killed), device.guarded():
+        device.engine.images.add(image_id(8))
+        device.engine.calls_left = 0
+        raise Killed
+    device.start()
+    assert device.engine.inventory() == before
+
+
+def test_a_nameless_image_of_an_earlier_unlock_goes_with_the_success_of_the_next(tmp_path: Path) -> None:
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    with pytest.raises(EngineStalled):
+        device.unlock([], EngineStalled("silent"), watch_seconds=600.0)
+    device.engine.images.add(image_id(8))
+    with device.rollback.guard({name: [image_id(6)] for name in REFERENCES}, 0.0):
+        for name in REFERENCES:
+            device.engine.put(name, image_id(6))
+    assert device.engine.images == {image_id(6), image_id(7)}
+
+
+def test_an_image_that_podman_has_half_written_hinders_no_unlock_and_no_rollback(tmp_path: Path) -> None:
+    device = Device(engine_with([image_id(1), None, None]), tmp_path)
+    device.engine.half_written = NEW
+    before = device.engine.inventory()
+    with pytest.raises(EngineRejected, match="no"):
+        device.unlock([(REFERENCES[0], image_id(8))], EngineRejected("no"))
+    assert device.engine.inventory() == before
+    device.unlock([(REFERENCES[0], image_id(8))])
+    assert device.engine.names == {FOREIGN: image_id(7), REFERENCES[0]: image_id(8)}
 
 
 def test_without_a_journal_nothing_changes(tmp_path: Path) -> None:
@@ -215,6 +262,22 @@ def test_pins_that_cannot_be_dropped_end_no_later_unlock(tmp_path: Path) -> None
     device.engine.calls_left = ENDLESS
     device.wait()
     assert device.engine.inventory().names == {FOREIGN: image_id(7), REFERENCES[0]: image_id(8)}
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=["of the first", "of the second", "of neither"])
+def test_the_next_unlock_drops_what_a_kill_between_two_pins_has_left(tmp_path: Path, reference: str) -> None:
+    """The first unlock is still watched when the second one succeeds and is killed before its pin goes."""
+    device = Device(engine_with([image_id(1), image_id(2), image_id(3)]), tmp_path)
+    with pytest.raises(EngineStalled), device.guarded(REFERENCES[:1], watch_seconds=600.0):
+        raise EngineStalled("silent")
+    with suppress(Killed), device.guarded(REFERENCES[1:2]):
+        device.engine.put(REFERENCES[1], image_id(8))
+        device.engine.calls_left = 0
+    device.engine.calls_left = ENDLESS
+    device.recover()
+    with device.guarded([reference]):
+        device.engine.put(reference, image_id(9))
+    assert image_id(2) not in device.engine.images
 
 
 def test_a_pin_that_a_container_needs_stays_if_its_name_is_gone(tmp_path: Path) -> None:

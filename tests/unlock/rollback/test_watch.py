@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from loader.errors import Busy, EngineRejected, EngineStalled, EngineUnavailable, StorageError
+from loader.unlock.journal import PINS
 from loader.unlock.rollback import Rollback
 from tests.support.processes import poll
 from tests.unlock.rollback.device import ENDLESS, NEW, WAIT_SECONDS, Device
-from tests.unlock.rollback.engine_of_names import REFERENCES, engine_with, gone, image_id
+from tests.unlock.rollback.engine_of_names import (
+    FOREIGN,
+    REFERENCES,
+    Inventory,
+    Killed,
+    engine_with,
+    gone,
+    image_id,
+)
 
 # Long enough for a busy machine, within which a test lets the load of an earlier unlock end.
 WATCH_SECONDS = 2.0
@@ -129,6 +139,45 @@ def test_a_success_ends_the_watch(device: Device) -> None:
     device.wait()
     assert device.engine.names[REFERENCES[0]] == image_id(8)
     assert image_id(1) not in device.engine.images
+
+
+def test_an_unlock_that_leaves_nothing_to_be_undone_needs_no_thread(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    device.unlock(LOADED)
+    with pytest.raises(EngineRejected):
+        device.unlock(LOADED, EngineRejected("no"))
+    assert not device.journal.exists()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+def test_a_load_that_ends_after_the_success_of_other_images_under_its_names_is_undone(
+    device: Device, killed: bool
+) -> None:
+    """It is killed at the first pin that is to go; else the watch goes on in the same process."""
+    with pytest.raises(EngineStalled):
+        device.unlock(LOADED, EngineStalled("silent"), WATCH_SECONDS)
+    others = dict(zip(REFERENCES, map(image_id, [4, 5, 6]), strict=True))
+    with suppress(Killed), device.rollback.guard({name: [new] for name, new in others.items()}, 0.0):
+        for name, new in others.items():
+            device.engine.put(name, new)
+        device.engine.calls_left = 0 if killed else ENDLESS
+    if killed:
+        device.engine.calls_left = ENDLESS
+        device.rollback.recover_in_background()
+        poll(lambda: pinned(device) == set(others.values()), WAIT_SECONDS, "the proven images are pinned")
+    device.engine.put(*LOADED[0])
+    device.wait()
+    names = {FOREIGN: image_id(7), **others}
+    assert device.engine.inventory() == Inventory(names, frozenset(names.values()))
+
+
+def pinned(device: Device) -> set[str]:
+    return {image for name, image in device.engine.inventory().names.items() if name.startswith(PINS)}
 
 
 @pytest.mark.parametrize("when", ["during", "after"])
