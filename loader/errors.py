@@ -236,6 +236,19 @@ class UntrustedPublisher(ArchiveFault):
     hint = "Copy an archive that a publisher has signed; if the publisher is new, add the key to PUBLISHER_KEYS."
 
 
+class Rollback(ArchiveFault):
+    """The archive is an older release than one that became ready here, or than the resource API permits.
+
+    The detail names both, with serial and date.
+    """
+
+    code = "ROLLBACK"
+    hint = (
+        "Copy the newest release to the device. To go back on purpose, unlock with --allow-older, "
+        "or with the field allow_older of POST /unlock."
+    )
+
+
 class ArchiveIncomplete(ArchiveFault):
     """The archive is thin: it lacks blobs that are needed, and the device or the base does not have them either."""
 

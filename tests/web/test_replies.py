@@ -184,10 +184,11 @@ CASES: dict[str, Case] = {
     ),
 }
 # Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED,
-# tests/server/test_stuck_calls.py INTERRUPTED, and tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER.
+# tests/server/test_stuck_calls.py INTERRUPTED, tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER, and
+# tests/unlock/test_older_releases.py ROLLBACK.
 CODES_TESTED_APART = {
     *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
-    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER"),
+    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER", "ROLLBACK"),
 }
 
 
