@@ -6,10 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from loader.errors import ApiError, ApiUnreachable, Checkpoint, LoaderError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RANDOM = random.SystemRandom()
 FIRST_WAIT = 0.25
@@ -50,8 +53,8 @@ class Patience:
         return wait
 
 
-def persist(send: Callable[[], None], seconds: float, subject: str, checkpoint: Checkpoint) -> None:
-    """Call `send` until it succeeds, for `seconds` from the first failure on. `subject` stands in the log.
+def persist(send: Callable[[], T], seconds: float, subject: str, checkpoint: Checkpoint) -> T:
+    """Call `send` until it succeeds, and return its result, for `seconds` from the first failure on. `subject` stands in the log.
 
     Raises its ApiUnreachable or ApiError once it makes no sense to try again, whatever else it raises at once, and what
     `checkpoint` raises.

@@ -36,7 +36,7 @@ def test_a_portal_costs_no_byte_that_is_here(
     api: BreakableApi, part: MemoryPart, tmp_path: Path, liar: str, here: int
 ) -> None:
     """The first response is cut after `here` bytes, the second and the third are lies."""
-    path = part.name.big(part.big.sha256)
+    path = part.name.big(part.big)
     api.answer("GET", f"/resources/{path}", Fault(body=part.data, cut_after=here), Fault(body=part.data))
     client = ApiClient(api.url, ca_bundle=None, timeouts=(10.0, 10.0))
     client.login(EMAIL, PASSWORD)

@@ -29,7 +29,8 @@ def write_publishers(path: Path, trusted: PublisherKeys = TRUSTED) -> Path:
 
 
 def write_key(path: Path, key: SigningKey) -> Path:
-    """Write the file of a signing key, and return its path."""
+    """Write the file of a signing key, with mode 0600, and return its path."""
+    path.touch(mode=0o600)
     path.write_bytes(key.to_pem())
     return path
 
