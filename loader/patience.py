@@ -54,10 +54,10 @@ class Patience:
 
 
 def persist(send: Callable[[], T], seconds: float, subject: str, checkpoint: Checkpoint) -> T:
-    """Call `send` until it succeeds, and return its result, for `seconds` from the first failure on. `subject` stands in the log.
+    """Call `send` until it succeeds, for `seconds` from the first failure on, and return its result.
 
-    Raises its ApiUnreachable or ApiError once it makes no sense to try again, whatever else it raises at once, and what
-    `checkpoint` raises.
+    `subject` stands in the log. Raises its ApiUnreachable or ApiError once it makes no sense to try again, whatever
+    else it raises at once, and what `checkpoint` raises.
     """
     patience = None
     while True:

@@ -39,6 +39,7 @@ LAYERS = (
         "packing",
         "published",
         "resources",
+        "sweep",
         "unlock",
     },
     {"server", "web", "cli"},
