@@ -7,12 +7,15 @@ import logging
 from flask import Flask
 
 from loader import api_client
+from loader.crypto.signatures import SigningKey
+from loader.crypto.signing_key_file import BadSigningKey, parse_signing_key
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
+from loader.model_trust import ModelTrust
 from loader.resources import ResourceStore
-from loader.settings import Settings
+from loader.settings import BadSettings, Settings
 from loader.unlock.run import undo_leftover
 from loader.web import auth, health, page, resources, unlock
 from loader.web import cache as cache_routes
@@ -23,14 +26,19 @@ log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> Flask:
-    """Make every part of the service and pass it to the parts that use it. Return the application."""
+    """Make every part of the service and pass it to the parts that use it. Return the application.
+
+    Raises BadSettings if SIGNING_KEY names no key.
+    """
+    signing_key = _signing_key(settings)
     engine = DockerEngine(settings.engine_timeout)
     undo_leftover(settings, engine)
     api_client.configure(settings)
     _warn_of_settings(settings, engine)
     cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes, settings.api_patience)
     cache.remove_leftovers()
-    store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience)
+    trust = ModelTrust(settings.publisher_keys, settings.model_cache_dir) if settings.publisher_keys else None
+    store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience, trust=trust, signing_key=signing_key)
     throttle = LoginThrottle(max(1, settings.threads // 2))
 
     app = Flask(__name__, static_folder=None)
@@ -45,6 +53,14 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
     return app
+
+
+def _signing_key(settings: Settings) -> SigningKey | None:
+    """Return the key that signs uploads. Raises BadSettings."""
+    try:
+        return parse_signing_key(settings.signing_key) if settings.signing_key is not None else None
+    except BadSigningKey as exc:
+        raise BadSettings(f"bad configuration: the file that SIGNING_KEY names {exc}") from exc
 
 
 def _warn_of_settings(settings: Settings, engine: DockerEngine) -> None:

@@ -230,14 +230,14 @@ class VersionMismatch(ArchiveFault):
 
 
 class UntrustedPublisher(ArchiveFault):
-    """PUBLISHER_KEYS is set, and the archive has no valid signature by one of its keys."""
+    """PUBLISHER_KEYS is set, and the archive or the model has no valid signature by one of its keys."""
 
     code = "UNTRUSTED_PUBLISHER"
     hint = "Copy an archive that a publisher has signed; if the publisher is new, add the key to PUBLISHER_KEYS."
 
 
 class Rollback(ArchiveFault):
-    """The archive is an older release than one that became ready here, or than the resource API permits.
+    """The archive or the model is older than one that was accepted here, or than the resource API permits.
 
     The detail names both, with serial and date.
     """

@@ -6,10 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from loader.errors import ApiError, ApiUnreachable, Checkpoint, LoaderError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RANDOM = random.SystemRandom()
 # The longest waits in seconds: after a first failure, after a second one, and after all later ones. One cut concerns
@@ -55,11 +58,11 @@ class Patience:
         return wait
 
 
-def persist(send: Callable[[], None], seconds: float, subject: str, checkpoint: Checkpoint) -> None:
-    """Call `send` until it succeeds, for `seconds` from the first failure on. `subject` stands in the log.
+def persist(send: Callable[[], T], seconds: float, subject: str, checkpoint: Checkpoint) -> T:
+    """Call `send` until it succeeds, for `seconds` from the first failure on, and return its result.
 
-    Raises its ApiUnreachable or ApiError once it makes no sense to try again, whatever else it raises at once, and what
-    `checkpoint` raises.
+    `subject` stands in the log. Raises its ApiUnreachable or ApiError once it makes no sense to try again, whatever
+    else it raises at once, and what `checkpoint` raises.
     """
     patience = None
     while True:

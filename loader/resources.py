@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from loader.api_client import get_api_client
-from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.json_header import INTEGER_LIMIT
+from loader.crypto.model_parts import Edition, ResourceName, SealedModel, SeekableSource, SmallPart, seal_model
 from loader.crypto.sealed_spool import SealedSpool
-from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
+from loader.crypto.signatures import SigningKey
+from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt, ResourceNotFound
 from loader.files import FilePieces, storage
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import CacheReader, Stream
+from loader.model_cache.proven_reader import ProvenReader
+from loader.model_trust import ModelTrust
 from loader.patience import persist
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class UploadForm(Protocol):
@@ -37,6 +45,15 @@ class UploadForm(Protocol):
         """Read what follows the file, to the end of the form. Return the folder."""
 
 
+class BigSource(SeekableSource, Protocol):
+    """The big part of a model, as its plaintext reads it."""
+
+    def repair(self, begin: int, end: int) -> None:
+        """Bring the bytes from `begin` to `end` once more."""
+
+    def close(self) -> None: ...
+
+
 class Plaintext:
     """Iterates over the plaintext of a resource in pieces of at most 1 MiB. The caller closes it.
 
@@ -49,7 +66,7 @@ class Plaintext:
         self,
         name: ResourceName,
         small: SmallPart,
-        big: CacheReader | None,
+        big: BigSource | None,
         checkpoint: Checkpoint,
         distrusted: set[str],
     ) -> None:
@@ -89,7 +106,7 @@ class Plaintext:
                 return self._read_repaired(damage)
             except CorruptCiphertext as exc:
                 if self._small.big is not None:
-                    self._distrusted.add(self._small.big.sha256)
+                    self._distrusted.add(self._small.big.digest)
                 raise ResourceCorrupt(f"{self._name.path} is damaged where it is stored: {exc}.") from exc
 
     def _read_repaired(self, damage: CorruptCiphertext) -> bytes:
@@ -105,8 +122,21 @@ class Plaintext:
 class ResourceStore:
     """Loads and stores resources. Uploads write ciphertext, and nothing else, to `work_dir`."""
 
-    def __init__(self, work_dir: Path, cache: ModelCache, patience: float) -> None:
-        """An upload that the API interrupts is tried again for `patience` seconds."""
+    def __init__(
+        self,
+        work_dir: Path,
+        cache: ModelCache,
+        patience: float,
+        *,
+        trust: ModelTrust | None = None,
+        signing_key: SigningKey | None = None,
+    ) -> None:
+        """An upload that the API interrupts is tried again for `patience` seconds.
+
+        `trust` says which models are loaded, None is all of them. `signing_key` signs uploads.
+        """
+        self._trust = trust
+        self._signing_key = signing_key
         self._patience = patience
         self._work_dir = work_dir
         self._cache = cache
@@ -117,20 +147,21 @@ class ResourceStore:
         """Return the plaintext of the resource, whose first segment is verified.
 
         If the resource does not authenticate, or failed during an earlier load, it is downloaded again and verified to
-        its end first. Raises NotLoggedIn, ResourceNotFound, ResourceCorrupt, DiskSpace, StorageError and ApiFault.
+        its end first. Raises NotLoggedIn, ResourceNotFound, UntrustedPublisher, Rollback, ResourceCorrupt, DiskSpace,
+        StorageError and ApiFault.
         """
         checkpoint = get_api_client().checkpoint()
         try:
-            small = self._small_part(name)
-            if small.big is None or small.big.sha256 not in self._distrusted:
+            small = self._trusted_small_part(name)
+            if small.big is None or small.big.digest not in self._distrusted:
                 return self._plaintext(name, small, checkpoint)
         except ResourceCorrupt as exc:
             log.warning("%s It is downloaded once more.", exc)
-        small = self._small_part(name)
+        small = self._trusted_small_part(name)
         if small.big is not None:
-            self._cache.discard(small.big.sha256)
+            self._cache.discard(small.big.digest)
             self._verify_to_its_end(name, small, checkpoint)
-            self._distrusted.discard(small.big.sha256)
+            self._distrusted.discard(small.big.digest)
         return self._plaintext(name, small, checkpoint)
 
     def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
@@ -142,11 +173,11 @@ class ResourceStore:
         checkpoint = get_api_client().checkpoint()
         with self._cache.upload(form.length) as big_file:
             with storage(self._work_dir, form.length):
-                name, small = self._seal(filename, form, big_file, checkpoint)
+                name, sealed = self._seal(filename, form, big_file, checkpoint)
                 big_file.flush()
-            with self._cache.adopting(big_file, small.big) if small.big is not None else nullcontext():
-                self._publish(name, small, big_file, checkpoint)
-        return name, small.size
+            with self._cache.adopting(big_file, sealed.big) if sealed.big is not None else nullcontext():
+                self._publish(name, sealed, big_file, checkpoint)
+        return name, sealed.size
 
     def _small_part(self, name: ResourceName) -> SmallPart:
         try:
@@ -154,21 +185,42 @@ class ResourceStore:
         except CorruptCiphertext as exc:
             raise ResourceCorrupt(f"The small part of {name.path} is damaged: {exc}.") from exc
 
+    def _trusted_small_part(self, name: ResourceName) -> SmallPart:
+        small = self._small_part(name)
+        if self._trust is not None:
+            self._trust.require(name, small)
+        return small
+
     def _plaintext(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> Plaintext:
+        plaintext = self._opened(name, small, checkpoint)
+        if self._trust is not None:
+            self._trust.accept(name, small)
+        return plaintext
+
+    def _opened(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> Plaintext:
         if small.big is None:
             return Plaintext(name, small, None, checkpoint, self._distrusted)
-        big = self._open_big(name, small.big)
+        part = small.big
+
+        def fetch(begin: int, end: int | None) -> Stream:
+            return get_api_client().open_object(name.big(part), begin, end)
+
+        reader = self._cache.open(part, name.path, fetch)
         try:
-            return Plaintext(name, small, big, checkpoint, self._distrusted)
+            return Plaintext(name, small, self._proven(name, reader), checkpoint, self._distrusted)
         except BaseException:
-            big.close()
+            reader.close()
             raise
 
-    def _open_big(self, name: ResourceName, part: BigPart) -> CacheReader:
-        def fetch(begin: int, end: int | None) -> Stream:
-            return get_api_client().open_object(name.big(part.sha256), begin, end)
-
-        return self._cache.open(part, name.path, fetch)
+    def _proven(self, name: ResourceName, reader: CacheReader) -> BigSource:
+        """Return a reader of a big part that releases only what the signature of the small part covers."""
+        if self._trust is None:
+            return reader
+        try:
+            return ProvenReader(reader)
+        except CorruptCiphertext as exc:
+            self._distrusted.add(reader.file.part.digest)
+            raise ResourceCorrupt(f"{name.path} is damaged where it is stored: {exc}.") from exc
 
     def _verify_to_its_end(self, name: ResourceName, small: SmallPart, checkpoint: Checkpoint) -> None:
         with closing(self._plaintext(name, small, checkpoint)) as plaintext:
@@ -177,14 +229,14 @@ class ResourceStore:
 
     def _seal(
         self, filename: str, form: UploadForm, big_file: BinaryIO, checkpoint: Checkpoint
-    ) -> tuple[ResourceName, SmallPart]:
+    ) -> tuple[ResourceName, SealedModel]:
         folder = form.folder_if_first()
         pieces = _check_each_piece(form.file_pieces(), checkpoint)
         if folder is not None:
             name = ResourceName(folder, filename)
-            small = seal_resource(pieces, name, big_file)
+            sealed = seal_model(pieces, name, big_file)
             form.folder_at_end()
-            return name, small
+            return name, sealed
         # Spool the file until its folder is known, because the folder is associated data of the ciphertext. The spool
         # has no name, because nothing of it must stay after `kill -9`.
         with tempfile.TemporaryFile(dir=self._work_dir) as file:
@@ -192,18 +244,45 @@ class ResourceStore:
             region = spool.add(pieces)
             name = ResourceName(form.folder_at_end(), filename)
             self._cache.free_disk_space(region.size)
-            return name, seal_resource(spool.read(region), name, big_file)
+            return name, seal_model(spool.read(region), name, big_file)
 
-    def _publish(self, name: ResourceName, small: SmallPart, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
+    def _publish(self, name: ResourceName, sealed: SealedModel, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
         """Upload the big part first, because a small part must never name a big one that is not there."""
-        if small.big is not None:
-            self._put(name.big(small.big.sha256), FilePieces(big_file, self._work_dir, checkpoint), checkpoint)
+        if sealed.big is not None:
+            body = FilePieces(big_file, self._work_dir, checkpoint)
+            self._put(name.big(sealed.big), body, checkpoint)
+        present = self._patiently(name.small, checkpoint, lambda: self._present_serial(name))
+        small = sealed.described(_next_edition(present))
+        if self._signing_key is not None:
+            small = replace(small, signatures=(self._signing_key.sign(small.named(name)),))
         self._put(name.small, small.to_bytes(), checkpoint)
+
+    def _present_serial(self, name: ResourceName) -> int:
+        """Return the serial of the edition that the API has, 0 if it has none that can be read."""
+        try:
+            return self._small_part(name).edition.serial
+        except (ResourceNotFound, ResourceCorrupt) as exc:
+            log.info("the upload of %s replaces no edition: %s", name.path, exc)
+            return 0
 
     def _put(self, path: str, body: FilePieces | bytes, checkpoint: Checkpoint) -> None:
         """Send `body` until the API has it; both parts are sealed and on the disk, so a failure costs only time."""
-        api = get_api_client()
-        persist(lambda: api.put_object(path, body), self._patience, f"the upload of {path}", checkpoint)
+        self._patiently(path, checkpoint, lambda: get_api_client().put_object(path, body))
+
+    def _patiently(self, path: str, checkpoint: Checkpoint, request: Callable[[], T]) -> T:
+        return persist(request, self._patience, f"the upload of {path}", checkpoint)
+
+
+def _next_edition(present: int) -> Edition:
+    """Return the edition of an upload that replaces one with the serial `present`.
+
+    Its serial is the time in milliseconds, because any machine may upload, or one more where a clock is behind.
+    """
+    now = datetime.now(UTC)
+    serial = max(int(now.timestamp() * 1000), present + 1)
+    # Whoever made a serial that nothing can follow wanted to block the name, which only replacing it undoes.
+    serial = serial if serial < INTEGER_LIMIT else int(now.timestamp() * 1000)
+    return Edition(serial, now.isoformat(timespec="seconds").replace("+00:00", "Z"))
 
 
 def _check_each_piece(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:

@@ -6,8 +6,10 @@ fields, which `variables()` lists.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,7 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loader.files import open_regular
 from loader.publisher_keys import PublisherKeys
+
+# More than any private key of Ed25519 in the format PEM.
+MAX_KEY_FILE_SIZE = 4096
 
 
 class BadSettings(Exception):
@@ -101,6 +107,22 @@ def _ca_bundle(value: str) -> str | None:
 def _publisher_keys(value: str) -> PublisherKeys | None:
     """Return the keys in the file at this path; None for empty, which means that signatures are not asked for."""
     return PublisherKeys.read(Path(value)) if value else None
+
+
+def _signing_key(value: str) -> bytes | None:
+    """Return the content of the file at this path, which only its owner may read; None for empty."""
+    if not value:
+        return None
+    try:
+        with os.fdopen(open_regular(Path(value), follow=True), "rb") as file:
+            mode, data = stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read(MAX_KEY_FILE_SIZE + 1)
+    except OSError as exc:
+        raise ValueError(f"names a file that cannot be read: {exc.strerror}") from exc
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ValueError(f"names a file of mode {mode:04o}: only its owner may have access, as with mode 0600")
+    if len(data) > MAX_KEY_FILE_SIZE:
+        raise ValueError(f"names a file of more than {MAX_KEY_FILE_SIZE} bytes")
+    return data
 
 
 @dataclass(frozen=True)
@@ -195,8 +217,17 @@ class Settings:
             "PUBLISHER_KEYS",
             "",
             _publisher_keys,
-            "file of the Ed25519 keys of which one must have signed the archive; empty: signatures are not asked for",
+            "file of the Ed25519 keys of which one must have signed archive and models; empty: none is asked for",
         )
+    )
+    signing_key: bytes | None = field(
+        repr=False,
+        metadata=_from(
+            "SIGNING_KEY",
+            "",
+            _signing_key,
+            "file of the Ed25519 key, mode 0600, that signs the models uploaded here; empty: they are not signed",
+        ),
     )
     api_connect_timeout: int = field(
         metadata=_from("API_CONNECT_TIMEOUT", "5", _positive_int, "seconds to connect to the API")

@@ -3,7 +3,7 @@
 import re
 
 # Allow 251 characters: the name of an object is a file name of at most 128 characters with a suffix such as
-# ".<sha256>.big", and file systems allow 255 characters.
+# ".<object>.big", and file systems allow 255 characters.
 _OBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # A path on Linux may have 4096 characters; the limit is lower, because the path of the data directory comes first.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loader import api_client
-from loader.crypto.model_parts import ResourceName
+from loader.crypto.model_parts import ResourceName, SmallPart
+from loader.crypto.signatures import is_valid
 from loader.errors import (
     ApiError,
     ApiUnreachable,
@@ -21,73 +24,31 @@ from loader.errors import (
     StorageError,
 )
 from loader.model_cache.cache import ModelCache
-from loader.resources import Plaintext, ResourceStore
+from loader.model_trust import ModelTrust
+from loader.resources import ResourceStore
 from loader.settings import Settings
+from tests.crypto.reference_model import model_document, small_object
 from tests.support.fault_server import SeenRequest
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.flips import flipped
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.processes import poll
+from tests.support.publishers import ANNA, TRUSTED
 from tests.support.sealed_objects import BOUNDARY_SIZES, debris, seal
+from tests.support.signed_models import signed_model
+from tests.support.stores import Form, read_whole
+
+pytest_plugins = ("tests.support.store_fixtures",)
 
 MIB = 1 << 20
 NAME = ResourceName("m", "x")
 CONTENT = bytes(range(256)) * (12 * 1024)
 
 
-class Form:
-    """A parsed upload. With `broken`, the connection ends before the folder arrives."""
-
-    def __init__(self, folder: str, pieces: list[bytes], *, file_first: bool = False, broken: bool = False) -> None:
-        self.length = sum(map(len, pieces))
-        self.at_end: Callable[[], None] = lambda: None
-        self._folder, self._pieces, self._file_first, self._broken = folder, pieces, file_first, broken
-
-    def folder_if_first(self) -> str | None:
-        """Return the folder, or None if it comes last."""
-        return None if self._file_first else self._folder
-
-    def file_pieces(self) -> Iterator[bytes]:
-        """Yield the content of the file."""
-        yield from self._pieces
-
-    def folder_at_end(self) -> str:
-        """Return the folder. Raises BodyTruncated if the upload is `broken`."""
-        self.at_end()
-        if self._broken:
-            raise BodyTruncated("The connection ended before the body did.")
-        return self._folder
-
-
-@pytest.fixture
-def api() -> Iterator[FaultyApi]:
-    """Start an API without a login; restore the state of `loader.api_client` at the end."""
-    before = (api_client._settings, api_client._api_client)
-    with FaultyApi() as running:
-        api_client.configure(Settings.from_env({"RESOURCE_API_URL": running.url, "API_READ_TIMEOUT": "1"}))
-        yield running
-    api_client._settings, api_client._api_client = before
-
-
-@pytest.fixture
-def logged_in(api: FaultyApi) -> FaultyApi:
-    """Return an API where this process is logged in."""
-    api_client.get_api_client().login(EMAIL, PASSWORD)
-    return api
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> ResourceStore:
     """Return a store whose directory does not exist yet."""
     return ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0, 1), 1)
-
-
-def read_whole(plaintext: Plaintext) -> bytes:
-    """Read the whole plaintext, close it, and return its bytes."""
-    try:
-        return b"".join(plaintext)
-    finally:
-        plaintext.close()
 
 
 @pytest.mark.parametrize("file_first", [False, True])
@@ -194,8 +155,8 @@ def test_an_object_of_another_resource_counts_as_damaged(logged_in: FaultyApi, s
 @pytest.mark.parametrize(
     ("small", "damage"),
     [
-        (b"no header", "it does not start with AZSMALL1"),
-        (b'AZSMALL1\0\0\0\x24{"key": "", "size": 0, "big": null}  ', "its field key is malformed"),
+        (b"no header", "it does not start with AZSMALL2"),
+        (small_object(model_document(0, b"") | {"key": ""}, bytes(56)), "its field key is malformed"),
     ],
 )
 def test_a_damaged_small_part_is_described_in_a_whole_sentence(
@@ -305,3 +266,62 @@ def test_an_upload_that_is_refused_is_not_repeated(logged_in: FaultyApi, store: 
     with pytest.raises(ApiError):
         store.store("x", Form("m", [b"content"]))
     assert len(logged_in.requests("PUT")) == 1
+
+
+def small_of(api: FaultyApi) -> SmallPart:
+    return SmallPart.from_bytes(api.objects[f"/resources/{NAME.small}"])
+
+
+@pytest.mark.parametrize("content", [b"content", CONTENT], ids=["small", "big"])
+def test_an_upload_is_signed_by_the_key_of_its_loader(logged_in: FaultyApi, tmp_path: Path, content: bytes) -> None:
+    models = tmp_path / "models"
+    store = ResourceStore(models, ModelCache(models, 0, 1), 1, trust=ModelTrust(TRUSTED, models), signing_key=ANNA)
+    store.store("x", Form("m", [content]))
+    small = small_of(logged_in)
+    assert [one.key for one in small.signatures] == [ANNA.public]
+    assert is_valid(small.signatures[0], small.named(NAME))
+    assert read_whole(store.load(NAME)) == content
+
+
+def test_an_upload_without_a_key_has_no_signature(logged_in: FaultyApi, store: ResourceStore) -> None:
+    store.store("x", Form("m", [b"content"]))
+    assert small_of(logged_in).signatures == ()
+
+
+def test_the_serial_of_an_upload_is_the_time_and_its_date_too(logged_in: FaultyApi, store: ResourceStore) -> None:
+    before = time.time()
+    store.store("x", Form("m", [b"content"]))
+    edition = small_of(logged_in).edition
+    assert before * 1000 - 1 <= edition.serial <= time.time() * 1000
+    assert abs(datetime.fromisoformat(edition.created).timestamp() - before) < 60
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 10**12])
+def test_an_upload_is_newer_than_the_present_edition_whatever_the_clocks_say(
+    logged_in: FaultyApi, store: ResourceStore, ahead: int
+) -> None:
+    present = signed_model(CONTENT, 1)
+    serial = int(time.time() * 1000) + 60_000 + ahead
+    small = replace(present.small, header=present.small.header.replace(b'"serial":1,', b'"serial":%d,' % serial))
+    header = (len(small.header) - 4).to_bytes(4, "big") + small.header[4:]
+    logged_in.objects[f"/resources/{NAME.small}"] = replace(small, header=header).to_bytes()
+    store.store("x", Form("m", [b"content"]))
+    assert small_of(logged_in).edition.serial == serial + 1
+
+
+BLOCKED = small_object(model_document(0, b"") | {"serial": 2**53 - 1}, bytes(56))
+
+
+@pytest.mark.parametrize("present", [BLOCKED, b"damaged", b""], ids=["last serial", "damaged", "empty"])
+def test_what_cannot_be_followed_is_replaced(logged_in: FaultyApi, store: ResourceStore, present: bytes) -> None:
+    """Otherwise one hostile upload would block the name for ever."""
+    logged_in.objects[f"/resources/{NAME.small}"] = present
+    store.store("x", Form("m", [b"content"]))
+    assert abs(small_of(logged_in).edition.serial - time.time() * 1000) < 60_000
+    assert read_whole(store.load(NAME)) == b"content"
+
+
+def test_each_upload_has_a_big_object_of_its_own(logged_in: FaultyApi, store: ResourceStore) -> None:
+    for _ in range(2):
+        store.store("x", Form("m", [CONTENT]))
+    assert len({request.path for request in logged_in.requests("PUT") if request.path.endswith(".big")}) == 2

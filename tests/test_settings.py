@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from loader.app import create_app
+from loader.crypto.signatures import PEM_START
+from loader.crypto.signing_key_file import seal_signing_key
 from loader.publisher_keys import PublisherKeys
 from loader.settings import BadSettings, Settings, variables
-from tests.support.publishers import TRUSTED, write_publishers
+from tests.support.publishers import ANNA, TRUSTED, write_key, write_publishers
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +77,9 @@ def test_an_expected_image_without_a_tag_gets_the_version_as_its_tag(name: str, 
         ("PUBLISHER_KEYS", "/"),
         ("PUBLISHER_KEYS", "/dev/null"),
         ("PUBLISHER_KEYS", __file__),
+        ("SIGNING_KEY", "/nonexistent"),
+        ("SIGNING_KEY", "/"),
+        ("SIGNING_KEY", "/dev/null"),
         ("API_READ_TIMEOUT", "-1"),
         ("API_READ_TIMEOUT", "1.5"),
         ("LOG_LEVEL", "LOUD"),
@@ -106,6 +111,57 @@ def test_an_expired_key_is_a_warning_at_the_start(tmp_path: Path, caplog: pytest
     assert [record.message for record in caplog.records if "PUBLISHER_KEYS" in record.message] == [
         "PUBLISHER_KEYS: the key of anna expired on 2020-01-31, but counts while it is listed."
     ]
+
+
+def test_the_signing_key_is_the_content_of_its_file_and_is_never_shown(tmp_path: Path) -> None:
+    assert Settings.from_env({}).signing_key is None
+    settings = Settings.from_env({"SIGNING_KEY": str(write_key(tmp_path / "anna.key", ANNA))})
+    assert settings.signing_key == ANNA.to_pem()
+    assert "PRIVATE" not in repr(settings)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
+def test_a_signing_key_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    path = write_key(tmp_path / "anna.key", ANNA)
+    path.chmod(mode)
+    with pytest.raises(BadSettings, match=f"SIGNING_KEY names a file of mode {mode:04o}: only its owner"):
+        Settings.from_env({"SIGNING_KEY": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        *((data, "is no signing key: it is no ") for data in (b"", b"secret", PEM_START + b"\nsecret\n", ANNA.public)),
+        (seal_signing_key(ANNA, "passphrase"), "has a passphrase, and nobody can be asked for it here"),
+    ],
+    ids=["empty", "text", "PEM", "public", "passphrase"],
+)
+def test_a_file_without_a_usable_signing_key_stops_the_start(tmp_path: Path, data: bytes, told: str) -> None:
+    path = write_key(tmp_path / "anna.key", ANNA)
+    path.write_bytes(data)
+    ended = subprocess.run(
+        [sys.executable, "-c", "import wsgi"],
+        env={
+            "SIGNING_KEY": str(path),
+            "MODEL_CACHE_DIR": f"{tmp_path}/models",
+            "IMAGES_PATH": f"{tmp_path}/images.enc",
+            "PATH": "",
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 3
+    assert re.fullmatch(rf"bad configuration: the file that SIGNING_KEY names {told}.*\n", ended.stderr)
+
+
+def test_a_signing_key_of_many_bytes_is_refused(tmp_path: Path) -> None:
+    path = write_key(tmp_path / "anna.key", ANNA)
+    path.write_bytes(ANNA.to_pem() + bytes(4096))
+    with pytest.raises(BadSettings, match="SIGNING_KEY names a file of more than 4096 bytes"):
+        Settings.from_env({"SIGNING_KEY": str(path)})
 
 
 def test_all_problems_are_named_at_once() -> None:

@@ -190,6 +190,13 @@ class ApiClient:
         with self._transport.deadline(self._logins.checkpoint()):
             acknowledgement(successful(response, (200, 201, 204))).close()
 
+    def delete_object(self, path: str) -> None:
+        """Remove the object at `path`, if there is one. Raises NotPermitted if the account may only read."""
+        url_path = "/resources/" + quote(path)
+        with self._transport.deadline(self._logins.checkpoint()):
+            response = self._authorized(lambda token: self._transport.send("DELETE", url_path, token=token))
+            acknowledgement(successful(response, (200, 204, 404))).close()
+
     def _get(self, path: str, headers: dict[str, str], expected: tuple[int, ...] = (200,)) -> Response:
         url_path = "/resources/" + quote(path)
         response = self._authorized(lambda token: self._transport.send("GET", url_path, token=token, headers=headers))

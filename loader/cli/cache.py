@@ -21,7 +21,7 @@ def cache() -> None:
 def list_parts(loader: LoaderClient) -> None:
     """List the parts, least recently used first.
 
-    Prints the first 16 digits of the SHA-256 of each part, and times in UTC.
+    Prints the first 16 digits of the piece digest of each part, and times in UTC.
     """
     document = loader.get("/cache")
     limit = f" of {size_text(document['max_bytes'])}" if document["max_bytes"] else ""
@@ -39,7 +39,7 @@ def verify_parts(loader: LoaderClient) -> None:
     meanwhile. The exit code is 0 even if parts were damaged.
     """
     document = loader.post("/cache/verify", patient=True)
-    damaged = [f"{sha256}: damaged, removed" for sha256 in document["damaged"]]
+    damaged = [f"{digest}: damaged, removed" for digest in document["damaged"]]
     read = f"{count_text(document['checked'], 'part')} read, {size_text(document['bytes'])}, {len(damaged)} damaged"
     print_result(document, "\n".join([*damaged, read]))
 
@@ -58,5 +58,5 @@ def _entry_text(entry: dict[str, Any]) -> str:
     kind = "whole" if entry["whole"] else "partial"
     in_use = ", in use" if entry["in_use"] else ""
     # 16 digits and whole seconds are enough to tell parts apart; the JSON document has everything.
-    name, used = entry["sha256"][:16], entry["last_used"].partition(".")[0]
+    name, used = entry["digest"][:16], entry["last_used"].partition(".")[0]
     return f"{name}  {size_text(entry['bytes']):>7}  {used}Z  {kind}{in_use}"

@@ -44,6 +44,7 @@ COMMANDS = {
     "key": "loader.cli.key",
     "sign": "loader.cli.signing",
     "images": "loader.cli.images",
+    "resources": "loader.cli.resources",
 }
 
 # click itself adds 0, and 2 for wrong usage. The first row that matches an error counts.

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from loader.api_client import configure, get_api_client
 from loader.binary_split import open_archive
+from loader.cli.api_login import api_option, email_option, logged_in
 from loader.cli.archives import file_to_read, head_text
-from loader.cli.output import ProgressBar, count_text, environment_settings, json_option, print_result, size_text
-from loader.cli.password import read_password
+from loader.cli.output import ProgressBar, count_text, json_option, print_result, size_text
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, ResourceCorrupt
 from loader.packing.publish import publish as publish_archive
 from loader.published import LATEST, published_head, published_objects, published_versions
-from loader.settings import Settings, variables
-
-
-def _api_url(_ctx: click.Context, _param: click.Parameter, url: str | None) -> str | None:
-    if url is None:
-        return None
-    try:
-        return str(variables()["resource_api_url"].parse(url))
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
-
-
-_email_option = click.option("--email", required=True, help="E-mail address of a user of the resource API.")
-_api_option = click.option(
-    "--api", metavar="URL", callback=_api_url, help="The resource API, in place of RESOURCE_API_URL."
-)
+from loader.settings import Settings
 
 
 @click.command()
 @click.argument("archive", type=file_to_read)
-@_email_option
-@_api_option
+@email_option
+@api_option
 @click.option("--version", "alias", type=click.Choice([LATEST]), help="Publish it as the newest release, too.")
 @json_option
 def publish(archive: Path, email: str, api: str | None, alias: str | None) -> None:
@@ -50,7 +34,7 @@ def publish(archive: Path, email: str, api: str | None, alias: str | None) -> No
 
     A release whose serial is not higher than that of the published one of its version is refused.
     """
-    settings = _logged_in(email, api)
+    settings = logged_in(email, api)
     with open_archive(archive) as opened:
         names = [opened.head.release.version, *([alias] if alias else [])]
         done = publish_archive(opened, list(dict.fromkeys(names)), ProgressBar, settings.api_patience)
@@ -61,8 +45,8 @@ def publish(archive: Path, email: str, api: str | None, alias: str | None) -> No
 
 
 @click.command()
-@_email_option
-@_api_option
+@email_option
+@api_option
 @json_option
 def releases(email: str, api: str | None) -> None:
     """List the releases at the resource API, and how much of each this device would fetch.
@@ -70,20 +54,10 @@ def releases(email: str, api: str | None) -> None:
     What the archive at IMAGES_PATH has need not be fetched. Prompts for the password on a terminal, and reads it as one
     line of standard input elsewhere.
     """
-    settings = _logged_in(email, api)
+    settings = logged_in(email, api)
     present = _present_blobs(settings)
     listed = [_described(name, present) for name in published_versions(published_objects())]
     print_result({"releases": listed}, "\n".join(map(_line, listed)) or "no release is published")
-
-
-def _logged_in(email: str, api: str | None) -> Settings:
-    """Log in to the API, and return the settings."""
-    settings = environment_settings()
-    if api is not None:
-        settings = replace(settings, resource_api_url=api)
-    configure(settings)
-    get_api_client().login(email, read_password())
-    return settings
 
 
 def _present_blobs(settings: Settings) -> frozenset[str]:

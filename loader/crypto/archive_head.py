@@ -20,6 +20,7 @@ from loader.crypto.json_header import (
     is_integer,
     is_size,
     is_text,
+    is_time,
     read_json,
     require,
     write_json,
@@ -34,6 +35,7 @@ MAX_REFERENCES = 256
 MAX_LAYERS = 128
 MAX_BLOBS = 4096
 CREATED_MAX_LENGTH = 64
+RELEASE_LABEL = b"azaion-loader/2 release\0"
 # The largest manifest or configuration of an image, which are held in memory; registries have the same limit.
 DESCRIPTION_MAX_SIZE = 4 << 20
 
@@ -41,7 +43,6 @@ _HEX_32 = re.compile(r"[0-9a-f]{32}")
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PLATFORM = re.compile(r"(?=.{3,64}\Z)[a-z0-9]+/[a-z0-9_]+(/[a-z0-9._-]+)?")
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Release:
         version, serial, created = _fields(document, "release", "version", "serial", "created")
         require(isinstance(version, str) and is_version(version), "version")
         require(is_integer(serial), "serial")
-        require(is_text(created, _RFC_3339), "created")
+        require(is_time(created), "created")
         return cls(version, serial, created)
 
 
@@ -207,6 +208,11 @@ class StoredHead:
     def digest(self) -> str:
         """The SHA-256 of the JSON of the head, in hex, which names exactly this head."""
         return hashlib.sha256(self.raw[LENGTH_SIZE:]).hexdigest()
+
+    @property
+    def signed(self) -> bytes:
+        """What a signature of the release covers."""
+        return RELEASE_LABEL + self.raw
 
     @classmethod
     def of(cls, head: Head) -> StoredHead:

@@ -65,7 +65,7 @@ def key_check(fragment: bytes) -> str:
 
 @dataclass(frozen=True)
 class Signature:
-    """An Ed25519 signature of the head: the raw public key and the raw signature."""
+    """An Ed25519 signature of a release or a model: the raw public key and the raw signature."""
 
     key: bytes
     signature: bytes
@@ -78,6 +78,19 @@ class Signature:
         return cls(
             parse_base64(key, PUBLIC_KEY_SIZE, "signatures"), parse_base64(signature, SIGNATURE_SIZE, "signatures")
         )
+
+
+def parse_signatures(documents: Any) -> tuple[Signature, ...]:
+    """Parse the field `signatures`, at most 16 of distinct keys. Raises CorruptCiphertext."""
+    require(isinstance(documents, list) and len(documents) <= MAX_SIGNATURES, "signatures")
+    parsed = tuple(map(Signature.parse, documents))
+    require(len({signature.key for signature in parsed}) == len(parsed), "signatures")
+    return parsed
+
+
+def signature_documents(signatures: Iterable[Signature]) -> list[dict[str, str]]:
+    """Return the field `signatures` as it is stored."""
+    return [{"key": _base64(one.key), "signature": _base64(one.signature)} for one in signatures]
 
 
 @dataclass(frozen=True)
@@ -99,8 +112,8 @@ class Seals:
     def to_bytes(self) -> bytes:
         """Return uint32 BE S and the seals as they are stored."""
         key = {"check": self.check, "root": _base64(self.root)}
-        signatures = [{"key": _base64(one.key), "signature": _base64(one.signature)} for one in self.signatures]
-        return write_json({"key": key, "mac": self.mac, "signatures": signatures}, SEALS_MAX_SIZE)
+        document = {"key": key, "mac": self.mac, "signatures": signature_documents(self.signatures)}
+        return write_json(document, SEALS_MAX_SIZE)
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Seals:
@@ -110,10 +123,7 @@ class Seals:
         check, root = exactly(key, "check", "root")
         require(is_text(check, _KEY_CHECK), "check")
         require(is_text(mac, _MAC), "mac")
-        require(isinstance(signatures, list) and len(signatures) <= MAX_SIGNATURES, "signatures")
-        parsed = tuple(map(Signature.parse, signatures))
-        require(len({signature.key for signature in parsed}) == len(parsed), "signatures")
-        return cls(check, parse_base64(root, SEALED_ROOT_SIZE, "root"), mac, parsed)
+        return cls(check, parse_base64(root, SEALED_ROOT_SIZE, "root"), mac, parse_signatures(signatures))
 
     def match(self, fragment: bytes) -> bool:
         """Return whether the archive was sealed with `fragment`, as far as `check` tells."""

@@ -17,6 +17,8 @@ JSON_MAX_SIZE = 1 << 20
 SIZE_LIMIT = 1 << 52  # no ciphertext is larger, because its segments of 1 MiB are numbered with 32 bits
 INTEGER_LIMIT = 1 << 53  # every JSON parser reads smaller integers exactly (RFC 8259, section 6)
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
 Read = Callable[[int], bytes]
 
 
@@ -93,6 +95,11 @@ def is_integer(value: object) -> TypeGuard[int]:
 def is_text(value: object, pattern: re.Pattern[str]) -> TypeGuard[str]:
     """Return whether a JSON value is a string of this form."""
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def is_time(value: object) -> TypeGuard[str]:
+    """Return whether a JSON value is a time in the form of RFC 3339."""
+    return is_text(value, _RFC_3339)
 
 
 def parse_base64(value: object, size: int, field: str) -> bytes:

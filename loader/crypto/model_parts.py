@@ -1,35 +1,55 @@
 """A model as it is stored: one streaming ciphertext C under a random key, split into a small and a big object.
 
-    small = AZSMALL1 | uint32 BE N | N bytes of JSON: key, size, big | head
-    big   = the rest of C, named by its SHA-256
+    small = AZSMALL2 | uint32 BE N | header | uint32 BE S | seals | head
+    header  JSON: key, size, serial, created, big {size, digest, object}
+    seals   JSON: signatures
+    big   = the rest of C, under a random name
 
 The head is the first 65,536 bytes of C, or all of it. The associated data is `folder/filename`, so that no model can be
 served in the place of another. The big object is worthless without the small one, which contains the key.
+
+A signature covers `azaion-loader/2 model\\0` | uint16 BE length | folder/filename | uint32 BE N | header | head.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from Crypto.Random import get_random_bytes
 
-from loader.crypto.json_header import JSON_MAX_SIZE, exactly, is_size, parse_base64, read_header, require, write_header
+from loader.crypto.archive_seals import SEALS_MAX_SIZE, Signature, parse_signatures, signature_documents
+from loader.crypto.json_header import (
+    JSON_MAX_SIZE,
+    exactly,
+    is_integer,
+    is_size,
+    is_text,
+    is_time,
+    parse_base64,
+    read_header,
+    read_json,
+    require,
+    write_json,
+)
+from loader.crypto.pieces import PieceHash
 from loader.crypto.segments import HEADER_SIZE, SEGMENT_SIZE, ciphertext_size, plaintext_size
 from loader.crypto.streaming_aead import Buffer, DecryptingReader, Source, encrypt
 from loader.errors import CorruptCiphertext
 
-MAGIC = b"AZSMALL1"
+MAGIC = b"AZSMALL2"
 HEAD_SIZE = 65_536
 KEY_SIZE = 32
-SMALL_MAX_SIZE = len(MAGIC) + 4 + JSON_MAX_SIZE + HEAD_SIZE
+OBJECT_SIZE = 16
+SMALL_MAX_SIZE = len(MAGIC) + 4 + JSON_MAX_SIZE + 4 + SEALS_MAX_SIZE + HEAD_SIZE
+MODEL_LABEL = b"azaion-loader/2 model\0"
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_OBJECT = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -49,17 +69,33 @@ class ResourceName:
         """The path of the small object."""
         return f"{self.path}.small"
 
-    def big(self, sha256: str) -> str:
-        """Return the path of the big object with this digest."""
-        return f"{self.path}.{sha256}.big"
+    def big(self, part: BigPart) -> str:
+        """Return the path of the big object."""
+        return f"{self.path}.{part.object}.big"
 
 
 @dataclass(frozen=True)
 class BigPart:
-    """The big object that belongs to a small one: its size in bytes and its SHA-256 in hex."""
+    """The big object that belongs to a small one: its size in bytes, and its piece digest in hex.
+
+    `object` is the random part of its name, 32 hex digits, which is known before its content.
+    """
 
     size: int
-    sha256: str
+    digest: str
+    object: str
+
+    @classmethod
+    def parse(cls, document: Any) -> BigPart | None:
+        """Parse the field `big`. Raises CorruptCiphertext."""
+        if document is None:
+            return None
+        require(isinstance(document, dict), "big")
+        size, digest, name = exactly(document, "size", "digest", "object")
+        require(is_size(size) and size > 0, "big")
+        require(is_text(digest, _DIGEST), "big")
+        require(is_text(name, _OBJECT), "big")
+        return cls(size, digest, name)
 
 
 class SeekableSource(Source, Protocol):
@@ -69,32 +105,80 @@ class SeekableSource(Source, Protocol):
 
 
 @dataclass(frozen=True)
-class SmallPart:
-    """The small object. `size` is that of the plaintext in bytes; `big` is None if the head is the whole ciphertext."""
+class Edition:
+    """Which edition of a model it is: `serial` grows with each upload, `created` is RFC 3339."""
+
+    serial: int
+    created: str
+
+    def __str__(self) -> str:
+        """Return both for a person."""
+        return f"serial {self.serial} of {self.created}"
+
+
+@dataclass(frozen=True)
+class SealedModel:
+    """A sealed model that no header describes yet. `size` is that of the plaintext in bytes; see `SmallPart`."""
 
     key: bytes = field(repr=False)
     size: int
     big: BigPart | None
     head: bytes = field(repr=False)
 
+    def described(self, edition: Edition) -> SmallPart:
+        """Return the small part of this edition, without a signature."""
+        big = None if self.big is None else asdict(self.big)
+        document = {
+            "key": base64.b64encode(self.key).decode(),
+            "size": self.size,
+            "serial": edition.serial,
+            "created": edition.created,
+            "big": big,
+        }
+        header = write_json(document, JSON_MAX_SIZE)
+        return SmallPart(self.key, self.size, edition, self.big, self.head, header, ())
+
+
+@dataclass(frozen=True)
+class SmallPart:
+    """The small object. `size` is that of the plaintext in bytes; `big` is None if the head is the whole ciphertext.
+
+    `header` is uint32 BE N and the header as they are stored, because a signature covers these very bytes.
+    """
+
+    key: bytes = field(repr=False)
+    size: int
+    edition: Edition
+    big: BigPart | None
+    head: bytes = field(repr=False)
+    header: bytes = field(repr=False)
+    signatures: tuple[Signature, ...]
+
     def to_bytes(self) -> bytes:
         """Return the object as it is stored."""
-        big = None if self.big is None else {"size": self.big.size, "sha256": self.big.sha256}
-        document = {"key": base64.b64encode(self.key).decode(), "size": self.size, "big": big}
-        return write_header(MAGIC, document) + self.head
+        seals = write_json({"signatures": signature_documents(self.signatures)}, SEALS_MAX_SIZE)
+        return MAGIC + self.header + seals + self.head
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SmallPart:
         """Parse a stored object. Raises CorruptCiphertext for anything that the format does not allow."""
         stream = io.BytesIO(data)
-        document, _ = read_header(MAGIC, stream.read)
-        key, size, big = exactly(document, "key", "size", "big")
+        document, raw = read_header(MAGIC, stream.read)
+        key, size, serial, created, big = exactly(document, "key", "size", "serial", "created", "big")
         require(is_size(size), "size")
-        part = cls(parse_base64(key, KEY_SIZE, "key"), size, _parse_big(big), stream.read())
+        require(is_integer(serial), "serial")
+        require(is_time(created), "created")
+        seals, _ = read_json(stream.read, SEALS_MAX_SIZE)
+        signatures = parse_signatures(*exactly(seals, "signatures"))
+        key, parsed, head = parse_base64(key, KEY_SIZE, "key"), BigPart.parse(big), stream.read()
         total = ciphertext_size(size)
-        if len(part.head) != min(HEAD_SIZE, total) or len(part.head) + (part.big.size if part.big else 0) != total:
+        if len(head) != min(HEAD_SIZE, total) or len(head) + (parsed.size if parsed else 0) != total:
             raise CorruptCiphertext("its head and its big part do not add up to its size")
-        return part
+        return cls(key, size, Edition(serial, created), parsed, head, raw.removeprefix(MAGIC), signatures)
+
+    def named(self, name: ResourceName) -> NamedModel:
+        """Return what a signature of this model under this name covers."""
+        return NamedModel(name, self.header, self.head)
 
     def decrypt(self, name: ResourceName, big: SeekableSource | None, first_segment: int = 0) -> DecryptingReader:
         """Return a reader of the plaintext from a segment on. `big` reads the big object; None if there is none."""
@@ -117,14 +201,19 @@ class SmallPart:
         return begin, max(begin, end)
 
 
-def _parse_big(value: Any) -> BigPart | None:
-    if value is None:
-        return None
-    require(isinstance(value, dict), "big")
-    size, sha256 = exactly(value, "size", "sha256")
-    require(is_size(size) and size > 0, "big")
-    require(isinstance(sha256, str) and _SHA256.fullmatch(sha256), "big")
-    return BigPart(size, sha256)
+@dataclass(frozen=True)
+class NamedModel:
+    """A model under a name, as it is signed: see `SmallPart`."""
+
+    name: ResourceName
+    header: bytes = field(repr=False)
+    head: bytes = field(repr=False)
+
+    @property
+    def signed(self) -> bytes:
+        """What a signature of the model covers."""
+        path = self.name.path.encode()
+        return b"".join((MODEL_LABEL, len(path).to_bytes(2, "big"), path, self.header, self.head))
 
 
 class _HeadThenBig:
@@ -143,10 +232,10 @@ class _HeadThenBig:
         return self._big.readinto(buffer) if self._big is not None else 0
 
 
-def seal_resource(plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO) -> SmallPart:
-    """Encrypt `plaintext` under a fresh key, write the big object to `big_file` and return the small one."""
+def seal_model(plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO) -> SealedModel:
+    """Encrypt `plaintext` under a fresh key, write the big object to `big_file` and return the rest."""
     key = get_random_bytes(KEY_SIZE)
-    head, digest, total = bytearray(), hashlib.sha256(), 0
+    head, digest, total = bytearray(), PieceHash(), 0
     for piece in encrypt(plaintext, key, name.path.encode()):
         room = HEAD_SIZE - len(head)
         head += piece[:room]
@@ -154,5 +243,5 @@ def seal_resource(plaintext: Iterable[Buffer], name: ResourceName, big_file: Bin
         digest.update(rest)
         big_file.write(rest)
         total += len(piece)
-    big = BigPart(total - len(head), digest.hexdigest()) if total > len(head) else None
-    return SmallPart(key, plaintext_size(total), big, bytes(head))
+    big = BigPart(total - len(head), digest.hex(), get_random_bytes(OBJECT_SIZE).hex()) if total > len(head) else None
+    return SealedModel(key, plaintext_size(total), big, bytes(head))

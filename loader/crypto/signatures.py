@@ -1,22 +1,28 @@
-"""Ed25519 signatures of releases (RFC 8032, pure Ed25519), and the private keys that make them.
+"""Ed25519 signatures of releases and models (RFC 8032, pure Ed25519), and the private keys that make them.
 
-A signature covers `azaion-loader/2 release\\0` | uint32 BE H | head. The seals are no part of it, so it is valid under
-any other key fragment, and in a thin archive.
+A signature of a release covers `azaion-loader/2 release\\0` | uint32 BE H | head. The seals are no part of it, so it is
+valid under any other key fragment, and in a thin archive. What one of a model covers, `model_parts` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 
-from loader.crypto.archive_head import StoredHead
 from loader.crypto.archive_seals import Signature
 from loader.publisher_keys import PublisherKey, PublisherKeys, require_sound
 
-RELEASE_LABEL = b"azaion-loader/2 release\0"
 PEM_START = b"-----BEGIN PRIVATE KEY-----"
+
+
+class Signable(Protocol):
+    """A release or a model. `signed` are the bytes that a signature of it covers."""
+
+    @property
+    def signed(self) -> bytes: ...
 
 
 class SigningKey:
@@ -48,30 +54,26 @@ class SigningKey:
         """Return the key as `parse` takes it."""
         return self._key.export_key(format="PEM").encode() + b"\n"
 
-    def sign(self, stored: StoredHead) -> Signature:
-        """Return the signature of a head. The same key and head always have the same signature."""
-        return Signature(self.public, eddsa.new(self._key, "rfc8032").sign(_signed(stored)))
+    def sign(self, what: Signable) -> Signature:
+        """Return the signature. The same key and bytes always have the same signature."""
+        return Signature(self.public, eddsa.new(self._key, "rfc8032").sign(what.signed))
 
 
-def is_valid(signature: Signature, stored: StoredHead) -> bool:
-    """Return whether the owner of the signature's key has signed this head, whoever that is."""
+def is_valid(signature: Signature, what: Signable) -> bool:
+    """Return whether the owner of the signature's key has signed this, whoever that is."""
     try:
         # Crypto accepts keys of small order, under which everybody can sign.
         require_sound(signature.key)
         key = eddsa.import_public_key(signature.key)
-        eddsa.new(key, "rfc8032").verify(_signed(stored), signature.signature)
+        eddsa.new(key, "rfc8032").verify(what.signed, signature.signature)
     except ValueError:
         return False
     return True
 
 
-def find_signers(stored: StoredHead, signatures: Sequence[Signature], trusted: PublisherKeys) -> Iterator[PublisherKey]:
-    """Yield the trusted keys whose owners have signed this head."""
+def find_signers(what: Signable, signatures: Sequence[Signature], trusted: PublisherKeys) -> Iterator[PublisherKey]:
+    """Yield the trusted keys whose owners have signed this."""
     for signature in signatures:
         signer = trusted.find(signature.key)
-        if signer is not None and is_valid(signature, stored):
+        if signer is not None and is_valid(signature, what):
             yield signer
-
-
-def _signed(stored: StoredHead) -> bytes:
-    return RELEASE_LABEL + stored.raw

@@ -1,4 +1,4 @@
-"""The cache of big parts: named by their content, resumable, and shared by all loads of a resource at the same time."""
+"""The cache of big parts: named by their piece digests, resumable, and shared by simultaneous loads of a resource."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ class ModelCache:
         `label` names the resource for people. Raises StorageError and DiskSpace; the reader raises what `fetch` raises.
         """
         with self._lock:
-            use = self._in_use.get(part.sha256)
+            use = self._in_use.get(part.digest)
             if use is None or use.file.failure is not None:
                 use = self._start_use(part, label, fetch)
-            self._directory.touch(part.sha256)
+            self._directory.touch(part.digest)
             use.users += 1
         return CacheReader(use, fetch)
 
@@ -173,16 +173,16 @@ class ModelCache:
 
     def _adopt(self, upload: Path, part: BigPart) -> None:
         with self._lock:
-            if part.sha256 not in self._in_use:
+            if part.digest not in self._in_use:
                 self._directory.keep_limit(part.size, self._in_use.keys())
-                upload.replace(self._directory.big(part.sha256))
+                upload.replace(self._directory.big(part.digest))
 
-    def discard(self, sha256: str) -> None:
+    def discard(self, digest: str) -> None:
         """Remove a part unless it is in use, so that the next load downloads it again."""
         with self._lock:
-            if sha256 not in self._in_use:
+            if digest not in self._in_use:
                 with storage(self._directory.path, 0):
-                    self._directory.remove(sha256)
+                    self._directory.remove(digest)
 
     def status(self) -> CacheStatus:
         """Return what is on the disk and which downloads run. Raises StorageError."""
@@ -229,10 +229,10 @@ class ModelCache:
         use = _PartInUse(self, BigFile(self._directory, part))
         try:
             if not use.file.whole:
-                self._require_room(_missing(use.file), {part.sha256, *self._in_use})
+                self._require_room(_missing(use.file), {part.digest, *self._in_use})
                 # For a part that is larger than the limit no part is removed that may stay without it.
                 coming = _missing(use.file) if self._directory.fits(part.size) else 0
-                self._directory.keep_limit(coming, {part.sha256, *self._in_use})
+                self._directory.keep_limit(coming, {part.digest, *self._in_use})
             if not use.file.verified:
                 self._start_download(use, label, fetch)
         except BaseException:
@@ -241,7 +241,7 @@ class ModelCache:
             use.file.close()
             raise
         # Publish the part only once its download runs, because readers of a part without one would wait forever.
-        self._in_use[part.sha256] = use
+        self._in_use[part.digest] = use
         return use
 
     def _require_room(self, needed: int, in_use: Collection[str]) -> None:
@@ -300,8 +300,8 @@ class ModelCache:
                 return
             use.forgotten = True
             with suppress(LoaderError):
-                if self._in_use.get(use.file.part.sha256) is use:
-                    del self._in_use[use.file.part.sha256]
+                if self._in_use.get(use.file.part.digest) is use:
+                    del self._in_use[use.file.part.digest]
                     # A part that is larger than the limit goes first, because otherwise all others would go before it.
                     if not self._directory.fits(use.file.available):
                         use.file.remove()

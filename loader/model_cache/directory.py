@@ -1,10 +1,11 @@
 """The directory of the cache: the names of its files, what each name promises, and which parts are evicted.
 
-    {sha256}.big       a whole big part; the name exists only once its digest is verified
-    {sha256}.partial   the start of a big part, which a download resumes after any interruption
+    {digest}.big       a whole big part; the name exists only once its digest is verified
+    {digest}.partial   the start of a big part, which a download resumes after any interruption
+    {digest}.pieces    the SHA-256 of each piece of 1 MiB of that part: right if the SHA-256 of the file is the digest
     .upload-*          a running upload; removed at the start of the loader
 
-All files are ciphertext, mode 0600. The modification time of a whole part is the time of its last use.
+All files have mode 0600, and none has plaintext. The modification time of a whole part is the time of its last use.
 """
 
 from __future__ import annotations
@@ -21,19 +22,29 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from loader.files import free_bytes, make_private_directory, open_regular, remove_if_there, storage
+from loader.crypto.model_parts import BigPart
+from loader.crypto.pieces import DIGEST_SIZE, PIECE_SIZE
+from loader.files import (
+    free_bytes,
+    make_private_directory,
+    open_regular,
+    read_small,
+    remove_if_there,
+    storage,
+    write_whole,
+)
 
 log = logging.getLogger(__name__)
 
 UPLOAD_PREFIX = ".upload-"
-_NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})\.(?P<kind>big|partial)")
+_NAME = re.compile(r"(?P<digest>[0-9a-f]{64})\.(?P<kind>big|partial)")
 
 
 @dataclass(frozen=True)
 class CachedFile:
     """One part on the disk. `size` is in bytes, `last_used` in seconds since the epoch."""
 
-    sha256: str
+    digest: str
     whole: bool
     size: int
     last_used: float
@@ -46,13 +57,17 @@ class CacheDirectory:
         self.path = path
         self.max_bytes = max_bytes
 
-    def big(self, sha256: str) -> Path:
+    def big(self, digest: str) -> Path:
         """Return the path of a whole part."""
-        return self.path / f"{sha256}.big"
+        return self.path / f"{digest}.big"
 
-    def partial(self, sha256: str) -> Path:
+    def partial(self, digest: str) -> Path:
         """Return the path of a partial part."""
-        return self.path / f"{sha256}.partial"
+        return self.path / f"{digest}.partial"
+
+    def pieces(self, digest: str) -> Path:
+        """Return the path of the digests of a part's pieces."""
+        return self.path / f"{digest}.pieces"
 
     def prepare(self) -> None:
         """Create the directory if it is missing."""
@@ -64,27 +79,42 @@ class CacheDirectory:
         for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
             with suppress(OSError):
                 path.unlink()
+        for path in self.path.glob("*.pieces"):
+            if not any(part(path.stem).exists() for part in (self.big, self.partial)):
+                with suppress(OSError):
+                    path.unlink()
+
+    def read_pieces(self, part: BigPart) -> bytes:
+        """Return the digests of a part's pieces as they were kept, empty if they cannot be read. Never raises."""
+        with suppress(OSError):
+            return read_small(self.pieces(part.digest), part.size // PIECE_SIZE * DIGEST_SIZE + DIGEST_SIZE)
+        return b""
+
+    def write_pieces(self, part: BigPart, digests: bytes) -> None:
+        """Keep the proven digests of a part's pieces. Never raises, because a later load can prove them again."""
+        with suppress(OSError):
+            write_whole(self.pieces(part.digest), digests)
 
     def new_upload(self) -> BinaryIO:
         """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
         return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
 
-    def open_big(self, sha256: str) -> BufferedReader:
+    def open_big(self, digest: str) -> BufferedReader:
         """Open a whole part for reading. Raises OSError."""
-        return os.fdopen(open_regular(self.big(sha256)), "rb")
+        return os.fdopen(open_regular(self.big(digest)), "rb")
 
-    def open_part(self, sha256: str, size: int) -> tuple[int, bool]:
+    def open_part(self, digest: str, size: int) -> tuple[int, bool]:
         """Open the file of a part of `size` bytes, or create it. Raises OSError.
 
         Return the descriptor, and whether the file is that of a whole part. A file of the right size is opened for
         reading, because its disk may be read-only, any other for writing too. What has a name of this part and cannot
         be its file is removed.
         """
-        big = self.big(sha256)
+        big = self.big(digest)
         if _has_size(big, size):
             return open_regular(big), True
         remove_if_there(big)
-        return self._open_partial(self.partial(sha256), size), False
+        return self._open_partial(self.partial(digest), size), False
 
     def _open_partial(self, path: Path, size: int) -> int:
         # A file with a second name is not continued, because that name may be one of somebody else's file.
@@ -94,24 +124,24 @@ class CacheDirectory:
                 path.unlink()
         return open_regular(path, os.O_RDONLY if _has_size(path, size) else os.O_RDWR | os.O_CREAT)
 
-    def promote(self, sha256: str) -> None:
+    def promote(self, digest: str) -> None:
         """Give a partial part its final name, once its digest is verified."""
-        self.partial(sha256).replace(self.big(sha256))
+        self.partial(digest).replace(self.big(digest))
 
-    def demote(self, sha256: str) -> None:
+    def demote(self, digest: str) -> None:
         """Make a damaged part a partial one again. Open files are not disturbed."""
         with suppress(FileNotFoundError):
-            self.big(sha256).replace(self.partial(sha256))
+            self.big(digest).replace(self.partial(digest))
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, digest: str) -> None:
         """Remove all files of a part. Open files are not disturbed."""
-        for path in (self.big(sha256), self.partial(sha256)):
+        for path in (self.big(digest), self.partial(digest), self.pieces(digest)):
             remove_if_there(path)
 
-    def touch(self, sha256: str) -> None:
+    def touch(self, digest: str) -> None:
         """Note the present time as the last use of a whole part."""
         with suppress(OSError):
-            os.utime(self.big(sha256), follow_symlinks=False)
+            os.utime(self.big(digest), follow_symlinks=False)
 
     def files(self) -> list[CachedFile]:
         """Return all parts, whole and partial, least recently used first. Raises StorageError."""
@@ -125,7 +155,7 @@ class CacheDirectory:
                     status = entry.stat(follow_symlinks=False)
                     if not stat.S_ISREG(status.st_mode):
                         continue
-                    found.append(CachedFile(match["sha256"], match["kind"] == "big", status.st_size, status.st_mtime))
+                    found.append(CachedFile(match["digest"], match["kind"] == "big", status.st_size, status.st_mtime))
         return sorted(found, key=lambda file: file.last_used)
 
     def keep_limit(self, needed: int, in_use: Collection[str]) -> None:
@@ -137,7 +167,7 @@ class CacheDirectory:
         for file in files:
             if used + needed <= self.max_bytes:
                 return
-            if file.sha256 not in in_use:
+            if file.digest not in in_use:
                 self._evict(file)
                 used -= file.size
 
@@ -150,12 +180,12 @@ class CacheDirectory:
     def room(self, in_use: Collection[str]) -> int:
         """Return how many bytes the disk takes if every part that is not in use is removed."""
         with storage(self.path, 0):
-            return free_bytes(self.path) + sum(file.size for file in self.files() if file.sha256 not in in_use)
+            return free_bytes(self.path) + sum(file.size for file in self.files() if file.digest not in in_use)
 
     def evict_one(self, in_use: Collection[str]) -> bool:
         """Remove the least recently used part because the disk is full; False if there is none to remove."""
         for file in self.files():
-            if file.sha256 not in in_use:
+            if file.digest not in in_use:
                 self._evict(file)
                 return True
         return False
@@ -167,7 +197,7 @@ class CacheDirectory:
     def _evict(self, file: CachedFile) -> None:
         log.info("removing a part of %d bytes from the cache, last used at %d", file.size, file.last_used)
         with storage(self.path, 0):
-            self.remove(file.sha256)
+            self.remove(file.digest)
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from contextlib import closing, suppress
 
+from loader.crypto.pieces import PieceHash
 from loader.errors import ApiError, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import Fetch, PartInUse, skip
@@ -33,7 +33,7 @@ class Download:
         self._fetch = fetch
         self._directory = directory
         self._patience_seconds = patience_seconds
-        self._digest = hashlib.sha256()
+        self._digest = PieceHash()
         self._start_offset = self.file.available
         self._started = time.monotonic()
 
@@ -47,7 +47,7 @@ class Download:
         try:
             self.file.update(self._digest)
             self._append_all()
-            if not self.file.prove(self._digest.hexdigest()):
+            if not self.file.prove(self._digest):
                 log.warning("the digest of %s is not the one in its small part", self.label)
         except LoaderError as exc:
             log.warning("the download of %s ended at %d bytes: %s", self.label, self.file.available, exc)

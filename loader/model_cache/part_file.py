@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -11,6 +10,7 @@ from contextlib import closing, suppress
 from typing import Protocol
 
 from loader.crypto.model_parts import BigPart
+from loader.crypto.pieces import PieceHash
 from loader.errors import ApiProtocol, ApiUnreachable, DeviceFault, LoaderError
 from loader.files import Unreadable, make_writable, storage
 from loader.model_cache.directory import CacheDirectory
@@ -80,8 +80,8 @@ class BigFile:
         self.repaired: set[int] = set()
         self._changed = threading.Condition()
         self._restarts = 0
-        with storage(directory.big(part.sha256), part.size):
-            self._descriptor, self.verified = directory.open_part(part.sha256, part.size)
+        with storage(directory.big(part.digest), part.size):
+            self._descriptor, self.verified = directory.open_part(part.digest, part.size)
             self.available = os.fstat(self._descriptor).st_size
         self._writable = self.available != part.size
         if self.available > part.size:
@@ -133,7 +133,7 @@ class BigFile:
             with storage(self._directory.path, len(piece)):
                 self._prepare_write()
                 if self.verified:
-                    self._directory.demote(self.part.sha256)
+                    self._directory.demote(self.part.digest)
                     self.verified = False
             self._write(offset, piece)
         return True
@@ -144,7 +144,7 @@ class BigFile:
             self.failure = failure
             self._changed.notify_all()
 
-    def update(self, digest: hashlib._Hash) -> None:
+    def update(self, digest: PieceHash) -> None:
         """Hash all available bytes into `digest`, and drop those from the first unreadable one on."""
         offset = 0
         try:
@@ -155,12 +155,12 @@ class BigFile:
             log.warning("%s The download goes on at %d bytes.", exc, offset)
             self._truncate(offset)
 
-    def prove(self, hex_digest: str) -> bool:
-        """Give the file its final name if `hex_digest`, the digest of its bytes, is right. Return whether it is.
+    def prove(self, digest: PieceHash) -> bool:
+        """Give the file its final name if `digest`, which has all of its bytes, is right. Return whether it is.
 
         A repaired file is refused, because its bytes were replaced while they were hashed.
         """
-        if self.repaired or hex_digest != self.part.sha256:
+        if self.repaired or digest.hex() != self.part.digest:
             return False
         self._promote()
         return True
@@ -169,22 +169,30 @@ class BigFile:
         """Verify a whole file that has no final name yet, and remove it if its digest is wrong."""
         if not self.whole or self.verified:
             return
-        digest = hashlib.sha256()
+        digest = PieceHash()
         try:
             for piece in self._pieces():
                 digest.update(piece)
         except Unreadable:
             self.remove()
             raise
-        if digest.hexdigest() == self.part.sha256:
+        if digest.hex() == self.part.digest:
             self._promote()
         else:
             self.remove()
 
+    def piece_digests(self) -> bytes:
+        """Return the digests of the pieces as they were kept, which need not be right; empty if there are none."""
+        return self._directory.read_pieces(self.part)
+
+    def keep_piece_digests(self, digests: bytes) -> None:
+        """Keep the proven digests of the pieces for later loads, if the disk takes them."""
+        self._directory.write_pieces(self.part, digests)
+
     def remove(self) -> None:
         """Remove the file. Open readers keep what is here."""
         with storage(self._directory.path, 0):
-            self._directory.remove(self.part.sha256)
+            self._directory.remove(self.part.digest)
 
     def close(self) -> None:
         """Close the file."""
@@ -226,8 +234,8 @@ class BigFile:
         self._sync()
         # Compare the files, because somebody may have removed this one, and the name may belong to another one.
         with storage(self._directory.path, 0), suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.sha256).lstat()):
-                self._directory.promote(self.part.sha256)
+            if os.path.samestat(os.fstat(self._descriptor), self._directory.partial(self.part.digest).lstat()):
+                self._directory.promote(self.part.digest)
         self.verified = True
 
     def _write(self, offset: int, piece: memoryview) -> None:
@@ -251,6 +259,11 @@ class CacheReader:
         self._repaired, self._repaired_at = memoryview(b""), 0
         self._position = 0
         self._closed = False
+
+    @property
+    def file(self) -> BigFile:
+        """The file of the part."""
+        return self._file
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the start of `buffer`; see `BigFile.read_at`. Bytes that the disk has lost are downloaded again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -10,9 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from io import BufferedReader
 
-from loader.errors import StorageError
+from loader.crypto.pieces import PieceDigests
+from loader.errors import CorruptCiphertext, StorageError
 from loader.files import Unreadable, storage
 from loader.model_cache.directory import CacheDirectory
+from loader.stored_blobs import StoredBlob
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 class PartListing:
     """One part. `bytes` is its size on the disk; `last_used` is in seconds since the epoch."""
 
-    sha256: str
+    digest: str
     bytes: int
     whole: bool
     in_use: bool
@@ -64,7 +65,7 @@ class CacheUpkeep:
         """Return all parts, least recently used first."""
         with self._lock:
             return [
-                PartListing(file.sha256, file.size, file.whole, file.sha256 in self._in_use, file.last_used)
+                PartListing(file.digest, file.size, file.whole, file.digest in self._in_use, file.last_used)
                 for file in self._directory.files()
             ]
 
@@ -78,14 +79,14 @@ class CacheUpkeep:
         fault: StorageError | None = None
         for part in [file for file in self._directory.files() if file.whole]:
             try:
-                is_damaged = self._verify(part.sha256)
+                is_damaged = self._verify(part.digest)
             except StorageError as exc:
                 log.warning("a part of the cache could not be verified: %s", exc)
                 fault = fault or exc
                 continue
             if is_damaged is not None:
                 checked, size = checked + 1, size + part.size
-                damaged += [part.sha256] if is_damaged else []
+                damaged += [part.digest] if is_damaged else []
         if fault is not None:
             raise fault
         return Verification(checked, size, damaged)
@@ -94,39 +95,49 @@ class CacheUpkeep:
         """Remove every part that is not in use, whole or not."""
         with self._lock, storage(self._directory.path, 0):
             files = self._directory.files()
-            idle = [file for file in files if file.sha256 not in self._in_use]
+            idle = [file for file in files if file.digest not in self._in_use]
             for file in idle:
-                self._directory.remove(file.sha256)
+                self._directory.remove(file.digest)
         log.info("cleared the cache of %d parts", len(idle))
         return Clearance(len(idle), sum(file.size for file in idle), len(files) - len(idle))
 
-    def _verify(self, sha256: str) -> bool | None:
+    def _verify(self, digest: str) -> bool | None:
         """Return whether the part was damaged and is removed; None if there is none under this name."""
-        path = self._directory.big(sha256)
+        path = self._directory.big(digest)
         with storage(path, 0):
             try:
-                file = self._directory.open_big(sha256)
+                file = self._directory.open_big(digest)
             except FileNotFoundError:  # the part was removed meanwhile, or is being repaired
                 return None
             with file:
-                return not self._is_sound(sha256, file) and self._removed(sha256, file)
+                return not self._is_sound(digest, file) and self._removed(digest, file)
 
-    def _is_sound(self, sha256: str, file: BufferedReader) -> bool:
+    def _is_sound(self, digest: str, file: BufferedReader) -> bool:
         try:
-            with storage(self._directory.big(sha256), 0):
-                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            with storage(self._directory.big(digest), 0):
+                return _digest_of(file) == digest
         except Unreadable as exc:
             log.warning("%s", exc)
             return False
+        except CorruptCiphertext:  # it has become shorter meanwhile
+            return False
 
-    def _removed(self, sha256: str, file: BufferedReader) -> bool:
+    def _removed(self, digest: str, file: BufferedReader) -> bool:
         """Remove a damaged part. Return False if another file has the name now, because that one was not read."""
         with self._lock:
             try:
-                if not os.path.samestat(self._directory.big(sha256).lstat(), os.fstat(file.fileno())):
+                if not os.path.samestat(self._directory.big(digest).lstat(), os.fstat(file.fileno())):
                     return False
             except FileNotFoundError:
                 return False
-            self._directory.remove(sha256)
-        log.warning("removed a damaged part from the cache: %s", sha256)
+            self._directory.remove(digest)
+        log.warning("removed a damaged part from the cache: %s", digest)
         return True
+
+
+def _digest_of(file: BufferedReader) -> str:
+    """Return the piece digest of a file, which all cores compute. Raises OSError, and CorruptCiphertext."""
+    digests = PieceDigests()
+    for _ in StoredBlob(file, 0, os.fstat(file.fileno()).st_size).add_to(digests):
+        pass
+    return digests.hex()

@@ -14,15 +14,15 @@ from loader.settings import BadSettings, Settings
 try:
     _settings = Settings.from_env(os.environ)
     claim_directories(_settings, create=True)
+    keep_freed_memory()
+    logging.config.dictConfig(logs.config(_settings.log_level))
+    # A warning of a package, such as that TLS to the engine is not verified, is a line of the log too.
+    logging.captureWarnings(True)
+    app = create_app(_settings)
 except (BadSettings, DirectoryInUse) as exc:
     print(exc, file=sys.stderr)
     # Exit with 3, because gunicorn restarts a worker that ends with any other code again and again.
     sys.exit(3)
 
-keep_freed_memory()
-logging.config.dictConfig(logs.config(_settings.log_level))
-# A warning of a package, such as that TLS to the engine is not verified, is a line of the log too.
-logging.captureWarnings(True)
-app = create_app(_settings)
 # uWSGI and mod_wsgi look for this name.
 application = app

@@ -11,8 +11,8 @@ from loader.unlock_state import STEPS, UnlockState
 
 MAX_EMAIL_LENGTH = 254
 MAX_PASSWORD_LENGTH = 1024
-# The resource API accepts names of 1,024 characters. After the folder follow `/`, 128 characters and `.<sha256>.big`.
-MAX_FOLDER_LENGTH = 826
+# The resource API accepts names of 1,024 characters. After the folder follow `/`, 128 characters and `.<object>.big`.
+MAX_FOLDER_LENGTH = 858
 
 _TIME = {"format": "date-time"}
 _COMPONENT = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -151,7 +151,7 @@ class StatusResponse(Schema):
 class CacheEntry(Schema):
     """One encrypted part on the disk; `last_used` is RFC 3339."""
 
-    sha256 = fields.String(required=True)
+    digest = fields.String(required=True)
     bytes = fields.Integer(required=True)
     whole = fields.Boolean(required=True)
     in_use = fields.Boolean(required=True)

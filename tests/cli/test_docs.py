@@ -95,7 +95,23 @@ def bash(installed: Path, script: str) -> str:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("", {"serve", "status", "login", "lock", "unlock", "load", "upload", "cache", "key", "sign", "images"}),
+        (
+            "",
+            {
+                "serve",
+                "status",
+                "login",
+                "lock",
+                "unlock",
+                "load",
+                "upload",
+                "cache",
+                "key",
+                "sign",
+                "images",
+                "resources",
+            },
+        ),
         ("cache v", {"verify"}),
     ],
 )

@@ -7,19 +7,22 @@ Salts, nonce prefixes and keys are fixed, so that every run makes the same bytes
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tests.crypto.archive_vectors import archive_vectors, blob_vectors, seals_vectors
 from tests.crypto.reference import HEADER, MIB, TAG, ReferenceCipher, pattern
 from tests.crypto.reference_archive import piece_digest
+from tests.crypto.reference_ed25519 import public_key
+from tests.crypto.reference_model import ReferenceModel
 from tests.crypto.vectors_format import DIRECTORY, PieceVector, ResourceVector, StreamVector, Vector, written
 
 KEY = bytes(range(32))
 LONG_KEY = bytes(range(48))
 AD = b"models/day/detector.onnx"
+# The private key of TEST 1 of RFC 8032, section 7.1, and another one.
+SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+OTHER_SEED = bytes(range(32, 64))
 FIRST = MIB - HEADER - TAG
 HEAD = 65_536
 
@@ -66,40 +69,50 @@ def piece_vectors() -> list[PieceVector]:
     return [PieceVector(f"{size} bytes", "digest", size, piece_digest(pattern(size))) for size in sizes]
 
 
-def json_header(magic: bytes, document: dict[str, object]) -> bytes:
-    """Magic, length and JSON."""
-    body = json.dumps(document).encode()
-    return magic + len(body).to_bytes(4, "big") + body
-
-
 def resource_vectors() -> list[ResourceVector]:
-    """Resources without a big object, with the smallest and with a long one, and parts that do not belong together."""
+    """Resources of several sizes and signers, and parts that do not belong together."""
     sizes = [0, 100, HEAD - 57, HEAD - 56, HEAD - 55, 3 * MIB]
-    good = [
-        ResourceVector(f"{size} bytes", "plaintext", "models/day", "a.onnx", size, *resource(size)) for size in sizes
-    ]
-    small, big = resource(100)
-    head, rest = resource(HEAD)
+    short, long = model(100), model(HEAD)
+    flipped_big = long.big[:-1] + bytes([long.big[-1] ^ 1])
     return [
-        *good,
-        ResourceVector("no folder", "plaintext", "", "a.onnx", 100, *resource(100, b"a.onnx")),
-        ResourceVector("in another folder", "corrupt", "models/night", "a.onnx", 0, small, big),
-        ResourceVector("head cut by a byte", "corrupt", "models/day", "a.onnx", 0, small[:-1], big),
-        ResourceVector("head with a byte added", "corrupt", "models/day", "a.onnx", 0, small + b"\0", big),
-        ResourceVector(
-            "big object flipped", "corrupt", "models/day", "a.onnx", 0, head, rest[:-1] + bytes([rest[-1] ^ 1])
-        ),
-        ResourceVector("big object cut", "corrupt", "models/day", "a.onnx", 0, head, rest[:-1]),
-        ResourceVector("big object with a byte added", "corrupt", "models/day", "a.onnx", 0, head, rest + b"\0"),
+        *(resource(f"{size} bytes", "plaintext", model(size), size) for size in sizes),
+        resource("no folder", "plaintext", model(100, "a.onnx"), 100),
+        resource("one signature", "plaintext", short, 100, [SEED]),
+        resource("two signatures", "plaintext", long, HEAD, [SEED, OTHER_SEED]),
+        resource("signed for another place", "plaintext", short, 100, [SEED], signed_for="models/night/a.onnx"),
+        resource("in another folder", "corrupt", short, 0, served_as="models/night"),
+        resource("head cut by a byte", "corrupt", short, 0, change=lambda small: small[:-1]),
+        resource("head with a byte added", "corrupt", short, 0, change=lambda small: small + b"\0"),
+        resource("big object flipped", "corrupt", replace(long, big=flipped_big), 0),
+        resource("big object cut", "corrupt", replace(long, big=long.big[:-1]), 0),
+        resource("big object with a byte added", "corrupt", replace(long, big=long.big + b"\0"), 0),
+        resource("the form before", "corrupt", short, 0, change=lambda small: b"AZSMALL1" + small[8:]),
     ]
 
 
-def resource(size: int, associated_data: bytes = b"models/day/a.onnx") -> tuple[bytes, bytes]:
-    """Small and big object."""
-    ciphertext = ReferenceCipher(KEY, associated_data).seal(pattern(size))
-    head, rest = ciphertext[:HEAD], ciphertext[HEAD:]
-    big = {"size": len(rest), "sha256": hashlib.sha256(rest).hexdigest()} if rest else None
-    return json_header(b"AZSMALL1", {"key": base64.b64encode(KEY).decode(), "size": size, "big": big}) + head, rest
+def model(size: int, path: str = "models/day/a.onnx") -> ReferenceModel:
+    """A sealed model."""
+    return ReferenceModel.seal(path, pattern(size), KEY)
+
+
+def resource(
+    name: str,
+    outcome: str,
+    sealed: ReferenceModel,
+    size: int,
+    seeds: Sequence[bytes] = (),
+    *,
+    signed_for: str | None = None,
+    served_as: str | None = None,
+    change: Callable[[bytes], bytes] = lambda small: small,
+) -> ResourceVector:
+    """A vector: `signed_for` is the place that the signatures name, `served_as` the folder where the model is found."""
+    folder, _, filename = sealed.path.rpartition("/")
+    folder = folder if served_as is None else served_as
+    signed = sealed.signed(f"{folder}/{filename}" if folder else filename)
+    signers = [public_key(seed).hex() for seed in seeds] if signed_for is None else []
+    small = change(sealed.small(seeds, signed_for))
+    return ResourceVector(name, outcome, folder, filename, size, signed, signers, small, sealed.big)
 
 
 def all_vectors() -> dict[str, Sequence[Vector]]:

@@ -144,7 +144,7 @@ WRONG_STARTS: dict[str, Callable[[bytes], bytes]] = {
     "format 1": lambda data: b"AZIMAGE1" + data[8:],
     "format 3": lambda data: b"AZIMAGE3" + data[8:],
     "small letters": lambda data: b"azimage2" + data[8:],
-    "a model": lambda data: b"AZSMALL1" + data[8:],
+    "a model": lambda data: b"AZSMALL2" + data[8:],
     "a byte before": lambda data: b"\0" + data,
     "H in little endian": lambda data: data[:8] + data[8:12][::-1] + data[12:],
     "H a byte less": lambda data: data[:11] + bytes([data[11] - 1]) + data[12:],

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.crypto.archive_vectors import APP, archive_vectors
+from tests.crypto.make_vectors import resource_vectors
 from tests.crypto.reference import pattern
 from tests.crypto.reference_archive import FRAGMENT as REFERENCE_FRAGMENT
 from tests.crypto.reference_archive import blobs_of, framed_json, head_of, seals_of
@@ -83,7 +84,26 @@ def test_every_key_and_digest_of_the_document_is_in_the_vectors() -> None:
 def test_the_offsets_of_the_worked_example() -> None:
     head = framed_json(head_of([APP]))
     sizes = [8, len(head), len(framed_json(seals_of(head))), 4 + 96, *(len(blob.stored()) for blob in blobs_of([APP]))]
-    rows = re.findall(r"^\| (\d+) \| (?:(\d+) \+ )?(\d*) ?\| ", TEXT.partition("### Worked example")[2], re.MULTILINE)
-    told = [(int(offset), int(length or 0) + int(size or 0)) for offset, length, size in rows]
-    assert told == [(sum(sizes[:number]), size) for number, size in enumerate([*sizes, 0])]
-    assert told[-1][0] == len(FULL)
+    assert offsets_told("### Worked example") == [
+        (sum(sizes[:number]), size) for number, size in enumerate([*sizes, 0])
+    ]
+    assert sum(sizes) == len(FULL)
+
+
+def test_the_offsets_of_the_example_of_a_model() -> None:
+    (vector,) = (vector for vector in resource_vectors() if vector.name == "one signature")
+    header = 4 + int.from_bytes(vector.small[8:12], "big")
+    seals = 4 + int.from_bytes(vector.small[8 + header : 12 + header], "big")
+    sizes = [8, header, seals, len(vector.small) - 8 - header - seals]
+    assert offsets_told("The vector `one signature`") == [
+        (sum(sizes[:number]), size) for number, size in enumerate([*sizes, 0])
+    ]
+    assert f"Signed are {len(vector.signed)} bytes" in TEXT
+    assert len(vector.signed) == 22 + 2 + len("models/day/a.onnx") + header + sizes[-1]
+
+
+def offsets_told(start: str) -> list[tuple[int, int]]:
+    """Return the offsets and sizes in the first table of offsets after `start`."""
+    (table,) = re.findall(r"^\| offset \| bytes \|.*\n((?:\|.*\n)*)", TEXT.partition(start)[2], re.MULTILINE)[:1]
+    rows = re.findall(r"^\| (\d+) \| (?:(\d+) \+ )?(\d*) ?\| ", table, re.MULTILINE)
+    return [(int(offset), int(length or 0) + int(size or 0)) for offset, length, size in rows]

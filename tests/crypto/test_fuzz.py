@@ -30,6 +30,7 @@ from tests.crypto.framing import framed
 from tests.crypto.hostile_json import DEEP, changed, damaged
 from tests.crypto.mutations import cut, flipped, mutated, spliced
 from tests.crypto.reference_archive import ReferenceBlob, ReferenceImage, archive_of, stored_gzip
+from tests.crypto.reference_model import seals_document, small_object
 from tests.crypto.streams import AD, KEY, UNHURRIED, read_all, reader_of, seal
 
 MIB = 1 << 20
@@ -101,6 +102,7 @@ def parse_stream_header(data: bytes) -> None:
 HEAD = heads.document()
 HEADS = [HEAD, heads.head_of_one(0), heads.head_of_one(3)]
 SMALL_PARTS = [test_small_part.document(4, None), test_small_part.document(3_000_000, 2_934_552)]
+UNSIGNED = framed(b"", seals_document())
 UNENCODABLE = framed(b"", changed(HEAD, ("images", 0, "created"), "\ud800"))
 CONTROLLING = framed(b"", changed(HEAD, ("images", 0, "created"), "\x1b[2J"))
 SIGNED = reference_archive.seals_of(framed(b"", HEAD)) | {
@@ -139,7 +141,7 @@ def test_fuzzed_archives_are_read_or_refused_in_time(data: bytes) -> None:
 
 
 @FUZZ
-@given(mutated(SMALL, SMALL_PARTS, [b"", bytes(60), bytes(65_536)]))
+@given(mutated(SMALL, SMALL_PARTS, [b"", UNSIGNED + bytes(60), UNSIGNED + bytes(65_536)]))
 @example(framed(SMALL, DEEP))
 def test_fuzzed_small_parts_are_read_or_refused_in_time(data: bytes) -> None:
     accepts_in_time(parse_small, data)
@@ -187,8 +189,8 @@ def test_valid_inputs_are_accepted() -> None:
     assert all(accepts_in_time(parse_head, framed(b"", head) + b"rest") for head in HEADS)
     assert accepts_in_time(parse_seals, framed(b"", SIGNED))
     assert all(accepts_in_time(parse_archive, archive) for archive in ARCHIVES)
-    assert accepts_in_time(parse_small, test_small_part.small_object(SMALL_PARTS[0], 60))
-    assert accepts_in_time(parse_small, test_small_part.small_object(SMALL_PARTS[1], 65_536))
+    assert accepts_in_time(parse_small, small_object(SMALL_PARTS[0], bytes(60)))
+    assert accepts_in_time(parse_small, small_object(SMALL_PARTS[1], bytes(65_536)))
     assert all(accepts_in_time(parse_stream_header, stream[:HEADER_SIZE]) for stream in STREAMS)
 
 
@@ -255,6 +257,8 @@ WITHIN_FIELDS: list[tuple[bytes, Parse, dict[str, Any]]] = [
     (b"", parse_seals, changed(SIGNED, ("signatures",), SIGNED["signatures"] * 300)),
     (SMALL, parse_small, {**SMALL_PARTS[0], "key": "A" * 1_000_000}),
     (SMALL, parse_small, {**SMALL_PARTS[0], "key": "=" * 1_000_000}),
+    (SMALL, parse_small, {**SMALL_PARTS[0], "created": "2026-03-01T12:00:00." + "0" * 1_000_000}),
+    (SMALL, parse_small, changed(SMALL_PARTS[1], ("big", "object"), "0" * 1_000_000)),
 ]
 
 

@@ -29,7 +29,7 @@ from tests.crypto.framing import framed
 from tests.crypto.hostile_json import DEEP, JSON_VALUES, NO_SIZES
 from tests.crypto.streams import UNHURRIED
 
-MAGIC = b"AZSMALL1"
+MAGIC = b"AZSMALL2"
 MAX = 1_048_576
 
 
@@ -38,11 +38,11 @@ def read(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def test_a_header_has_exactly_the_documented_bytes() -> None:
-    assert write_header(MAGIC, {"a": 1, "b": "é"}) == b'AZSMALL1\x00\x00\x00\x10{"a":1,"b":"\xc3\xa9"}'
+    assert write_header(MAGIC, {"a": 1, "b": "é"}) == b'AZSMALL2\x00\x00\x00\x10{"a":1,"b":"\xc3\xa9"}'
 
 
 def test_a_header_is_read_and_nothing_behind_it() -> None:
-    header = b'AZSMALL1\x00\x00\x00\x0c{ "a" : [ ]}'
+    header = b'AZSMALL2\x00\x00\x00\x0c{ "a" : [ ]}'
     stream = io.BytesIO(header + b"ciphertext")
     assert read_header(MAGIC, stream.read) == ({"a": []}, header)
     assert stream.read() == b"ciphertext"
@@ -76,7 +76,7 @@ REFUSED = {
     "magic alone": MAGIC,
     "half a length": MAGIC + b"\0\0",
     "other magic": framed(b"AZIMAGE2", b"{}"),
-    "magic of another version": framed(b"AZSMALL2", b"{}"),
+    "magic of another version": framed(b"AZSMALL3", b"{}"),
     "magic in lower case": framed(b"azsmall1", b"{}"),
     "N = 0": framed(MAGIC, b"", 0),
     "N = 0 and a body": framed(MAGIC, b"{}", 0),

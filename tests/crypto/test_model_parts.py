@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart
 from loader.errors import CorruptCiphertext
 from tests.crypto.framing import framed
 from tests.crypto.hostile_io import ShortSource
 from tests.crypto.reference import MIB, ReferenceCipher, cut, pattern
+from tests.crypto.reference_archive import piece_digest
+from tests.crypto.reference_model import OBJECT, ReferenceModel, model_document
 from tests.crypto.streams import KEY, read_all, read_to_failure
+from tests.support.sealed_objects import EDITION, seal_resource
 
 NAME = ResourceName("models/day", "detector.onnx")
-AD = b"models/day/detector.onnx"
 HEAD = 65_536
 # The size of a plaintext whose ciphertext is exactly one head.
 FULL = HEAD - 56
-DIGEST = "0a" * 32
 
 
-def document(size: int, big: bytes = b"") -> dict[str, Any]:
-    """Return the JSON of a small object; every call makes a new one."""
-    described = {"size": len(big), "sha256": hashlib.sha256(big).hexdigest()} if big else None
-    return {"key": b64encode(KEY).decode(), "size": size, "big": described}
-
-
-def objects_of(plaintext: bytes, associated_data: bytes = AD) -> tuple[bytes, bytes]:
+def objects_of(plaintext: bytes) -> tuple[bytes, bytes]:
     """Return the small and the big object of a resource, built without the code under test."""
-    ciphertext = ReferenceCipher(KEY, associated_data).seal(plaintext)
-    head, big = ciphertext[:HEAD], ciphertext[HEAD:]
-    return framed(b"AZSMALL1", document(len(plaintext), big)) + head, big
+    model = ReferenceModel.seal(NAME.path, plaintext, KEY)
+    return model.small(), model.big
 
 
 def sealed(plaintext: bytes, name: ResourceName = NAME) -> tuple[SmallPart, bytes]:
@@ -54,7 +47,7 @@ def sealed(plaintext: bytes, name: ResourceName = NAME) -> tuple[SmallPart, byte
 def test_names(name: ResourceName, path: str) -> None:
     assert name.path == path
     assert name.small == f"{path}.small"
-    assert name.big(DIGEST) == f"{path}.{DIGEST}.big"
+    assert name.big(BigPart(1, "0a" * 32, OBJECT)) == f"{path}.{OBJECT}.big"
 
 
 SIZES = [0, 1, FULL - 1, FULL, FULL + 1, MIB - 56, MIB - 55, 3 * MIB]
@@ -64,8 +57,8 @@ SIZES = [0, 1, FULL - 1, FULL, FULL + 1, MIB - 56, MIB - 55, 3 * MIB]
 def test_objects_made_by_hand_are_read(size: int) -> None:
     small, big = objects_of(pattern(size))
     part = SmallPart.from_bytes(small)
-    assert (part.key, part.size, len(part.head)) == (KEY, size, min(HEAD, len(small) + len(big)) if big else size + 56)
-    assert part.big == (BigPart(len(big), hashlib.sha256(big).hexdigest()) if big else None)
+    assert (part.key, part.size, len(part.head)) == (KEY, size, HEAD if big else size + 56)
+    assert part.big == (BigPart(len(big), piece_digest(big), OBJECT) if big else None)
     assert read_all(part.decrypt(NAME, io.BytesIO(big) if big else None)) == pattern(size)
 
 
@@ -76,12 +69,18 @@ def test_objects_made_by_hand_are_read(size: int) -> None:
 def test_the_bytes_of_the_objects(size: int, name: ResourceName) -> None:
     small, big = sealed(pattern(size), name)
     raw = small.to_bytes()
-    assert raw[:8] == b"AZSMALL1"
+    assert raw[:8] == b"AZSMALL2"
     end = 12 + int.from_bytes(raw[8:12], "big")
-    described, head = json.loads(raw[12:end]), raw[end:]
+    unsigned = framed(b"", b'{"signatures":[]}')
+    described, head = json.loads(raw[12:end]), raw[end:].removeprefix(unsigned)
+    assert len(head) == len(raw) - end - len(unsigned)
     key = b64decode(described["key"], validate=True)
-    assert described == document(size, big) | {"key": b64encode(key).decode()}
     assert len(key) == 32
+    expected = model_document(size, big, key) | {"serial": EDITION.serial, "created": EDITION.created}
+    if big:
+        assert re.fullmatch("[0-9a-f]{32}", described["big"]["object"])
+        expected["big"]["object"] = described["big"]["object"]
+    assert described == expected
     ciphertext = head + big
     reference = ReferenceCipher(key, name.path.encode(), ciphertext[1:33], ciphertext[33:40])
     assert ciphertext == reference.seal(pattern(size))
@@ -103,6 +102,11 @@ def test_every_sealing_has_a_key_of_its_own() -> None:
     (one, _), (other, _) = sealed(b"text"), sealed(b"text")
     assert one.key != other.key
     assert one.head[40:] != other.head[40:]
+
+
+def test_every_big_object_has_a_name_of_its_own() -> None:
+    bigs = [sealed(pattern(FULL + 1))[0].big for _ in range(20)]
+    assert len({big.object for big in bigs if big is not None}) == 20
 
 
 def test_a_small_object_shows_neither_key_nor_head() -> None:

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.crypto import work_ahead
-from loader.crypto.pieces import DIGEST_SIZE, HELP_MIN_SIZE, PIECE_SIZE, PieceDigests, StreamDigest
+from loader.crypto.pieces import (
+    DIGEST_SIZE,
+    HELP_MIN_SIZE,
+    PIECE_SIZE,
+    PieceDigests,
+    PieceHash,
+    StreamDigest,
+    digest_of_pieces,
+    is_piece,
+)
 from tests.crypto.reference import pattern
 from tests.crypto.reference_archive import piece_digest
 from tests.crypto.streams import UNHURRIED
@@ -98,3 +107,22 @@ def test_a_stream_has_the_digest_of_its_bytes(sizes: list[int]) -> None:
     assert [*digest.watch(pieces)] == pieces
     whole = b"".join(pieces)
     assert digest.result() == digest.result() == (hashlib.sha256(whole).hexdigest(), len(whole))
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 7])
+@pytest.mark.parametrize("step", [1000, 65_521, MIB, 2 * MIB + 1])
+def test_bytes_of_any_lengths_have_the_same_digest(size: int, step: int) -> None:
+    data, digest = pattern(size), PieceHash()
+    for begin in range(0, size, step):
+        digest.update(memoryview(data)[begin : begin + step])
+        assert digest.hex() == piece_digest(data[: begin + step])
+    assert digest.hex() == digest_of_pieces(digest.digests()) == piece_digest(data)
+    assert len(digest.digests()) == -(-size // MIB) * DIGEST_SIZE
+
+
+def test_a_piece_is_recognised_by_its_number_and_its_bytes() -> None:
+    data, digest = pattern(2 * MIB + 7), PieceHash()
+    digest.update(data)
+    pieces = [data[begin : begin + MIB] for begin in range(0, len(data), MIB)]
+    matrix = [[is_piece(digest.digests(), number, piece) for piece in pieces] for number in range(4)]
+    assert matrix == [[number == other for other in range(3)] for number in range(4)]

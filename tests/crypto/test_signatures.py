@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.crypto import signatures
+from loader.crypto import archive_head, signatures
 from loader.crypto.archive_head import StoredHead
 from loader.crypto.archive_seals import MAX_SIGNATURES, Signature
 from loader.crypto.signatures import SigningKey, find_signers, is_valid
@@ -62,7 +62,7 @@ def test_the_vectors_of_the_standard(
     seed: str, public: str, message: bytes, signature: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The messages of the standard have no label."""
-    monkeypatch.setattr(signatures, "RELEASE_LABEL", b"")
+    monkeypatch.setattr(archive_head, "RELEASE_LABEL", b"")
     key, stored = SigningKey.parse(pem_of(bytes.fromhex(seed))), StoredHead(STORED.head, message)
     expected = Signature(bytes.fromhex(public), bytes.fromhex(signature))
     assert key.sign(stored) == expected
@@ -131,9 +131,9 @@ def test_every_byte_that_is_signed_is_bound(monkeypatch: pytest.MonkeyPatch) -> 
         assert not is_valid(signature, StoredHead(STORED.head, flipped(STORED.raw, position))), position
     for raw in (STORED.raw[:-1], STORED.raw + b"\0", STORED.raw[4:], b""):
         assert not is_valid(signature, StoredHead(STORED.head, raw))
-    label = signatures.RELEASE_LABEL
+    label = archive_head.RELEASE_LABEL
     for other in (*(flipped(label, position) for position in range(len(label))), label[:-1], b"", label + b"\0"):
-        monkeypatch.setattr(signatures, "RELEASE_LABEL", other)
+        monkeypatch.setattr(archive_head, "RELEASE_LABEL", other)
         assert not is_valid(signature, STORED), other
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from loader.crypto.archive_head import Blob, Head, Packed, StoredHead
 from loader.crypto.archive_seals import Seals
 from loader.crypto.blobs import open_blob, seal_blob
 from loader.crypto.json_header import JSON_MAX_SIZE, read_json
-from loader.crypto.model_parts import HEAD_SIZE, ResourceName, SmallPart, seal_resource
-from tests.crypto.framing import framed
+from loader.crypto.model_parts import HEAD_SIZE, ResourceName, SmallPart
 from tests.crypto.reference import hkdf_sha256, pattern
 from tests.crypto.reference_archive import ROOT, ReferenceBlob, ReferenceImage, framed_json, head_of, seals_of
+from tests.crypto.reference_model import model_document, small_object
 from tests.crypto.streams import AD, BOUNDARY_SIZES, KEY, read_all, seal, unseal
 from tests.crypto.tink_peer import TinkPeer
 from tests.support import handmade_image
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer
+from tests.support.sealed_objects import seal_resource
 
 NAME = ResourceName("models/day", "detector.onnx")
 
@@ -130,8 +131,9 @@ RESOURCE_SIZES = [0, 1, HEAD_SIZE - 57, HEAD_SIZE - 56, HEAD_SIZE - 55, 1_048_52
 def test_tink_reads_our_resource(size: int) -> None:
     big = io.BytesIO()
     small = seal_resource([pattern(size)], NAME, big).to_bytes()
-    begin = 12 + int.from_bytes(small[8:12], "big")
-    described = json.loads(small[12:begin])
+    end = 12 + int.from_bytes(small[8:12], "big")
+    described = json.loads(small[12:end])
+    begin = end + 4 + int.from_bytes(small[end : end + 4], "big")
     key = TinkPeer(b64decode(described["key"]))
     assert key.unseal(small[begin:] + big.getvalue(), b"models/day/detector.onnx") == pattern(size)
 
@@ -140,7 +142,6 @@ def test_tink_reads_our_resource(size: int) -> None:
 def test_we_read_a_resource_that_was_made_with_tink(size: int) -> None:
     ciphertext = TinkPeer(KEY).seal(pattern(size), b"models/day/detector.onnx")
     head, rest = ciphertext[:65_536], ciphertext[65_536:]
-    big = {"size": len(rest), "sha256": hashlib.sha256(rest).hexdigest()} if rest else None
-    small = framed(b"AZSMALL1", {"key": b64encode(KEY).decode(), "size": size, "big": big}) + head
+    small = small_object(model_document(size, rest, KEY), head)
     reader = SmallPart.from_bytes(small).decrypt(NAME, io.BytesIO(rest) if rest else None)
     assert read_all(reader) == pattern(size)

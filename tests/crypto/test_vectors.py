@@ -18,6 +18,7 @@ from loader.crypto.gzip_members import decompress
 from loader.crypto.json_header import JSON_MAX_SIZE, read_json
 from loader.crypto.model_parts import ResourceName, SmallPart
 from loader.crypto.pieces import PIECE_SIZE, PieceDigests
+from loader.crypto.signatures import is_valid
 from loader.crypto.streaming_aead import DecryptingReader
 from loader.errors import ArchiveCorrupt, ArchiveIncomplete, CorruptCiphertext, KeyMismatch
 from loader.oci import digest_of
@@ -145,6 +146,11 @@ def test_resource(vector: ResourceVector) -> None:
         return read_all(small.decrypt(ResourceName(vector.folder, vector.filename), big))
 
     expect(vector.outcome, vector.plaintext_size, read)
+    if vector.outcome == "plaintext":
+        small = SmallPart.from_bytes(vector.small)
+        named = small.named(ResourceName(vector.folder, vector.filename))
+        assert named.signed == vector.signed
+        assert [one.key.hex() for one in small.signatures if is_valid(one, named)] == vector.signers
 
 
 def expect(outcome: str, size: int, read: Any) -> None:

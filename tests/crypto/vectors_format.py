@@ -95,13 +95,18 @@ class ArchiveVector:
 
 @dataclass(frozen=True)
 class ResourceVector:
-    """A stored resource; `big` is empty if there is no big object. `outcome` is `plaintext` or `corrupt`."""
+    """A stored resource; `big` is empty if there is no big object. `outcome` is `plaintext` or `corrupt`.
+
+    `signers` are the public keys, in hex, of those whose signature of `signed` is valid.
+    """
 
     name: str
     outcome: str
     folder: str
     filename: str
     plaintext_size: int
+    signed: bytes
+    signers: list[str]
     small: bytes
     big: bytes
 

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart
 from loader.errors import ApiUnreachable, LoaderError
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import Fetch
 from loader.resources import Plaintext
+from tests.support.sealed_objects import seal_resource
 
 FOLDER = "models"
 MIB = 1 << 20

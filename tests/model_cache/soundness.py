@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from tests.crypto.reference_archive import piece_digest
 from tests.support.stored_resources import MIB, StoredResource
 
 
@@ -13,14 +13,13 @@ def assert_sound(models: Path, *resources: StoredResource) -> None:
 
     The bytes of an unverified start must be right, too.
     """
-    known = {resource.big.sha256: resource.big_file for resource in resources}
+    known = {resource.big.digest: resource.big_file for resource in resources}
     for path in models.iterdir():
         assert path.suffix in (".big", ".partial"), path
         assert path.stem in known, path
         assert path.stat().st_mode & 0o777 == 0o600
         if path.suffix == ".big":
-            with path.open("rb") as file:
-                assert hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+            assert piece_digest(path.read_bytes()) == path.stem
         if path.suffix == ".partial":
             assert is_beginning(path, known[path.stem])
 

@@ -65,7 +65,7 @@ def test_an_upload_is_synced_to_the_disk_while_it_is_sent(cache: ModelCache, par
         with cache.adopting(file, part.big):
             assert disk.started.wait(SECONDS)
             disk.released.set()
-    assert names(cache) == [f"{part.big.sha256}.big"]
+    assert names(cache) == [f"{part.big.digest}.big"]
     assert part.load(cache) == CONTENT
     assert part.fetches == 0
 
@@ -89,11 +89,11 @@ def test_an_upload_has_no_final_name_before_its_sync_and_blocks_no_other_load(
     assert other.load(cache) == CONTENT
     wait_until_idle(cache)
     assert cache.status().entries == 1
-    assert f"{part.big.sha256}.big" not in names(cache)
+    assert f"{part.big.digest}.big" not in names(cache)
     assert uploading.is_alive()
     disk.released.set()
     uploading.join(SECONDS)
-    assert f"{part.big.sha256}.big" in names(cache)
+    assert f"{part.big.digest}.big" in names(cache)
 
 
 def test_an_upload_that_cannot_be_sent_is_removed_without_waiting_for_the_disk(
@@ -141,9 +141,9 @@ def test_an_upload_does_not_replace_a_part_in_use(cache: ModelCache, part: Memor
         file = start_upload(cache, part, upload)
         with cache.adopting(file, part.big):
             loading = part.plaintext(cache)
-    assert f"{part.big.sha256}.big" not in names(cache)
+    assert f"{part.big.digest}.big" not in names(cache)
     part.opened.set()
     assert b"".join(bytes(piece) for piece in loading) == CONTENT
     loading.close()
     wait_until_idle(cache)
-    assert f"{part.big.sha256}.big" in names(cache)
+    assert f"{part.big.digest}.big" in names(cache)

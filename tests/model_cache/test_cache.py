@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from loader.crypto.pieces import PieceHash
 from loader.errors import StorageError
 from loader.model_cache import part_file
 from loader.model_cache.cache import ModelCache
@@ -40,6 +40,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def cache(tmp_path: Path) -> ModelCache:
     """Return a cache whose downloads are given up after a minute without a byte."""
     return ModelCache(tmp_path / "cache", 0, PATIENCE)
+
+
+def hashed(data: bytes) -> PieceHash:
+    digest = PieceHash()
+    digest.update(data)
+    return digest
 
 
 def test_a_download_is_given_up_after_its_patience(cache: ModelCache, part: MemoryPart, waits: list[float]) -> None:
@@ -96,12 +102,12 @@ def test_a_process_never_gives_the_final_name_to_the_partial_file_of_another_pro
     directory = CacheDirectory(tmp_path, 0)
     first = BigFile(directory, part.big)
     first.append(memoryview(part.data))
-    directory.remove(part.big.sha256)
+    directory.remove(part.big.digest)
     second = BigFile(directory, part.big)
     second.append(memoryview(part.data)[:MIB])
-    assert first.prove(hashlib.sha256(part.data).hexdigest())
-    assert not directory.big(part.big.sha256).exists()
-    assert directory.partial(part.big.sha256).read_bytes() == part.data[:MIB]
+    assert first.prove(hashed(part.data))
+    assert not directory.big(part.big.digest).exists()
+    assert directory.partial(part.big.digest).read_bytes() == part.data[:MIB]
     first.close()
     second.close()
 
@@ -190,14 +196,14 @@ def test_a_repaired_part_has_no_final_name_until_it_is_verified_again(tmp_path: 
     directory = CacheDirectory(tmp_path, 0)
     file = BigFile(directory, part.big)
     file.append(memoryview(part.data))
-    assert file.prove(part.big.sha256)
+    assert file.prove(hashed(part.data))
     assert file.patch(5, memoryview(b"other bytes"))
     assert not file.verified
-    assert not directory.big(part.big.sha256).exists()
-    assert directory.partial(part.big.sha256).exists()
+    assert not directory.big(part.big.digest).exists()
+    assert directory.partial(part.big.digest).exists()
     file.patch(5, memoryview(part.data)[5:16])
     file.settle()
-    assert directory.big(part.big.sha256).read_bytes() == part.data
+    assert directory.big(part.big.digest).read_bytes() == part.data
     file.close()
 
 
@@ -207,7 +213,7 @@ def test_a_segment_that_is_damaged_again_while_in_use_is_repaired_again(
     directory = CacheDirectory(tmp_path / "cache", 0)
     with closing(part.plaintext(cache)):
         wait_until_idle(cache)
-        flip_in_file(directory.big(part.big.sha256), 0)
+        flip_in_file(directory.big(part.big.digest), 0)
         with closing(part.plaintext(cache)):  # its constructor repairs the first segment
-            flip_in_file(directory.partial(part.big.sha256), 0)
+            flip_in_file(directory.partial(part.big.digest), 0)
             assert part.load(cache) == CONTENT

@@ -74,7 +74,7 @@ def cached(site: RangeSite) -> set[str]:
 
 
 def digests(*resources: StoredResource) -> set[str]:
-    return {resource.big.sha256 for resource in resources}
+    return {resource.big.digest for resource in resources}
 
 
 def good_load(site: RangeSite, resource: StoredResource) -> None:
@@ -117,7 +117,7 @@ def test_an_entry_in_use_is_never_evicted(tmp_path: Path, medium: StoredResource
         with OpenLoad(site.url, medium.filename, receive_buffer=1 << 16) as opened:
             assert opened.read(1) == 1
             assert load_hashed(site.url, small.filename).sha256 == small.sha256
-            assert (site.models / f"{medium.big.sha256}.big").exists()
+            assert (site.models / f"{medium.big.digest}.big").exists()
             assert opened.finish().sha256 == medium.sha256
         assert sum(path.stat().st_size for path in site.models.iterdir()) <= 65 * MIB + small.big.size
         site.wait_until_idle()
@@ -229,7 +229,7 @@ def test_an_upload_respects_the_limit(bounded: RangeSite, trio: list[StoredResou
     assert upload(bounded, "new", 4 * MIB).status == 200
     kept = cached(bounded)
     assert len(kept) == 2
-    assert trio[1].big.sha256 in kept
+    assert trio[1].big.digest in kept
     assert upload(bounded, "huge", 12 * MIB).status == 200  # It is larger than the limit, so nothing is evicted for it.
     assert cached(bounded) == kept
 
@@ -261,8 +261,8 @@ def test_an_upload_on_a_nearly_full_disk_evicts_old_entries(
     size = 5 * MIB
     assert upload(crowded, "new", size, file_first=file_first).status == 200
     kept = cached(crowded)
-    assert trio[2].big.sha256 in kept or file_first
-    assert trio[0].big.sha256 not in kept
+    assert trio[2].big.digest in kept or file_first
+    assert trio[0].big.digest not in kept
     assert http_calls.load(crowded.url, FOLDER, "new").body == b"".join(content("new", size))
 
 

@@ -73,7 +73,7 @@ def test_a_temporary_fault_is_invisible_to_the_client(
     done = load_hashed(site.url, medium.filename)
     assert (done.status, done.arrived, done.sha256) == (200, medium.size, medium.sha256)
     assert_settled(site, medium)
-    assert (site.models / f"{medium.big.sha256}.big").exists()
+    assert (site.models / f"{medium.big.digest}.big").exists()
     assert held.sent <= medium.big.size + MAX_EXCESS
     assert held.cuts == held.stalls == held.statuses == held.announce == []
     assert not held.damage_once
@@ -112,7 +112,7 @@ def test_a_permanent_fault_ends_in_a_cut_or_a_problem_until_it_is_removed(
 
 def leave_partial(site: RangeSite, resource: StoredResource, content: bytes) -> None:
     """Write the partial file that an earlier process may have left."""
-    path = site.models / f"{resource.big.sha256}.partial"
+    path = site.models / f"{resource.big.digest}.partial"
     path.write_bytes(content)
     path.chmod(0o600)
 
@@ -161,7 +161,7 @@ def test_a_damaged_partial_file_is_repaired(site: RangeSite, medium: StoredResou
     leave_partial(site, medium, bytes(data))
     assert load_hashed(site.url, medium.filename).sha256 == medium.sha256
     assert_settled(site, medium)
-    assert (site.models / f"{medium.big.sha256}.big").exists()
+    assert (site.models / f"{medium.big.digest}.big").exists()
     assert held.sent <= medium.big.size - SOMEWHERE + MAX_EXCESS
 
 

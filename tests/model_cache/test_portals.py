@@ -37,7 +37,7 @@ def test_a_portal_costs_no_byte_that_is_here(
 ) -> None:
     """The first response is cut after `here` bytes, the second and the third are lies."""
     monkeypatch.setattr("loader.patience.OUTAGE_WAIT", 0.5)
-    path = part.name.big(part.big.sha256)
+    path = part.name.big(part.big)
     api.answer("GET", f"/resources/{path}", Fault(body=part.data, cut_after=here), Fault(body=part.data))
     client = ApiClient(api.url, ca_bundle=None, timeouts=(10.0, 10.0))
     client.login(EMAIL, PASSWORD)

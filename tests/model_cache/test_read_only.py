@@ -32,7 +32,7 @@ def filled(disk: Path, part: MemoryPart) -> Path:
     assert part.load(cache) == CONTENT
     wait_until_idle(cache)
     part.down = True
-    return disk / "cache" / f"{part.big.sha256}.big"
+    return disk / "cache" / f"{part.big.digest}.big"
 
 
 def assert_served(directory: Path, part: MemoryPart, max_bytes: int = 0) -> None:
@@ -101,7 +101,7 @@ def test_a_part_that_is_whole_without_its_final_name_is_served(disk: Path, fille
 
 def test_a_part_is_served_beside_one_that_cannot_be_continued(disk: Path, filled: Path, part: MemoryPart) -> None:
     other = memory_part("other", CONTENT[: 2 * MIB])
-    filled.with_name(f"{other.big.sha256}.partial").write_bytes(other.data[:MIB])
+    filled.with_name(f"{other.big.digest}.partial").write_bytes(other.data[:MIB])
     make_read_only(disk)
     cache = ModelCache(filled.parent, 0, 1)
     with pytest.raises(StorageError, match="Read-only file system"):

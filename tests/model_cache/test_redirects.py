@@ -51,7 +51,8 @@ def test_upload_goes_to_the_other_host(site: RangeSite, cdn: RangeUpstream) -> N
     data = b"".join(content("new", 3 * MIB))
     assert http_calls.upload(site.url, FOLDER, "new", data).status == 200
     (path,) = site.models.glob("*.big")
-    big_path = f"{FOLDER}/new.{path.stem}.big"
+    (big_path,) = {put.path for put in cdn.requests("PUT") if put.path.endswith(".big")}
+    big_path = big_path.removeprefix("/resources/")
     (put,) = cdn.requests("PUT", big_path)
     assert "authorization" not in put.headers
     assert put.headers["content-length"] == str(path.stat().st_size)

@@ -28,7 +28,7 @@ def medium(stored: Path) -> StoredResource:
 
 
 def big(site: RangeSite, resource: StoredResource) -> Path:
-    return site.models / f"{resource.big.sha256}.big"
+    return site.models / f"{resource.big.digest}.big"
 
 
 @pytest.fixture

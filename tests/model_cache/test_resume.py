@@ -21,7 +21,7 @@ RESTART_SECONDS = 20
 
 
 def partial(site: RangeSite, resource: StoredResource) -> Path:
-    return site.models / f"{resource.big.sha256}.partial"
+    return site.models / f"{resource.big.digest}.partial"
 
 
 def size_of(path: Path) -> int:

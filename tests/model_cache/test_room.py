@@ -52,7 +52,7 @@ def test_a_part_that_never_fits_evicts_nothing_and_is_not_asked_for(
     with pytest.raises(
         DiskSpace, match=rf"{disk}/cache needs at least {size} bytes, {free_bytes(disk)} bytes are free"
     ):
-        cache.open(BigPart(size, "0" * 64), "huge", never)
+        cache.open(BigPart(size, "0" * 64, "0" * 32), "huge", never)
     assert names(cache) == before
 
 
@@ -80,7 +80,7 @@ def test_a_limit_changes_nothing_about_that(disk: Path, part: MemoryPart) -> Non
     warm(cache, part)
     before = names(cache)
     with pytest.raises(DiskSpace):
-        cache.open(BigPart(200 << 30, "0" * 64), "huge", never)
+        cache.open(BigPart(200 << 30, "0" * 64, "0" * 32), "huge", never)
     assert names(cache) == before
 
 
@@ -88,7 +88,7 @@ def test_a_part_above_the_limit_is_loaded_and_leaves_the_others(disk: Path) -> N
     small, large = memory_part("small", CONTENT[:MIB]), memory_part("large", CONTENT)
     cache = ModelCache(disk / "cache", 2 * MIB, 1)
     warm(cache, small, large, large)
-    assert names(cache) == [f"{small.big.sha256}.big"]
+    assert names(cache) == [f"{small.big.digest}.big"]
     assert (small.fetches, large.fetches) == (1, 2)
 
 
@@ -106,12 +106,12 @@ def test_what_running_downloads_still_bring_is_no_room(cache: ModelCache, disk: 
     warm(cache, other)
     reader.close()
     wait_until_idle(cache)
-    assert names(cache) == sorted(f"{each.big.sha256}.big" for each in (part, other))
+    assert names(cache) == sorted(f"{each.big.digest}.big" for each in (part, other))
 
 
 def test_the_start_of_a_part_counts_and_stays(cache: ModelCache, disk: Path, part: MemoryPart) -> None:
     cache._directory.prepare()
-    partial = cache._directory.partial(part.big.sha256)
+    partial = cache._directory.partial(part.big.digest)
     partial.write_bytes(part.data[: 2 * MIB])
     filler = fill(disk, MIB // 2)
     with pytest.raises(DiskSpace, match=f"needs at least {part.big.size - 2 * MIB} bytes"):
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_during_a_download_costs_no_other_part(
     wait_until_idle(cache)
     reader.close()
     wait_until_idle(cache)
-    assert names(cache) == [f"{kept.big.sha256}.big"]
+    assert names(cache) == [f"{kept.big.digest}.big"]
 
 
 def test_a_file_system_that_knows_no_limit_has_room(tmp_path: Path, part: MemoryPart) -> None:

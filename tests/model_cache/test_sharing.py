@@ -25,7 +25,7 @@ def downloads(site: RangeSite) -> list[dict[str, Any]]:
 
 
 def whole(site: RangeSite, resource: StoredResource) -> bool:
-    return (site.models / f"{resource.big.sha256}.big").exists()
+    return (site.models / f"{resource.big.digest}.big").exists()
 
 
 def test_fifty_simultaneous_loads_cause_one_download(tmp_path: Path, stored: Path) -> None:

@@ -33,7 +33,7 @@ def cache(tmp_path: Path) -> ModelCache:
 
 
 def name(tmp_path: Path, part: MemoryPart, kind: str) -> Path:
-    return tmp_path / "cache" / f"{part.big.sha256}.{kind}"
+    return tmp_path / "cache" / f"{part.big.digest}.{kind}"
 
 
 def assert_loads(cache: ModelCache, part: MemoryPart) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
 import tempfile
@@ -16,13 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from loader import patience
-from loader.crypto.model_parts import seal_resource
 from loader.errors import LoaderError
 from loader.model_cache.cache import ModelCache
 from loader.resources import Plaintext
+from tests.crypto.reference_archive import piece_digest
 from tests.model_cache.memory_upstream import MemoryPart, memory_part
 from tests.support.flips import flip_in_file
 from tests.support.processes import poll
+from tests.support.sealed_objects import seal_resource
 
 MIB = 1 << 20
 SECONDS = 20
@@ -135,7 +135,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(number=numbers, fraction=fractions, kind=st.sampled_from(["big", "partial"]))
     def flip_bit(self, number: int, fraction: float, kind: str) -> None:
         """Change one bit of a cached file, whether it is in use or not."""
-        path = self.directory / f"{self.parts[number].big.sha256}.{kind}"
+        path = self.directory / f"{self.parts[number].big.digest}.{kind}"
         if path.exists() and (size := path.stat().st_size):
             flip_in_file(path, int(fraction * size))
             self.damaged.add(path.stem)
@@ -144,7 +144,7 @@ class CacheMachine(RuleBasedStateMachine):
     def resize_or_remove(self, number: int, change: str) -> None:
         """Change the length of an idle file, or remove it."""
         self.wait_until_idle()
-        path = self.directory / f"{self.parts[number].big.sha256}.big"
+        path = self.directory / f"{self.parts[number].big.digest}.big"
         if self.paused or not path.exists():
             return
         if change == "remove":
@@ -157,7 +157,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(number=numbers)
     def discard(self, number: int) -> None:
         """Discard a part, as resources.py does when a part stays damaged."""
-        self.cache.discard(self.parts[number].big.sha256)
+        self.cache.discard(self.parts[number].big.digest)
 
     @rule(number=numbers)
     def upload(self, number: int) -> None:
@@ -222,9 +222,9 @@ class CacheMachine(RuleBasedStateMachine):
         if not self.directory.exists():
             return
         self.wait_until_idle()
-        in_use = {part.big.sha256 for part, _, _ in self.paused}
+        in_use = {part.big.digest for part, _, _ in self.paused}
         for path in self.directory.glob("*.big"):
-            if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem:
+            if piece_digest(path.read_bytes()) == path.stem:
                 self.damaged.discard(path.stem)
             else:
                 assert path.stem in self.damaged
@@ -245,7 +245,7 @@ class CacheMachine(RuleBasedStateMachine):
             part.cuts, part.damage_once = [], set()
             if part.load(self.cache) != part.content:  # A load may report damage once, if the repair was damaged too.
                 self.wait_until_cache_is_idle(self.cache)
-                self.cache.discard(part.big.sha256)
+                self.cache.discard(part.big.digest)
                 assert part.load(self.cache) == part.content
         self.wait_until_cache_is_idle(self.cache)
         shutil.rmtree(self.root)

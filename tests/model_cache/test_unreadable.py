@@ -49,7 +49,7 @@ def warm(cache: ModelCache, content: bytes = CONTENT) -> tuple[MemoryPart, Path]
     """Load a part with `content`, and return it and its file."""
     part = memory_part("part", content)
     assert load(cache, part) == part.big.size
-    return part, cache._directory.big(part.big.sha256)
+    return part, cache._directory.big(part.big.digest)
 
 
 @pytest.mark.parametrize("offset", [0, 1, MIB, MIB + 5000, 2 * MIB + 123_456])
@@ -136,7 +136,7 @@ def test_verification_takes_lost_blocks_for_damage_and_goes_on(disk: FailingDisk
     disk.lose(path, MIB)
     os.utime(path, (0, 0))  # it is read first
     done = cache.upkeep.verify()
-    assert (done.checked, done.damaged) == (2, [part.big.sha256])
+    assert (done.checked, done.damaged) == (2, [part.big.digest])
     assert not path.exists()
     assert load(cache, part) == part.big.size
     assert load(cache, other) == 0
@@ -166,7 +166,7 @@ def test_a_running_loader_heals_and_verifies(disk: FailingDisk, tmp_path: Path) 
     model = store_resource(tmp_path, "model", 5 * MIB)
     with range_site(tmp_path / "site", MODEL_CACHE_DIR=str(disk.path / "models")) as site:
         model.publish(site.api)
-        path = site.models / f"{model.big.sha256}.big"
+        path = site.models / f"{model.big.digest}.big"
         assert load_hashed(site.url, model.filename).sha256 == model.sha256
         site.wait_until_idle()
         disk.lose(path, 3 * MIB)
@@ -176,5 +176,5 @@ def test_a_running_loader_heals_and_verifies(disk: FailingDisk, tmp_path: Path) 
         site.wait_until_idle()
         disk.lose(path, 2 * MIB)
         done = call(site.url, "POST", "/cache/verify").json()
-        assert (done["checked"], done["damaged"]) == (1, [model.big.sha256])
+        assert (done["checked"], done["damaged"]) == (1, [model.big.digest])
         assert load_hashed(site.url, model.filename).sha256 == model.sha256

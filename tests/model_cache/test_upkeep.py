@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any
 
 import pytest
 
 from loader.errors import StorageError
+from loader.model_cache import upkeep
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.upkeep import Clearance, PartListing, Verification
@@ -32,20 +31,22 @@ def warm(cache: ModelCache, part: MemoryPart) -> Path:
     assert part.load(cache) == CONTENT
     wait_until_idle(cache)
     part.fetches = 0
-    return CacheDirectory(cache._directory.path, 0).big(part.big.sha256)
+    return CacheDirectory(cache._directory.path, 0).big(part.big.digest)
 
 
 @pytest.fixture
 def while_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Return a function that sets what happens while the upkeep reads a part, before it uses the digest."""
 
+    read = upkeep._digest_of
+
     def install(action: Callable[[], object]) -> None:
-        def file_digest(file: IO[bytes], name: str) -> Any:
-            digest = hashlib.file_digest(file, name)  # type: ignore[arg-type]
+        def digest_of(file: BufferedReader) -> str:
+            digest = read(file)
             action()
             return digest
 
-        monkeypatch.setattr("loader.model_cache.upkeep.hashlib", SimpleNamespace(file_digest=file_digest))
+        monkeypatch.setattr(upkeep, "_digest_of", digest_of)
 
     return install
 
@@ -64,8 +65,8 @@ def test_the_listing_shows_whole_and_partial_parts_and_whether_they_are_in_use(
     opened = cache.open(growing.big, "growing", growing.fetch)
     poll(lambda: cache.status().downloads[0].bytes_done == MIB, SECONDS, "the first MiB has arrived")
     whole, partial = cache.upkeep.listing()
-    assert whole == PartListing(part.big.sha256, part.big.size, True, False, warm.stat().st_mtime)
-    assert (partial.sha256, partial.bytes, partial.whole, partial.in_use) == (growing.big.sha256, MIB, False, True)
+    assert whole == PartListing(part.big.digest, part.big.size, True, False, warm.stat().st_mtime)
+    assert (partial.digest, partial.bytes, partial.whole, partial.in_use) == (growing.big.digest, MIB, False, True)
     assert time.time() - partial.last_used < SECONDS
     growing.gate = None
     growing.opened.set()
@@ -85,7 +86,7 @@ def test_a_damaged_part_is_removed_and_fetched_again(
     cache: ModelCache, part: MemoryPart, warm: Path, offset: int
 ) -> None:
     flip_in_file(warm, offset % part.big.size)
-    assert cache.upkeep.verify() == Verification(1, part.big.size, [part.big.sha256])
+    assert cache.upkeep.verify() == Verification(1, part.big.size, [part.big.digest])
     assert list(warm.parent.iterdir()) == []
     assert part.load(cache) == CONTENT
     assert part.fetches == 1
@@ -96,7 +97,7 @@ def test_a_damaged_part_is_removed_and_fetched_again(
 
 def test_a_truncated_part_is_removed(cache: ModelCache, part: MemoryPart, warm: Path) -> None:
     warm.write_bytes(warm.read_bytes()[:-1])
-    assert cache.upkeep.verify().damaged == [part.big.sha256]
+    assert cache.upkeep.verify().damaged == [part.big.digest]
     assert not warm.exists()
 
 
@@ -115,7 +116,7 @@ def test_verification_does_not_disturb_the_reader_of_a_damaged_part(
     flip_in_file(warm, 2 * MIB)
     plaintext = part.plaintext(cache)
     first = next(plaintext)
-    assert cache.upkeep.verify().damaged == [part.big.sha256]
+    assert cache.upkeep.verify().damaged == [part.big.digest]
     # A second reader shares the file of the first one, and both repair the damage that they find.
     assert part.load(cache) == CONTENT
     assert first + b"".join(plaintext) == CONTENT

@@ -30,7 +30,7 @@ def write_publishers(path: Path, trusted: PublisherKeys = TRUSTED) -> Path:
 
 def write_key(path: Path, key: SigningKey) -> Path:
     """Write the file of a signing key, which only its owner can read, and return its path."""
-    path.touch(0o600)
+    path.touch(mode=0o600)
     path.write_bytes(key.to_pem())
     return path
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from loader.crypto.model_parts import ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import Edition, ResourceName, SmallPart, seal_model
 from loader.crypto.segments import FIRST_PLAINTEXT_SIZE, PLAINTEXT_SIZE
+from loader.crypto.streaming_aead import Buffer
+from tests.crypto.reference_archive import piece_digest
 
+EDITION = Edition(1, "2026-03-01T12:00:00Z")
 HEAD_PLAINTEXT = 65_536 - 40 - 16  # The longest file that needs no big object has this size.
 
 # File sizes around every length at which a big object becomes necessary or the number of segments changes.
@@ -31,19 +35,26 @@ class SealedObjects:
         return {self.small_path: self.small, self.big_path: self.big}
 
 
+def seal_resource(
+    plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO, edition: Edition = EDITION
+) -> SmallPart:
+    """Seal `plaintext`, write the big object to `big_file`, and return the small one without a signature."""
+    return seal_model(plaintext, name, big_file).described(edition)
+
+
 def seal(folder: str, filename: str, content: bytes) -> SealedObjects:
     """Seal `content`, and return the objects of the resource."""
     name = ResourceName(folder, filename)
     big_file = io.BytesIO()
-    small: SmallPart = seal_resource([content], name, big_file)
-    big_path = name.big(small.big.sha256) if small.big is not None else ""
+    small = seal_resource([content], name, big_file)
+    big_path = name.big(small.big) if small.big is not None else ""
     return SealedObjects(f"/resources/{name.small}", small.to_bytes(), f"/resources/{big_path}", big_file.getvalue())
 
 
 def debris(models: Path) -> list[str]:
-    """Return the names of all files in a cache directory, except big parts that match the digest in their name."""
+    """Return the names of all files in a cache directory, except big parts with the piece digest in their name."""
     return [
         path.name
         for path in sorted(models.iterdir())
-        if path.suffix != ".big" or hashlib.sha256(path.read_bytes()).hexdigest() != path.stem
+        if path.suffix != ".big" or piece_digest(path.read_bytes()) != path.stem
     ]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.crypto.model_parts import BigPart, ResourceName, SmallPart, seal_resource
+from loader.crypto.model_parts import BigPart, ResourceName, SmallPart
 from tests.support.range_upstream import Held, RangeUpstream
+from tests.support.sealed_objects import seal_resource
 
 MIB = 1 << 20
 FOLDER = "models/day"
@@ -40,7 +41,7 @@ class StoredResource:
     @property
     def big_path(self) -> str:
         """Return the path of the big object at the API, without `/resources/`."""
-        return self.name.big(self.big.sha256)
+        return self.name.big(self.big)
 
     def publish(self, api: RangeUpstream) -> Held:
         """Let `api` serve both objects, and return the big one, whose attributes set its faults."""

@@ -53,7 +53,7 @@ def test_the_parts_are_listed(cached: Site, stocked: Path) -> None:
     (entry,) = document["entries"]
     last_used = datetime.fromisoformat(entry.pop("last_used"))
     assert abs(datetime.now(UTC) - last_used) < timedelta(minutes=1)
-    assert entry == {"sha256": stocked.stem, "bytes": size, "whole": True, "in_use": False}
+    assert entry == {"digest": stocked.stem, "bytes": size, "whole": True, "in_use": False}
     assert (document["bytes"], document["max_bytes"]) == (size, 64 * MIB)
     assert set(document) == {"entries", "bytes", "max_bytes"}
 
@@ -123,8 +123,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, resource: StoredResource) -
 def test_a_part_in_use_is_listed_as_such_and_not_cleared(narrow: RangeSite, resource: StoredResource) -> None:
     with OpenLoad(narrow.url, resource.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
-        assert [(entry["sha256"], entry["in_use"]) for entry in listing(narrow)["entries"]] == [
-            (resource.big.sha256, True)
+        assert [(entry["digest"], entry["in_use"]) for entry in listing(narrow)["entries"]] == [
+            (resource.big.digest, True)
         ]
         assert post(narrow, "/cache/clear") == {"removed": 0, "bytes": 0, "kept": 1}
         assert opened.finish().sha256 == resource.sha256

@@ -44,7 +44,6 @@ MIB = 1 << 20
 UNLOCK_ONLY = {
     "KEY_MISMATCH",
     "VERSION_MISMATCH",
-    "ROLLBACK",
     "ARCHIVE_INCOMPLETE",
     "IMAGE_MISMATCH",
 }
@@ -191,10 +190,10 @@ CASES: dict[str, Case] = {
 }
 # Other tests produce these, because they need a loader of their own; test_login_throttle has LOGIN_THROTTLED,
 # tests/server/test_stuck_calls.py INTERRUPTED, tests/unlock/test_publishers.py UNTRUSTED_PUBLISHER, and
-# tests/unlock/test_silence.py ENGINE_STALLED.
+# tests/unlock/test_silence.py ENGINE_STALLED and tests/unlock/test_older_releases.py ROLLBACK.
 CODES_TESTED_APART = {
     *("DISK_SPACE", "STORAGE_ERROR", "ENGINE_UNAVAILABLE", "ENGINE_REJECTED", "ARCHIVE_CORRUPT", "BUSY", "INTERNAL"),
-    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER", "ENGINE_STALLED"),
+    *("LOGIN_THROTTLED", "INTERRUPTED", "UNTRUSTED_PUBLISHER", "ENGINE_STALLED", "ROLLBACK"),
 }
 
 

@@ -40,7 +40,7 @@ BAD_NAMES = [
     "\u0663",
     "a\u2028",
 ]
-LONGEST_FOLDER = "/".join([*["f" * 127] * 6, "f" * 58])  # 826 characters
+LONGEST_FOLDER = "/".join([*["f" * 127] * 6, "f" * 90])  # 858 characters
 GOOD_FOLDERS = ["", "m", "models/day", LONGEST, LONGEST_FOLDER, "1/2/3/4/5/6"]
 BAD_FOLDERS = [name for name in BAD_NAMES if name not in ("", "a/b")] + [
     "a//b",

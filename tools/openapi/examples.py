@@ -104,7 +104,7 @@ UNLOCK_BACK = {
 CACHE = {
     "entries": [
         {
-            "sha256": "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0",
+            "digest": "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0",
             "bytes": 524222464,
             "whole": True,
             "in_use": False,

@@ -120,7 +120,7 @@ OPERATIONS = {
                 "schema": {"type": "integer", "minimum": 0},
             }
         },
-        codes=(*TRANSFER, "RESOURCE_NOT_FOUND", "RESOURCE_CORRUPT"),
+        codes=(*TRANSFER, "RESOURCE_NOT_FOUND", "RESOURCE_CORRUPT", "UNTRUSTED_PUBLISHER", "ROLLBACK"),
     ),
     "resources.upload": Operation(
         body=UPLOAD_FORM,

@@ -63,5 +63,5 @@ class CacheDisk:
             big = SmallPart.from_bytes((self._resources / name.small).read_bytes()).big
             if big is None:
                 return "no big part"
-            return f"{big.sha256} {(self.cache / f'{big.sha256}.big').stat().st_ino}"
+            return f"{big.digest} {(self.cache / f'{big.digest}.big').stat().st_ino}"
         return None
