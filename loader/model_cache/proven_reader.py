@@ -33,6 +33,8 @@ class ProvenReader:
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the start of `buffer` and return how many bytes that are; 0 at the end."""
+        if self._position >= self._reader.file.part.size:
+            return 0
         if not self._begin <= self._position < self._begin + len(self._piece):
             self._read_piece(self._position // PIECE_SIZE)
         rest = self._piece[self._position - self._begin :]
@@ -56,7 +58,7 @@ class ProvenReader:
     def _read_piece(self, number: int) -> None:
         """Read a piece; download it again if it is wrong."""
         self._begin = number * PIECE_SIZE
-        piece = self._buffer[: max(0, self._reader.file.part.size - self._begin)]
+        piece = self._buffer[: self._reader.file.part.size - self._begin]
         # An exception must leave nothing behind that could be taken for a proven piece.
         self._piece = self._buffer[:0]
         if not self._is_read(number, piece):
@@ -74,7 +76,7 @@ class ProvenReader:
             if not count:
                 return False
             filled += count
-        return not piece or is_piece(self._digests, number, piece)
+        return is_piece(self._digests, number, piece)
 
 
 def _proven_digests(reader: CacheReader) -> bytes:
