@@ -19,6 +19,7 @@ COMMANDS = {
     "publish": "loader.cli.publish",
     "releases": "loader.cli.publish",
     "install": "loader.cli.install",
+    "fetch": "loader.cli.fetch",
     "prune": "loader.cli.prune",
 }
 
@@ -27,5 +28,5 @@ COMMANDS = {
 def images() -> None:
     """Pack, carry, show, verify, sign, rewrap and publish encrypted archives of Docker images.
 
-    On a device: list published releases, install archives, and remove old versions of unlocked images.
+    On a device: list and fetch published releases, install archives, and remove old versions of unlocked images.
     """

@@ -125,8 +125,47 @@ class PieceDigests:
 
     def match(self, number: int, piece: Buffer) -> bool:
         """Return whether `piece` is the piece of this number. Call `hex` before."""
-        begin = number * DIGEST_SIZE
-        return _digest(piece) == self._digests[begin : begin + DIGEST_SIZE]
+        return is_piece(self._digests, number, piece)
+
+
+class PieceHash:
+    """Computes the piece digest of bytes that come one after another, in any lengths."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+        self._sha256 = hashlib.sha256()
+        self._room = PIECE_SIZE
+
+    def update(self, data: Buffer) -> None:
+        """Add the next bytes."""
+        rest = memoryview(data)
+        while rest:
+            taken = rest[: self._room]
+            self._sha256.update(taken)
+            self._room -= len(taken)
+            rest = rest[len(taken) :]
+            if not self._room:
+                self._digests += self._sha256.digest()
+                self._sha256, self._room = hashlib.sha256(), PIECE_SIZE
+
+    def digests(self) -> bytes:
+        """Return the digests of all pieces so far, one after another: 32 bytes each."""
+        return bytes(self._digests) + (self._sha256.digest() if self._room < PIECE_SIZE else b"")
+
+    def hex(self) -> str:
+        """Return the piece digest of all bytes so far, 64 hex digits."""
+        return digest_of_pieces(self.digests())
+
+
+def digest_of_pieces(digests: bytes) -> str:
+    """Return the piece digest, 64 hex digits, of the bytes whose pieces have these digests."""
+    return hashlib.sha256(digests).hexdigest()
+
+
+def is_piece(digests: Buffer, number: int, piece: Buffer) -> bool:
+    """Return whether `piece` is the one of this number among the pieces with these digests."""
+    begin = number * DIGEST_SIZE
+    return _digest(piece) == digests[begin : begin + DIGEST_SIZE]
 
 
 def _digest(piece: Buffer) -> bytes:

@@ -39,12 +39,14 @@ class CachedFile:
     last_used: float
 
 
-class CacheDirectory:
-    """The files, without locks and without network. `max_bytes` 0 means no limit. Raises StorageError and DiskSpace."""
+class PartDirectory:
+    """The files of parts in one directory, whole and partial, without locks. Raises StorageError and DiskSpace.
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    A subclass may choose other names.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.max_bytes = max_bytes
 
     def big(self, sha256: str) -> Path:
         """Return the path of a whole part."""
@@ -53,25 +55,6 @@ class CacheDirectory:
     def partial(self, sha256: str) -> Path:
         """Return the path of a partial part."""
         return self.path / f"{sha256}.partial"
-
-    def prepare(self) -> None:
-        """Create the directory if it is missing."""
-        with storage(self.path, 0):
-            make_private_directory(self.path)
-
-    def remove_leftovers(self) -> None:
-        """Remove what an earlier process left that was killed during a write. Never raises."""
-        for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
-            with suppress(OSError):
-                path.unlink()
-
-    def new_upload(self) -> BinaryIO:
-        """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
-        return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
-
-    def open_big(self, sha256: str) -> BufferedReader:
-        """Open a whole part for reading. Raises OSError."""
-        return os.fdopen(open_regular(self.big(sha256)), "rb")
 
     def open_part(self, sha256: str, size: int) -> tuple[int, bool]:
         """Open the file of a part of `size` bytes, or create it. Raises OSError.
@@ -107,6 +90,33 @@ class CacheDirectory:
         """Remove all files of a part. Open files are not disturbed."""
         for path in (self.big(sha256), self.partial(sha256)):
             remove_if_there(path)
+
+
+class CacheDirectory(PartDirectory):
+    """The directory of the cache. `max_bytes` 0 means no limit."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        super().__init__(path)
+        self.max_bytes = max_bytes
+
+    def prepare(self) -> None:
+        """Create the directory if it is missing."""
+        with storage(self.path, 0):
+            make_private_directory(self.path)
+
+    def remove_leftovers(self) -> None:
+        """Remove what an earlier process left that was killed during a write. Never raises."""
+        for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
+            with suppress(OSError):
+                path.unlink()
+
+    def new_upload(self) -> BinaryIO:
+        """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
+        return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
+
+    def open_big(self, sha256: str) -> BufferedReader:
+        """Open a whole part for reading. Raises OSError."""
+        return os.fdopen(open_regular(self.big(sha256)), "rb")
 
     def touch(self, sha256: str) -> None:
         """Note the present time as the last use of a whole part."""

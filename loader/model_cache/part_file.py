@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Protocol
 
-from loader.crypto.model_parts import BigPart
 from loader.errors import ApiProtocol, ApiUnreachable, DeviceFault, LoaderError
 from loader.files import Unreadable, make_writable, storage
-from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.directory import PartDirectory
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +24,28 @@ REPAIR_SIZE = 1 << 20
 BLOCK_SIZE = 4096
 
 
+class Hash(Protocol):
+    """Computes the digest of bytes that come one after another. `hashlib` and `PieceHash` provide it."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Add the next bytes."""
+
+    def hexdigest(self) -> str:
+        """Return the digest of all bytes so far in hex."""
+
+
+class Part(Protocol):
+    """What is known of a part before its bytes come: its size in bytes, and its digest in hex, which names its file."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
 class Stream(Protocol):
-    """The bytes of a big part from offset `begin` on, as the API sends them.
+    """The bytes of a part from offset `begin` on, as the API sends them.
 
     `total` is the size of the whole part, None if the API does not say.
     """
@@ -71,9 +90,13 @@ class BigFile:
     replaced; `repairing` lets one thread repair at a time. Methods raise StorageError and DiskSpace.
     """
 
-    def __init__(self, directory: CacheDirectory, part: BigPart) -> None:
-        """Open the file, or create it. Remove a file of the wrong size first, because it cannot be this part."""
+    def __init__(self, directory: PartDirectory, part: Part, new_hash: Callable[[], Hash] = hashlib.sha256) -> None:
+        """Open the file, or create it. Remove a file of the wrong size first, because it cannot be this part.
+
+        `new_hash` makes what computes the digest that the part is compared with.
+        """
         self.part = part
+        self.new_hash = new_hash
         self.failure: LoaderError | None = None
         self._directory = directory
         self.repairing = threading.Lock()
@@ -144,7 +167,7 @@ class BigFile:
             self.failure = failure
             self._changed.notify_all()
 
-    def update(self, digest: hashlib._Hash) -> None:
+    def update(self, digest: Hash) -> None:
         """Hash all available bytes into `digest`, and drop those from the first unreadable one on."""
         offset = 0
         try:
@@ -169,7 +192,7 @@ class BigFile:
         """Verify a whole file that has no final name yet, and remove it if its digest is wrong."""
         if not self.whole or self.verified:
             return
-        digest = hashlib.sha256()
+        digest = self.new_hash()
         try:
             for piece in self._pieces():
                 digest.update(piece)

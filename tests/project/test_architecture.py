@@ -30,7 +30,7 @@ LAYERS = (
         "version",
     },
     {"crypto", "api_client", "docker_engine", "model_cache", "oci", "stored_blobs", "blob_directory"},
-    {"binary_split", "held_blobs", "install", "published", "resources", "unlock", "packing"},
+    {"binary_split", "fetch", "held_blobs", "install", "published", "resources", "unlock", "packing"},
     {"server", "web", "cli"},
     {"app"},
     {"", "__main__", "server.wsgi"},  # "" is loader/__init__.py, which defines create_app

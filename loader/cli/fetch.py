@@ -1,0 +1,52 @@
+"""`azaion-loader images fetch`: the running loader brings a release from the resource API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from loader.cli.client import LoaderClient
+from loader.cli.output import json_option, loader_option, print_result, size_text
+from loader.cli.watch import watch
+from loader.errors import Interrupted, LoaderProblem
+
+REPORT = "/images/fetch"
+# A fetch in the state `idle` is one that ended because the loader was restarted.
+ENDS = ("fetched", "error", "idle")
+
+
+@click.command()
+@click.argument("version", required=False)
+@click.option("--wait", is_flag=True, help="Show the fetch until it ends.")
+@click.option("--cancel", is_flag=True, help="Stop the fetch that runs. What has come stays for the next one.")
+@loader_option
+@json_option
+def fetch(version: str | None, wait: bool, cancel: bool, loader: LoaderClient) -> None:
+    """Bring the release VERSION, by default that of API_VERSION, from the resource API to IMAGES_PATH.
+
+    Only the blobs that this device lacks are downloaded. A fetch that ended early goes on where it stopped. Loads of
+    models go first. What runs is not touched: unlock afterwards.
+
+    The loader must be logged in. Without --wait the command only starts the fetch, or joins the one that runs.
+    """
+    if cancel and (version or wait):
+        raise click.UsageError("--cancel stands alone.")
+    if cancel:
+        report = loader.post(f"{REPORT}/cancel")
+        print_result(report, "no fetch runs" if report["state"] in ENDS else f"the fetch of {report['version']} stops")
+        return
+    started = loader.post(REPORT, {} if version is None else {"version": version})
+    if not wait:
+        print_result(started, f"release {started['version']}: {started['state']}")
+        return
+    report = watch(loader, REPORT, ENDS)
+    _require_fetched(report)
+    print_result(report, f"release {report['version']}: fetched, {size_text(report['bytes_done'])}; unlock to use it")
+
+
+def _require_fetched(report: dict[str, Any]) -> None:
+    if report["state"] != "fetched":
+        detail = report["error"] or "The loader was restarted during the fetch."
+        code, retryable = report["code"] or Interrupted.code, report["retryable"] is not False
+        raise LoaderProblem(code, detail, report["hint"], retryable=retryable)
