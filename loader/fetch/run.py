@@ -62,9 +62,7 @@ def start_fetch(settings: Settings, version: str, loaded: Callable[[], int | Non
         progress = UnlockProgress(STEPS)
         if _fetch.start(version, progress):
             run = FetchRun(settings, version, RightOfWay(loaded), progress, _new_interrupter(), _fetch)
-            arguments = (run, logs.current_request_id())
-            # The thread is a daemon, because the next run goes on where this one stops.
-            threading.Thread(target=_run_audited, args=arguments, name="fetch", daemon=True).start()
+            threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="fetch").start()
         record = _fetch.record
     if record.version != version:
         raise Busy(f"The release {record.version} is being fetched.", BUSY_SECONDS, hint=BUSY_HINT)

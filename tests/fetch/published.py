@@ -21,17 +21,18 @@ MIB = 1 << 20
 FETCH_SECONDS = 60.0
 
 
-def layer(seed: str, mib: int) -> HandmadeLayer:
-    """Return a layer of so many MiB of noise."""
-    noise = random.Random(seed).randbytes(mib * MIB)  # noqa: S311  every run needs the same bytes
+def layer(seed: str, size: int) -> HandmadeLayer:
+    """Return a layer of `size` bytes of noise."""
+    noise = random.Random(seed).randbytes(size)  # noqa: S311  every run needs the same bytes
     return HandmadeLayer(noise, 1, seed)
 
 
-def release(path: Path, number: int) -> Path:
-    """Seal release `number` of `VERSION`, of 8 MiB in 5 layers, of which one of 1 MiB is another one in each."""
+def release(path: Path, number: int, unit: int = MIB) -> Path:
+    """Seal release `number` of `VERSION`, of 8 units in 5 layers, of which one of one unit is another one in each."""
+    base, middle, one = (layer(name, size * unit) for name, size in (("base", 3), ("middle", 2), ("one", 1)))
     images = [
-        HandmadeImage(f"registry.local:5000/app:{VERSION}", (layer("base", 3), layer("middle", 2), layer("one", 1))),
-        HandmadeImage(f"registry.local:5000/top:{VERSION}", (layer("two", 1), layer(f"top {number}", 1))),
+        HandmadeImage(f"registry.local:5000/app:{VERSION}", (base, middle, one)),
+        HandmadeImage(f"registry.local:5000/top:{VERSION}", (layer("two", unit), layer(f"top {number}", unit))),
     ]
     return seal(path, images, version=VERSION, serial=number)
 
