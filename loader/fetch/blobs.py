@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.api_client import get_api_client
 from loader.background import start_daemon
 from loader.blob_directory import PARTIAL_SUFFIX
 from loader.crypto.archive_head import Blob
 from loader.crypto.pieces import PieceHash
-from loader.errors import ApiUnreachable, Checkpoint, ResourceCorrupt
+from loader.errors import ApiFault, ApiUnreachable, Checkpoint, ResourceCorrupt, ResourceNotFound, StorageError
 from loader.fetch.right_of_way import RightOfWay
+from loader.fetch.sources import Api, Source
 from loader.model_cache.directory import PartDirectory
 from loader.model_cache.download import Download
 from loader.model_cache.part_file import BigFile, Stream
@@ -96,9 +96,15 @@ class _BlobInUse:
 class BlobDownloads:
     """Downloads blobs until all are here, or one fails, or the caller is told to stop."""
 
-    def __init__(self, parts: BlobParts, right_of_way: RightOfWay, patience: float) -> None:
-        """A download that gets no byte is given up after `patience` seconds."""
+    def __init__(
+        self, parts: BlobParts, right_of_way: RightOfWay, patience: float, source: Source | None = None
+    ) -> None:
+        """Ask `source` first, and the API for what it does not have, or has wrong.
+
+        A download from the API that gets no byte is given up after `patience` seconds.
+        """
         self._parts = parts
+        self._source = source
         self._right_of_way = right_of_way
         self._patience = patience
         self._waiting: deque[Blob] = deque()
@@ -135,30 +141,44 @@ class BlobDownloads:
             self._download(blob)
 
     def _download(self, blob: Blob) -> None:
+        if (source := self._source) is not None and self._has_helped(source, blob):
+            return
         for _ in range(ATTEMPTS):
-            use = _BlobInUse(BigFile(self._parts, _Stored(blob.stored_size, blob.stored), _PieceHash), self._is_wanted)
-            try:
-                if not use.file.verified:
-                    Download(use, f"the blob {blob.digest}", self._fetch(blob), self._patience).run()
-                if use.file.failure is not None:
-                    raise use.file.failure
-                if use.file.verified:
-                    return
-                use.file.remove()
-            finally:
-                use.leave()
+            if self._attempt(blob, Api(), self._patience):
+                return
         raise ResourceCorrupt(f"The blob {blob.digest} is damaged where the resource API stores it.")
 
-    def _fetch(self, blob: Blob) -> Callable[[int, int | None], Stream]:
+    def _has_helped(self, source: Source, blob: Blob) -> bool:
+        """Return whether `source` had the blob. After anything else but not having it, it is not asked again."""
+        try:
+            if self._attempt(blob, source, 0):
+                return True
+            log.warning("the source of the fetch sent a wrong blob, and is not asked again")
+        except ResourceNotFound:
+            return False
+        except (ApiFault, StorageError) as exc:
+            log.warning("the source of the fetch failed, and is not asked again: %s", exc)
+        self._source = None
+        return False
+
+    def _attempt(self, blob: Blob, source: Source, patience: float) -> bool:
+        """Download what is missing of a blob. Return False, and remove all of it, if its digest is wrong."""
+        use = _BlobInUse(BigFile(self._parts, _Stored(blob.stored_size, blob.stored), _PieceHash), self._is_wanted)
+        try:
+            if not use.file.verified:
+                Download(use, f"the blob {blob.digest}", self._fetch(blob, source), patience).run()
+            if use.file.failure is not None:
+                raise use.file.failure
+            if not use.file.verified:
+                use.file.remove()
+            return use.file.verified
+        finally:
+            use.leave()
+
+    def _fetch(self, blob: Blob, source: Source) -> Callable[[int, int | None], Stream]:
         def fetch(begin: int, end: int | None) -> Stream:
             if self._is_ended:
                 raise ApiUnreachable("The download is no longer wanted.")
-            stream = get_api_client().open_object(blob_object(blob), begin, end)
-            return _Stream(stream, self._right_of_way, self._is_wanted)
+            return _Stream(source.open(blob, begin, end), self._right_of_way, self._is_wanted)
 
         return fetch
-
-
-def blob_object(blob: Blob) -> str:
-    """Return the path of a blob at the resource API."""
-    return f"images/{blob.stored}.blob"

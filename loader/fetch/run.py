@@ -52,16 +52,19 @@ def interrupt(reason: str) -> None:
     _interrupter.stop(reason)
 
 
-def start_fetch(settings: Settings, version: str, loaded: Callable[[], int | None]) -> FetchRecord:
+def start_fetch(
+    settings: Settings, version: str, loaded: Callable[[], int | None], source: str | None = None
+) -> FetchRecord:
     """Start to fetch a release, or join the run that does so. Return the record afterwards.
 
-    `loaded` is described at `RightOfWay`. Raises NotLoggedIn, and Busy while another release is fetched.
+    `loaded` is described at `RightOfWay`, and `source` at `FetchRun`. Raises NotLoggedIn, and Busy while another
+    release is fetched.
     """
     get_api_client().checkpoint()
     with _starting:
         progress = UnlockProgress(STEPS)
         if _fetch.start(version, progress):
-            run = FetchRun(settings, version, RightOfWay(loaded), progress, _new_interrupter(), _fetch)
+            run = FetchRun(settings, version, RightOfWay(loaded), progress, _new_interrupter(), _fetch, source)
             threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="fetch").start()
         record = _fetch.record
     if record.version != version:

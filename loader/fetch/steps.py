@@ -15,6 +15,7 @@ from loader.errors import ApiError, ApiUnreachable, ResourceNotFound
 from loader.fetch.blobs import BlobDownloads, BlobParts
 from loader.fetch.release import FetchedHead, Stock, keep_head, take_stock
 from loader.fetch.right_of_way import RightOfWay
+from loader.fetch.sources import source_of
 from loader.fetch.state import FetchState, _FetchStateHolder
 from loader.files import OnBytes, remove_if_there, storage
 from loader.install import alone, install, open_installed, tidy
@@ -35,7 +36,10 @@ CHECK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class FetchRun:
-    """All that one run works with. `state` is the record that callers see."""
+    """All that one run works with. `state` is the record that callers see.
+
+    `source` is a directory or the URL of a server that is asked for blobs before the API, None if there is none.
+    """
 
     settings: Settings
     version: str
@@ -43,6 +47,7 @@ class FetchRun:
     progress: UnlockProgress
     interrupter: Interrupter
     state: _FetchStateHolder
+    source: str | None = None
 
     @property
     def place(self) -> Path:
@@ -133,7 +138,8 @@ def _download_blobs(run: FetchRun, stock: Stock) -> None:
     with storage(run.parts.path, 0):
         coming = sum(map(run.parts.missing, stock.missing))
     run.progress.expect(run.right_of_way.received + coming)
-    downloads = BlobDownloads(run.parts, run.right_of_way, run.settings.api_patience)
+    source = source_of(run.source) if run.source is not None else None
+    downloads = BlobDownloads(run.parts, run.right_of_way, run.settings.api_patience, source)
     downloads.run(stock.missing, lambda: run.go_on(DOWNLOADING))
 
 

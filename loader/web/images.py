@@ -28,9 +28,10 @@ def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint
         """Start to fetch a release, or join the fetch of it. The engine is not touched: unlock afterwards."""
         # Only failures are audited here, because a run that starts writes its own audit line.
         with failures_audited("fetch") as audit:
-            version = json_body(FetchRequest()).get("version", settings.api_version)
+            request = json_body(FetchRequest())
+            version = request.get("version", settings.api_version)
             audit.file = head_object(version)
-            record = start_fetch(settings, version, loaded)
+            record = start_fetch(settings, version, loaded, request.get("source"))
         return dict(FetchResponse().dump(record))
 
     @routes.get("/images/fetch")

@@ -20,7 +20,8 @@ _TIME = {"format": "date-time"}
 _COMPONENT = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 # These patterns are written as JSON Schema needs them, because openapi.json shows them unchanged.
 NAME_PATTERN = rf"^(?!.*\.\.){_COMPONENT}$"
-VERSION_PATTERN = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+VERSION_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+SOURCE_PATTERN = r"^(/[^\u0000]{0,1000}|https?://[^/?#@\s][^?#@\s]{0,1000})$"
 FOLDER_PATTERN = rf"^(?!.*\.\.)({_COMPONENT}(/{_COMPONENT})*)?$"
 
 
@@ -39,6 +40,18 @@ def check_folder(value: str) -> None:
             "Must be empty or names separated by '/', each of 1 to 128 letters, digits, '.', '_' or '-' and beginning "
             f"with a letter or digit, no '..', together at most {MAX_FOLDER_LENGTH} characters."
         )
+
+
+def check_version(value: str) -> None:
+    """Raise ValidationError unless `value` can be the version of a release."""
+    if not re.fullmatch(VERSION_PATTERN.removesuffix("$"), value):
+        raise ValidationError("Must be an image tag.")
+
+
+def check_source(value: str) -> None:
+    """Raise ValidationError unless `value` is an absolute path or the URL of a server, without credentials."""
+    if not re.fullmatch(SOURCE_PATTERN.removesuffix("$"), value):
+        raise ValidationError("Must be an absolute path, or an HTTP address without credentials and query.")
 
 
 class LoginRequest(Schema):
@@ -278,12 +291,13 @@ class UnlockPlanResponse(Schema):
 
 
 class FetchRequest(Schema):
-    """The release to fetch. `version` is API_VERSION if it is missing."""
+    """The release to fetch. `version` is API_VERSION if it is missing.
 
-    version = fields.String(
-        validate=validate.Regexp(f"^{VERSION_PATTERN}$", error="Must be an image tag."),
-        metadata={"pattern": f"^{VERSION_PATTERN}$"},
-    )
+    `from` is a directory on the device or the URL of a plain HTTP server, which is asked for blobs before the API.
+    """
+
+    version = fields.String(validate=check_version, metadata={"pattern": VERSION_PATTERN})
+    source = fields.String(data_key="from", validate=check_source, metadata={"pattern": SOURCE_PATTERN})
 
 
 class FetchResponse(Schema):

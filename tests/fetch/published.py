@@ -75,9 +75,10 @@ class Fetcher:
         """The directory of blobs."""
         return self.place.with_suffix(".blobs")
 
-    def start(self, version: str | None = None) -> Any:
+    def start(self, version: str | None = None, source: str | None = None) -> Any:
         """Start a fetch, and return the response."""
-        return post_json(self.url, "/images/fetch", {} if version is None else {"version": version})
+        asked = {"version": version, "from": source}
+        return post_json(self.url, "/images/fetch", {name: value for name, value in asked.items() if value is not None})
 
     def cancel(self) -> Any:
         """Cancel the fetch, and return the response."""
@@ -93,9 +94,9 @@ class Fetcher:
         poll(lambda: self.status()["state"] in wanted, FETCH_SECONDS, f"the fetch is {wanted}")
         return self.status()
 
-    def fetch(self, version: str | None = None) -> dict[str, Any]:
+    def fetch(self, version: str | None = None, source: str | None = None) -> dict[str, Any]:
         """Fetch to the end, and return the report."""
-        reply = self.start(version)
+        reply = self.start(version, source)
         assert reply.status == 200, reply.body
         return self.wait()
 

@@ -19,9 +19,7 @@ def test_a_fetch_that_is_waited_for(flaky: RangeSite, fetcher: Fetcher, tmp_path
     fetcher.require(first)
 
 
-def test_a_fetch_that_is_started_and_joined(
-    flaky: RangeSite, fetcher: Fetcher, tmp_path: Path, first: Path
-) -> None:
+def test_a_fetch_that_is_started_and_joined(flaky: RangeSite, tmp_path: Path, first: Path) -> None:
     for held in hold(flaky.api, tmp_path / "published", objects(first)):
         held.rate = MIB
     started = run_loader(tmp_path, "images", "fetch", VERSION, "--json", LOADER_URL=flaky.url)

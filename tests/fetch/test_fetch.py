@@ -142,7 +142,7 @@ def test_a_release_under_the_name_of_another(site: Site, fetcher: Fetcher, tmp_p
     assert fetcher.listing() == []
 
 
-@pytest.mark.parametrize("version", ["", "../x", "a/b", "x" * 129, 7])
+@pytest.mark.parametrize("version", ["", "../x", "a/b", "x" * 129, "9\n", 7])
 def test_a_version_is_a_tag(fetcher: Fetcher, version: str) -> None:
     assert fetcher.start(version).problem(422, "VALIDATION_FAILED")["errors"].keys() == {"version"}
 

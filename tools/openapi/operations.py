@@ -144,7 +144,7 @@ OPERATIONS = {
     ),
     "unlock.status": Operation(reply=json_of(UnlockStatusResponse, examples.UNLOCK_STATUS)),
     "images.fetch": Operation(
-        body=json_of(FetchRequest, {"version": "1.4"}),
+        body=json_of(FetchRequest, {"version": "1.4", "from": "/media/stick/images.blobs"}),
         reply=json_of(FetchResponse, examples.FETCH),
         codes=("NOT_LOGGED_IN", "BUSY"),
     ),
