@@ -6,15 +6,14 @@ import io
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from loader.api_client import get_api_client
 from loader.binary_split import Archive, require_publisher, require_version
 from loader.blob_directory import FETCHED_NAME, open_blobs, remove_other_blobs
-from loader.crypto.archive import HEAD_MAX_SIZE, ArchiveIndex
+from loader.crypto.archive import ArchiveIndex, archive_start
 from loader.crypto.archive_head import Blob
-from loader.errors import CorruptCiphertext, ResourceCorrupt, VersionMismatch
+from loader.errors import CorruptCiphertext, VersionMismatch
 from loader.fetch.blobs import BlobParts
 from loader.files import OnBytes, remove_if_there, replacement, require_room, storage
 from loader.install import require_sound
@@ -25,21 +24,14 @@ VERSION_HINT = "Publish the release again under its own version, or fetch the ve
 
 @dataclass(frozen=True)
 class FetchedHead:
-    """A head as the resource API sent it, byte for byte, and what it says."""
+    """The head that the API has for a version."""
 
-    raw: bytes = field(repr=False)
     index: ArchiveIndex
 
-    @classmethod
-    def download(cls, version: str) -> FetchedHead:
-        """Return the head of the release `version`. Raises ResourceNotFound, ResourceCorrupt and ApiFault."""
-        path = head_object(version)
-        raw = get_api_client().small_object(path, HEAD_MAX_SIZE)
-        try:
-            index = ArchiveIndex.read(io.BytesIO(raw), len(raw))
-        except CorruptCiphertext as exc:
-            raise ResourceCorrupt(f"{path} is damaged where the resource API stores it: {exc}.") from exc
-        return cls(raw, index)
+    @property
+    def raw(self) -> bytes:
+        """The head as an archive without blobs."""
+        return archive_start(self.index.stored, self.index.seals, ())
 
     def require_acceptable(self, version: str, trusted: PublisherKeys | None) -> None:
         """Raise UntrustedPublisher or VersionMismatch unless this release may be brought. No blob was asked for yet.
@@ -76,11 +68,6 @@ class Stock:
             needed = sum(parts.missing(blob) for blob in self.missing)
         needed += sum(blob.stored_size for blob in self.shared) + len(head.raw)
         require_room(place, needed)
-
-
-def head_object(version: str) -> str:
-    """Return the path of a head at the resource API."""
-    return f"images/{version}.head"
 
 
 def keep_head(directory: Path, head: FetchedHead, installed: Archive | None) -> None:

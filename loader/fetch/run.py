@@ -10,10 +10,10 @@ from collections.abc import Callable
 from loader import logs
 from loader.api_client import get_api_client
 from loader.errors import Busy, LoaderError
-from loader.fetch.release import head_object
 from loader.fetch.right_of_way import RightOfWay
 from loader.fetch.state import STEPS, FetchRecord, FetchState, _FetchStateHolder
 from loader.fetch.steps import FetchRun, run_fetch
+from loader.published import head_path
 from loader.settings import Settings
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
@@ -90,7 +90,7 @@ def _run_audited(run: FetchRun, request_id: str | None) -> None:
             "ok" if failure is None else "failed",
             code=failure.code if failure is not None else None,
             reason=str(failure) if failure is not None else None,
-            file=head_object(run.version),
+            file=head_path(run.version),
             size=run.right_of_way.received,
             seconds=time.monotonic() - started,
         )

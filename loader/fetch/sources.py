@@ -15,6 +15,7 @@ from loader.crypto.archive_head import Blob
 from loader.errors import ApiUnreachable, ResourceNotFound
 from loader.files import NotRegular, open_regular, storage
 from loader.model_cache.part_file import Stream
+from loader.published import blob_path
 
 # Beside the API a source is only a help, so that nobody waits for it as long as for the API.
 NEIGHBOUR_TIMEOUTS = (2.0, 2.0)
@@ -32,7 +33,7 @@ class Api:
 
     def open(self, blob: Blob, begin: int, end: int | None) -> Stream:
         """See `Source`. Raises ApiFault and NotLoggedIn, too."""
-        return get_api_client().open_object(blob_object(blob), begin, end)
+        return get_api_client().open_object(blob_path(blob), begin, end)
 
 
 class Directory:
@@ -91,11 +92,6 @@ def source_of(text: str) -> Source:
     return Server(text) if text.startswith(("http://", "https://")) else Directory(Path(text))
 
 
-def blob_object(blob: Blob) -> str:
-    """Return the path of a blob at the resource API."""
-    return f"images/{blob.stored}.blob"
-
-
 def _names(blob: Blob) -> tuple[str, str]:
     """Return the names that a blob may have: in the directory of an archive, and below that of an API."""
-    return blob.stored, blob_object(blob)
+    return blob.stored, blob_path(blob)

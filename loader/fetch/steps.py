@@ -20,6 +20,7 @@ from loader.fetch.state import FetchState, _FetchStateHolder
 from loader.files import OnBytes, remove_if_there, storage
 from loader.install import alone, install, open_installed, tidy
 from loader.patience import Patience
+from loader.published import published_head
 from loader.settings import Settings
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
@@ -97,7 +98,7 @@ def _download_head(run: FetchRun) -> FetchedHead:
     patience = Patience(run.settings.api_patience)
     while True:
         try:
-            head = run.interrupter.call(lambda: FetchedHead.download(run.version))
+            head = run.interrupter.call(lambda: FetchedHead(published_head(run.version)))
             break
         except ResourceNotFound as exc:
             raise ResourceNotFound(str(exc), hint=NOT_PUBLISHED_HINT) from exc

@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 
 from flask import Blueprint
 
-from loader.fetch.release import head_object
 from loader.fetch.run import fetch_status, interrupt, start_fetch
 from loader.logs import failures_audited
+from loader.published import head_path
 from loader.settings import Settings
 from loader.unlock_state import ProgressReport
 from loader.web.bodies import json_body
@@ -30,7 +30,7 @@ def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint
         with failures_audited("fetch") as audit:
             request = json_body(FetchRequest())
             version = request.get("version", settings.api_version)
-            audit.file = head_object(version)
+            audit.file = head_path(version)
             record = start_fetch(settings, version, loaded, request.get("source"))
         return dict(FetchResponse().dump(record))
 
