@@ -58,6 +58,7 @@ LONG_PLACES = (
     "crypto/test_memory.py",
     "deploy/test_container.py",
     "fetch/test_killed.py",
+    "fetch/test_large.py",
     "model_cache/test_no_growth.py",
     "model_cache/test_state_machine.py",
     "packing/test_configurations.py",
