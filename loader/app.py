@@ -17,7 +17,7 @@ from loader.model_trust import ModelTrust
 from loader.resources import ResourceStore
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import undo_leftover
-from loader.web import auth, health, page, resources, unlock
+from loader.web import auth, health, images, page, resources, unlock
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
 from loader.web.replies import register_error_handlers
@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
     app.register_blueprint(unlock.blueprint(settings, engine, throttle))
+    app.register_blueprint(images.blueprint(settings, cache.received))
     app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
     return app

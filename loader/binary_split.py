@@ -31,6 +31,7 @@ from loader.errors import (
 from loader.files import FileIdentity, NotRegular, OnBytes, open_regular, storage, write_at
 from loader.oci import TAR_END, Layout, blob_path, digest_of, member_header, padding, require_described
 from loader.publisher_keys import PublisherKeys
+from loader.references import LATEST
 from loader.stored_blobs import DigestsAhead, StoredBlob
 
 # Starts a stage of work on archives, for example a progress bar: gets its name and its size in bytes, 0 if nobody knows
@@ -72,14 +73,11 @@ class Archive:
 
     def require_publisher(self, trusted: PublisherKeys | None) -> None:
         """Raise UntrustedPublisher unless the owner of one of these keys has signed the head; None trusts everybody."""
-        if trusted is not None and not any(find_signers(self.index.stored, self.index.seals.signatures, trusted)):
-            raise UntrustedPublisher("The archive has no valid signature by a key in PUBLISHER_KEYS.")
+        require_publisher(self.index, trusted)
 
     def require_version(self, version: str) -> None:
-        """Raise VersionMismatch unless the archive is the release of this version."""
-        if self.head.release.version != version:
-            held = self.head.release.version
-            raise VersionMismatch(f"The archive is release {held}, but the device wants version {version}.")
+        """Raise VersionMismatch unless the archive is the release of this version; LATEST is any."""
+        require_version(self.index, version)
 
     def require_complete(self) -> None:
         """Raise ArchiveIncomplete unless every blob is there."""
@@ -234,6 +232,19 @@ class Contents:
             with archive_faults(self._archive.path):
                 raise CorruptCiphertext(f"the blob {digest} does not have that digest")
         return data
+
+
+def require_publisher(index: ArchiveIndex, trusted: PublisherKeys | None) -> None:
+    """Do what `Archive.require_publisher` does."""
+    if trusted is not None and not any(find_signers(index.stored, index.seals.signatures, trusted)):
+        raise UntrustedPublisher("The archive has no valid signature by a key in PUBLISHER_KEYS.")
+
+
+def require_version(index: ArchiveIndex, version: str) -> None:
+    """Do what `Archive.require_version` does."""
+    held = index.head.release.version
+    if version not in (LATEST, held):
+        raise VersionMismatch(f"The archive is release {held}, but the device wants version {version}.")
 
 
 @contextmanager

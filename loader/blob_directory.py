@@ -1,4 +1,9 @@
-"""The directory beside an archive with the blobs that the archive lacks: each in a file named by its piece digest."""
+"""The directory beside an archive with the blobs that the archive lacks: each in a file named by its piece digest.
+
+{digest}           a whole blob; a fetch gives this name only to a blob whose digest it has verified
+{digest}.partial   the start of a blob, which a fetch resumes after any interruption
+fetched.head       the head of the release that a fetch brings, as an archive without blobs
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,15 @@ from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from loader.crypto.archive import HEAD_MAX_SIZE, ArchiveIndex
 from loader.crypto.archive_head import Blob
-from loader.files import TEMPORARY_SUFFIX, NotRegular, open_regular, remove_if_there, remove_unfinished
+from loader.errors import CorruptCiphertext
+from loader.files import TEMPORARY_SUFFIX, NotRegular, open_regular, read_small, remove_if_there, remove_unfinished
 
 ARCHIVE_SUFFIX = ".enc"
 DIRECTORY_SUFFIX = ".blobs"
+FETCHED_NAME = "fetched.head"
+PARTIAL_SUFFIX = ".partial"
 _NAME = "[0-9a-f]" * 64
 
 
@@ -36,13 +45,21 @@ def open_blobs(directory: Path, blobs: Iterable[Blob], opened: ExitStack) -> dic
 
 
 def remove_other_blobs(directory: Path, needed: Collection[Blob]) -> None:
-    """Remove all blobs but the `needed` ones, and what killed processes left unfinished; other files stay.
+    """Remove all blobs but the `needed` ones and those of a fetch, and what killed processes left unfinished.
 
-    Raises OSError.
+    Other files stay. Raises OSError.
     """
     for unfinished in directory.glob(f".{_NAME}.{TEMPORARY_SUFFIX}"):
         remove_unfinished(directory / unfinished.name.split(".")[1])
-    names = {blob.stored for blob in needed}
-    for path in directory.glob(_NAME):
-        if path.name not in names:
+    names = {blob.stored for blob in (*needed, *_fetched_blobs(directory))}
+    for path in (*directory.glob(_NAME), *directory.glob(_NAME + PARTIAL_SUFFIX)):
+        if path.name.removesuffix(PARTIAL_SUFFIX) not in names:
             remove_if_there(path)
+
+
+def _fetched_blobs(directory: Path) -> tuple[Blob, ...]:
+    """Return the blobs of the release that a fetch brings; none if its head cannot be read."""
+    with suppress(OSError, CorruptCiphertext):
+        raw = read_small(directory / FETCHED_NAME, HEAD_MAX_SIZE)
+        return ArchiveIndex.read(io.BytesIO(raw), len(raw)).head.blobs
+    return ()

@@ -41,8 +41,8 @@ class TooEarly(LoaderError):
 
     retryable = True
 
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, retry_after: int, *, hint: str | None = None) -> None:
+        super().__init__(detail, hint=hint)
         self.retry_after = retry_after
 
 
@@ -324,7 +324,7 @@ class StorageError(DeviceFault):
 
 
 class Interrupted(DeviceFault):
-    """The loader was told to stop, or was locked."""
+    """The loader was told to stop or was locked, or the fetch was cancelled."""
 
     code = "INTERRUPTED"
     retryable = True

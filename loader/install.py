@@ -16,7 +16,7 @@ from typing import BinaryIO
 from loader.binary_split import Archive, Stage, archive_faults, open_archive
 from loader.blob_directory import blob_directory, open_blobs, remove_other_blobs
 from loader.crypto.archive import ArchiveIndex
-from loader.crypto.archive_head import Blob
+from loader.crypto.archive_head import Blob, Release
 from loader.crypto.blobs import require_stored
 from loader.crypto.pieces import PieceDigests
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, CorruptCiphertext, DeviceFault, ValidationFailed
@@ -26,8 +26,8 @@ from loader.publisher_keys import PublisherKeys
 from loader.stored_blobs import StoredBlob
 
 
-def install(path: Path, place: Path, version: str, stage: Stage, trusted: PublisherKeys | None = None) -> None:
-    """Install the archive at `path`, which must be the release of `version`, as the archive at `place`.
+def install(path: Path, place: Path, version: str, stage: Stage, trusted: PublisherKeys | None = None) -> Release:
+    """Install the archive at `path`, which must be the release of `version`, at `place`, and return its release.
 
     If there are `trusted` keys, one of them must have signed it.
 
@@ -40,18 +40,19 @@ def install(path: Path, place: Path, version: str, stage: Stage, trusted: Publis
     with open_archive(path) as new, ExitStack() as opened:
         new.require_publisher(trusted)
         new.require_version(version)
-        opened.enter_context(_alone(blob_directory(place)))
+        opened.enter_context(alone(blob_directory(place)))
         try:
-            _Installation(new, _installed(place, opened), place).run(stage)
+            _Installation(new, open_installed(place, opened), place).run(stage)
         except BaseException:
             with suppress(DeviceFault):
-                _tidy(place)
+                tidy(place)
             raise
-        _tidy(place)
+        tidy(place)
+        return new.head.release
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Make the directory of blobs, and wait until no other installation works there. Raises StorageError.
 
     A file system without locks has no such protection.
@@ -80,15 +81,15 @@ def _locked(directory: Path) -> int:
         os.close(descriptor)
 
 
-def _installed(place: Path, opened: ExitStack) -> Archive | None:
+def open_installed(place: Path, opened: ExitStack) -> Archive | None:
     """Open the installed archive; return None if there is none, or none that could be unlocked."""
     with suppress(ArchiveNotFound, ArchiveCorrupt):
         return opened.enter_context(open_archive(place))
     return None
 
 
-def _tidy(place: Path) -> None:
-    """Remove the blobs that the installed archive does not need. Raises StorageError."""
+def tidy(place: Path) -> None:
+    """Remove the blobs that neither the installed archive nor a fetch needs; call it `alone`. Raises StorageError."""
     directory = blob_directory(place)
     needed: Sequence[Blob] = ()
     with suppress(ArchiveNotFound, ArchiveCorrupt), open_archive(place) as archive:
@@ -148,7 +149,7 @@ class _Installation:
             for blob in blobs:
                 if blob.digest in files:
                     with suppress(CorruptCiphertext):
-                        _check(blob, files[blob.digest], 0, on_read)
+                        require_sound(blob, files[blob.digest], 0, on_read)
                         missing.remove(blob)
         return missing
 
@@ -169,10 +170,10 @@ class _Installation:
             if ArchiveIndex.read(file, os.fstat(file.fileno()).st_size) != index:
                 raise CorruptCiphertext("it changed while it was read")
             for digest, offset in index.offsets.items():
-                _check(index.head.blob[digest], file, offset, on_read)
+                require_sound(index.head.blob[digest], file, offset, on_read)
 
 
-def _check(blob: Blob, file: BinaryIO | io.FileIO, offset: int, on_read: OnBytes) -> None:
+def require_sound(blob: Blob, file: BinaryIO | io.FileIO, offset: int, on_read: OnBytes) -> None:
     """Compare stored bytes with their piece digest. Raises CorruptCiphertext and OSError."""
     digests = PieceDigests()
     for size in StoredBlob(file, offset, blob.stored_size).add_to(digests):

@@ -19,7 +19,6 @@ from loader.errors import CorruptCiphertext, ResourceCorrupt
 
 PREFIX = "images/"
 HEAD_SUFFIX = ".head"
-LATEST = "latest"
 
 
 def head_path(version: str) -> str:

@@ -10,6 +10,8 @@ import re
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+# In place of the version of a release: whichever is the newest one.
+LATEST = "latest"
 # Where the loader's own names in an engine lie. RFC 6761, section 6.4, reserves `invalid`, so that nobody has it.
 LOADER_DOMAIN = "azaion-loader.invalid"
 NAME_MAX_SIZE = 255

@@ -154,7 +154,9 @@ class Settings:
         metadata=_from("IMAGES_PATH", "/opt/azaion/images.enc", _path, "the encrypted archive of images")
     )
     api_version: str = field(
-        metadata=_from("API_VERSION", "latest", _tag, "the version of the release that the archive must be")
+        metadata=_from(
+            "API_VERSION", "latest", _tag, "the version of the release that the archive must be; `latest`: any"
+        )
     )
     model_cache_dir: Path = field(
         metadata=_from(

@@ -10,6 +10,7 @@ from loader.settings import Settings
 
 if TYPE_CHECKING:
     from loader.api_client.client import ApiClient
+    from loader.api_client.neighbour import Neighbour
 
 _settings: Settings | None = None
 _api_client: ApiClient | None = None
@@ -40,6 +41,14 @@ def get_api_client() -> ApiClient:
                     timeouts=(_settings.api_connect_timeout, _settings.api_read_timeout),
                 )
     return _api_client
+
+
+def get_neighbour(url: str, timeouts: tuple[float, float]) -> Neighbour:
+    """Return a client of a plain HTTP server. `timeouts` are seconds: to connect, and of silence."""
+    # Import it here for the same reason.
+    from loader.api_client.neighbour import Neighbour
+
+    return Neighbour(url, ca_bundle=_settings.resource_api_ca_bundle if _settings else None, timeouts=timeouts)
 
 
 def authenticated() -> bool:

@@ -19,6 +19,7 @@ COMMANDS = {
     "publish": "loader.cli.publish",
     "releases": "loader.cli.publish",
     "install": "loader.cli.install",
+    "fetch": "loader.cli.fetch",
     "back": "loader.cli.back",
     "prune": "loader.cli.prune",
 }
@@ -28,6 +29,6 @@ COMMANDS = {
 def images() -> None:
     """Pack, carry, show, verify, sign, rewrap and publish encrypted archives of Docker images.
 
-    On a device: list published releases, install archives, go back to the previous release, and remove old versions of
-    unlocked images.
+    On a device: list and fetch published releases, install archives, go back to the previous release, and remove old
+    versions of unlocked images.
     """

@@ -24,5 +24,5 @@ def install(archive: Path) -> None:
     """
     settings = environment_settings()
     warn_of_publishers(settings.publisher_keys)
-    install_archive(archive, settings.images_path, settings.api_version, ProgressBar, settings.publisher_keys)
-    click.echo(f"{settings.images_path}: release {settings.api_version} is installed")
+    release = install_archive(archive, settings.images_path, settings.api_version, ProgressBar, settings.publisher_keys)
+    click.echo(f"{settings.images_path}: release {release.version} is installed")

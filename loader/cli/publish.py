@@ -15,7 +15,8 @@ from loader.cli.archives import file_to_read, head_text
 from loader.cli.output import ProgressBar, count_text, json_option, print_result, size_text
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, ResourceCorrupt
 from loader.packing.publish import publish as publish_archive
-from loader.published import LATEST, published_head, published_objects, published_versions
+from loader.published import published_head, published_objects, published_versions
+from loader.references import LATEST
 from loader.settings import Settings
 
 

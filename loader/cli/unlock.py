@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,23 +9,19 @@ import click
 
 from loader.cli.client import LoaderClient
 from loader.cli.output import (
-    bar_text,
-    bars_wanted,
-    draw_bar,
     estimate_text,
     json_option,
     json_wanted,
     loader_option,
     print_result,
     size_text,
-    waiting_text,
 )
 from loader.cli.password import read_password
+from loader.cli.watch import watch
 from loader.errors import Interrupted, LoaderProblem
 
-POLL_SECONDS = 0.25
-# After this time without a byte, a bar tells what is going on in place of a rate of nothing.
-SILENT_SECONDS = 5.0
+# An unlock in the state `idle` is one that ended because the loader was restarted.
+ENDS = ("ready", "error", "idle")
 NOT_PROVEN = (
     "not proven: the images are in the engine, but no key fragment has authenticated on this device that they are right"
 )
@@ -55,7 +50,7 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
         raise click.UsageError("--email is needed, or --plan.")
     permitted = _permitted(loader) if allow_older else {}
     loader.post("/unlock", {"email": email, "password": read_password(), **permitted})
-    status = _watch(loader)
+    status = watch(loader, "/unlock/status", ENDS)
     if status["state"] != "ready":
         detail = status["error"] or "The loader was restarted during the unlock."
         code, retryable = status["code"] or Interrupted.code, status["retryable"] is not False
@@ -78,40 +73,6 @@ def _permitted(loader: LoaderClient) -> dict[str, str]:
 
 def _release_text(release: dict[str, Any]) -> str:
     return f"release {release['version']} (serial {release['serial']}, made {release['created']})"
-
-
-def _watch(loader: LoaderClient) -> dict[str, Any]:
-    """Show the unlock until it ends, and return its last status."""
-    shown: set[str] = set()
-    while True:
-        status = loader.get("/unlock/status")
-        ended = status["state"] in ("ready", "error", "idle")
-        if status["step"] and bars_wanted():
-            draw_bar(_bar_of(status), last=ended)
-        elif status["step"] and not json_wanted():
-            for line in _lines_of(status):
-                if line not in shown:
-                    click.echo(line, err=True)
-                    shown.add(line)
-        if ended:
-            return status
-        time.sleep(POLL_SECONDS)
-
-
-def _bar_of(status: dict[str, Any]) -> str:
-    step, percent = status["step"], status["percent"]
-    if status["activity"] and status["silent_seconds"] >= SILENT_SECONDS:
-        return waiting_text(percent, status["silent_seconds"], status["activity"])
-    label = f"{step['number']}/{step['of']} {step['name']}"
-    return bar_text(percent, label, status["rate"], status["eta_seconds"])
-
-
-def _lines_of(status: dict[str, Any]) -> Iterator[str]:
-    """Yield what a script is told, each line once."""
-    step = status["step"]
-    yield f"step {step['number']} of {step['of']}: {step['name']}"
-    if status["activity"] and status["silent_seconds"] >= SILENT_SECONDS:
-        yield status["activity"]
 
 
 def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:

@@ -195,6 +195,12 @@ class ModelCache:
         ]
         return CacheStatus(len(whole), sum(file.size for file in whole), downloads)
 
+    def received(self) -> int | None:
+        """Return how many bytes the running downloads have got so far; None if none runs."""
+        with self._lock:
+            running = [use.download for use in self._in_use.values() if use.download is not None]
+        return sum(download.received for download in running) if running else None
+
     def wait_until_idle(self, timeout: float) -> bool:
         """Wait until no download runs and no part is being settled or evicted. Return whether that was reached.
 
@@ -257,7 +263,7 @@ class ModelCache:
 
     def _start_download(self, use: _PartInUse, label: str, fetch: Fetch) -> None:
         use.users += 1
-        use.download = Download(use, label, fetch, self._directory, self._patience)
+        use.download = Download(use, label, fetch, self._patience)
         arguments = (use, use.download, logs.current_request_id())
         # The thread is a daemon, because a later one resumes the file and a shutdown must not wait for a slow line.
         threading.Thread(target=self._run, args=arguments, name="download", daemon=True).start()

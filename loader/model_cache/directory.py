@@ -22,7 +22,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from loader.crypto.model_parts import BigPart
 from loader.crypto.pieces import DIGEST_SIZE, PIECE_SIZE
 from loader.files import (
     free_bytes,
@@ -50,12 +49,14 @@ class CachedFile:
     last_used: float
 
 
-class CacheDirectory:
-    """The files, without locks and without network. `max_bytes` 0 means no limit. Raises StorageError and DiskSpace."""
+class PartDirectory:
+    """The files of parts in one directory, whole and partial, without locks. Raises StorageError and DiskSpace.
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    A subclass may choose other names.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.max_bytes = max_bytes
 
     def big(self, digest: str) -> Path:
         """Return the path of a whole part."""
@@ -69,39 +70,16 @@ class CacheDirectory:
         """Return the path of the digests of a part's pieces."""
         return self.path / f"{digest}.pieces"
 
-    def prepare(self) -> None:
-        """Create the directory if it is missing."""
-        with storage(self.path, 0):
-            make_private_directory(self.path)
-
-    def remove_leftovers(self) -> None:
-        """Remove what an earlier process left that was killed during a write. Never raises."""
-        for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
-            with suppress(OSError):
-                path.unlink()
-        for path in self.path.glob("*.pieces"):
-            if not any(part(path.stem).exists() for part in (self.big, self.partial)):
-                with suppress(OSError):
-                    path.unlink()
-
-    def read_pieces(self, part: BigPart) -> bytes:
-        """Return the digests of a part's pieces as they were kept, empty if they cannot be read. Never raises."""
+    def read_pieces(self, digest: str, size: int) -> bytes:
+        """Return the kept digests of the pieces of a part of `size` bytes, empty if unreadable. Never raises."""
         with suppress(OSError):
-            return read_small(self.pieces(part.digest), part.size // PIECE_SIZE * DIGEST_SIZE + DIGEST_SIZE)
+            return read_small(self.pieces(digest), size // PIECE_SIZE * DIGEST_SIZE + DIGEST_SIZE)
         return b""
 
-    def write_pieces(self, part: BigPart, digests: bytes) -> None:
+    def write_pieces(self, digest: str, digests: bytes) -> None:
         """Keep the proven digests of a part's pieces. Never raises, because a later load can prove them again."""
         with suppress(OSError):
-            write_whole(self.pieces(part.digest), digests)
-
-    def new_upload(self) -> BinaryIO:
-        """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
-        return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
-
-    def open_big(self, digest: str) -> BufferedReader:
-        """Open a whole part for reading. Raises OSError."""
-        return os.fdopen(open_regular(self.big(digest)), "rb")
+            write_whole(self.pieces(digest), digests)
 
     def open_part(self, digest: str, size: int) -> tuple[int, bool]:
         """Open the file of a part of `size` bytes, or create it. Raises OSError.
@@ -137,6 +115,37 @@ class CacheDirectory:
         """Remove all files of a part. Open files are not disturbed."""
         for path in (self.big(digest), self.partial(digest), self.pieces(digest)):
             remove_if_there(path)
+
+
+class CacheDirectory(PartDirectory):
+    """The directory of the cache. `max_bytes` 0 means no limit."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        super().__init__(path)
+        self.max_bytes = max_bytes
+
+    def prepare(self) -> None:
+        """Create the directory if it is missing."""
+        with storage(self.path, 0):
+            make_private_directory(self.path)
+
+    def remove_leftovers(self) -> None:
+        """Remove what an earlier process left that was killed during a write. Never raises."""
+        for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
+            with suppress(OSError):
+                path.unlink()
+        for path in self.path.glob("*.pieces"):
+            if not any(part(path.stem).exists() for part in (self.big, self.partial)):
+                with suppress(OSError):
+                    path.unlink()
+
+    def new_upload(self) -> BinaryIO:
+        """Create a file for the big part of an upload. The caller removes it or lets the cache adopt it."""
+        return tempfile.NamedTemporaryFile(dir=self.path, prefix=UPLOAD_PREFIX, delete=False)  # type: ignore[return-value]
+
+    def open_big(self, digest: str) -> BufferedReader:
+        """Open a whole part for reading. Raises OSError."""
+        return os.fdopen(open_regular(self.big(digest)), "rb")
 
     def touch(self, digest: str) -> None:
         """Note the present time as the last use of a whole part."""

@@ -1,4 +1,4 @@
-"""The download of one big part: appends to its file until the part is whole; retries after cuts and timeouts."""
+"""The download of one part: appends to its file until the part is whole; retries after cuts and timeouts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import closing, suppress
 
 from loader.crypto.pieces import PieceHash
 from loader.errors import ApiError, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
-from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.part_file import Fetch, PartInUse, skip
 from loader.patience import Patience
 
@@ -20,9 +19,7 @@ RECEIVE_SIZE = 1 << 18
 class Download:
     """One download. `run` never raises: an error becomes the failure of the file, which the readers raise."""
 
-    def __init__(
-        self, use: PartInUse, label: str, fetch: Fetch, directory: CacheDirectory, patience_seconds: float
-    ) -> None:
+    def __init__(self, use: PartInUse, label: str, fetch: Fetch, patience_seconds: float) -> None:
         """`label` names the resource for people. The download asks `use` now and then whether it is still wanted.
 
         It gives up after `patience_seconds` without a new byte.
@@ -31,7 +28,6 @@ class Download:
         self.label = label
         self._use = use
         self._fetch = fetch
-        self._directory = directory
         self._patience_seconds = patience_seconds
         self._digest = PieceHash()
         self._start_offset = self.file.available
@@ -40,7 +36,12 @@ class Download:
     @property
     def rate(self) -> float:
         """The average rate since the start, in bytes per second."""
-        return max(0, self.file.available - self._start_offset) / max(time.monotonic() - self._started, 1e-3)
+        return self.received / max(time.monotonic() - self._started, 1e-3)
+
+    @property
+    def received(self) -> int:
+        """The bytes that came since the start."""
+        return max(0, self.file.available - self._start_offset)
 
     def run(self) -> None:
         """Download the part, verify its digest and give the file its final name. The body of a thread."""
@@ -48,7 +49,7 @@ class Download:
             self.file.update(self._digest)
             self._append_all()
             if not self.file.prove(self._digest):
-                log.warning("the digest of %s is not the one in its small part", self.label)
+                log.warning("the digest of %s is not the one that names it", self.label)
         except LoaderError as exc:
             log.warning("the download of %s ended at %d bytes: %s", self.label, self.file.available, exc)
             self._end(exc)
@@ -81,7 +82,7 @@ class Download:
     def _attempt(self) -> None:
         with closing(self._fetch(self.file.available, None)) as stream:
             if stream.total not in (None, self.file.part.size):
-                raise ResourceCorrupt(f"The big part of {self.label} does not have the size that its small part names.")
+                raise ResourceCorrupt(f"The stored bytes of {self.label} do not have the size that they should have.")
             # Keep what is here whatever version the API names, because the digest decides what the right bytes are.
             skip(stream, self.file.available)
             buffer = memoryview(bytearray(RECEIVE_SIZE))

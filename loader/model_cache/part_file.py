@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Protocol
 
-from loader.crypto.model_parts import BigPart
 from loader.crypto.pieces import PieceHash
 from loader.errors import ApiProtocol, ApiUnreachable, DeviceFault, LoaderError
 from loader.files import Unreadable, make_writable, storage
-from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.directory import PartDirectory
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +24,18 @@ REPAIR_SIZE = 1 << 20
 BLOCK_SIZE = 4096
 
 
+class Part(Protocol):
+    """What is known of a part before its bytes come: size in bytes, and piece digest in hex, which names its file."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def digest(self) -> str: ...
+
+
 class Stream(Protocol):
-    """The bytes of a big part from offset `begin` on, as the API sends them.
+    """The bytes of a part from offset `begin` on, as the API sends them.
 
     `total` is the size of the whole part, None if the API does not say.
     """
@@ -71,7 +80,7 @@ class BigFile:
     replaced; `repairing` lets one thread repair at a time. Methods raise StorageError and DiskSpace.
     """
 
-    def __init__(self, directory: CacheDirectory, part: BigPart) -> None:
+    def __init__(self, directory: PartDirectory, part: Part) -> None:
         """Open the file, or create it. Remove a file of the wrong size first, because it cannot be this part."""
         self.part = part
         self.failure: LoaderError | None = None
@@ -183,11 +192,11 @@ class BigFile:
 
     def piece_digests(self) -> bytes:
         """Return the digests of the pieces as they were kept, which need not be right; empty if there are none."""
-        return self._directory.read_pieces(self.part)
+        return self._directory.read_pieces(self.part.digest, self.part.size)
 
     def keep_piece_digests(self, digests: bytes) -> None:
         """Keep the proven digests of the pieces for later loads, if the disk takes them."""
-        self._directory.write_pieces(self.part, digests)
+        self._directory.write_pieces(self.part.digest, digests)
 
     def remove(self) -> None:
         """Remove the file. Open readers keep what is here."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from loader import logs
 from loader.api_client import deadlines
+from loader.fetch.run import stop as stop_fetch
 from loader.server.one_loader import DirectoryInUse, claim_directories
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import stop as stop_unlock
@@ -113,4 +114,5 @@ def worker_exit(_server: Any, _worker: Any) -> None:
 def _stop_waiting() -> None:
     """Interrupt a running unlock, and the calls of the API that a request waits for."""
     stop_unlock()
+    stop_fetch()
     deadlines.stop()

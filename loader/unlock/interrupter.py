@@ -21,7 +21,10 @@ POLL_SECONDS = 0.1
 class Interrupter:
     """Ends the calls that run through `call`. `stop` may be called from a signal handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: str = "unlock", hint: str | None = None) -> None:
+        """`work` and `hint` are for the errors, whose class has the hint for an unlock."""
+        self._work = work
+        self._hint = hint
         self._reason: str | None = None
         self._leaving = threading.Lock()
         self._is_left = False
@@ -34,7 +37,7 @@ class Interrupter:
     def checkpoint(self) -> None:
         """Raise Interrupted if `stop` was called."""
         if self._reason is not None:
-            raise Interrupted(f"The unlock was interrupted because {self._reason}.")
+            raise Interrupted(f"The {self._work} was interrupted because {self._reason}.", hint=self._hint)
 
     def commit(self) -> None:
         """Make `call` wait for the end of its work from now on. Raises Interrupted if `call` has left the work behind.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Blueprint
 
 from loader.api_client import forget_login, get_api_client
+from loader.fetch.run import interrupt as interrupt_fetch
 from loader.login_throttle import LoginThrottle
 from loader.logs import failures_audited
-from loader.unlock.run import interrupt
+from loader.unlock.run import interrupt as interrupt_unlock
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
 from loader.web.schemas import LockResponse, LoginRequest, OkResponse
@@ -32,7 +33,8 @@ def blueprint(throttle: LoginThrottle) -> Blueprint:
         """Forget the login, end what depends on it, and refuse loads and uploads until the next login."""
         with failures_audited("lock") as audit:
             # Interrupt first, because the run may still log in until then, and that login must be forgotten too.
-            interrupt()
+            interrupt_unlock()
+            interrupt_fetch("the loader was locked")
             forget_login()
         audit.write("ok")
         return dict(LockResponse().dump({"status": "locked"}))

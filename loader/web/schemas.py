@@ -7,6 +7,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from loader.fetch.state import STEPS as FETCH_STEPS
+from loader.fetch.state import FetchState
 from loader.unlock_state import STEPS, UnlockState
 
 MAX_EMAIL_LENGTH = 254
@@ -18,6 +20,8 @@ _TIME = {"format": "date-time"}
 _COMPONENT = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 # These patterns are written as JSON Schema needs them, because openapi.json shows them unchanged.
 NAME_PATTERN = rf"^(?!.*\.\.){_COMPONENT}$"
+VERSION_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+SOURCE_PATTERN = r"^(/[^\u0000]{0,1000}|https?://[^/?#@\s][^?#@\s]{0,1000})$"
 FOLDER_PATTERN = rf"^(?!.*\.\.)({_COMPONENT}(/{_COMPONENT})*)?$"
 
 
@@ -45,6 +49,18 @@ def check_folder(value: str) -> None:
             "Must be empty or names separated by '/', each of 1 to 128 letters, digits, '.', '_' or '-' and beginning "
             f"with a letter or digit, no '..', together at most {MAX_FOLDER_LENGTH} characters."
         )
+
+
+def check_version(value: str) -> None:
+    """Raise ValidationError unless `value` can be the version of a release."""
+    if not re.fullmatch(VERSION_PATTERN.removesuffix("$"), value):
+        raise ValidationError("Must be an image tag.")
+
+
+def check_source(value: str) -> None:
+    """Raise ValidationError unless `value` is an absolute path or the URL of a server, without credentials."""
+    if not re.fullmatch(SOURCE_PATTERN.removesuffix("$"), value):
+        raise ValidationError("Must be an absolute path, or an HTTP address without credentials and query.")
 
 
 class LoginRequest(Schema):
@@ -203,14 +219,13 @@ class UnlockStep(Schema):
     name = fields.String(required=True, validate=validate.OneOf(STEPS))
 
 
-class UnlockStatusResponse(UnlockResponse):
-    """The state of the unlock. A value is null if it is not known or does not apply."""
+class _Report(Schema):
+    """How far a background job is, or how it failed. A value is null if it is not known or does not apply."""
 
     error = fields.String(required=True, allow_none=True)
     code = fields.String(required=True, allow_none=True)
     retryable = fields.Boolean(required=True, allow_none=True)
     hint = fields.String(required=True, allow_none=True)
-    step = fields.Nested(UnlockStep, required=True, allow_none=True)
     bytes_done = fields.Integer(required=True, allow_none=True)
     bytes_total = fields.Integer(required=True, allow_none=True)
     percent = fields.Integer(required=True, allow_none=True, validate=validate.Range(0, 100))
@@ -221,6 +236,12 @@ class UnlockStatusResponse(UnlockResponse):
     started_at = fields.String(required=True, allow_none=True, metadata=_TIME)
     updated_at = fields.String(required=True, allow_none=True, metadata=_TIME)
     duration_seconds = fields.Dict(keys=fields.String(), values=fields.Float(), required=True, allow_none=True)
+
+
+class UnlockStatusResponse(UnlockResponse, _Report):
+    """The state of the unlock. A value is null if it is not known or does not apply."""
+
+    step = fields.Nested(UnlockStep, required=True, allow_none=True)
 
 
 class UnlockPlanImage(Schema):
@@ -305,3 +326,39 @@ class UnlockPlanResponse(Schema):
     engine_answers = fields.Boolean(required=True)
     done = fields.Boolean(required=True)
     fits = fields.Boolean(required=True)
+
+
+class FetchRequest(Schema):
+    """The release to fetch. `version` is API_VERSION if it is missing.
+
+    `from` is a directory on the device or the URL of a plain HTTP server, which is asked for blobs before the API.
+    """
+
+    version = fields.String(validate=check_version, metadata={"pattern": VERSION_PATTERN})
+    source = fields.String(data_key="from", validate=check_source, metadata={"pattern": SOURCE_PATTERN})
+
+
+class FetchResponse(Schema):
+    """The state of the fetch after the request. `version` is what was asked for, null before the first fetch."""
+
+    state = fields.Enum(FetchState, by_value=fields.String, required=True)
+    version = fields.String(required=True, allow_none=True)
+
+
+class FetchStep(Schema):
+    """Step `number` of `of`."""
+
+    number = fields.Integer(required=True)
+    of = fields.Integer(required=True)
+    name = fields.String(required=True, validate=validate.OneOf(FETCH_STEPS))
+
+
+class FetchStatusResponse(FetchResponse, _Report):
+    """The state of the fetch; the bytes are those that come from the API.
+
+    `release` is what the head says that it is; nothing of it is proven before the unlock. A value is null if it is not
+    known or does not apply.
+    """
+
+    release = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
+    step = fields.Nested(FetchStep, required=True, allow_none=True)

@@ -28,7 +28,8 @@ from loader.errors import (
 from loader.files import OnBytes
 from loader.packing.publish import publish
 from loader.packing.sign import sign
-from loader.published import LATEST, published_head, published_objects, published_versions
+from loader.published import published_head, published_objects, published_versions
+from loader.references import LATEST
 from loader.settings import Settings
 from resource_api.accounts import Role
 from tests.packing.packs import unwatched

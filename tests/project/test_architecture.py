@@ -33,6 +33,7 @@ LAYERS = (
     {
         "accepted_models",
         "binary_split",
+        "fetch",
         "held_blobs",
         "install",
         "model_trust",

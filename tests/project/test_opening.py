@@ -35,6 +35,9 @@ ALLOWED = {
     ("loader.web.page", "OPENAPI_PATH.read_bytes"): "a file of the package",
 }
 
+# Modules that wrap descriptors of `open_regular`.
+DESCRIPTORS = {"loader.binary_split", "loader.blob_directory", "loader.fetch.sources", "loader.packing.members"}
+
 
 def opened_by_name(tree: ast.AST) -> Iterator[str]:
     """Yield each call that opens a file by its name, as it stands in the code."""
@@ -54,7 +57,7 @@ def _is_mode(argument: ast.expr) -> bool:
 
 def is_of_descriptor(called: str, name: str) -> bool:
     """Return whether a call only wraps a descriptor that `open_regular` has returned."""
-    return called == "io.FileIO" and name in {"loader.binary_split", "loader.blob_directory", "loader.packing.members"}
+    return called == "io.FileIO" and name in DESCRIPTORS
 
 
 def found() -> set[tuple[str, str]]:

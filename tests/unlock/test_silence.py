@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loader.cli.unlock import SILENT_SECONDS, _bar_of, _lines_of
+from loader.cli.watch import SILENT_SECONDS, _bar_of, _lines_of
 from loader.unlock import progress as unlock_progress
 from loader.unlock.progress import UnlockProgress
 from tests.support.archives import Packed

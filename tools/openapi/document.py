@@ -121,7 +121,7 @@ def _operation(app: Flask, rule: Rule) -> dict[str, Any]:
     operation = OPERATIONS[rule.endpoint]
     parameters = [{**FILENAME_PARAMETER, "name": name} for name in sorted(rule.arguments)]
     found: dict[str, Any] = {
-        "operationId": "_".join(re.findall("[a-z]+", re.sub("<.*?>", "", rule.rule))),
+        "operationId": _operation_id(app, rule),
         "tags": [rule.endpoint.partition(".")[0]],
         "summary": app.view_functions[rule.endpoint].__doc__,
         "parameters": ["RequestId", *parameters, *operation.parameters],
@@ -130,6 +130,13 @@ def _operation(app: Flask, rule: Rule) -> dict[str, Any]:
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": operation.body}
     return found
+
+
+def _operation_id(app: Flask, rule: Rule) -> str:
+    """Return the words of the path, after the method if the path has several."""
+    words = re.findall("[a-z]+", re.sub("<.*?>", "", rule.rule))
+    is_shared = sum(other.rule == rule.rule for other in described(app)) > 1
+    return "_".join([method_of(rule).lower(), *words] if is_shared else words)
 
 
 def _successes(operation: Operation) -> dict[str, Any]:

@@ -45,6 +45,29 @@ UNLOCK_STATUS = {
     "duration_seconds": {"authenticating": 0.8, "downloading_key": 0.2, "decrypting": 2.25},
 }
 
+FETCH = {"state": "checking", "version": "1.4"}
+
+FETCH_STATUS = {
+    "state": "downloading",
+    "version": "1.4",
+    "release": {"version": "1.4", "serial": 1738256400, "created": "2025-01-30T17:00:00+00:00"},
+    "error": None,
+    "code": None,
+    "retryable": None,
+    "hint": None,
+    "step": {"number": 2, "of": 3, "name": "downloading"},
+    "bytes_done": 10485760,
+    "bytes_total": 20976640,
+    "percent": 49,
+    "rate": 1048576,
+    "eta_seconds": 10.0,
+    "activity": "waiting for the resource API, or for loads of models, which go first",
+    "silent_seconds": 0.1,
+    "started_at": "2025-01-31T08:15:00.000+00:00",
+    "updated_at": "2025-01-31T08:15:11.250+00:00",
+    "duration_seconds": {"checking": 1.25, "downloading": 10.0},
+}
+
 UNLOCK_PLAN = {
     "archive": "/opt/azaion/images.enc",
     "release": {

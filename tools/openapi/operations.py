@@ -13,6 +13,9 @@ from loader.web.schemas import (
     CacheClearResponse,
     CacheListResponse,
     CacheVerifyResponse,
+    FetchRequest,
+    FetchResponse,
+    FetchStatusResponse,
     HealthResponse,
     LoadRequest,
     LockResponse,
@@ -142,6 +145,13 @@ OPERATIONS = {
         codes=("ARCHIVE_NOT_FOUND", "LOGIN_THROTTLED", *DISK, *ENGINE),
     ),
     "unlock.status": Operation(reply=json_of(UnlockStatusResponse, examples.UNLOCK_STATUS)),
+    "images.fetch": Operation(
+        body=json_of(FetchRequest, {"version": "1.4", "from": "/media/stick/images.blobs"}),
+        reply=json_of(FetchResponse, examples.FETCH),
+        codes=("NOT_LOGGED_IN", "BUSY"),
+    ),
+    "images.fetch_report": Operation(reply=json_of(FetchStatusResponse, examples.FETCH_STATUS)),
+    "images.cancel": Operation(reply=json_of(FetchResponse, examples.FETCH)),
     "unlock.plan": Operation(
         reply=json_of(UnlockPlanResponse, examples.UNLOCK_PLAN),
         codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "UNTRUSTED_PUBLISHER", "BUSY", *DISK, "ENGINE_REJECTED"),

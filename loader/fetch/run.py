@@ -1,0 +1,113 @@
+"""The one fetch of this process: started, joined, interrupted and told about."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from loader import logs
+from loader.api_client import get_api_client
+from loader.errors import Busy, LoaderError
+from loader.fetch.right_of_way import RightOfWay
+from loader.fetch.state import STEPS, FetchRecord, FetchState, _FetchStateHolder
+from loader.fetch.steps import FetchRun, run_fetch
+from loader.published import head_path
+from loader.settings import Settings
+from loader.unlock.interrupter import Interrupter
+from loader.unlock.progress import UnlockProgress
+from loader.unlock_state import Failure, ProgressReport
+
+log = logging.getLogger(__name__)
+
+# After how many seconds a caller should try again while another release is fetched.
+BUSY_SECONDS = 60
+BUSY_HINT = "Wait for that release, or cancel its fetch; then try again."
+AGAIN_HINT = "Start the fetch again; it goes on where it stopped."
+
+_fetch = _FetchStateHolder()
+# Only one thread at a time may decide whether a run starts.
+_starting = threading.Lock()
+# Belongs to the current or last run; interrupting one run never affects the next.
+_interrupter = Interrupter()
+# Set when the process is told to end, so that every later run is interrupted too.
+_told_to_stop = False
+
+
+def fetch_status() -> tuple[FetchRecord, ProgressReport | None]:
+    """Return the record of this process's fetch, and the progress of its run."""
+    return _fetch.snapshot()
+
+
+def stop() -> None:
+    """Interrupt the current run and every later one. Called when the process is told to end."""
+    global _told_to_stop
+    _told_to_stop = True
+    interrupt("the loader was told to stop")
+
+
+def interrupt(reason: str) -> None:
+    """Interrupt the current run; what has come stays for the next one. `reason` completes "... because"."""
+    _interrupter.stop(reason)
+
+
+def start_fetch(
+    settings: Settings, version: str, loaded: Callable[[], int | None], source: str | None = None
+) -> FetchRecord:
+    """Start to fetch a release, or join the run that does so. Return the record afterwards.
+
+    `loaded` is described at `RightOfWay`, and `source` at `FetchRun`. Raises NotLoggedIn, and Busy while another
+    release is fetched.
+    """
+    get_api_client().checkpoint()
+    with _starting:
+        progress = UnlockProgress(STEPS)
+        if _fetch.start(version, progress):
+            run = FetchRun(settings, version, RightOfWay(loaded), progress, _new_interrupter(), _fetch, source)
+            threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="fetch").start()
+        record = _fetch.record
+    if record.version != version:
+        raise Busy(f"The release {record.version} is being fetched.", BUSY_SECONDS, hint=BUSY_HINT)
+    return record
+
+
+def _new_interrupter() -> Interrupter:
+    global _interrupter
+    _interrupter = Interrupter("fetch", AGAIN_HINT)
+    if _told_to_stop:
+        stop()
+    return _interrupter
+
+
+def _run_audited(run: FetchRun, request_id: str | None) -> None:
+    """Run the fetch, and write its audit line."""
+    with logs.request_id(request_id):
+        started = time.monotonic()
+        failure = _failure_of(run)
+        logs.audit(
+            "fetch",
+            "ok" if failure is None else "failed",
+            code=failure.code if failure is not None else None,
+            reason=str(failure) if failure is not None else None,
+            file=head_path(run.version),
+            size=run.right_of_way.received,
+            seconds=time.monotonic() - started,
+        )
+        # After the audit line, because whoever reads that the run has ended may look for it.
+        if failure is None:
+            _fetch.set(FetchState.FETCHED)
+        else:
+            _fetch.set(FetchState.ERROR, str(failure), Failure.of(failure))
+
+
+def _failure_of(run: FetchRun) -> LoaderError | None:
+    """Run the fetch, and return why it failed."""
+    try:
+        run_fetch(run)
+    except LoaderError as exc:
+        return exc
+    except Exception:
+        log.exception("fetch failed because of an unexpected error")
+        return LoaderError("The loader itself failed; its log says why.")
+    return None

@@ -1,0 +1,60 @@
+"""POST /images/fetch, GET /images/fetch and POST /images/fetch/cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+
+from flask import Blueprint
+
+from loader.fetch.run import fetch_status, interrupt, start_fetch
+from loader.logs import failures_audited
+from loader.published import head_path
+from loader.settings import Settings
+from loader.unlock_state import ProgressReport
+from loader.web.bodies import json_body
+from loader.web.schemas import FetchRequest, FetchResponse, FetchStatusResponse
+
+# The fields of a progress report before the first run.
+_NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
+
+
+def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint:
+    """Return the routes of the fetch. `loaded` is described at `loader.fetch.right_of_way.RightOfWay`."""
+    routes = Blueprint("images", __name__)
+
+    @routes.post("/images/fetch")
+    def fetch() -> dict[str, object]:
+        """Start to fetch a release, or join the fetch of it. The engine is not touched: unlock afterwards."""
+        # Only failures are audited here, because a run that starts writes its own audit line.
+        with failures_audited("fetch") as audit:
+            request = json_body(FetchRequest())
+            version = request.get("version", settings.api_version)
+            audit.file = head_path(version)
+            record = start_fetch(settings, version, loaded, request.get("source"))
+        return dict(FetchResponse().dump(record))
+
+    @routes.get("/images/fetch")
+    def fetch_report() -> dict[str, object]:
+        """Return the state and the progress of the fetch, and what to do if it failed."""
+        record, progress = fetch_status()
+        failure = record.failure
+        report = {
+            "state": record.state,
+            "version": record.version,
+            "release": record.release,
+            "error": record.error,
+            "code": failure.code if failure is not None else None,
+            "retryable": failure.retryable if failure is not None else None,
+            "hint": failure.hint if failure is not None else None,
+            **(asdict(progress) if progress is not None else _NO_PROGRESS),
+        }
+        return dict(FetchStatusResponse().dump(report))
+
+    @routes.post("/images/fetch/cancel")
+    def cancel() -> dict[str, object]:
+        """Interrupt the fetch, if one is running. What has come stays, and the next fetch goes on with it."""
+        interrupt("it was cancelled")
+        return dict(FetchResponse().dump(fetch_status()[0]))
+
+    return routes
