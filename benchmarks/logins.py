@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.measure import p50_and_p99
 from benchmarks.peers import REPOSITORY, python
-from benchmarks.servers import EMAIL, PASSWORD, READY_SECONDS
+from benchmarks.servers import EMAIL, READY_SECONDS
 from benchmarks.tables import Figure, Figures
 from benchmarks.workload import Workload
 from resource_api.accounts import Users
@@ -30,6 +30,7 @@ from tests.support.procfs import children, peak_rss_bytes
 
 USERS = (10, 1_000, 10_000)
 DEVICE = "bench-device"
+PASSWORD = "bench password"
 READS, SECRETS, PASSWORDS = 1_000, 500, 20
 GUESSING_CLIENTS = 10
 PROBES = 300

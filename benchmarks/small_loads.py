@@ -13,6 +13,7 @@ from benchmarks.servers import loader, nginx, resource_api
 from benchmarks.tables import Figure, Figures, Result
 from benchmarks.workload import Workload
 from tests.support.http_calls import upload
+from tests.support.publishers import ANNA, write_key, write_publishers
 
 SIZE = 64 * 1024
 CLIENTS = 16
@@ -55,13 +56,25 @@ class Clients:
 
 
 def small_loads(work: Workload) -> list[Result | Figures]:
-    """Compare loads of a 64 KiB model by 16 clients with a slot each with as many GETs of the model from nginx."""
+    """Compare loads of a 64 KiB model by 16 clients with a slot each with as many GETs of the model from nginx.
+
+    A second loader asks for the signature of the model.
+    """
     with ExitStack() as running:
         place = running.enter_context(work.place("small-loads"))
         api = running.enter_context(resource_api(place / "api"))
-        server = running.enter_context(loader(place / "loader", api, MAX_TRANSFERS=str(CLIENTS)))
-        content = small_model(server.url, work)
-        measured = [Clients(f"loader with MAX_TRANSFERS={CLIENTS}", server.url, "POST", PATH)]
+        slots = {"MAX_TRANSFERS": str(CLIENTS)}
+        server = running.enter_context(loader(place / "loader", api, **slots))
+        keys = {
+            "SIGNING_KEY": str(write_key(place / "anna.key", ANNA)),
+            "PUBLISHER_KEYS": str(write_publishers(place / "publishers")),
+        }
+        strict = running.enter_context(loader(place / "strict", api, **slots, **keys))
+        content = small_model(strict.url, work)
+        measured = [
+            Clients(f"loader with MAX_TRANSFERS={CLIENTS}", server.url, "POST", PATH),
+            Clients("the same with PUBLISHER_KEYS", strict.url, "POST", PATH),
+        ]
 
         def theirs() -> Contender:
             web = running.enter_context(nginx(place / "nginx"))
@@ -70,7 +83,7 @@ def small_loads(work: Workload) -> list[Result | Figures]:
             return measured[-1].contender()
 
         title = f"{REQUESTS} loads of 64 KiB, {CLIENTS} clients"
-        whole = compare(title, work.rounds, measured[0].contender(), [theirs])
+        whole = compare(title, work.rounds, measured[0].contender(), [measured[1].contender, theirs])
     figures = [figure for clients in measured for figure in clients.figures(work.rounds)]
     return [whole, Figures(f"{title}: rate, and time of a single one", tuple(figures), ())]
 

@@ -15,7 +15,7 @@ from benchmarks.devices import Device, docker, packed_device
 from benchmarks.images import noise_image, saved, service_image
 from benchmarks.measure import Contender, compare
 from benchmarks.peers import RunFailed, piped, process
-from benchmarks.servers import CALL_SECONDS, EMAIL, PASSWORD, private_dockerd, resource_api
+from benchmarks.servers import CALL_SECONDS, EMAIL, SECRET, private_dockerd, resource_api
 from benchmarks.tables import Result
 from benchmarks.workload import Workload
 from tests.support.processes import clean_env
@@ -71,7 +71,7 @@ def unlock_gzip(work: Workload) -> Result:
 
 def unlock_once(url: str) -> None:
     """Send POST /unlock and wait for `ready`. Raises RunFailed."""
-    credentials = {"email": EMAIL, "password": PASSWORD}
+    credentials = {"email": EMAIL, "password": SECRET}
     deadline = time.monotonic() + UNLOCK_SECONDS
     with requests.Session() as session:
         session.post(f"{url}/unlock", json=credentials, timeout=CALL_SECONDS).raise_for_status()

@@ -96,6 +96,12 @@ class ResourceApiServer:
         with patch("resource_api.accounts.generate_password_hash", hashing):
             Users(self._data).set_password(email, password, role)
 
+    def add_device(self, name: str, secret: str, role: Role = Role.READER) -> None:
+        """Let the device `name` log in with `secret`, as `add_user` does, but without a slow hash."""
+        plant(secret)
+        with patch("resource_api.device_secrets.new_secret", lambda: secret):
+            Users(self._data).set_secret(name, role)
+
     def set_fragment(self, fragment: bytes) -> None:
         """Set the key fragment, and register it as a secret that no loader may write."""
         plant(fragment)
