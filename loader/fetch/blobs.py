@@ -111,8 +111,8 @@ class BlobDownloads:
         StorageError and ApiFault.
         """
         self._waiting.extend(sorted(blobs, key=lambda blob: -blob.stored_size))
-        running = {start_daemon(self._work, "fetch") for _ in range(min(DOWNLOADS_AT_A_TIME, len(self._waiting)))}
         try:
+            running = {start_daemon(self._work, "fetch") for _ in range(min(DOWNLOADS_AT_A_TIME, len(self._waiting)))}
             while running:
                 done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                 # First, because what ended the run may have made a download fail too.

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # After how many seconds a caller should try again while another release is fetched.
 BUSY_SECONDS = 60
 BUSY_HINT = "Wait for that release, or cancel its fetch; then try again."
+UNEXPECTED = "The loader itself failed; its log says why."
 AGAIN_HINT = "Start the fetch again; it goes on where it stopped."
 
 _fetch = _FetchStateHolder()
@@ -65,7 +66,12 @@ def start_fetch(
         progress = UnlockProgress(STEPS)
         if _fetch.start(version, progress):
             run = FetchRun(settings, version, RightOfWay(loaded), progress, _new_interrupter(), _fetch, source)
-            threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="fetch").start()
+            try:
+                threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="fetch").start()
+            except RuntimeError:
+                # A system that is out of threads refuses this one, and a run without a thread would never end.
+                log.exception("the fetch got no thread")
+                _end(LoaderError(UNEXPECTED))
         record = _fetch.record
     if record.version != version:
         raise Busy(f"The release {record.version} is being fetched.", BUSY_SECONDS, hint=BUSY_HINT)
@@ -95,10 +101,14 @@ def _run_audited(run: FetchRun, request_id: str | None) -> None:
             seconds=time.monotonic() - started,
         )
         # After the audit line, because whoever reads that the run has ended may look for it.
-        if failure is None:
-            _fetch.set(FetchState.FETCHED)
-        else:
-            _fetch.set(FetchState.ERROR, str(failure), Failure.of(failure))
+        _end(failure)
+
+
+def _end(failure: LoaderError | None) -> None:
+    if failure is None:
+        _fetch.set(FetchState.FETCHED)
+    else:
+        _fetch.set(FetchState.ERROR, str(failure), Failure.of(failure))
 
 
 def _failure_of(run: FetchRun) -> LoaderError | None:
@@ -109,5 +119,5 @@ def _failure_of(run: FetchRun) -> LoaderError | None:
         return exc
     except Exception:
         log.exception("fetch failed because of an unexpected error")
-        return LoaderError("The loader itself failed; its log says why.")
+        return LoaderError(UNEXPECTED)
     return None
