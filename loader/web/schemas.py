@@ -270,12 +270,17 @@ class UnlockPlanWork(Schema):
     to_unpack = fields.Integer(required=True)
 
 
-class UnlockPlanRelease(Schema):
-    """A release. What the archive says that it is, is not proven before the unlock. `head` names exactly its head."""
+class Release(Schema):
+    """A release. What a head says that it is, is not proven before the unlock."""
 
     version = fields.String(required=True)
     serial = fields.Integer(required=True)
     created = fields.String(required=True, metadata=_TIME)
+
+
+class UnlockPlanRelease(Release):
+    """A release. `head` names exactly its head."""
+
     head = fields.String(required=True, metadata={"pattern": HEAD_PATTERN})
 
 
@@ -290,12 +295,9 @@ class UnlockPlanPlace(Schema):
     fits = fields.Boolean(required=True)
 
 
-class UnlockBackRelease(Schema):
+class UnlockBackRelease(Release):
     """A release that was unlocked on this device, and the references of its images."""
 
-    version = fields.String(required=True)
-    serial = fields.Integer(required=True)
-    created = fields.String(required=True, metadata=_TIME)
     images = fields.List(fields.String(), required=True)
 
 
@@ -360,5 +362,5 @@ class FetchStatusResponse(FetchResponse, _Report):
     known or does not apply.
     """
 
-    release = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
+    release = fields.Nested(Release, required=True, allow_none=True)
     step = fields.Nested(FetchStep, required=True, allow_none=True)

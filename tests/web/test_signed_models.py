@@ -69,7 +69,7 @@ def test_a_model_of_a_stranger_is_refused_before_the_first_byte(fleet: Fleet) ->
     assert upload(fleet.stranger.url, "m", "y", CONTENT).status == 200
     problem = load(fleet.device.url, "m", "y").problem(500, "UNTRUSTED_PUBLISHER")
     assert "SIGNING_KEY" in problem["hint"]
-    assert outcomes(fleet.device, "y", 1) == [("failed", "UNTRUSTED_PUBLISHER")]
+    assert outcomes(fleet.device, "m/y", 1) == [("failed", "UNTRUSTED_PUBLISHER")]
     # A loader without PUBLISHER_KEYS asks for no signature.
     assert load(fleet.publisher.url, "m", "y").body == CONTENT
 
@@ -82,4 +82,4 @@ def test_an_older_model_is_refused(fleet: Fleet) -> None:
     problem = load(fleet.device.url, "m", "z").problem(500, "ROLLBACK")
     for told in ("serial 1 of 2026-03-01T12:00:00Z", "serial 2 of 2026-03-02T12:00:00Z"):
         assert told in problem["detail"]
-    assert outcomes(fleet.device, "z", 2) == [("ok", None), ("failed", "ROLLBACK")]
+    assert outcomes(fleet.device, "m/z", 2) == [("ok", None), ("failed", "ROLLBACK")]
