@@ -26,7 +26,8 @@ ROOM = 10 * tarfile.BLOCKSIZE  # what Python writes at the end of a tar
 ROOT = bytes(range(32))
 # The fragment is text, so that a test would find it in a log.
 FRAGMENT = b"the key fragment that only the tests know"
-_SERIALS = count(1)
+# Greater than the small serials that tests choose themselves.
+_SERIALS = count(1000)
 
 
 @dataclass(frozen=True)
