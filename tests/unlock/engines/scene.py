@@ -105,7 +105,8 @@ class Scene:
 
     def finish(self) -> None:
         """Require that the next unlock of the new release succeeds."""
-        assert self.unlock(self.scratch / "new.enc") == READY
+        status = self.unlock(self.scratch / "new.enc")
+        assert status == READY, status
         self.assert_updated()
 
     def assert_usable(self, images: Sequence[HandmadeImage]) -> None:
