@@ -69,8 +69,8 @@ def unlock_gzip(work: Workload) -> Result:
         )
 
 
-def unlock_once(url: str) -> None:
-    """Send POST /unlock and wait for `ready`. Raises RunFailed."""
+def unlock_once(url: str, poll_seconds: float = POLL_SECONDS) -> None:
+    """Send POST /unlock, and ask every `poll_seconds` until the state is `ready`. Raises RunFailed."""
     credentials = {"email": EMAIL, "password": SECRET}
     deadline = time.monotonic() + UNLOCK_SECONDS
     with requests.Session() as session:
@@ -78,7 +78,7 @@ def unlock_once(url: str) -> None:
         while (status := session.get(f"{url}/unlock/status", timeout=CALL_SECONDS).json())["state"] != "ready":
             if status["state"] == "error" or time.monotonic() > deadline:
                 raise RunFailed(f"the unlock ended as {status}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(poll_seconds)
 
 
 def _docker_load(mib: int, device: Device, tar: Path) -> Contender:
