@@ -13,6 +13,7 @@ import click
 
 from benchmarks import report
 from benchmarks.decrypt import decrypt, verify
+from benchmarks.fetch import fetch
 from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "scale": scale,
     "logins": logins,
     "upload": upload,
+    "fetch": fetch,
     "start": start,
     "memory": memory,
 }
