@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import socketserver
+import struct
 import threading
 import time
 from contextlib import suppress
@@ -16,6 +17,8 @@ PIECE_SIZE = 1 << 14
 # What is on its way. More than a rate of 40 Mbit/s fills in a round trip of 200 ms, so that the queue never limits it.
 QUEUED_PIECES = 64
 SEND_BUFFER_SIZE = 1 << 15
+# struct linger of socket(7): on, 0 seconds.
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class NarrowLine(InThread, socketserver.ThreadingTCPServer):
@@ -90,6 +93,8 @@ class _Handler(socketserver.BaseRequestHandler):
             # The handshake of a real line takes a round trip before the first byte of a request can leave.
             time.sleep(line.round_trip)
             with socket.create_connection(line.upstream) as server:
+                # Reset the connection at its end, because a server that has filled the window would wait for minutes.
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
                 up = threading.Thread(target=_pass_on, args=(line, client, server, False), daemon=True)
                 up.start()
                 _pass_on(line, server, client, True)
@@ -129,12 +134,15 @@ def _send(
             continue
         time.sleep(max(0.0, piece[0] - time.monotonic()))
         try:
-            sink.sendall(data)
+            rest = memoryview(data)
+            while rest:
+                sent = sink.send(rest)
+                rest = rest[sent:]
+                if is_down:
+                    line.count(sent)
         except OSError:
             is_broken = True
             _shut(source)
-        if is_down:
-            line.count(len(data))
     _shut(sink, socket.SHUT_RDWR if is_down else socket.SHUT_WR)
 
 
