@@ -21,6 +21,7 @@ from benchmarks.logins import logins
 from benchmarks.measure import Missing
 from benchmarks.memory import memory
 from benchmarks.pack import pack
+from benchmarks.pulls import releases
 from benchmarks.scale import Scale, scale
 from benchmarks.signature import signature
 from benchmarks.small_loads import small_loads
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "logins": logins,
     "upload": upload,
     "fetch": fetch,
+    "releases": releases,
     "start": start,
     "memory": memory,
 }

@@ -30,6 +30,8 @@ class NarrowLine(InThread, socketserver.ThreadingTCPServer):
     cut_every: how many bytes may come before the line is cut, which ends all of its connections; None means never.
     connections: how many connections there have been.
     sent: how many bytes clients have got, heads of responses included.
+    received: how many bytes they have sent, heads of requests included.
+    requests: how many requests of HTTP/1.1 these were.
     is_up: whether connections are passed on; otherwise they end at once.
     ends_at: the count of `sent` at which the line ends for good, as `is_up` says then; None means never.
     """
@@ -48,6 +50,8 @@ class NarrowLine(InThread, socketserver.ThreadingTCPServer):
         self.round_trip, self.rate, self.cut_every = round_trip, rate, cut_every
         self.connections = 0
         self.sent = 0
+        self.received = 0
+        self.requests = 0
         self.is_up = True
         self.ends_at: int | None = None
         self._lock = threading.Lock()
@@ -71,6 +75,12 @@ class NarrowLine(InThread, socketserver.ThreadingTCPServer):
             self.cut()
         if self.cut_every is not None and before // self.cut_every < self.sent // self.cut_every:
             self.cut()
+
+    def note(self, data: bytes) -> None:
+        """Count bytes of a client. A client sends the start of a request in one piece."""
+        with self._lock:
+            self.received += len(data)
+            self.requests += data.count(b" HTTP/1.1\r\n")
 
     def cut(self) -> None:
         """End all connections."""
@@ -114,7 +124,9 @@ def _pass_on(line: NarrowLine, source: socket.socket, sink: socket.socket, is_do
     with suppress(OSError):
         while data := source.recv(PIECE_SIZE):
             due = max(due, time.monotonic())
-            if is_down and line.rate is not None:
+            if not is_down:
+                line.note(data)
+            elif line.rate is not None:
                 due += len(data) / line.rate
             pieces.put((due + line.round_trip / 2, data))
     pieces.put((0.0, b""))
