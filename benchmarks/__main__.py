@@ -13,6 +13,7 @@ import click
 
 from benchmarks import report
 from benchmarks.decrypt import decrypt, verify
+from benchmarks.fetch import fetch
 from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
@@ -20,6 +21,7 @@ from benchmarks.logins import logins
 from benchmarks.measure import Missing
 from benchmarks.memory import memory
 from benchmarks.pack import pack
+from benchmarks.pulls import releases
 from benchmarks.scale import Scale, scale
 from benchmarks.signature import signature
 from benchmarks.small_loads import small_loads
@@ -48,6 +50,8 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "scale": scale,
     "logins": logins,
     "upload": upload,
+    "fetch": fetch,
+    "releases": releases,
     "start": start,
     "memory": memory,
 }

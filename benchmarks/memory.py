@@ -13,11 +13,12 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 from benchmarks.devices import Device
+from benchmarks.fetch import fetch_once
 from benchmarks.images import new_key
 from benchmarks.load import load_command
 from benchmarks.measure import Missing
 from benchmarks.peers import RunFailed, python, run
-from benchmarks.servers import loader, private_dockerd, resource_api
+from benchmarks.servers import EMAIL, SECRET, loader, private_dockerd, resource_api
 from benchmarks.start import Start, answering, start_bare, start_loader
 from benchmarks.tables import Figure, Figures
 from benchmarks.unlock import unlock_once
@@ -38,14 +39,14 @@ STILL_BYTES = 128 * 1024
 
 
 def memory(work: Workload) -> Figures:
-    """Measure the idle loader and a bare application; then one upload, load and unlock by a new loader each."""
+    """Measure the idle loader and a bare application; then one upload, load, fetch and unlock by a new loader each."""
     with work.place("memory") as place:
         rows = [
             _idle("loader, idle after its first answer: master and worker", start_loader, place, work.rounds),
             _idle("a Flask application of one function, under gunicorn, likewise", start_bare, place, work.rounds),
         ]
     missing = []
-    for measure in (_transfers, _archives):
+    for measure in (_transfers, _fetch, _archives):
         try:
             rows.extend(measure(work, TIMES * work.mib))
         except Missing as exc:
@@ -77,6 +78,24 @@ def _transfers(work: Workload, mib: int) -> Iterator[Figure]:
             yield _growth("upload", mib, server, lambda: run(upload_command(server.url, data)))
         with loader(place / "loading", api, **cache) as server:
             yield _growth("load from the cache", mib, server, lambda: run(load_command(server.url)))
+
+
+def _fetch(work: Workload, mib: int) -> Iterator[Figure]:
+    """Fetch an image of four layers of noise, all of which come at once."""
+    with ExitStack() as running:
+        place = running.enter_context(work.place("memory"))
+        api = running.enter_context(resource_api(place / "api"))
+        key, archive, device = new_key(place), place / "large.enc", place / "device" / "images.enc"
+        device.parent.mkdir()
+        layers = tuple(HandmadeLayer(os.urandom(MIB), mib // 4, f"{number}.bin") for number in range(4))
+        pack = python("loader", "images", "pack", "--from", "-", "--key", key, "-o", archive, "--compress", "none")
+        _peak_mib(pack, docker_archive(HandmadeImage(NAME, layers)))
+        publish = python("loader", "images", "publish", archive, "--api", api.url, "--email", EMAIL)
+        _peak_mib(publish, [f"{SECRET}\n".encode()])
+        archive.unlink()
+        settings = {"IMAGES_PATH": str(device), "API_VERSION": NAME.rpartition(":")[2]}
+        with loader(place / "fetching", api, **settings) as server:
+            yield _growth("fetch", mib, server, partial(fetch_once, server.url))
 
 
 def _archives(work: Workload, mib: int) -> Iterator[Figure]:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loader.background import start_daemon
 from loader.blob_directory import PARTIAL_SUFFIX
 from loader.crypto.archive_head import Blob
-from loader.errors import ApiFault, ApiUnreachable, Checkpoint, ResourceCorrupt, ResourceNotFound, StorageError
+from loader.errors import (
+    ApiFault,
+    ApiUnreachable,
+    Checkpoint,
+    LoaderError,
+    ResourceCorrupt,
+    ResourceNotFound,
+    StorageError,
+)
+from loader.fetch.pace import Pace
 from loader.fetch.right_of_way import RightOfWay
 from loader.fetch.sources import Api, Source
+from loader.fetch.streams import NOT_WANTED, BlobInUse, StoredBytes, WantedStream
 from loader.model_cache.directory import PartDirectory
 from loader.model_cache.download import Download
 from loader.model_cache.part_file import BigFile, Stream
@@ -48,45 +58,6 @@ class BlobParts(PartDirectory):
         return blob.stored_size
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """The stored bytes of a blob, as a part of the model cache is described."""
-
-    size: int
-    digest: str
-
-
-class _Stream:
-    """Reads `stream` as the right of way permits."""
-
-    def __init__(self, stream: Stream, right_of_way: RightOfWay, is_wanted: Callable[[], bool]) -> None:
-        self.begin, self.total = stream.begin, stream.total
-        self.close, self.ended_early = stream.close, stream.ended_early
-        self._stream = stream
-        self._right_of_way = right_of_way
-        self._is_wanted = is_wanted
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        self._right_of_way.wait(self._is_wanted)
-        count = self._stream.readinto(buffer)
-        self._right_of_way.count(count or 0)
-        return count
-
-
-class _BlobInUse:
-    """A blob, as its download sees it: nothing else reads it, and nothing is removed for it."""
-
-    def __init__(self, file: BigFile, is_wanted: Callable[[], bool]) -> None:
-        self.file = file
-        self.is_wanted = is_wanted
-
-    def leave(self) -> None:
-        self.file.close()
-
-    def evict_one(self) -> bool:
-        return False
-
-
 class BlobDownloads:
     """Downloads blobs until all are here, or one fails, or the caller is told to stop."""
 
@@ -99,6 +70,7 @@ class BlobDownloads:
         """
         self._parts = parts
         self._source = source
+        self._pace = Pace()
         self._right_of_way = right_of_way
         self._patience = patience
         self._waiting: deque[Blob] = deque()
@@ -110,21 +82,26 @@ class BlobDownloads:
         What has come then stays, and the next run goes on with it. Raises ResourceNotFound, ResourceCorrupt, DiskSpace,
         StorageError and ApiFault.
         """
-        self._waiting.extend(sorted(blobs, key=lambda blob: -blob.stored_size))
+        largest_first = sorted(blobs, key=lambda blob: -blob.stored_size)
         try:
-            running = {start_daemon(self._work, "fetch") for _ in range(min(DOWNLOADS_AT_A_TIME, len(self._waiting)))}
-            while running:
-                done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-                # First, because what ended the run may have made a download fail too.
-                on_poll()
-                for ended in done:
-                    ended.result()
+            if self._source is not None:
+                # The smallest blob comes first and alone, because a source whose bytes are all wrong then costs little.
+                self._run(largest_first[-1:], on_poll)
+                del largest_first[-1:]
+            self._run(largest_first, on_poll)
         finally:
             # The other downloads end at their next byte. Nobody waits for them, because a silent API may keep them.
             self._is_ended = True
 
-    def _is_wanted(self) -> bool:
-        return not self._is_ended
+    def _run(self, blobs: Sequence[Blob], on_poll: Checkpoint) -> None:
+        self._waiting.extend(blobs)
+        running = {start_daemon(self._work, "fetch") for _ in range(min(DOWNLOADS_AT_A_TIME, len(blobs)))}
+        while running:
+            done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+            # First, because what ended the run may have made a download fail too.
+            on_poll()
+            for ended in done:
+                ended.result()
 
     def _work(self) -> None:
         while not self._is_ended:
@@ -135,32 +112,67 @@ class BlobDownloads:
             self._download(blob)
 
     def _download(self, blob: Blob) -> None:
-        if (source := self._source) is not None and self._has_helped(source, blob):
-            return
-        for _ in range(ATTEMPTS):
-            if self._attempt(blob, Api(), self._patience):
+        failed, is_at_source = 0, True
+        while failed < ATTEMPTS:
+            source = self._source if is_at_source else None
+            if source is not None and self._pace.asks_source:
+                is_whole, is_at_source = self._ask_source(source, blob)
+            else:
+                answer = self._ask_api(blob, is_in_turns=source is not None)
+                is_whole = answer is True
+                failed += answer is False
+            if is_whole:
                 return
         raise ResourceCorrupt(f"The blob {blob.digest} is damaged where the resource API stores it.")
 
-    def _has_helped(self, source: Source, blob: Blob) -> bool:
-        """Return whether `source` had the blob. After anything else but not having it, it is not asked again."""
+    def _ask_source(self, source: Source, blob: Blob) -> tuple[bool, bool]:
+        """Return whether the blob is whole now, and whether the source may have it.
+
+        After anything else but not having a blob, and being slow, a source is not asked again.
+        """
         try:
-            if self._attempt(blob, source, 0):
-                return True
+            if self._attempt(blob, source, lambda: self._is_wanted() and self._pace.asks_source, 0):
+                return True, True
             log.warning("the source of the fetch sent a wrong blob, and is not asked again")
         except ResourceNotFound:
-            return False
+            return False, False
         except (ApiFault, StorageError) as exc:
+            if not self._pace.asks_source:
+                return False, True
             log.warning("the source of the fetch failed, and is not asked again: %s", exc)
         self._source = None
-        return False
+        return False, True
 
-    def _attempt(self, blob: Blob, source: Source, patience: float) -> bool:
+    def _ask_api(self, blob: Blob, *, is_in_turns: bool) -> bool | None:
+        """Return whether the blob is whole and right, None if the turn of the source came before its end."""
+
+        def is_wanted() -> bool:
+            return self._is_wanted() and not (is_in_turns and self._pace.asks_source)
+
+        is_trial = is_in_turns and self._pace.is_trial
+        try:
+            is_whole = self._attempt(blob, Api(), is_wanted, 0 if is_trial else self._patience)
+        except LoaderError:
+            if is_trial:
+                self._pace.end_trial()
+            # An API that failed on trial is asked again with all patience, once it is known that it is the faster one.
+            if is_trial or (self._is_wanted() and not is_wanted()):
+                return None
+            raise
+        if not is_whole:
+            # The source may have sent a part of it.
+            self._source = None
+        return is_whole
+
+    def _is_wanted(self) -> bool:
+        return not self._is_ended
+
+    def _attempt(self, blob: Blob, source: Source, is_wanted: Callable[[], bool], patience: float) -> bool:
         """Download what is missing of a blob. Return False, and remove all of it, if its digest is wrong."""
-        use = _BlobInUse(BigFile(self._parts, _Stored(blob.stored_size, blob.stored)), self._is_wanted)
+        use = BlobInUse(BigFile(self._parts, StoredBytes(blob.stored_size, blob.stored)), is_wanted)
         try:
             if not use.file.verified:
-                Download(use, f"the blob {blob.digest}", self._fetch(blob, source), patience).run()
+                Download(use, f"the blob {blob.digest}", self._fetch(blob, source, is_wanted), patience).run()
             if use.file.failure is not None:
                 raise use.file.failure
             if not use.file.verified:
@@ -169,10 +181,13 @@ class BlobDownloads:
         finally:
             use.leave()
 
-    def _fetch(self, blob: Blob, source: Source) -> Callable[[int, int | None], Stream]:
+    def _fetch(self, blob: Blob, source: Source, is_wanted: Callable[[], bool]) -> Callable[[int, int | None], Stream]:
+        is_source = not isinstance(source, Api)
+
         def fetch(begin: int, end: int | None) -> Stream:
-            if self._is_ended:
-                raise ApiUnreachable("The download is no longer wanted.")
-            return _Stream(source.open(blob, begin, end), self._right_of_way, self._is_wanted)
+            if not is_wanted():
+                raise ApiUnreachable(NOT_WANTED)
+            stream = source.open(blob, begin, end)
+            return WantedStream(stream, self._right_of_way, is_wanted, partial(self._pace.count, is_source=is_source))
 
         return fetch

@@ -17,6 +17,7 @@ from tests.support.http_probe import http_status
 from tests.support.processes import poll
 from tests.support.procfs import children
 from tests.support.range_sites import RangeSite
+from tests.support.sites import BareSite
 
 # What may be on its way when the loader is killed, on all of its connections together.
 LOST_BY_A_KILL = 128 * 1024
@@ -40,7 +41,7 @@ def wait_for(fetcher: Fetcher, size: float) -> None:
     poll(lambda: here(fetcher) > size, 30, f"{size} bytes have come")
 
 
-def kill_worker(site: RangeSite) -> None:
+def kill_worker(site: BareSite) -> None:
     """Kill the worker, wait for the next one, and log in there."""
     killed = site.loader.worker_pid
     os.kill(killed, signal.SIGKILL)
