@@ -66,17 +66,18 @@ class Transport:
         since = self._unreachable_since
         return since is None or time.monotonic() - since > UNREACHABLE_SECONDS
 
-    def deadline(self, checkpoint: Checkpoint) -> AbstractContextManager[object]:
+    def deadline(self, checkpoint: Checkpoint, seconds: float | None = None) -> AbstractContextManager[object]:
         """Limit a block that sends and reads what is small: all of it, with redirects and repetitions, ends in time.
 
-        `checkpoint` and the end of the process end it early.
+        `checkpoint` and the end of the process end it early. `seconds` replace the limit for what is large.
         """
 
         def ended_by() -> None:
             deadlines.require_running()
             checkpoint()
 
-        return deadlines.deadline(sum(self._timeouts) + deadlines.SPARE_SECONDS, ended_by)
+        limit = sum(self._timeouts) + deadlines.SPARE_SECONDS if seconds is None else seconds
+        return deadlines.deadline(limit, ended_by)
 
     def send(
         self,

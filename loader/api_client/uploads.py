@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from loader.api_client.checks import acknowledgement, json_object, successful
-from loader.api_client.deadlines import deadline
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
 from loader.crypto.json_header import is_integer, is_size
@@ -124,7 +123,7 @@ class Uploads:
 
         Raises AddressRefused if the address is not valid any more.
         """
-        with deadline(math.inf, ended_by):
+        with self._transport.deadline(ended_by, math.inf):
             response = self._send(address, body)
         with self._transport.deadline(ended_by):
             if response.status == 404:

@@ -363,6 +363,7 @@ def test_a_token_that_expires_between_parts_is_renewed(
     assert api.logins == 2
 
 
+@pytest.mark.long
 def test_an_api_that_goes_away_fails_the_upload_once_patience_ends(tmp_path: Path, api: UploadApi) -> None:
     store = ResourceStore(tmp_path / "models", ModelCache(tmp_path / "models", 0, 1), 0.3)
     api.answer_all("PUT", Fault(silent=True))
