@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +25,10 @@ NOT_OFFERED = (404, 405)
 ADDRESS_REFUSALS = (400, 401, 403)
 # How stores and the API refuse a list of parts that does not fit what they have.
 PARTS_REFUSALS = (400, 409, 422)
+
+
+# What can be sent with a part.
+SENT_HEADERS = {"content-length", "content-md5"}
 
 
 class UploadLost(Exception):
@@ -64,10 +70,10 @@ class StoredPart:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a part goes. The address is a secret for as long as it is valid, and so are its headers."""
+    """Where a part goes. The address is a secret for as long as it is valid. `wants_md5`: with Content-MD5."""
 
     url: str = field(repr=False)
-    headers: dict[str, str] = field(repr=False)
+    wants_md5: bool
 
 
 class Uploads:
@@ -88,7 +94,7 @@ class Uploads:
         self._checkpoint = checkpoint
 
     def start(self, name: str, size: int) -> Upload | None:
-        """Start an upload of the object `name`, which has at most `size` bytes; None if the API takes no parts.
+        """Start an upload of the object `name`, which has `size` bytes; None if the API takes no parts.
 
         Raises Forbidden if the account may only read.
         """
@@ -118,13 +124,14 @@ class Uploads:
             raise ApiProtocol("The resource API sent addresses without the field urls.")
         return dict(map(_addressed, listed))
 
-    def send(self, address: Address, body: Body, ended_by: Checkpoint) -> str:
-        """Send a part, and return its ETag. It may take any time, but `ended_by` ends it within some seconds.
+    def send(self, address: Address, body: Body, md5: str | None, ended_by: Checkpoint) -> str:
+        """Send a part with its `content_md5`, or without it, and return its ETag.
 
+        It may take any time, but `ended_by` ends it within some seconds.
         Raises AddressRefused if the address is not valid any more.
         """
         with self._transport.deadline(ended_by, math.inf):
-            response = self._send(address, body)
+            response = self._send(address, body, md5)
         with self._transport.deadline(ended_by):
             if response.status == 404:
                 response.close()
@@ -163,8 +170,8 @@ class Uploads:
     def _call(self, method: str, path: str, document: Any = None) -> Response:
         return self._authorized(lambda token: self._transport.send(method, path, token=token, document=document))
 
-    def _send(self, address: Address, body: Body) -> Response:
-        headers = address.headers
+    def _send(self, address: Address, body: Body, md5: str | None) -> Response:
+        headers = {} if md5 is None else {"Content-MD5": md5}
         if not address.url.startswith("/"):
             return self._transport.send("PUT", address.url, headers=headers, body=body)
         return self._authorized(
@@ -177,6 +184,14 @@ class Uploads:
             response.close()
             raise UploadLost
         return response
+
+
+def content_md5(body: Body) -> str:
+    """Return the MD5 of `body` in Base64 (RFC 1864), by which a store finds out what the link has changed."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in body:
+        digest.update(piece)
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _path(upload: Upload) -> str:
@@ -201,7 +216,8 @@ def _listed(entry: object) -> tuple[int, StoredPart]:
 
 def _addressed(entry: object) -> tuple[int, Address]:
     match entry:
-        case {"number": number, "url": str(url), "headers": dict(headers)} if is_integer(number) and url:
-            if all(isinstance(value, str) for value in headers.values()):
-                return number, Address(url, headers)
+        case {"number": number, "url": str(url), "headers": list(names)} if is_integer(number) and url:
+            wanted = {str(name).lower() for name in names}
+            if wanted <= SENT_HEADERS:
+                return number, Address(url, "content-md5" in wanted)
     raise ApiProtocol("The resource API sent something that is not the address of a part.")

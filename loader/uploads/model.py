@@ -40,6 +40,9 @@ class UploadForm(Protocol):
     def folder_if_first(self) -> str | None:
         """Read up to the file. Return the folder if it came before the file, otherwise None."""
 
+    def file_size(self) -> int | None:
+        """Return the size of the file as it seems, in bytes; None if there is no telling. The caller compares."""
+
     def file_pieces(self) -> Iterator[bytes]:
         """Yield the content of the file."""
 
@@ -92,7 +95,7 @@ class ModelUploads:
 
     @contextmanager
     def _sending(self, path: str, size: int, file: BinaryIO, checkpoint: Checkpoint) -> Iterator[_BigObject]:
-        """Yield the big object of a model of at most `size` bytes. It is not stored unless it was published."""
+        """Yield the big object of a model that seems to have `size` bytes. It is not stored unless it was published."""
         size = ciphertext_size(size) - HEAD_SIZE
         if size <= WHOLE_MAX_SIZE:
             yield _BigObject(file, None)
@@ -112,7 +115,8 @@ class ModelUploads:
         pieces, object_name = _check_each_piece(form.file_pieces(), checkpoint), new_object()
         if folder is not None:
             name = ResourceName(folder, filename)
-            big = begin(name, object_name, form.length)
+            # A wrong size costs only that the big part is sent at the end, as a whole.
+            big = begin(name, object_name, form.file_size() or 0)
             sealed = seal_model(pieces, name, big, object_name)
             form.folder_at_end()
             return name, sealed, big

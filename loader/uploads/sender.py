@@ -49,7 +49,7 @@ class PartSender:
         patience: float,
         checkpoint: Checkpoint,
     ) -> None:
-        """Send the object `name`, which has at most `size` bytes, from an open file, with the path that errors name.
+        """Send the object `name`, which seems to have `size` bytes, from an open file, with the path that errors name.
 
         What the API interrupts is tried again for `patience` seconds. `checkpoint` ends everything early.
         """
@@ -90,11 +90,14 @@ class PartSender:
             self._changed.notify_all()
 
     def finish(self) -> bool:
-        """Send what is left, and return once the API has the object. False if the API takes no parts at all.
+        """Send what is left, and return once the API has the object.
 
-        Raises NotLoggedIn, Forbidden, StorageError and ApiFault.
+        False if the API takes no parts at all, or if the object has another size than it seemed. Raises NotLoggedIn,
+        Forbidden, StorageError and ApiFault.
         """
         with self._changed:
+            if self._written != self._size:
+                return False
             self._whole = True
             self._changed.notify_all()
         while (session := self._sent()) is not None:
@@ -134,7 +137,9 @@ class PartSender:
     def _new_session(self) -> Session | None:
         start = functools.partial(self._api.start, self._name, self._size)
         upload = persist(start, self._patience, self._label, self._go_on)
-        return None if upload is None else Session(self._api, upload, self._link, self._patience, self._label)
+        return (
+            None if upload is None else Session(self._api, upload, self._size, self._link, self._patience, self._label)
+        )
 
     def _restart(self, lost: Session) -> None:
         """Let another session take the place of `lost`, unless another thread has done that."""
@@ -199,7 +204,8 @@ class PartSender:
                 self._go_on()
                 session = self._session
                 if session is not None:
-                    part = session.plan.take(self._written, whole=self._whole)
+                    # What is beyond the announced size has no part.
+                    part = session.plan.take(min(self._written, self._size), whole=self._whole)
                     if part is not None:
                         return session, part
                 self._changed.wait(CHECK_SECONDS)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
 
 from loader.api_client.transport import Body
-from loader.api_client.uploads import Address, AddressRefused, StoredPart, Upload, Uploads
+from loader.api_client.uploads import Address, AddressRefused, StoredPart, Upload, Uploads, content_md5
 from loader.errors import ApiProtocol, Checkpoint
 from loader.patience import persist
 from loader.uploads.parts import Part, PartPlan
@@ -41,9 +41,13 @@ class Link:
 class Session:
     """An upload that was started. Threads may share it; `plan` needs a lock of theirs."""
 
-    def __init__(self, api: Uploads, upload: Upload, link: Link, patience: float, label: str) -> None:
-        """Calls that the API interrupts are tried again for `patience` seconds. `label` stands in the log."""
+    def __init__(self, api: Uploads, upload: Upload, size: int, link: Link, patience: float, label: str) -> None:
+        """Take an upload of `size` bytes.
+
+        Calls that the API interrupts are tried again for `patience` seconds. `label` stands in the log.
+        """
         self.plan = PartPlan(upload.smallest, upload.largest)
+        self._last_number = -(-size // upload.smallest)
         self._api = api
         self._upload = upload
         self._link = link
@@ -87,13 +91,15 @@ class Session:
         self._api.abandon(self._upload)
 
     def _send_to(self, address: Address, body: Body) -> str:
+        # Before it has the link, so that the other part is sent meanwhile.
+        md5 = content_md5(body) if address.wants_md5 else None
         with _Turn(self._link, body) as turn:
-            return self._api.send(address, turn, self._link.checkpoint)
+            return self._api.send(address, turn, md5, self._link.checkpoint)
 
     def _address(self, part: Part) -> Address:
         with self._addressing:
             if part.number not in self._addresses:
-                wanted = self.plan.next_numbers(part, ADDRESSES)
+                wanted = [n for n in self.plan.next_numbers(part, ADDRESSES) if n <= self._last_number]
                 self._addresses = self._persist(functools.partial(self._api.addresses, self._upload, wanted))
             if part.number not in self._addresses:
                 raise ApiProtocol("The resource API sent no address for a part of an upload.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -89,9 +90,10 @@ class UploadApi(FaultyApi):
                     {
                         "number": number,
                         "url": f"/uploads/{match['upload']}/parts/{number}?generation={self.generation}",
-                        "headers": {},
+                        "headers": ["Content-MD5"],
                     }
                     for number in json.loads(seen.body)["parts"]
+                    if self.smallest * (number - 1) < upload.size or self.fail()
                 ],
             )
         if match["rest"] == "/complete":
@@ -99,10 +101,17 @@ class UploadApi(FaultyApi):
         listed = [{"number": number, "size": len(data), "etag": etag_of(data)} for number, data in upload.parts.items()]
         return answer(200, parts=listed)
 
+    def fail(self) -> bool:
+        """Fail, because a client has asked for the address of a part that the upload cannot have."""
+        raise AssertionError
+
     def _take_part(self, seen: SeenRequest, number: int, upload: FakeUpload) -> Fault:
         if seen.query != f"generation={self.generation}":
             return Fault(self.expired_status)
         if seen.body_bytes != int(seen.headers["content-length"]):
+            return Fault(400)
+        md5 = hashlib.md5(seen.body, usedforsecurity=False).digest()
+        if seen.headers.get("content-md5") != base64.b64encode(md5).decode():
             return Fault(400)
         upload.parts[number] = seen.body
         etag = etag_of(seen.body)
@@ -118,7 +127,10 @@ class UploadApi(FaultyApi):
         for part in parts:
             if part["etag"] != etag_of(upload.parts.get(part["number"], b"")):
                 return Fault(400)
-        self.objects[f"/resources/{upload.name}"] = b"".join(upload.parts[number] for number in numbers)
+        whole = b"".join(upload.parts[number] for number in numbers)
+        if len(whole) != upload.size:
+            return Fault(400)
+        self.objects[f"/resources/{upload.name}"] = whole
         upload.completed = True
         return answer(200, name=upload.name)
 
