@@ -28,7 +28,7 @@ PARTS_REFUSALS = (400, 409, 422)
 
 
 # What can be sent with a part.
-SENT_HEADERS = {"content-length", "content-md5"}
+SENT_HEADERS = {"authorization", "content-length", "content-md5"}
 
 
 class UploadLost(Exception):

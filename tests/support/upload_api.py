@@ -90,7 +90,7 @@ class UploadApi(FaultyApi):
                     {
                         "number": number,
                         "url": f"/uploads/{match['upload']}/parts/{number}?generation={self.generation}",
-                        "headers": ["Content-MD5"],
+                        "headers": ["Authorization", "Content-Length", "Content-MD5"],
                     }
                     for number in json.loads(seen.body)["parts"]
                     if self.smallest * (number - 1) < upload.size or self.fail()
