@@ -76,10 +76,11 @@ def persist(send: Callable[[], T], seconds: float, subject: str, checkpoint: Che
             if wait is None:
                 raise
             log.info("%s failed, retry in %.2f s: %s", subject, wait, exc)
-            _sleep(wait, checkpoint)
+            pause(wait, checkpoint)
 
 
-def _sleep(seconds: float, checkpoint: Checkpoint) -> None:
+def pause(seconds: float, checkpoint: Checkpoint) -> None:
+    """Wait. Raises what `checkpoint` raises, which is called every half second."""
     end = time.monotonic() + seconds
     while (rest := end - time.monotonic()) > 0:
         checkpoint()

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Protocol
 
 from loader.api_client import get_api_client
-from loader.crypto.json_header import INTEGER_LIMIT
-from loader.crypto.model_parts import Edition, ResourceName, SealedModel, SeekableSource, SmallPart, seal_model
-from loader.crypto.sealed_spool import SealedSpool
+from loader.crypto.model_parts import ResourceName, SeekableSource, SmallPart
 from loader.crypto.signatures import SigningKey
-from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt, ResourceNotFound
-from loader.files import FilePieces, storage
+from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import CacheReader, Stream
 from loader.model_cache.proven_reader import ProvenReader
 from loader.model_trust import ModelTrust
-from loader.patience import persist
+from loader.uploads.model import ModelUploads, UploadForm
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-class UploadForm(Protocol):
-    """An upload form, whose parts are read once and in the order in which they come. `length` is its size in bytes."""
-
-    @property
-    def length(self) -> int: ...
-
-    def folder_if_first(self) -> str | None:
-        """Read up to the file. Return the folder if it came before the file, otherwise None."""
-
-    def file_pieces(self) -> Iterator[bytes]:
-        """Yield the content of the file."""
-
-    def folder_at_end(self) -> str:
-        """Read what follows the file, to the end of the form. Return the folder."""
 
 
 class BigSource(SeekableSource, Protocol):
@@ -136,9 +112,7 @@ class ResourceStore:
         `trust` says which models are loaded, None is all of them. `signing_key` signs uploads.
         """
         self._trust = trust
-        self._signing_key = signing_key
-        self._patience = patience
-        self._work_dir = work_dir
+        self._uploads = ModelUploads(work_dir, cache, patience, signing_key)
         self._cache = cache
         # Digests of big parts that stayed damaged after a repair; the next load fetches them again as a whole.
         self._distrusted: set[str] = set()
@@ -165,19 +139,8 @@ class ResourceStore:
         return self._plaintext(name, small, checkpoint)
 
     def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
-        """Encrypt the file of `form` while it arrives, split it and upload both parts. Return its name and its size.
-
-        The upload to the API starts once the whole form has been read. The big part stays in the cache. Raises
-        NotLoggedIn, DiskSpace, StorageError, ApiFault and what `form` raises.
-        """
-        checkpoint = get_api_client().checkpoint()
-        with self._cache.upload(form.length) as big_file:
-            with storage(self._work_dir, form.length):
-                name, sealed = self._seal(filename, form, big_file, checkpoint)
-                big_file.flush()
-            with self._cache.adopting(big_file, sealed.big) if sealed.big is not None else nullcontext():
-                self._publish(name, sealed, big_file, checkpoint)
-        return name, sealed.size
+        """Encrypt the file of `form` while it arrives and upload it; see `ModelUploads.store`."""
+        return self._uploads.store(filename, form)
 
     def _small_part(self, name: ResourceName) -> SmallPart:
         try:
@@ -226,66 +189,3 @@ class ResourceStore:
         with closing(self._plaintext(name, small, checkpoint)) as plaintext:
             for _ in plaintext:
                 pass
-
-    def _seal(
-        self, filename: str, form: UploadForm, big_file: BinaryIO, checkpoint: Checkpoint
-    ) -> tuple[ResourceName, SealedModel]:
-        folder = form.folder_if_first()
-        pieces = _check_each_piece(form.file_pieces(), checkpoint)
-        if folder is not None:
-            name = ResourceName(folder, filename)
-            sealed = seal_model(pieces, name, big_file)
-            form.folder_at_end()
-            return name, sealed
-        # Spool the file until its folder is known, because the folder is associated data of the ciphertext. The spool
-        # has no name, because nothing of it must stay after `kill -9`.
-        with tempfile.TemporaryFile(dir=self._work_dir) as file:
-            spool = SealedSpool(file)
-            region = spool.add(pieces)
-            name = ResourceName(form.folder_at_end(), filename)
-            self._cache.free_disk_space(region.size)
-            return name, seal_model(spool.read(region), name, big_file)
-
-    def _publish(self, name: ResourceName, sealed: SealedModel, big_file: BinaryIO, checkpoint: Checkpoint) -> None:
-        """Upload the big part first, because a small part must never name a big one that is not there."""
-        if sealed.big is not None:
-            body = FilePieces(big_file, self._work_dir, checkpoint)
-            self._put(name.big(sealed.big), body, checkpoint)
-        present = self._patiently(name.small, checkpoint, lambda: self._present_serial(name))
-        small = sealed.described(_next_edition(present))
-        if self._signing_key is not None:
-            small = replace(small, signatures=(self._signing_key.sign(small.named(name)),))
-        self._put(name.small, small.to_bytes(), checkpoint)
-
-    def _present_serial(self, name: ResourceName) -> int:
-        """Return the serial of the edition that the API has, 0 if it has none that can be read."""
-        try:
-            return self._small_part(name).edition.serial
-        except (ResourceNotFound, ResourceCorrupt) as exc:
-            log.info("the upload of %s replaces no edition: %s", name.path, exc)
-            return 0
-
-    def _put(self, path: str, body: FilePieces | bytes, checkpoint: Checkpoint) -> None:
-        """Send `body` until the API has it; both parts are sealed and on the disk, so a failure costs only time."""
-        self._patiently(path, checkpoint, lambda: get_api_client().put_object(path, body))
-
-    def _patiently(self, path: str, checkpoint: Checkpoint, request: Callable[[], T]) -> T:
-        return persist(request, self._patience, f"the upload of {path}", checkpoint)
-
-
-def _next_edition(present: int) -> Edition:
-    """Return the edition of an upload that replaces one with the serial `present`.
-
-    Its serial is the time in milliseconds, because any machine may upload, or one more where a clock is behind.
-    """
-    now = datetime.now(UTC)
-    serial = max(int(now.timestamp() * 1000), present + 1)
-    # Whoever made a serial that nothing can follow wanted to block the name, which only replacing it undoes.
-    serial = serial if serial < INTEGER_LIMIT else int(now.timestamp() * 1000)
-    return Edition(serial, now.isoformat(timespec="seconds").replace("+00:00", "Z"))
-
-
-def _check_each_piece(pieces: Iterator[bytes], checkpoint: Checkpoint) -> Iterator[bytes]:
-    for piece in pieces:
-        checkpoint()
-        yield piece

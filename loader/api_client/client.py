@@ -21,6 +21,7 @@ from loader.api_client.checks import (
 from loader.api_client.logins import Logins
 from loader.api_client.responses import Response
 from loader.api_client.transport import Body, Transport
+from loader.api_client.uploads import Uploads
 from loader.crypto.archive_seals import FRAGMENT_MAX_SIZE, FRAGMENT_MIN_SIZE
 from loader.crypto.json_header import is_size
 from loader.crypto.model_parts import SMALL_MAX_SIZE
@@ -189,6 +190,10 @@ class ApiClient:
         # The bytes of an upload may take any time, but what is read after them must not.
         with self._transport.deadline(self._logins.checkpoint()):
             acknowledgement(successful(response, (200, 201, 204))).close()
+
+    def uploads(self) -> Uploads:
+        """Return the calls of uploads in parts, for work that needs the present login. Raises NotLoggedIn."""
+        return Uploads(self._transport, self._authorized, self.checkpoint())
 
     def delete_object(self, path: str) -> None:
         """Remove the object at `path`, if there is one. Raises NotPermitted if the account may only read."""

@@ -19,7 +19,16 @@ def redirect_target(method: str, origin: str, response: Response) -> tuple[str, 
 
     None if the redirect is not to be followed.
     """
-    target = _address(origin, response) if response.status in REDIRECTS_BY_METHOD.get(method, ()) else None
+    followed = response.status in REDIRECTS_BY_METHOD.get(method, ())
+    return given_address(origin, response.headers.get("Location", "")) if followed else None
+
+
+def given_address(origin: str, location: str) -> tuple[str, dict[str, str]] | None:
+    """Return the address that a server at `origin` gives, with a header for the credentials that it contains.
+
+    None if the loader never goes there.
+    """
+    target = _address(origin, location)
     try:
         return target and (target.url, make_headers(basic_auth=unquote(target.auth)) if target.auth else {})
     except ValueError:
@@ -31,7 +40,8 @@ def refused_redirect(method: str, origin: str, response: Response) -> ApiFault:
 
     A portal of the network answers plain HTTP with a redirect to a host of its own; the API has no reason to.
     """
-    peer, status, target = response.peer, response.status, _address(origin, response)
+    peer, status = response.peer, response.status
+    target = _address(origin, response.headers.get("Location", ""))
     if peer.is_api and peer.is_plain and target is not None and target.host != parse_url(origin).host:
         return ApiUnreachable(
             f"Something between here and the {peer} responded in its place: a redirect ({status}) to another host.",
@@ -40,12 +50,11 @@ def refused_redirect(method: str, origin: str, response: Response) -> ApiFault:
     return ApiProtocol(f"The {peer} responded to a {method} with a redirect ({status}) that is not allowed.")
 
 
-def _address(origin: str, response: Response) -> Url | None:
-    """Return the address that `response` names; None if the loader never goes there.
+def _address(origin: str, location: str) -> Url | None:
+    """Return the address of a `location`, relative to `origin` or not; None if the loader never goes there.
 
     Any host is allowed, but neither another scheme than HTTP nor a way from https to http.
     """
-    location = response.headers.get("Location", "")
     try:
         target = parse_url(urljoin(origin, location))
     except ValueError:

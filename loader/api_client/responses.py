@@ -20,7 +20,7 @@ PEEK_SIZE = 512
 class Response(io.RawIOBase):
     """A response whose body is read as a file. It holds a connection until the caller closes it.
 
-    `was_redirected` says that the request came here by a redirect, without the token.
+    `was_redirected` says that the request came here without the token, by a redirect or by an address of the API.
     """
 
     def __init__(self, raw: BaseHTTPResponse, peer: Peer) -> None:

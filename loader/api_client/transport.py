@@ -26,9 +26,9 @@ from loader.api_client import deadlines, reasons
 from loader.api_client.connections import pools_by_scheme, tls_context
 from loader.api_client.deadlines import Late
 from loader.api_client.reasons import Peer
-from loader.api_client.redirects import MAX_REDIRECTS, redirect_target, refused_redirect
+from loader.api_client.redirects import MAX_REDIRECTS, given_address, redirect_target, refused_redirect
 from loader.api_client.responses import Response
-from loader.errors import ApiUnreachable, Checkpoint
+from loader.errors import ApiProtocol, ApiUnreachable, Checkpoint
 from loader.logs import current_request_id
 
 # A failure counts for a minute, because a caller that stops asking would otherwise never learn that the API is back.
@@ -66,17 +66,18 @@ class Transport:
         since = self._unreachable_since
         return since is None or time.monotonic() - since > UNREACHABLE_SECONDS
 
-    def deadline(self, checkpoint: Checkpoint) -> AbstractContextManager[object]:
+    def deadline(self, checkpoint: Checkpoint, seconds: float | None = None) -> AbstractContextManager[object]:
         """Limit a block that sends and reads what is small: all of it, with redirects and repetitions, ends in time.
 
-        `checkpoint` and the end of the process end it early.
+        `checkpoint` and the end of the process end it early. `seconds` replace the limit for what is large.
         """
 
         def ended_by() -> None:
             deadlines.require_running()
             checkpoint()
 
-        return deadlines.deadline(sum(self._timeouts) + deadlines.SPARE_SECONDS, ended_by)
+        limit = sum(self._timeouts) + deadlines.SPARE_SECONDS if seconds is None else seconds
+        return deadlines.deadline(limit, ended_by)
 
     def send(
         self,
@@ -91,8 +92,9 @@ class Transport:
     ) -> Response:
         """Return the final response, whatever its status.
 
-        `path` begins with a slash and is already quoted. `document` is sent as JSON. At most `redirects` redirects are
-        followed. Raises ApiUnreachable, and ApiProtocol for a redirect that the contract does not allow.
+        `path` begins with a slash and is already quoted, or is a whole address that the API has given, which gets no
+        `token`. `document` is sent as JSON. At most `redirects` redirects are followed. Raises ApiUnreachable, and
+        ApiProtocol for an address or a redirect that the contract does not allow.
         """
         # Refuse compression, because lengths and ranges would then mean something else.
         common = {"Accept-Encoding": "identity", "X-Request-ID": current_request_id() or "", **(headers or {})}
@@ -104,11 +106,13 @@ class Transport:
         if body is not None:
             common["Content-Length"] = str(len(body))
         url, credentials = self._base_url + path, {"Authorization": f"Bearer {token}"} if token else {}
+        if is_given := not path.startswith("/"):
+            url, credentials = self._given(path)
         left = redirects
         while True:
             request = _prepared(method, url, common | credentials, body)
             response = self._send_once(request, repeatable=repeatable)
-            response.was_redirected = left < redirects
+            response.was_redirected = is_given or left < redirects
             if not 300 <= response.status < 400:
                 return response
             response.close()
@@ -116,6 +120,12 @@ class Transport:
             if target is None:
                 raise refused_redirect(method, url, response)
             (url, credentials), left = target, left - 1
+
+    def _given(self, address: str) -> tuple[str, dict[str, str]]:
+        given = given_address(self._base_url, address)
+        if given is None:
+            raise ApiProtocol("The resource API gave an address that is not allowed.")
+        return given
 
     def _send_once(self, request: PreparedRequest, *, repeatable: bool) -> Response:
         send: Callable[[], Any] = functools.partial(

@@ -18,7 +18,7 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from Crypto.Random import get_random_bytes
 
@@ -71,7 +71,11 @@ class ResourceName:
 
     def big(self, part: BigPart) -> str:
         """Return the path of the big object."""
-        return f"{self.path}.{part.object}.big"
+        return self.big_object(part.object)
+
+    def big_object(self, name: str) -> str:
+        """Return the path of a big object by the random part of its name."""
+        return f"{self.path}.{name}.big"
 
 
 @dataclass(frozen=True)
@@ -232,8 +236,25 @@ class _HeadThenBig:
         return self._big.readinto(buffer) if self._big is not None else 0
 
 
-def seal_model(plaintext: Iterable[Buffer], name: ResourceName, big_file: BinaryIO) -> SealedModel:
-    """Encrypt `plaintext` under a fresh key, write the big object to `big_file` and return the rest."""
+class Sink(Protocol):
+    """A file that only grows."""
+
+    def write(self, piece: memoryview, /) -> object: ...
+
+
+def new_object() -> str:
+    """Return the random part of the name of a big object, 32 hex digits."""
+    return get_random_bytes(OBJECT_SIZE).hex()
+
+
+def seal_model(
+    plaintext: Iterable[Buffer], name: ResourceName, big_file: Sink, object_name: str | None = None
+) -> SealedModel:
+    """Encrypt `plaintext` under a fresh key, write the big object to `big_file` and return the rest.
+
+    `object_name` is what `new_object` has returned, for a caller that sends the big object before it is whole.
+    """
+    object_name = object_name or new_object()
     key = get_random_bytes(KEY_SIZE)
     head, digest, total = bytearray(), PieceHash(), 0
     for piece in encrypt(plaintext, key, name.path.encode()):
@@ -241,7 +262,8 @@ def seal_model(plaintext: Iterable[Buffer], name: ResourceName, big_file: Binary
         head += piece[:room]
         rest = piece[room:] if room else piece
         digest.update(rest)
-        big_file.write(rest)
+        if rest:
+            big_file.write(rest)
         total += len(piece)
-    big = BigPart(total - len(head), digest.hex(), get_random_bytes(OBJECT_SIZE).hex()) if total > len(head) else None
+    big = BigPart(total - len(head), digest.hex(), object_name) if total > len(head) else None
     return SealedModel(key, plaintext_size(total), big, bytes(head))

@@ -43,6 +43,10 @@ class StreamedForm:
         if request.content_length is None:
             raise LengthRequired("An upload must announce its Content-Length.")
         self.length = request.content_length
+        self._end_size = len(f"\r\n--{boundary}--\r\n")
+        self._received = 0
+        self._last_read = b""
+        self._first_piece: bytes | None = None
         self._events = self._parse(boundary)
         self._folder: str | None = None
         self._file_started = False
@@ -52,15 +56,27 @@ class StreamedForm:
         """Read up to the content of the file. Return the folder if it came before the file, otherwise None."""
         for event in self._events:
             if isinstance(event, MultipartSegment) and self._enter(event):
+                self._first_piece = self._next_piece()
                 return self._folder
         raise invalid({"file": ["Missing part."]})
 
+    def file_size(self) -> int | None:
+        """Return the size of the file if nothing but the last boundary follows it, as most clients send it.
+
+        Call `folder_if_first` before this. The caller compares, because what follows the file is not known yet. None if
+        the file is empty.
+        """
+        if self._first_piece is None:
+            return None
+        begin = self._received - len(self._last_read) + self._last_read.find(self._first_piece)
+        return max(0, self.length - begin - self._end_size)
+
     def file_pieces(self) -> Iterator[bytes]:
         """Yield the content of the file; call `folder_if_first` before this."""
-        for event in self._events:
-            if event is None:
-                return
-            yield event
+        piece, self._first_piece = self._first_piece, None
+        while piece is not None:
+            yield piece
+            piece = self._next_piece()
 
     def folder_at_end(self) -> str:
         """Read to the end of the form and return the folder."""
@@ -68,6 +84,11 @@ class StreamedForm:
             if isinstance(event, MultipartSegment):
                 self._enter(event)
         return DEFAULT_FOLDER if self._folder is None else self._folder
+
+    def _next_piece(self) -> bytes | None:
+        """Return the next piece of the current part, None at its end."""
+        event = next(self._events, None)
+        return None if isinstance(event, MultipartSegment) else event
 
     def _enter(self, part: MultipartSegment) -> bool:
         """Return whether `part` is the file; read `part` if it is anything else."""
@@ -111,7 +132,6 @@ class StreamedForm:
 
     def _parse(self, boundary: str) -> Iterator[Event]:
         """Yield the parser's events for the whole body. Only exceptions of the parser itself are translated."""
-        received = 0
         try:
             # Not `strict`, because a strict parser refuses the line break after the last boundary if a read ends there.
             # Latin-1 decodes every byte, so that no file name in another charset makes the form unreadable.
@@ -123,12 +143,13 @@ class StreamedForm:
                 header_charset="latin-1",
             )
             while piece := read_piece(READ_SIZE):
-                received += len(piece)
+                self._received += len(piece)
+                self._last_read = piece
                 yield from parser.parse(piece)
         except MultipartError as exc:
             raise invalid({"form": ["Not a multipart form."]}) from exc
-        if received < self.length:
-            raise BodyTruncated(f"Only {received} of {self.length} bytes of the body arrived.")
+        if self._received < self.length:
+            raise BodyTruncated(f"Only {self._received} of {self.length} bytes of the body arrived.")
         try:
             parser.close()
         except MultipartError as exc:

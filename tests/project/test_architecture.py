@@ -42,6 +42,7 @@ LAYERS = (
         "resources",
         "sweep",
         "unlock",
+        "uploads",
     },
     {"server", "web", "cli"},
     {"app"},

@@ -148,6 +148,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815  # http.server calls methods of these names
     do_PUT = do_GET  # noqa: N815
+    do_DELETE = do_GET  # noqa: N815
     do_HEAD = do_GET  # noqa: N815
     do_CONNECT = do_GET  # noqa: N815
 

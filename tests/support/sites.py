@@ -112,9 +112,9 @@ def real_site(directory: Path, **env: str) -> Iterator[Site]:
 
 
 @contextmanager
-def faulty_site(directory: Path, **env: str) -> Iterator[FaultySite]:
+def faulty_site(directory: Path, new_api: type[FaultyApi] = FaultyApi, **env: str) -> Iterator[FaultySite]:
     """Yield a faulty API, which is healthy at first, and a loader in HASTE that is logged in there."""
     hasty = {**ONE_SECOND, "HASTE": json.dumps(HASTE)}
-    with FaultyApi() as api, bare_site(directory, api.url, **{**hasty, **env}) as bare:
+    with new_api() as api, bare_site(directory, api.url, **{**hasty, **env}) as bare:
         assert login(bare.url).status == 200
         yield FaultySite(bare.loader, bare.models, api)

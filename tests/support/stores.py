@@ -13,12 +13,17 @@ class Form:
 
     def __init__(self, folder: str, pieces: list[bytes], *, file_first: bool = False, broken: bool = False) -> None:
         self.length = sum(map(len, pieces))
+        self.seeming_size: int | None = self.length
         self.at_end: Callable[[], None] = lambda: None
         self._folder, self._pieces, self._file_first, self._broken = folder, pieces, file_first, broken
 
     def folder_if_first(self) -> str | None:
         """Return the folder, or None if it comes last."""
         return None if self._file_first else self._folder
+
+    def file_size(self) -> int | None:
+        """Return the size that the form seems to have."""
+        return self.seeming_size
 
     def file_pieces(self) -> Iterator[bytes]:
         """Yield the content of the file."""
