@@ -18,7 +18,7 @@ from loader.model_cache.part_file import Stream
 from loader.published import blob_path
 
 # Beside the API a source is only a help, so that nobody waits for it as long as for the API.
-NEIGHBOUR_TIMEOUTS = (2.0, 2.0)
+NEIGHBOUR_TIMEOUTS = (1.0, 1.0)
 
 
 class Source(Protocol):
