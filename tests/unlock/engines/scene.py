@@ -15,6 +15,7 @@ from tests.support.handmade_image import HandmadeImage, docker_archive
 from tests.support.images import remove_image, saved_images, unnamed_images
 from tests.support.inventory import Inventory, id_in, require_inventory
 from tests.support.unlocking import READY, Operator, Status, UnlockDevice
+from tests.unlock.engines.account import account_of, explained
 from tests.unlock.engines.releases import NEW, OLD, OTHERS, seal_new, seal_old
 
 # How long the engine may be silent. After a kill of the loader, it may finish a load for this long.
@@ -34,13 +35,15 @@ class Scene:
     scratch: Path
 
     def __post_init__(self) -> None:
+        self.operators: list[Operator] = []
         self.operator = self.start_loader()
         self.before = self.prepare()
 
     def start_loader(self) -> Operator:
         """Start a loader on the files of the device."""
         env = {"UNLOCK_MODE": self.mode, "ENGINE_TIMEOUT": SILENCE_SECONDS, "TMPDIR": str(self.scratch)}
-        return self.device.start(self.wire.host, **env)
+        self.operators.append(self.device.start(self.wire.host, **env))
+        return self.operators[-1]
 
     def prepare(self) -> Inventory:
         """Unlock the old release beside the other images, and put the new one in place. Return what is there then."""
@@ -49,6 +52,10 @@ class Scene:
         assert self.unlock(seal_old(self.scratch / "old.enc")) == READY
         self.device.put(seal_new(self.scratch / "new.enc"))
         return Inventory.of(self.engine)
+
+    def account(self) -> str:
+        """Return what explains a failure: statuses, journal, inventory and logs."""
+        return account_of(self.engine, self.device.journal, self.operators)
 
     def unlock(self, archive: Path) -> Status:
         """Put a copy of `archive` in place, and unlock it."""
@@ -71,9 +78,10 @@ class Scene:
 
     def assert_as_before(self, within: float = 0) -> None:
         """Require that the engine has what it had, can run it, and that the disk has no tar."""
-        require_inventory(self.engine, self.before, within)
-        self.assert_usable([*OLD, *OTHERS])
-        assert not self.device.tar.exists()
+        with explained(self.account):
+            require_inventory(self.engine, self.before, within)
+            self.assert_usable([*OLD, *OTHERS])
+            assert not self.device.tar.exists()
 
     def add_container(self, image: HandmadeImage, *, runs: bool) -> str:
         """Create a container, start it if it `runs`, and return its ID. What is there before the unlock has it too."""
@@ -99,14 +107,16 @@ class Scene:
 
     def assert_updated(self) -> None:
         """Require that the engine has the new release in the place of the old one, and nothing else that is new."""
-        require_inventory(self.engine, self.expected_after())
-        self.assert_usable([*NEW, *OTHERS])
-        assert not self.device.tar.exists()
+        with explained(self.account):
+            require_inventory(self.engine, self.expected_after())
+            self.assert_usable([*NEW, *OTHERS])
+            assert not self.device.tar.exists()
 
     def finish(self) -> None:
         """Require that the next unlock of the new release succeeds."""
-        status = self.unlock(self.scratch / "new.enc")
-        assert status == READY, status
+        with explained(self.account):
+            status = self.unlock(self.scratch / "new.enc")
+            assert status == READY, status
         self.assert_updated()
 
     def assert_usable(self, images: Sequence[HandmadeImage]) -> None:
