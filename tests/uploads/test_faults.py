@@ -245,7 +245,7 @@ def test_a_list_of_parts_that_is_refused_without_a_reason_fails(
     poll(lambda: api.removed == ["upload-1"], SECONDS, "the upload is removed")
 
 
-@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("status", [404, 405, 409])
 def test_an_api_that_takes_no_parts_gets_the_whole(
     api: UploadApi, store: ResourceStore, tmp_path: Path, status: int
 ) -> None:
