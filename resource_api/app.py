@@ -8,7 +8,8 @@ from flask import Flask, Response, g, request
 from resource_api.accounts import Authenticator
 from resource_api.data_directory import DataDirectory
 from resource_api.problems import register_error_handlers
-from resource_api.store import ResourceStore
+from resource_api.storage.directory import DirectoryStorage
+from resource_api.upload_views import UploadViews
 from resource_api.views import Views
 
 DEFAULT_TOKEN_SECONDS = 3600
@@ -24,7 +25,8 @@ def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Fl
     Removes the files that killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
     """
     data = DataDirectory.open(data_dir)
-    views = Views(data, Authenticator(data, token_seconds), ResourceStore(data))
+    storage = DirectoryStorage(data)
+    views = Views(data, Authenticator(data, token_seconds), storage)
     app = Flask("resource_api", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect from "a//b" to "a/b" would lose the body of an upload
     app.add_url_rule("/login", view_func=views.login, methods=["POST"])
@@ -33,10 +35,22 @@ def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Fl
     app.add_url_rule("/resources/<path:name>", view_func=views.write_resource, methods=["PUT"])
     app.add_url_rule("/resources/<path:name>", view_func=views.delete_resource, methods=["DELETE"])
     app.add_url_rule("/resources", view_func=views.list_resources, methods=["GET"])
+    _add_uploads(app, UploadViews(views, storage.uploads))
     app.before_request(_limit_stalls)
     app.after_request(_log_request)
     register_error_handlers(app)
     return app
+
+
+def _add_uploads(app: Flask, views: UploadViews) -> None:
+    app.add_url_rule("/uploads", view_func=views.create, methods=["POST"], endpoint="create_upload")
+    one = "/uploads/<upload>"
+    app.add_url_rule(one, view_func=views.show, methods=["GET"], endpoint="show_upload")
+    app.add_url_rule(one, view_func=views.abort, methods=["DELETE"], endpoint="abort_upload")
+    app.add_url_rule(f"{one}/urls", view_func=views.addresses, methods=["POST"], endpoint="part_addresses")
+    app.add_url_rule(f"{one}/complete", view_func=views.complete, methods=["POST"], endpoint="complete_upload")
+    part = f"{one}/parts/<int:number>"
+    app.add_url_rule(part, view_func=views.put_part, methods=["PUT"], endpoint="put_part")
 
 
 def _limit_stalls() -> None:

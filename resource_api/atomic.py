@@ -23,19 +23,27 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX)  # `remove_leftovers` keeps locked files
             yield file
             file.flush()
-            os.fsync(file.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Path(name).replace(target)
+            move(Path(name), file.fileno(), target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_directory(target.parent)
+
+
+def move(source: Path, descriptor: int, target: Path) -> None:
+    """Replace `target` by the file `source`, which is open as `descriptor`, and create missing parents of `target`.
+
+    Both must be on one file system. Raises OSError.
+    """
+    os.fsync(descriptor)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+    sync_directory(target.parent)
 
 
 def remove(path: Path) -> None:
     """Remove a file, so that it stays removed after a power cut. Raises OSError."""
     path.unlink()
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def remove_leftovers(temporary_directory: Path) -> None:
@@ -47,7 +55,7 @@ def remove_leftovers(temporary_directory: Path) -> None:
             path.unlink()
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Sync `directory`, so that a rename in it survives a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -8,7 +8,7 @@ from werkzeug.exceptions import PreconditionFailed
 from werkzeug.http import parse_range_header
 from werkzeug.wsgi import FileWrapper, wrap_file
 
-from resource_api.store import OpenResource
+from resource_api.storage.interface import OpenResource
 
 # Reads of 1 MiB are about three times as fast as reads of 64 KiB, because gunicorn copies its buffer at every read.
 READ_BYTES = 1 << 20

@@ -5,7 +5,8 @@ DIR/token-secret       0600  signs the tokens; replacing it makes all tokens inv
 DIR/key-fragments.json 0600  the key fragments; absent until `key new`, `key set` or `key add`
 DIR/minimum-serial     0600  the smallest serial of a release that devices may unlock; absent until `key minimum`
 DIR/resources/         0700  the objects, in their folders
-DIR/tmp/               0700  unfinished uploads; on the same file system as resources/
+DIR/uploads/           0700  resumable uploads that are not expired; on the same file system, too
+DIR/tmp/               0700  unfinished files; on the same file system as resources/
 """
 
 import fcntl
@@ -36,6 +37,7 @@ class DataDirectory:
         self.key_fragments_file = self.root / "key-fragments.json"
         self.minimum_serial_file = self.root / "minimum-serial"
         self.resources = self.root / "resources"
+        self.uploads = self.root / "uploads"
         self.temporary = self.root / "tmp"
 
     @classmethod
@@ -46,6 +48,7 @@ class DataDirectory:
         if not data.users_file.exists() and any(data.root.iterdir()):
             raise DataDirectoryError(f"{data.root} is not empty and is not a data directory")
         data.resources.mkdir(mode=0o700, exist_ok=True)
+        data.uploads.mkdir(mode=0o700, exist_ok=True)
         data.temporary.mkdir(mode=0o700, exist_ok=True)
         if not data.token_secret_file.exists():
             data.write_private(data.token_secret_file, secrets.token_bytes(TOKEN_SECRET_BYTES))
@@ -60,11 +63,12 @@ class DataDirectory:
         try:
             data.users_file.read_bytes()
             data.token_secret()
-            same_file_system = data.resources.stat().st_dev == data.temporary.stat().st_dev
+            folders = [data.resources, data.temporary, *([data.uploads] if data.uploads.exists() else [])]
+            same_file_system = len({folder.stat().st_dev for folder in folders}) == 1
         except OSError as error:
             raise DataDirectoryError(f"not a usable data directory: {error.filename}: {error.strerror}") from error
         if not same_file_system:
-            raise DataDirectoryError(f"{data.resources} and {data.temporary} must be on one file system")
+            raise DataDirectoryError(f"{', '.join(map(str, folders))} must be on one file system")
         return data
 
     def token_secret(self) -> bytes:

@@ -13,7 +13,14 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from resource_api.connection import limit_reading
 from resource_api.login_lane import LaneFullError
 from resource_api.names import InvalidNameError
-from resource_api.store import DiskFullError, NameCollisionError, ResourceMissingError
+from resource_api.storage.interface import (
+    DiskFullError,
+    NameCollisionError,
+    ResourceMissingError,
+    TooManyUploadsError,
+    UploadMissingError,
+    UploadRefusedError,
+)
 
 # The server discards the rest of a refused upload for at most DRAIN_SECONDS, and stops earlier when no byte arrives
 # for DRAIN_IDLE_SECONDS.
@@ -30,12 +37,20 @@ def register_error_handlers(app: Flask) -> None:
     """Make `app` respond with a problem to every error, its own errors and those of the framework."""
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(NotPublisherError, lambda _: _not_publisher())
-    app.register_error_handler(InvalidNameError, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
+    for refused in (InvalidNameError, UploadRefusedError):
+        app.register_error_handler(refused, lambda error: _problem(HTTPStatus.BAD_REQUEST, str(error)))
     app.register_error_handler(
         LaneFullError, lambda error: _http_error(ServiceUnavailable(str(error), retry_after=error.retry_after))
     )
     app.register_error_handler(
         ResourceMissingError, lambda _: _problem(HTTPStatus.NOT_FOUND, "There is no resource of that name.")
+    )
+    app.register_error_handler(
+        UploadMissingError, lambda _: _problem(HTTPStatus.NOT_FOUND, "This user has no upload of that id.")
+    )
+    app.register_error_handler(
+        TooManyUploadsError,
+        lambda _: _problem(HTTPStatus.CONFLICT, "This user has too many open uploads: complete some, or delete them."),
     )
     app.register_error_handler(
         NameCollisionError,

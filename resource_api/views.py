@@ -19,7 +19,7 @@ from resource_api.connection import limit_reading, require_client
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
 from resource_api.problems import NotPublisherError
-from resource_api.store import ResourceStore
+from resource_api.storage.interface import Storage
 
 LOGIN_BYTES = 16 << 10
 # For the whole body, because a byte now and then must not hold a thread for ever.
@@ -30,13 +30,13 @@ _CHECK = re.compile(r"[0-9a-f]{16}")
 class Views:
     """The view functions, and the objects that they use."""
 
-    def __init__(self, data: DataDirectory, authenticator: Authenticator, store: ResourceStore) -> None:
+    def __init__(self, data: DataDirectory, authenticator: Authenticator, storage: Storage) -> None:
         self._fragments = Fragments(data)
         # Read both files once, because an operator must see at the start, not at the first unlock, that one is damaged.
         self._fragments.all()
         self._fragments.minimum_serial()
         self._authenticator = authenticator
-        self._store = store
+        self._storage = storage
 
     def login(self) -> Response:
         """Handle POST /login.
@@ -71,7 +71,7 @@ class Views:
     def list_resources(self) -> Response:
         """Handle GET /resources, with the names that begin with `prefix`. Raises Unauthorized."""
         self._require_token()
-        listed = self._store.find(request.args.get("prefix", ""))
+        listed = self._storage.find(request.args.get("prefix", ""))
         response = jsonify(resources=[{"name": each.name, "size": each.size} for each in listed])
         response.cache_control.no_cache = True
         return response
@@ -79,10 +79,10 @@ class Views:
     def read_resource(self, name: str) -> Response:
         """Handle GET and HEAD /resources/{name}, with ranges and conditions.
 
-        Raises Unauthorized, RequestedRangeNotSatisfiable, PreconditionFailed, or an error of `ResourceStore.open`.
+        Raises Unauthorized, RequestedRangeNotSatisfiable, PreconditionFailed, or an error of `Storage.open`.
         """
         self._require_token()
-        resource = self._store.open(name)
+        resource = self._storage.open(name)
         try:
             return conditional_response(resource)
         except HTTPException:
@@ -93,27 +93,27 @@ class Views:
         """Handle PUT /resources/{name}.
 
         Raises Unauthorized, NotPublisherError, LengthRequired, BadRequest, RequestTimeout, or an error of
-        `ResourceStore.put`.
+        `Storage.put`.
         """
-        user = self._require_publisher()
+        user = self.require_publisher()
         size = request.content_length
         if size is None:
             raise LengthRequired("An upload needs a Content-Length.")
         if "Content-Range" in request.headers:
             raise BadRequest("Objects are uploaded whole, not in ranges.")
-        is_new = self._store.put(name, size, self._pieces_of(user, size))
+        is_new = self._storage.put(name, size, self.pieces_of(user, size))
         return Response(status=201 if is_new else 204)
 
     def delete_resource(self, name: str) -> Response:
         """Handle DELETE /resources/{name}.
 
-        Raises Unauthorized, NotPublisherError, or an error of `ResourceStore.delete`.
+        Raises Unauthorized, NotPublisherError, or an error of `Storage.delete`.
         """
-        self._require_publisher()
-        self._store.delete(name)
+        self.require_publisher()
+        self._storage.delete(name)
         return Response(status=204)
 
-    def _pieces_of(self, user: User, size: int) -> Iterator[bytes]:
+    def pieces_of(self, user: User, size: int) -> Iterator[bytes]:
         """Yield the request body. Raises what `_body_pieces` raises, and Unauthorized."""
         yield from _body_pieces(size)
         # A user who was disabled during an upload must not replace what the fleet runs. A token that has expired since
@@ -121,7 +121,7 @@ class Views:
         if not self._authenticator.is_unchanged(user):
             raise Unauthorized("The account was changed during the upload.")
 
-    def _require_publisher(self) -> User:
+    def require_publisher(self) -> User:
         """Return the user, and set `g.user`, like `_require_token`. Raises Unauthorized and NotPublisherError."""
         user = self._require_token()
         if user.role is not Role.PUBLISHER:

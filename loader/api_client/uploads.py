@@ -19,8 +19,8 @@ from loader.errors import ApiError, ApiProtocol, Checkpoint
 # The most parts that an upload can have, with some hundred bytes for each.
 ANSWER_MAX_SIZE = 16 * 1024 * 1024
 ETAG_MAX_LENGTH = 256
-# Such an API takes objects only as a whole.
-NOT_OFFERED = (404, 405)
+# Such an API takes objects only as a whole: it knows no parts, or this user has too many uploads that still are open.
+NOT_OFFERED = (404, 405, 409)
 # How stores and the API refuse an address that has expired.
 ADDRESS_REFUSALS = (400, 401, 403)
 # How stores and the API refuse a list of parts that does not fit what they have.
@@ -94,7 +94,7 @@ class Uploads:
         self._checkpoint = checkpoint
 
     def start(self, name: str, size: int) -> Upload | None:
-        """Start an upload of the object `name`, which has `size` bytes; None if the API takes no parts.
+        """Start an upload of the object `name`, which has `size` bytes; None if the API takes no parts of it.
 
         Raises Forbidden if the account may only read.
         """

@@ -68,8 +68,10 @@ class StreamedForm:
         """
         if self._first_piece is None:
             return None
-        begin = self._received - len(self._last_read) + self._last_read.find(self._first_piece)
-        return max(0, self.length - begin - self._end_size)
+        # The first piece usually runs to the end of the last read, and always begins in it or just before.
+        found = self._last_read.rfind(self._first_piece)
+        behind = len(self._first_piece) if found < 0 else len(self._last_read) - found
+        return max(0, self.length - self._received + behind - self._end_size)
 
     def file_pieces(self) -> Iterator[bytes]:
         """Yield the content of the file; call `folder_if_first` before this."""

@@ -27,6 +27,8 @@ METHODS = ("GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "OPTIONS", "TRACE", 
 # For each path and method the status for a token that is not valid, for that of a reader, and for that of a publisher.
 OPEN, UNKNOWN = (200, 200, 200), (404, 404, 404)
 READ, ABSENT, MALFORMED = (401, 200, 200), (401, 404, 404), (401, 400, 400)
+PUBLISHED = (401, 403, 404)
+UPLOAD = f"/uploads/{'0' * 32}"
 OBJECT = {"GET": READ, "HEAD": READ, "PUT": (401, 403, 204), "DELETE": (401, 403, 204)}
 EXPECTED: dict[str, dict[str, tuple[int, int, int]]] = {
     "/login": {"POST": OPEN},
@@ -37,6 +39,12 @@ EXPECTED: dict[str, dict[str, tuple[int, int, int]]] = {
     "/resources": {"GET": READ, "HEAD": READ},
     "//resources?prefix=models/": {"GET": READ, "HEAD": READ},
     **{f"/resources/{name}": OBJECT for name in (SMALL, BIG, HEAD, BLOB)},
+    # Bodies of a wrong type, because what these do with the right ones is the subject of test_resumable_uploads.py.
+    "/uploads": {"POST": (401, 403, 415)},
+    UPLOAD: {"GET": PUBLISHED, "HEAD": PUBLISHED, "DELETE": PUBLISHED},
+    f"{UPLOAD}/urls": {"POST": PUBLISHED},
+    f"{UPLOAD}/complete": {"POST": PUBLISHED},
+    f"{UPLOAD}/parts/1": {"PUT": PUBLISHED},
     "/resources/models/absent": {"GET": ABSENT, "HEAD": ABSENT, "PUT": (401, 403, 201), "DELETE": (401, 403, 404)},
     "/resources/models/day": {"GET": ABSENT, "HEAD": ABSENT, "PUT": (401, 403, 409), "DELETE": (401, 403, 404)},
     "/resources/%2e%2e/users.json": {

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from resource_api.data_directory import DataDirectory
-from resource_api.store import ResourceStore
+from resource_api.storage.directory import DirectoryStorage
 from tests.resource_api.conftest import Api
 from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
@@ -130,8 +130,8 @@ def test_what_became_a_folder_or_was_removed_during_the_listing_is_left_out(
     data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The listing has found files that other requests have removed since, also with their folders."""
-    store = ResourceStore(data)
+    store = DirectoryStorage(data)
     store.put("folder", 1, [b"x"])
     found = [data.resources / name for name in ("folder", "folder/inside", "removed")]
-    monkeypatch.setattr("resource_api.store._files_below", lambda _: iter(found))
+    monkeypatch.setattr("resource_api.storage.directory._files_below", lambda _: iter(found))
     assert [each.name for each in store.find("")] == ["folder"]

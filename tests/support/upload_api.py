@@ -31,6 +31,7 @@ class UploadApi(FaultyApi):
 
     `smallest` and `largest` are the sizes of parts. `lies` has numbers of parts whose next ETag is a lie. Addresses
     have the query `generation`, and those of an earlier `generation` are refused with `expired_status`.
+    `store` is the base URL of the addresses; empty: they are paths at the API itself.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -41,6 +42,7 @@ class UploadApi(FaultyApi):
         self.removed: list[str] = []
         self.lies: set[int] = set()
         self.generation = 0
+        self.store = ""
         self.expired_status = 403
         self._started = 0
 
@@ -89,7 +91,7 @@ class UploadApi(FaultyApi):
                 urls=[
                     {
                         "number": number,
-                        "url": f"/uploads/{match['upload']}/parts/{number}?generation={self.generation}",
+                        "url": f"{self.store}/uploads/{match['upload']}/parts/{number}?generation={self.generation}",
                         "headers": ["Authorization", "Content-Length", "Content-MD5"],
                     }
                     for number in json.loads(seen.body)["parts"]

@@ -188,6 +188,18 @@ def test_addresses_that_have_expired_are_asked_for_again(
     assert status in {seen.status for seen in api.parts_sent()}
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_store_gets_no_token_and_its_refusal_asks_for_another_address(
+    api: UploadApi, store: ResourceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    api.store = api.url
+    interfere(api, monkeypatch, "part", lambda n: Fault(status) if n % 7 == 3 else None, after=False)
+    upload(store)
+    require_published(api, store, tmp_path / "models")
+    assert not [part for part in api.parts_sent() if "authorization" in part.headers]
+    assert api.logins == 1
+
+
 def test_an_address_that_is_refused_again_fails_the_upload(
     api: UploadApi, store: ResourceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +257,7 @@ def test_a_list_of_parts_that_is_refused_without_a_reason_fails(
     poll(lambda: api.removed == ["upload-1"], SECONDS, "the upload is removed")
 
 
-@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("status", [404, 405, 409])
 def test_an_api_that_takes_no_parts_gets_the_whole(
     api: UploadApi, store: ResourceStore, tmp_path: Path, status: int
 ) -> None:

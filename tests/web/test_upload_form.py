@@ -77,6 +77,29 @@ def parse(pieces: Iterable[bytes], *, announced: int | None = None, content_type
         return Parsed(streamed.folder_at_end(), content, early is not None)
 
 
+@pytest.mark.parametrize("size", [1, 2, 100, 5000])
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 1000, 10_000])
+def test_the_size_of_a_file_at_the_end_is_known_when_it_begins(step: int, size: int) -> None:
+    content = bytes(range(256)) * 20
+    body = form(FOLDER, part("file", content[:size], filename="x"))
+    with a_request(Pieces(body[at : at + step] for at in range(0, len(body), step)), len(body)):
+        streamed = StreamedForm()
+        streamed.folder_if_first()
+        seeming = streamed.file_size()
+        assert b"".join(streamed.file_pieces()) == content[:size]
+    assert seeming == size
+
+
+@pytest.mark.parametrize(
+    ("file", "seeming"), [(form(FOLDER, part("file", b"", filename="x")), None), (form(FILE, FOLDER), len(TRICKY) + 86)]
+)
+def test_an_empty_file_has_no_size_and_one_before_other_fields_seems_larger(file: bytes, seeming: int | None) -> None:
+    with a_request(Pieces([file]), len(file)):
+        streamed = StreamedForm()
+        streamed.folder_if_first()
+        assert streamed.file_size() == seeming
+
+
 @pytest.mark.parametrize("order", BODIES)
 def test_form_split_at_every_byte_is_the_same_form(order: str) -> None:
     body = BODIES[order]

@@ -1,62 +1,36 @@
 """The stored objects: plain files below resources/, replaced atomically."""
 
-import errno
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from resource_api.atomic import remove, remove_leftovers, replacing
 from resource_api.data_directory import DataDirectory
 from resource_api.names import InvalidNameError, components_of
+from resource_api.storage.directory_faults import as_storage_faults
+from resource_api.storage.directory_uploads import DirectoryUploads
+from resource_api.storage.interface import DiskFullError, Listed, OpenResource, ResourceMissingError
 
-_BIG_PART = re.compile(r"\.([0-9a-f]{64})\.big$")
-
-
-class ResourceMissingError(Exception):
-    """There is no object with this name."""
-
-
-class NameCollisionError(Exception):
-    """The name needs a folder where an object exists, or an object where a folder exists."""
+# The id of a big object, which never changes and no other has, or the digest of the content.
+_NAMED_CONTENT = re.compile(r"\.([0-9a-f]{32}|[0-9a-f]{64})\.big$|^images/([0-9a-f]{64})\.blob$")
 
 
-class DiskFullError(Exception):
-    """The object does not fit on the disk."""
-
-
-class OpenResource(NamedTuple):
-    """An object opened for reading. Its content stays the same even if the object is replaced meanwhile."""
-
-    file: BinaryIO
-    size: int
-    etag: str
-
-
-class Listed(NamedTuple):
-    """An object in a listing: its name with folders, and its size in bytes."""
-
-    name: str
-    size: int
-
-
-class ResourceStore:
-    """The objects of one data directory. Any number of threads and processes may use it at the same time."""
+class DirectoryStorage:
+    """The objects of one data directory, as `interface.Storage` describes."""
 
     def __init__(self, data: DataDirectory) -> None:
-        """Open the store and remove the files that killed uploads left behind."""
+        """Open the storage and remove the files that killed uploads left behind."""
         self._root = data.resources
         self._temporary = data.temporary
+        self.uploads = DirectoryUploads(data)
         remove_leftovers(self._temporary)
 
     def open(self, name: str) -> OpenResource:
-        """Open an object; the caller closes its file.
-
-        Raises InvalidNameError, ResourceMissingError, and OSError if the disk fails.
-        """
+        """Open an object, as `interface.Storage` says."""
         try:
             file = self._path(name).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -69,38 +43,22 @@ class ResourceStore:
             raise
 
     def put(self, name: str, size: int, pieces: Iterable[bytes]) -> bool:
-        """Store `pieces`, which are `size` bytes, under `name`; return whether the name is new.
-
-        If iterating `pieces` raises, nothing changes and the exception propagates.
-        Raises InvalidNameError, NameCollisionError, DiskFullError, and OSError if the disk fails.
-        """
+        """Store an object, as `interface.Storage` says."""
         path = self._path(name)
         if size > shutil.disk_usage(self._temporary).free:
             raise DiskFullError
-        try:
+        with as_storage_faults():
             return self._write(path, pieces)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise NameCollisionError from error
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError from error
-            raise
 
     def delete(self, name: str) -> None:
-        """Remove an object; its folders stay. Downloads that have begun go on.
-
-        Raises InvalidNameError, ResourceMissingError, and OSError if the disk fails.
-        """
+        """Remove an object, as `interface.Storage` says."""
         try:
             remove(self._path(name))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ResourceMissingError from error
 
     def find(self, prefix: str) -> list[Listed]:
-        """Return the objects whose names begin with `prefix`, in the order of their names.
-
-        Raises OSError if the disk fails.
-        """
+        """List objects, as `interface.Storage` says."""
         names = (path.relative_to(self._root).as_posix() for path in _files_below(self._root))
         found = ((name, self._size(name)) for name in sorted(names) if name.startswith(prefix))
         return [Listed(name, size) for name, size in found if size is not None]
@@ -130,12 +88,12 @@ def _files_below(root: Path) -> Iterator[Path]:
 def _etag(name: str, file: BinaryIO) -> str:
     """Return a strong ETag that depends on the content alone, so that all replicas send the same one.
 
-    The name of a big part ends with the digest of its content, because a hash would have to read several GB. Every
-    other object is small and is hashed.
+    The name of a big part and of an image blob stands for its content, because a hash would have to read several GB.
+    Every other object is small and is hashed.
     """
-    named = _BIG_PART.search(name)
+    named = _NAMED_CONTENT.search(name)
     if named is not None:
-        return named[1]
+        return named[1] or named[2]
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):
         digest.update(piece)

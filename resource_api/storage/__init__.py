@@ -1,0 +1,1 @@
+"""What the server stores objects in."""

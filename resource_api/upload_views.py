@@ -1,0 +1,135 @@
+"""The views of resumable uploads."""
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from flask import Response, jsonify, request
+from werkzeug.exceptions import BadRequest, LengthRequired
+
+from resource_api.accounts import User
+from resource_api.connection import limit_reading
+from resource_api.storage.interface import Upload, Uploads
+from resource_api.storage.upload_rules import PARTS
+
+# 10,000 parts with number and ETag have less.
+BODY_BYTES = 1 << 20
+BODY_SECONDS = 60
+_MD5_BYTES = 16
+_ETAG = re.compile(r'"?([0-9a-f]{1,64}(?:-[0-9]{1,5})?)"?')
+
+
+class Publishers(Protocol):
+    """How the views learn who asks, and read what a publisher sends."""
+
+    def require_publisher(self) -> User:
+        """Return the user of the request. Raises Unauthorized and NotPublisherError."""
+
+    def pieces_of(self, user: User, size: int) -> Iterator[bytes]:
+        """Yield the body of the request; raise Unauthorized if the user was changed meanwhile."""
+
+
+class UploadViews:
+    """The view functions. All raise Unauthorized and NotPublisherError, and what the method of `Uploads` raises."""
+
+    def __init__(self, publishers: Publishers, uploads: Uploads) -> None:
+        self._publishers = publishers
+        self._uploads = uploads
+
+    def create(self) -> Response:
+        """Handle POST /uploads."""
+        user = self._publishers.require_publisher()
+        match _json_body():
+            case {"name": str(name), "size": int(size)} if not isinstance(size, bool):
+                upload = self._uploads.create(name, size, user.email)
+            case _:
+                raise BadRequest('The body has to be an object with the string "name" and the whole number "size".')
+        response = jsonify(_described(upload))
+        response.status_code = 201
+        return response
+
+    def show(self, upload: str) -> Response:
+        """Handle GET /uploads/{upload}."""
+        found = self._find(upload)
+        return jsonify(**_described(found), parts=[part._asdict() for part in self._uploads.parts(found)])
+
+    def addresses(self, upload: str) -> Response:
+        """Handle POST /uploads/{upload}/urls."""
+        found = self._find(upload)
+        numbers = _list_of_parts()
+        if not all(type(number) is int for number in numbers):
+            raise BadRequest("The parts have to be whole numbers.")
+        return jsonify(urls=[address._asdict() for address in self._uploads.addresses(found, numbers)])
+
+    def put_part(self, upload: str, number: int) -> Response:
+        """Handle PUT /uploads/{upload}/parts/{number}. Raises LengthRequired and what `pieces_of` raises, too."""
+        user = self._publishers.require_publisher()
+        found = self._uploads.find(upload, user.email)
+        size = request.content_length
+        if size is None:
+            raise LengthRequired("A part needs a Content-Length.")
+        if size != found.size_of(number):
+            raise BadRequest(f"The part {number} of this upload has {found.size_of(number)} bytes.")
+        pieces: Iterable[bytes] = self._publishers.pieces_of(user, size)
+        response = Response(content_type="application/octet-stream")
+        response.set_etag(self._uploads.put_part(found, number, _content_md5(), pieces))
+        return response
+
+    def complete(self, upload: str) -> Response:
+        """Handle POST /uploads/{upload}/complete."""
+        found = self._find(upload)
+        self._uploads.complete(found, dict(_number_and_etag(part) for part in _list_of_parts()))
+        return Response(status=204)
+
+    def abort(self, upload: str) -> Response:
+        """Handle DELETE /uploads/{upload}."""
+        self._uploads.abort(self._find(upload))
+        return Response(status=204)
+
+    def _find(self, upload: str) -> Upload:
+        return self._uploads.find(upload, self._publishers.require_publisher().email)
+
+
+def _described(upload: Upload) -> dict[str, Any]:
+    expires = datetime.fromtimestamp(upload.expires, UTC).isoformat().replace("+00:00", "Z")
+    return {"upload": upload.id, "name": upload.name, "size": upload.size, "part_size": upload.part_size} | {
+        "expires": expires
+    }
+
+
+def _json_body() -> object:
+    """Return the JSON of the request. Raises BadRequest, UnsupportedMediaType and RequestEntityTooLarge."""
+    request.max_content_length = BODY_BYTES
+    limit_reading(BODY_SECONDS)
+    try:
+        return request.get_json()
+    except RecursionError as error:
+        raise BadRequest("The body is nested too deeply.") from error
+
+
+def _list_of_parts() -> list[Any]:
+    match _json_body():
+        case {"parts": list(parts)} if len(parts) <= PARTS:
+            return parts
+    raise BadRequest(f'The body has to be an object with the list "parts", of at most {PARTS}.')
+
+
+def _number_and_etag(part: object) -> tuple[int, str]:
+    match part:
+        case {"number": int(number), "etag": str(etag)} if not isinstance(number, bool):
+            if (plain := _ETAG.fullmatch(etag)) is not None:
+                return number, plain[1]
+    raise BadRequest('Each part has to be an object with the whole number "number" and the string "etag" of its PUT.')
+
+
+def _content_md5() -> bytes:
+    """Return the MD5 in the header Content-MD5 (RFC 1864). Raises BadRequest."""
+    try:
+        md5 = base64.b64decode(request.headers.get("Content-MD5", ""), validate=True)
+    except ValueError:
+        md5 = b""
+    if len(md5) != _MD5_BYTES:
+        raise BadRequest("A part needs a Content-MD5, the MD5 of its bytes in Base64.")
+    return md5

@@ -1,0 +1,428 @@
+"""Resumable uploads: in parts, across cuts, kills and processes, and stored completely or not at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resource_api.accounts import Role, Users
+from resource_api.data_directory import DataDirectory
+from resource_api.storage import directory_uploads
+from resource_api.storage.directory_uploads import DirectoryUploads
+from resource_api.storage.interface import (
+    DiskFullError,
+    TooManyUploadsError,
+    Upload,
+    UploadMissingError,
+    UploadRefusedError,
+)
+from resource_api.storage.upload_rules import (
+    OBJECT_BYTES,
+    PART_BYTES,
+    PARTS,
+    UPLOAD_SECONDS,
+    USER_UPLOADS,
+    part_size_of,
+)
+from tests.resource_api.conftest import EMAIL, PASSWORD, Api, Reply, new_data
+from tests.support.processes import poll
+
+NAME = "models/day/x.big"
+LAST = 1000
+CONTENT = b"first part".ljust(PART_BYTES, b".") + b"second part".ljust(LAST, b"-")
+FIRST, SECOND = CONTENT[:PART_BYTES], CONTENT[PART_BYTES:]
+Bearer = dict[str, str]
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def post(api: Api, bearer: Bearer, path: str, document: object) -> Reply:
+    return api.call("POST", path, {**bearer, "Content-Type": "application/json"}, json.dumps(document).encode())
+
+
+def begin(api: Api, bearer: Bearer, name: str = NAME, size: int = len(CONTENT)) -> str:
+    """Begin an upload and return its path."""
+    reply = post(api, bearer, "/uploads", {"name": name, "size": size})
+    assert reply.status == 201, reply.body
+    return f"/uploads/{json.loads(reply.body)['upload']}"
+
+
+def part_headers(bearer: Bearer, content: bytes) -> Bearer:
+    return {**bearer, "Content-MD5": base64.b64encode(bytes.fromhex(md5(content))).decode()}
+
+
+def send(api: Api, bearer: Bearer, upload: str, number: int, content: bytes) -> Reply:
+    """Ask where the part belongs, and put it there."""
+    asked = post(api, bearer, f"{upload}/urls", {"parts": [number]})
+    (address,) = json.loads(asked.body)["urls"]
+    assert address["number"] == number
+    assert address["headers"] == ["Authorization", "Content-Length", "Content-MD5"]
+    return api.call("PUT", address["url"], part_headers(bearer, content), content)
+
+
+def parts(api: Api, bearer: Bearer, upload: str) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = json.loads(api.call("GET", upload, bearer).body)["parts"]
+    return parts
+
+
+def complete(api: Api, bearer: Bearer, upload: str) -> Reply:
+    return post(api, bearer, f"{upload}/complete", {"parts": [dict(part) for part in parts(api, bearer, upload)]})
+
+
+@pytest.fixture
+def upload(api: Api, bearer: Bearer) -> Iterator[str]:
+    """Yield the path of a new upload of CONTENT; nothing of it stays."""
+    path = begin(api, bearer)
+    yield path
+    api.call("DELETE", path, bearer)
+    api.call("DELETE", f"/resources/{NAME}", bearer)
+
+
+def test_an_upload_in_parts_becomes_the_object(api: Api, bearer: Bearer) -> None:
+    created = post(api, bearer, "/uploads", {"name": NAME, "size": len(CONTENT)})
+    described = json.loads(created.body)
+    assert (described["name"], described["size"], described["part_size"]) == (NAME, len(CONTENT), PART_BYTES)
+    assert described["expires"].endswith("Z")
+    upload = f"/uploads/{described['upload']}"
+    for number, content in ((2, SECOND), (1, FIRST)):
+        reply = send(api, bearer, upload, number, content)
+        assert (reply.status, reply.headers["ETag"]) == (200, f'"{md5(content)}"')
+        assert api.call("GET", f"/resources/{NAME}", bearer).status == 404
+    assert json.loads(api.call("GET", upload, bearer).body) == {
+        **described,
+        "parts": [
+            {"number": 1, "size": PART_BYTES, "etag": md5(FIRST)},
+            {"number": 2, "size": LAST, "etag": md5(SECOND)},
+        ],
+    }
+    for _ in range(2):
+        assert complete(api, bearer, upload).status == 204
+        assert api.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
+    assert send(api, bearer, upload, 1, FIRST).status == 400
+    assert api.call("DELETE", upload, bearer).status == 204
+    assert api.call("GET", upload, bearer).status == 404
+    assert api.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
+    assert list(api.data.uploads.iterdir()) == []
+    assert (api.data.resources / NAME).stat().st_mode & 0o777 == 0o600
+    api.call("DELETE", f"/resources/{NAME}", bearer)
+
+
+def test_a_part_that_is_cut_or_damaged_leaves_the_one_that_was_there(api: Api, bearer: Bearer, upload: str) -> None:
+    send(api, bearer, upload, 2, SECOND)
+    path = f"{upload}/parts/2"
+    damaged = api.call("PUT", path, part_headers(bearer, SECOND), b"x" * LAST)
+    assert damaged.status == 400
+    assert "MD5" in str(damaged.problem()["detail"])
+    head = [f"PUT {path} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {LAST}"]
+    head += [f"{name}: {value}" for name, value in part_headers(bearer, b"x" * LAST).items()]
+    cut = api.send_and_close("\r\n".join([*head, "", ""]).encode() + b"x" * (LAST - 1))
+    assert cut.startswith(b"HTTP/1.1 400")
+    assert parts(api, bearer, upload) == [{"number": 2, "size": LAST, "etag": md5(SECOND)}]
+    assert list(api.data.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "status"),
+    [(0, LAST, 400), (1, PART_BYTES - 1, 400), (1, LAST, 400), (2, LAST - 1, 400), (2, LAST + 1, 400), (3, LAST, 400)],
+)
+def test_a_part_has_exactly_its_size(
+    api: Api, bearer: Bearer, upload: str, number: int, size: int, status: int
+) -> None:
+    content = b"x" * size
+    assert api.call("PUT", f"{upload}/parts/{number}", part_headers(bearer, content), content).status == status
+    assert parts(api, bearer, upload) == []
+
+
+def test_a_part_needs_a_length_and_an_md5(api: Api, bearer: Bearer, upload: str) -> None:
+    path = f"{upload}/parts/2"
+    for value in ("", "AAAA", "no base64 at all", md5(SECOND)):
+        assert api.call("PUT", path, {**bearer, "Content-MD5": value}, SECOND).status == 400
+    assert api.call("PUT", path, bearer, SECOND).status == 400
+    assert api.call("PUT", path, part_headers(bearer, SECOND), iter([SECOND])).status == 411
+    assert parts(api, bearer, upload) == []
+
+
+def test_the_last_put_of_a_part_counts(api: Api, bearer: Bearer, upload: str) -> None:
+    send(api, bearer, upload, 1, FIRST)
+    stale = {"number": 2, "etag": send(api, bearer, upload, 2, b"x" * LAST).headers["ETag"]}
+    send(api, bearer, upload, 2, SECOND)
+    first = {"number": 1, "etag": md5(FIRST)}
+    assert post(api, bearer, f"{upload}/complete", {"parts": [first, stale]}).status == 400
+    assert post(api, bearer, f"{upload}/complete", {"parts": [first]}).status == 400
+    assert complete(api, bearer, upload).status == 204
+    assert api.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
+
+
+def test_simultaneous_puts_of_one_part_store_one_of_them(api: Api, bearer: Bearer, upload: str) -> None:
+    contents = [bytes([number]) * PART_BYTES for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda content: send(api, bearer, upload, 1, content), contents))
+    assert {reply.status for reply in replies} == {200}
+    send(api, bearer, upload, 2, SECOND)
+    assert complete(api, bearer, upload).status == 204
+    stored = api.call("GET", f"/resources/{NAME}", bearer).body
+    assert stored[:PART_BYTES] in contents
+
+
+def test_an_upload_that_lacks_a_part_is_not_completed(api: Api, bearer: Bearer, upload: str) -> None:
+    send(api, bearer, upload, 1, FIRST)
+    reply = complete(api, bearer, upload)
+    assert reply.status == 400
+    assert "1 to 2" in str(reply.problem()["detail"])
+    assert api.call("GET", f"/resources/{NAME}", bearer).status == 404
+
+
+def test_of_two_uploads_of_a_name_the_last_one_counts(api: Api, bearer: Bearer, upload: str) -> None:
+    other = begin(api, bearer, size=LAST)
+    assert other != upload
+    send(api, bearer, upload, 1, FIRST)
+    send(api, bearer, upload, 2, SECOND)
+    send(api, bearer, other, 1, SECOND)
+    assert complete(api, bearer, upload).status == 204
+    assert complete(api, bearer, other).status == 204
+    assert api.call("GET", f"/resources/{NAME}", bearer).body == SECOND
+    api.call("DELETE", other, bearer)
+
+
+def test_names_that_collide_are_refused_at_the_beginning_and_at_the_end(api: Api, bearer: Bearer) -> None:
+    api.call("PUT", "/resources/taken/object", bearer, b"object")
+    for name in ("taken", "taken/object/x", "taken/object/x/y"):
+        assert post(api, bearer, "/uploads", {"name": name, "size": 1}).status == 409
+    late = begin(api, bearer, "b", LAST)
+    send(api, bearer, late, 1, SECOND)
+    api.call("PUT", "/resources/b/object", bearer, b"object")
+    assert complete(api, bearer, late).status == 409
+    api.call("DELETE", "/resources/b/object", bearer)
+    (api.data.resources / "b").rmdir()
+    assert complete(api, bearer, late).status == 204
+    for path in (late, "/resources/b", "/resources/taken/object"):
+        api.call("DELETE", path, bearer)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *([], {}, {"name": "a"}, {"size": 1}, {"name": 1, "size": 1}, {"name": "a", "size": "1"}),
+        *({"name": "a", "size": True}, {"name": "a", "size": 1.5}, {"name": "a", "size": 0}, {"name": "a", "size": -1}),
+        *({"name": "a", "size": OBJECT_BYTES + 1}, {"name": "../a", "size": 1}, {"name": "", "size": 1}),
+        *({"name": "a/.b", "size": 1}, {"name": "a" * 252, "size": 1}, {"name": "\ud800", "size": 1}),
+    ],
+)
+def test_what_cannot_be_uploaded_is_refused(api: Api, bearer: Bearer, document: object) -> None:
+    before = sorted(api.data.uploads.iterdir())
+    reply = post(api, bearer, "/uploads", document)
+    assert reply.status == 400
+    reply.problem()
+    assert sorted(api.data.uploads.iterdir()) == before
+
+
+MALFORMED: dict[str, list[object]] = {
+    "urls": [[], {}, {"parts": 1}, {"parts": ["1"]}, {"parts": [True]}],
+    "complete": [
+        {"parts": [1]},
+        {"parts": [{}]},
+        {"parts": [{"number": 1}]},
+        {"parts": [{"number": True, "etag": "0"}]},
+    ],
+}
+MALFORMED["urls"] += [{"parts": [0]}, {"parts": [3]}, {"parts": [-1]}, {"parts": [1] * (PARTS + 1)}]
+MALFORMED["complete"] += [{"parts": []}, {"parts": [{"number": 1, "etag": "../../x"}]}]
+
+
+@pytest.mark.parametrize("action", MALFORMED)
+def test_malformed_requests_are_refused(api: Api, bearer: Bearer, upload: str, action: str) -> None:
+    for document in MALFORMED[action]:
+        reply = post(api, bearer, f"{upload}/{action}", document)
+        assert reply.status == 400, document
+        reply.problem()
+
+
+def test_a_body_that_is_too_large_or_no_json_is_refused(api: Api, bearer: Bearer) -> None:
+    json_type = {**bearer, "Content-Type": "application/json"}
+    assert api.call("POST", "/uploads", json_type, b" " * ((1 << 20) + 1)).status == 413
+    assert api.call("POST", "/uploads", json_type, b"[" * 100_000).status == 400
+    assert api.call("POST", "/uploads", bearer, b"{}").status == 415
+
+
+def test_an_upload_is_found_by_its_user_and_its_id_alone(api: Api, bearer: Bearer, upload: str) -> None:
+    Users(api.data).set_password("other@example.com", PASSWORD, Role.PUBLISHER)
+    other = api.bearer("other@example.com")
+    assert api.call("GET", upload, other).status == 404
+    assert api.call("DELETE", upload, other).status == 404
+    assert api.call("PUT", f"{upload}/parts/2", part_headers(other, SECOND), SECOND).status == 404
+    for unknown in ("0" * 32, "x", "..", "%2e%2e", "upload.json", upload[9:].upper()):
+        assert api.call("GET", f"/uploads/{unknown}", bearer).status == 404, unknown
+    assert api.call("GET", upload, bearer).status == 200
+
+
+def test_a_part_of_a_user_who_was_disabled_meanwhile_is_refused(api: Api) -> None:
+    users, email = Users(api.data), "leaving@example.com"
+    users.set_password(email, PASSWORD, Role.PUBLISHER)
+    bearer = api.bearer(email)
+    upload = begin(api, bearer, size=LAST)
+    head = [f"PUT {upload}/parts/1 HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {LAST}"]
+    head += [f"{name}: {value}" for name, value in part_headers(bearer, SECOND).items()]
+    with socket.create_connection(("127.0.0.1", api.port), 10) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode() + SECOND[:-1])
+        users.disable(email)
+        connection.sendall(SECOND[-1:])
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+    assert api.call("POST", f"{upload}/complete", bearer).status == 401
+    assert DirectoryUploads(api.data).parts(DirectoryUploads(api.data).find(upload[9:], email)) == []
+
+
+def test_another_process_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """The first process is killed between two parts, in the middle of one, and after the completion."""
+    data = new_data(tmp_path)
+    with Api(data) as first, Api(data) as second:
+        bearer = first.bearer()
+        upload = begin(first, bearer)
+        send(first, bearer, upload, 1, FIRST)
+        head = [f"PUT {upload}/parts/2 HTTP/1.1", "Host: x", f"Content-Length: {LAST}"]
+        head += [f"{name}: {value}" for name, value in part_headers(bearer, SECOND).items()]
+        with socket.create_connection(("127.0.0.1", first.port), 10) as connection:
+            connection.sendall("\r\n".join([*head, "", ""]).encode() + SECOND[:-1])
+            first.process.kill_tree()
+        assert [part["number"] for part in parts(second, bearer, upload)] == [1]
+        assert send(second, bearer, upload, 2, SECOND).status == 200
+        assert complete(second, bearer, upload).status == 204
+        second.process.kill_tree()
+    with Api(data) as third:
+        assert complete(third, bearer, upload).status == 204
+        assert third.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
+        assert third.call("DELETE", upload, bearer).status == 204
+    assert list(data.uploads.iterdir()) == []
+
+
+# What follows needs no server.
+
+
+@pytest.fixture
+def uploads(data: DataDirectory) -> DirectoryUploads:
+    return DirectoryUploads(data)
+
+
+def put(uploads: DirectoryUploads, upload: Upload, number: int, content: bytes) -> str:
+    return uploads.put_part(upload, number, bytes.fromhex(md5(content)), [content])
+
+
+@pytest.fixture
+def no_copy(monkeypatch: pytest.MonkeyPatch) -> Callable[[OSError], None]:
+    """A function that makes every copy of a part write half of it and fail."""
+    real = os.copy_file_range
+
+    def fail_with(error: OSError) -> None:
+        def half(source: int, target: int, count: int, *offsets: int) -> int:
+            real(source, target, count // 2, *offsets)
+            raise error
+
+        monkeypatch.setattr(os, "copy_file_range", half)
+
+    return fail_with
+
+
+def test_a_part_that_is_half_in_its_place_is_not_there(
+    uploads: DirectoryUploads, no_copy: Callable[[OSError], None]
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    put(uploads, upload, 1, b"x" * LAST)
+    no_copy(OSError(5, "the disk fails"))
+    with pytest.raises(OSError, match="the disk fails"):
+        put(uploads, upload, 1, SECOND)
+    assert uploads.parts(upload) == []
+    with pytest.raises(UploadRefusedError):
+        uploads.complete(upload, {1: md5(SECOND)})
+
+
+def test_a_full_disk_is_a_fault_of_its_own(uploads: DirectoryUploads, no_copy: Callable[[OSError], None]) -> None:
+    with pytest.raises(DiskFullError):
+        uploads.create("a", OBJECT_BYTES, EMAIL)
+    upload = uploads.create("a", LAST, EMAIL)
+    no_copy(OSError(28, "no space"))
+    with pytest.raises(DiskFullError):
+        put(uploads, upload, 1, SECOND)
+
+
+def test_an_upload_expires_with_its_parts(
+    uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    put(uploads, upload, 1, SECOND)
+    (data.uploads / ("0" * 32)).mkdir()  # a process was killed before it wrote the record
+    monkeypatch.setattr("resource_api.storage.directory_uploads.time.time", lambda: upload.expires - 1)
+    assert DirectoryUploads(data).find(upload.id, EMAIL) == upload
+    monkeypatch.setattr("resource_api.storage.directory_uploads.time.time", lambda: upload.expires)
+    with pytest.raises(UploadMissingError):
+        uploads.find(upload.id, EMAIL)
+    monkeypatch.setattr("resource_api.storage.directory_uploads.time.time", lambda: upload.expires + 60)
+    new = uploads.create("b", LAST, EMAIL)
+    assert [path.name for path in data.uploads.iterdir()] == [new.id]
+    assert new.expires == upload.expires + 60 + UPLOAD_SECONDS
+
+
+def test_open_uploads_of_a_user_are_limited(uploads: DirectoryUploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_uploads, "USER_UPLOADS", 3)
+    assert USER_UPLOADS > 3
+    made = [uploads.create("a", LAST, EMAIL) for _ in range(3)]
+    with pytest.raises(TooManyUploadsError):
+        uploads.create("a", LAST, EMAIL)
+    uploads.create("a", LAST, "other@example.com")
+    put(uploads, made[0], 1, SECOND)
+    uploads.complete(made[0], {1: md5(SECOND)})  # a completed one is not open
+    uploads.create("a", LAST, EMAIL)
+    uploads.abort(made[1])
+    uploads.create("a", LAST, EMAIL)
+
+
+def test_an_upload_that_was_aborted_takes_no_part(uploads: DirectoryUploads) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+
+    def pieces() -> Iterator[bytes]:
+        yield SECOND
+        uploads.abort(upload)
+
+    with pytest.raises(UploadMissingError):
+        uploads.put_part(upload, 1, bytes.fromhex(md5(SECOND)), pieces())
+
+
+@pytest.mark.parametrize(
+    ("size", "part_size"),
+    [
+        *((1, PART_BYTES), (PARTS * PART_BYTES, PART_BYTES), (PARTS * PART_BYTES + 1, PART_BYTES + (1 << 20))),
+        (OBJECT_BYTES, 525 << 20),
+    ],
+)
+def test_parts_grow_so_that_there_are_never_too_many(size: int, part_size: int) -> None:
+    upload = Upload("", "a", size, part_size_of(size), EMAIL, 0)
+    assert upload.part_size == part_size
+    assert upload.part_count <= PARTS
+    last = upload.size_of(upload.part_count)
+    assert (upload.part_count - 1) * part_size + last == size
+    assert 0 < last <= part_size
+
+
+def test_a_data_directory_of_an_earlier_version_gets_its_folder(data: DataDirectory) -> None:
+    data.uploads.rmdir()
+    assert DirectoryUploads(data).create("a", 1, EMAIL).part_count == 1
+
+
+def test_too_many_uploads_are_a_conflict(data: DataDirectory) -> None:
+    uploads = DirectoryUploads(data)
+    for _ in range(USER_UPLOADS):
+        uploads.create("a", 1, EMAIL)
+    with Api(data) as api:
+        reply = post(api, api.bearer(), "/uploads", {"name": "a", "size": 1})
+        assert reply.status == 409
+        assert "too many" in str(reply.problem()["detail"])
+        poll(lambda: len(list(data.uploads.iterdir())) == USER_UPLOADS, 10, "no further upload")
