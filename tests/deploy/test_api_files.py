@@ -120,7 +120,7 @@ def test_every_request_succeeds_while_one_of_two_processes_is_killed(site: Site)
         if number == REQUESTS // 2:
             os.kill(site.apis[0].worker(), signal.SIGKILL)
             os.kill(site.apis[0].process.pid, signal.SIGKILL)
-        return site.call("GET", "/binary-split/key-fragment", **bearer)
+        return site.call("GET", "/binary-split/key-fragment", None, **bearer)
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(read, range(REQUESTS))) == {(200, FRAGMENT)}
@@ -130,7 +130,7 @@ def test_every_request_succeeds_while_one_of_two_processes_is_killed(site: Site)
 def test_uploads_pass_and_the_log_of_the_api_has_the_client(site: Site) -> None:
     bearer, content = site.bearer(), bytes(1 << 20)
     assert site.call("PUT", "/resources/models/x.small", content, **bearer, **{"X-Request-ID": "up"})[0] == 201
-    assert site.call("GET", "/resources/models/x.small", **bearer) == (200, content)
+    assert site.call("GET", "/resources/models/x.small", None, **bearer) == (200, content)
 
     def lines() -> list[str]:
         return [line for api in site.apis for line in api.process.stderr().splitlines() if '"request_id": "up"' in line]
