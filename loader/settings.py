@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import ssl
 import stat
 from collections.abc import Callable, Mapping
@@ -55,6 +56,14 @@ def _tag(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", value):
         raise ValueError("must be an image tag")
     return value
+
+
+def _device_name(value: str) -> str:
+    """Return the name; for empty the host name, in which what a header cannot carry becomes a hyphen."""
+    name = value or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "unknown"
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
+        raise ValueError("must have 1 to 128 characters out of A-Z a-z 0-9 . _ -")
+    return name
 
 
 def _names(value: str) -> tuple[str, ...]:
@@ -149,6 +158,11 @@ class Settings:
 
     resource_api_url: str = field(
         metadata=_from("RESOURCE_API_URL", "https://api.azaion.com", _http_url, "base URL of the API")
+    )
+    device_name: str = field(
+        metadata=_from(
+            "DEVICE_NAME", "", _device_name, "what this device calls itself in the API's log; empty: the host name"
+        )
     )
     images_path: Path = field(
         metadata=_from("IMAGES_PATH", "/opt/azaion/images.enc", _path, "the encrypted archive of images")

@@ -130,6 +130,10 @@ class Authenticator:
         )
         self._passwords = Passwords()
 
+    def find(self, email: str) -> User | None:
+        """Return the user with this address, who need not have logged in."""
+        return self._users.find(email)
+
     def login(self, email: str, password: str, checkpoint: Callable[[], None] = lambda: None) -> str | None:
         """Return a new token, or None if the credentials are wrong or the user is disabled.
 

@@ -1,12 +1,15 @@
 """Builds the Flask application: its objects, its routes, and what it does before and after each request."""
 
-import logging
 from pathlib import Path
 
-from flask import Flask, Response, g, request
+from flask import Flask, request
 
 from resource_api.accounts import Authenticator
+from resource_api.audit import Audited, note_response
+from resource_api.client_address import LOOPBACK, ClientAddresses
 from resource_api.data_directory import DataDirectory
+from resource_api.metrics import METRICS
+from resource_api.probes import Probes
 from resource_api.problems import register_error_handlers
 from resource_api.storage.directory import DirectoryStorage
 from resource_api.upload_views import UploadViews
@@ -16,17 +19,20 @@ DEFAULT_TOKEN_SECONDS = 3600
 # The server closes a connection that transfers no byte for this long, because it would occupy a thread forever.
 STALL_SECONDS = 60
 
-logger = logging.getLogger(__name__)
 
-
-def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Flask:
+def create_app(
+    data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS, addresses: ClientAddresses | None = None
+) -> Flask:
     """Return the WSGI application for a data directory that `azaion-resource-api init` made.
+
+    `addresses` finds the addresses of clients for the log, and believes proxies on this machine by default.
 
     Removes the files that killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
     """
     data = DataDirectory.open(data_dir)
     storage = DirectoryStorage(data)
     views = Views(data, Authenticator(data, token_seconds), storage)
+    probes = Probes(data)
     app = Flask("resource_api", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect from "a//b" to "a/b" would lose the body of an upload
     app.add_url_rule("/login", view_func=views.login, methods=["POST"])
@@ -36,9 +42,13 @@ def create_app(data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS) -> Fl
     app.add_url_rule("/resources/<path:name>", view_func=views.delete_resource, methods=["DELETE"])
     app.add_url_rule("/resources", view_func=views.list_resources, methods=["GET"])
     _add_uploads(app, UploadViews(views, storage.uploads))
+    app.add_url_rule("/health", view_func=probes.health, methods=["GET"])
+    app.add_url_rule("/metrics", view_func=probes.metrics, methods=["GET"])
     app.before_request(_limit_stalls)
-    app.after_request(_log_request)
+    app.after_request(note_response)
     register_error_handlers(app)
+    addresses = addresses or ClientAddresses(LOOPBACK)
+    app.wsgi_app = Audited(app.wsgi_app, addresses, METRICS.observe)  # type: ignore[method-assign]  # Flask documents this place
     return app
 
 
@@ -58,10 +68,3 @@ def _limit_stalls() -> None:
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(STALL_SECONDS)
-
-
-def _log_request(response: Response) -> Response:
-    """Log one line for the request, with `ascii`, because a line break in the path would start a second line."""
-    client, user = request.remote_addr or "-", g.get("user", "-")
-    logger.info("%s %s %s %s %d", client, ascii(user), request.method, ascii(request.path), response.status_code)
-    return response

@@ -3,11 +3,13 @@
 import os
 import secrets
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
+from resource_api.cli_audit import audit
 from resource_api.cli_data import data_argument
 from resource_api.cli_users import user
 from resource_api.data_directory import DataDirectory, DataDirectoryError
@@ -29,7 +31,16 @@ class _OneLineErrors(click.Group):
             raise click.ClickException(f"{place}{error.strerror}") from error
 
 
+def _version() -> str:
+    """Return the version of the package, of which this server is a part."""
+    try:
+        return metadata.version("azaion-loader")
+    except metadata.PackageNotFoundError:
+        return "(not installed as a package)"
+
+
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="azaion-resource-api")
 def main() -> None:
     """A small resource API for loaders, with all its data in one directory.
 
@@ -53,6 +64,7 @@ def init(directory: Path) -> None:
 
 
 main.add_command(user)
+main.add_command(audit)
 
 
 @main.group()
@@ -135,17 +147,25 @@ def key_new(data: DataDirectory, out: Path | None) -> None:
     default=32,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Requests served at the same time; logins take up to 16 of them.",
+    help="Requests that each process serves at the same time; logins take up to 16 of them.",
 )
-def serve(data: DataDirectory, bind: str, threads: int) -> None:
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Processes.")
+@click.option("--log", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Log file; else stderr.")
+def serve(data: DataDirectory, bind: str, threads: int, workers: int, log: Path | None) -> None:
     """Serve DIR over HTTP with gunicorn.
 
     The server has no TLS, so passwords and tokens are sent unencrypted: put a proxy with TLS in front of it if other
     machines use it. The environment variable RESOURCE_API_TOKEN_SECONDS sets how long a token is valid (default 3600).
+    On the signal HUP new processes start, and the old ones end what they do.
     """
     options = ["--config", "python:resource_api.gunicorn_conf", "--bind", bind, "--threads", str(threads)]
+    options += ["--workers", str(workers)]
     command = [sys.executable, "-m", "gunicorn", *options, "resource_api.wsgi:app"]
     environment = {**os.environ, "RESOURCE_API_DATA": str(data.root)}
+    if log is not None:
+        # Open it here, because an error is one line here, and only its owner may read it.
+        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        environment["RESOURCE_API_LOG"] = str(log.absolute())
     os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted: gunicorn replaces this process
 
 

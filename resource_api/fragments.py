@@ -28,8 +28,13 @@ class Fragment:
     @property
     def check(self) -> str:
         """HKDF-SHA256 without a salt (RFC 5869); a device computes the same from its archive's fragment."""
-        extracted = hmac.digest(b"", self.content, "sha256")
-        return hmac.digest(extracted, CHECK_INFO + b"\1", "sha256")[:CHECK_BYTES].hex()
+        return check_of(self.content)
+
+
+def check_of(content: bytes) -> str:
+    """Return the check of a fragment, see `Fragment.check`."""
+    extracted = hmac.digest(b"", content, "sha256")
+    return hmac.digest(extracted, CHECK_INFO + b"\1", "sha256")[:CHECK_BYTES].hex()
 
 
 class Fragments:

@@ -1,5 +1,11 @@
 """The gunicorn settings of the resource API (`--config python:resource_api.gunicorn_conf`)."""
 
+import os
+from typing import Any
+
+from resource_api import logs
+from resource_api.metrics import METRICS
+
 # Threads, because a transfer mostly waits for the network. No client can hold up a worker of this class. All state is
 # on disk, so more worker processes work too.
 worker_class = "loader.server.worker.Worker"
@@ -9,17 +15,12 @@ threads = 32
 preload_app = True
 # No control socket, because nothing uses it, and it would be in the home directory, which a service user often lacks.
 control_socket_disable = True
-# A log that nobody reads stops no request, and the application logs each request itself.
-logconfig_dict = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "loader.server.log_handler.LogHandler", "formatter": "plain"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {
-        "gunicorn.error": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        "gunicorn.access": {"level": "WARNING"},
-    },
-}
+# A log on stderr that nobody reads stops no request. The application writes the audit lines itself.
+logconfig_dict = logs.config(os.environ.get("RESOURCE_API_LOG", ""))
 # Seconds after SIGTERM within which running transfers may end.
 graceful_timeout = 30
+
+
+def post_fork(_server: Any, worker: Any) -> None:
+    """Give the counters of the new worker a place of their own; gunicorn numbers its workers by age."""
+    METRICS.use_slot(worker.age)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from flask import Response, jsonify, request
+from flask import Response, g, jsonify, request
 from werkzeug.exceptions import BadRequest, LengthRequired
 
 from resource_api.accounts import User
@@ -43,6 +43,7 @@ class UploadViews:
         user = self._publishers.require_publisher()
         match _json_body():
             case {"name": str(name), "size": int(size)} if not isinstance(size, bool):
+                g.object = name
                 upload = self._uploads.create(name, size, user.email)
             case _:
                 raise BadRequest('The body has to be an object with the string "name" and the whole number "size".')
@@ -66,7 +67,7 @@ class UploadViews:
     def put_part(self, upload: str, number: int) -> Response:
         """Handle PUT /uploads/{upload}/parts/{number}. Raises LengthRequired and what `pieces_of` raises, too."""
         user = self._publishers.require_publisher()
-        found = self._uploads.find(upload, user.email)
+        found = self._found(upload, user)
         size = request.content_length
         if size is None:
             raise LengthRequired("A part needs a Content-Length.")
@@ -89,7 +90,12 @@ class UploadViews:
         return Response(status=204)
 
     def _find(self, upload: str) -> Upload:
-        return self._uploads.find(upload, self._publishers.require_publisher().email)
+        return self._found(upload, self._publishers.require_publisher())
+
+    def _found(self, upload: str, user: User) -> Upload:
+        found = self._uploads.find(upload, user.email)
+        g.object = found.name
+        return found
 
 
 def _described(upload: Upload) -> dict[str, Any]:

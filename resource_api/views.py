@@ -17,7 +17,7 @@ from resource_api.accounts import Authenticator, Role, User
 from resource_api.conditional import READ_BYTES, conditional_response
 from resource_api.connection import limit_reading, require_client
 from resource_api.data_directory import DataDirectory
-from resource_api.fragments import Fragments
+from resource_api.fragments import Fragments, check_of
 from resource_api.problems import NotPublisherError
 from resource_api.storage.interface import Storage
 
@@ -45,10 +45,12 @@ class Views:
         LaneFullError.
         """
         email, password = _credentials()
+        g.user = self._authenticator.find(email)
         token = self._authenticator.login(email, password, require_client)
         if token is None:
+            # For the log only, because the response must not tell which accounts exist.
+            g.reason = _refusal(g.user)
             raise Unauthorized("The e-mail address or the password is wrong.")
-        g.user = email
         return _without_caching(jsonify(token=token))
 
     def key_fragment(self) -> Response:
@@ -62,7 +64,9 @@ class Views:
             raise BadRequest("The check of a key fragment has 16 hexadecimal digits in lower case.")
         fragment = self._fragments.find(check)
         if fragment is None:
+            g.check = check
             raise NotFound("This server has no such key fragment.")
+        g.check = check or check_of(fragment)
         response = _without_caching(Response(fragment, content_type="application/octet-stream"))
         if minimum := self._fragments.minimum_serial():
             response.headers["Azaion-Minimum-Serial"] = str(minimum)
@@ -129,14 +133,14 @@ class Views:
         return user
 
     def _require_token(self) -> User:
-        """Return the user of the request's token, and set `g.user` to the address. Raises Unauthorized."""
+        """Return the user of the request's token, and set `g.user` to it. Raises Unauthorized."""
         authorization = request.authorization
         if authorization is None or authorization.type != "bearer" or not authorization.token:
             raise Unauthorized("This needs a bearer token from /login.")
         user = self._authenticator.user_of(authorization.token)
         if user is None:
             raise Unauthorized("The token is not valid, or no longer.")
-        g.user = user.email
+        g.user = user
         return user
 
 
@@ -155,6 +159,13 @@ def _credentials() -> tuple[str, str]:
         case {"email": str(email), "password": str(password)} if _is_text(email) and _is_text(password):
             return email, password
     raise BadRequest('The body has to be an object with the strings "email" and "password".')
+
+
+def _refusal(user: User | None) -> str:
+    """Return why the login of `user` was refused."""
+    if user is None:
+        return "There is no such account."
+    return "The account is disabled." if user.disabled else "The password is wrong."
 
 
 def _is_text(value: str) -> bool:

@@ -2,6 +2,8 @@
 
 RESOURCE_API_DATA           the data directory, made by `azaion-resource-api init`
 RESOURCE_API_TOKEN_SECONDS  how long a token is valid (default 3600)
+RESOURCE_API_PROXIES        addresses of proxies whose X-Forwarded-For is believed (default 127.0.0.1,::1)
+RESOURCE_API_LOG            the log file, for gunicorn with `gunicorn_conf`; stderr if it is empty
 """
 
 import logging
@@ -11,7 +13,9 @@ from pathlib import Path
 
 from flask import Flask
 
+from resource_api import logs
 from resource_api.app import DEFAULT_TOKEN_SECONDS, create_app
+from resource_api.client_address import LOOPBACK, ClientAddresses
 from resource_api.data_directory import DataDirectoryError
 
 # With this exit code of a worker gunicorn gives up; after any other it starts the next worker, endlessly.
@@ -26,11 +30,18 @@ def _app_from_environment() -> Flask:
     seconds = os.environ.get("RESOURCE_API_TOKEN_SECONDS", str(DEFAULT_TOKEN_SECONDS))
     if not (seconds.isascii() and seconds.isdigit() and int(seconds) > 0):
         raise DataDirectoryError(f"RESOURCE_API_TOKEN_SECONDS must be a positive whole number, not {seconds!r}")
-    return create_app(Path(data_dir), int(seconds))
+    try:
+        addresses = ClientAddresses(os.environ.get("RESOURCE_API_PROXIES", LOOPBACK))
+    except ValueError as error:
+        raise DataDirectoryError(f"RESOURCE_API_PROXIES must list addresses or networks: {error}") from error
+    return create_app(Path(data_dir), int(seconds), addresses)
 
 
-# Under gunicorn the log is set up already, and this does nothing.
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+# Under gunicorn with `gunicorn_conf` the log is set up already.
+if not logging.getLogger().hasHandlers():
+    _stderr = logging.StreamHandler()
+    _stderr.setFormatter(logs.JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[_stderr])
 try:
     app = _app_from_environment()
 except (DataDirectoryError, OSError) as error:

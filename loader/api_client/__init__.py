@@ -39,6 +39,7 @@ def get_api_client() -> ApiClient:
                     _settings.resource_api_url,
                     ca_bundle=_settings.resource_api_ca_bundle,
                     timeouts=(_settings.api_connect_timeout, _settings.api_read_timeout),
+                    device_name=_settings.device_name,
                 )
     return _api_client
 

@@ -92,9 +92,11 @@ class ApiClient:
     Every method that sends a request may raise ApiUnreachable, ApiError and ApiProtocol.
     """
 
-    def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
-        """Make no connection yet. `timeouts` are seconds: to connect, and of silence."""
-        self._transport = Transport(base_url, ca_bundle=ca_bundle, timeouts=timeouts)
+    def __init__(
+        self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float], device_name: str | None = None
+    ) -> None:
+        """Make no connection yet. `timeouts` are seconds: to connect, and of silence. The API logs `device_name`."""
+        self._transport = Transport(base_url, ca_bundle=ca_bundle, timeouts=timeouts, device_name=device_name)
         self._logins = Logins(self._request_token)
 
     @property
@@ -133,15 +135,19 @@ class ApiClient:
         self._logins.require()
         return checkpoint
 
-    def key_fragment(self, check: str) -> KeyFragment:
+    def key_fragment(self, check: str, release: str | None = None) -> KeyFragment:
         """Return the key fragment that an archive names by its `check`, 16 hex digits.
 
+        The API logs `release`, the version of that archive.
         A server that keeps only one fragment may ignore `check`, so the caller compares. Raises KeyMismatch if the API
         has no such fragment.
         """
         path = f"/binary-split/key-fragment?check={check}"
+        headers = {"Azaion-Release": release} if release is not None else {}
         with self._transport.deadline(self._logins.checkpoint()):
-            response = self._authorized(lambda token: self._transport.send("GET", path, token=token, redirects=0))
+            response = self._authorized(
+                lambda token: self._transport.send("GET", path, token=token, headers=headers, redirects=0)
+            )
             # The 404 of a proxy says nothing about the fragment, and is no problem document.
             if response.status == 404 and is_problem(response):
                 response.close()

@@ -53,8 +53,14 @@ class Transport:
 
     failure: ApiUnreachable | None = None
 
-    def __init__(self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float]) -> None:
-        """Take the timeouts in seconds: to connect, and of silence. `ca_bundle` None means the system's authorities."""
+    def __init__(
+        self, base_url: str, *, ca_bundle: str | None, timeouts: tuple[float, float], device_name: str | None = None
+    ) -> None:
+        """Take the timeouts in seconds: to connect, and of silence. `ca_bundle` None means the system's authorities.
+
+        The API, and no server that it redirects to, learns `device_name`.
+        """
+        self._device = {"Azaion-Device": device_name} if device_name is not None else {}
         self._base_url = parse_url(base_url).url.rstrip("/")
         self._timeouts = timeouts
         self._adapters = _Adapters(timeouts[1], functools.cache(functools.partial(tls_context, ca_bundle)))
@@ -105,12 +111,12 @@ class Transport:
             common["Content-Type"] = "application/json"
         if body is not None:
             common["Content-Length"] = str(len(body))
-        url, credentials = self._base_url + path, {"Authorization": f"Bearer {token}"} if token else {}
+        url, own = self._base_url + path, self._device | ({"Authorization": f"Bearer {token}"} if token else {})
         if is_given := not path.startswith("/"):
-            url, credentials = self._given(path)
+            url, own = self._given(path)
         left = redirects
         while True:
-            request = _prepared(method, url, common | credentials, body)
+            request = _prepared(method, url, common | own, body)
             response = self._send_once(request, repeatable=repeatable)
             response.was_redirected = is_given or left < redirects
             if not 300 <= response.status < 400:
@@ -119,7 +125,7 @@ class Transport:
             target = redirect_target(method, url, response) if left else None
             if target is None:
                 raise refused_redirect(method, url, response)
-            (url, credentials), left = target, left - 1
+            (url, own), left = target, left - 1
 
     def _given(self, address: str) -> tuple[str, dict[str, str]]:
         given = given_address(self._base_url, address)

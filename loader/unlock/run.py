@@ -325,7 +325,7 @@ def _log_in(run: UnlockRun, api: ApiClient) -> None:
 
 def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> bytes:
     _unlock.set(UnlockState.DOWNLOADING_KEY)
-    fragment = run.interrupter.call(lambda: api.key_fragment(archive.index.seals.check))
+    fragment = run.interrupter.call(lambda: api.key_fragment(archive.index.seals.check, archive.head.release.version))
     archive.require_fragment(fragment.content)
     require_minimum(archive.head.release, fragment.minimum_serial)
     return fragment.content

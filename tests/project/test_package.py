@@ -25,7 +25,10 @@ SECONDS = 60.0
 NOT_COPIED = (".git", ".venv", "__pycache__", "build", "dist", "*.egg-info", ".*_cache", ".hypothesis")
 DIST_INFO = f"azaion_loader-{VERSION}.dist-info"
 DATA = f"azaion_loader-{VERSION}.data/data/share/azaion-loader/deploy"
-DEPLOY = ("azaion-loader.service", "compose.yaml", "healthcheck.py", "nginx.conf")
+DEPLOY = (
+    *("azaion-loader.service", "azaion-resource-api.service", "compose.yaml"),
+    *("healthcheck.py", "nginx-api.conf", "nginx.conf"),
+)
 
 
 @pytest.fixture(scope="module")

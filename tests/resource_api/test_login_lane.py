@@ -132,7 +132,7 @@ def test_nothing_is_hashed_for_a_client_that_has_gone(paused: PausedApi, pool: T
         poll(lambda: len(paused.came()) == PLACES, SECONDS, "all of them wait")
         paused.go()
         assert {each.result().status for each in first} == {401}
-        poll(lambda: paused.process.stderr().count("POST '/login' ") == PLACES, SECONDS, "all of them end")
+        poll(lambda: paused.process.stderr().count('"event": "login"') == PLACES, SECONDS, "all of them end")
     names = sorted(sent.split()[0] for sent in paused.hashed())
     assert names == ["guess"] * HASHES_AT_ONCE + ["there"] * (MAX_WAITING // 2)
     assert paused.login(EMAIL, PASSWORD).status == 200
