@@ -5,6 +5,7 @@ from loader.docker_engine.description import EngineDescription, EngineImage, Sto
 from loader.docker_engine.engine import DockerEngine
 from loader.docker_engine.inventory import StoredImage
 from loader.docker_engine.proof import NotRunnable
+from loader.docker_engine.reasons import is_snapshot_lost
 
 __all__ = [
     "Absent",
@@ -15,4 +16,5 @@ __all__ = [
     "NotRunnable",
     "Store",
     "StoredImage",
+    "is_snapshot_lost",
 ]

@@ -19,6 +19,8 @@ PLAIN_HTTP_TO_TLS = 400
 NOT_FOUND = 404
 # What Docker 26.1 says of an image in the containerd store whose manifest or configuration is gone (status 500).
 BLOB_LOST = "code = NotFound desc = blob sha256:"
+# What containerd says if it removes what an ended load has left, just when the next load builds on it.
+SNAPSHOT_LOST = re.compile(r"snapshot \S+ does not exist")
 # What an engine responds if a client speaks a version of the API that it does not have (status 400).
 VERSION_REFUSED = re.compile(r"client version [\d.]+ is too (old|new)")
 NO_ROOM = ("no space left on device", "disk quota exceeded")
@@ -89,6 +91,11 @@ def is_version_refused(text: str) -> bool:
 def is_blob_lost(text: str) -> bool:
     """Return whether an engine says by `text` that its store lacks the manifest or the configuration of an image."""
     return BLOB_LOST in text
+
+
+def is_snapshot_lost(text: str) -> bool:
+    """Return whether an engine says by `text` that unpacked layers went while it put others on top of them."""
+    return SNAPSHOT_LOST.search(text) is not None
 
 
 def error_in(message: dict[str, Any]) -> object:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from loader.crypto.archive_head import Head, Image
-from loader.docker_engine import DockerEngine, Forbidden
+from loader.docker_engine import DockerEngine, Forbidden, is_snapshot_lost
 from loader.errors import (
     ArchiveNotFound,
     Busy,
@@ -97,9 +97,9 @@ class Loading:
         except Forbidden:
             # A proxy would refuse all layers too.
             raise
-        except (EngineRejected, ImageMismatch):
-            # The engine may have lost the layers that were left out.
-            if layout == whole(layout):
+        except (EngineRejected, ImageMismatch) as exc:
+            # The engine may have lost the layers that were left out, or those of an earlier load that it still removes.
+            if layout == whole(layout) and not is_snapshot_lost(str(exc)):
                 raise
             again = whole(layout)
             # It may have lost those of later images too: their damage is found before this image is there.

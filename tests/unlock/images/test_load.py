@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from loader.docker_engine import Forbidden
+from loader.docker_engine import Forbidden, NotRunnable
 from loader.errors import EngineRejected, ImageMismatch
 from loader.oci import Layout
 from loader.unlock.images import Loading
@@ -17,6 +17,11 @@ from tests.unlock.images.controlled_engine import (
     engine_with,
     load_counted,
     planned,
+)
+
+# What containerd was seen to say (its issue 3787).
+SNAPSHOT_LOST = (
+    'failed to prepare extraction snapshot "extract-7 sha256:2b": parent snapshot sha256:4f does not exist: not found'
 )
 
 
@@ -87,6 +92,24 @@ def test_a_whole_layout_that_is_refused_is_not_sent_again() -> None:
     with pytest.raises(EngineRejected):
         load_counted(engine)
     assert engine.delivery.taken == planned(HEAD)[:1]
+
+
+@pytest.mark.parametrize(
+    "fault", [EngineRejected(SNAPSHOT_LOST), NotRunnable(SNAPSHOT_LOST, REFERENCES[0])], ids=["load", "proof"]
+)
+def test_a_whole_layout_is_sent_again_if_unpacked_layers_went_meanwhile(fault: EngineRejected) -> None:
+    """containerd removes what a load that was killed has left, and may do so while the next load builds on it."""
+    engine = engine_with(fault)
+    load_counted(engine)
+    first, *others = planned(HEAD)
+    assert engine.delivery.taken == [first, first, *others]
+
+
+def test_a_whole_layout_whose_unpacked_layers_go_each_time_is_sent_twice_at_most() -> None:
+    engine = engine_with(EngineRejected(SNAPSHOT_LOST), EngineRejected(SNAPSHOT_LOST))
+    with pytest.raises(EngineRejected, match="does not exist"):
+        load_counted(engine)
+    assert engine.delivery.taken == planned(HEAD)[:1] * 2
 
 
 def test_a_layout_without_lower_layers_that_a_proxy_refuses_is_not_sent_again() -> None:
