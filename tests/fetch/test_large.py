@@ -36,7 +36,7 @@ def test_bytes_and_memory_of_a_large_fetch(tmp_path: Path) -> None:
     del published
     place = tmp_path / "device" / "images.enc"
     line = NarrowLine(first.url, rate=RATE, cut_every=5 * MIB)
-    with line, bare_site(tmp_path / "device", line.url, IMAGES_PATH=str(place), API_VERSION=VERSION) as site:
+    with first, line, bare_site(tmp_path / "device", line.url, IMAGES_PATH=str(place), API_VERSION=VERSION) as site:
         fetcher = Fetcher(site.url, place)
         assert login(site.url).status == 200
         for kill in range(1, KILLS + 1):
