@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from resource_api.accounts import Role, Users
-from resource_api.data_directory import DataDirectory
+from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.storage import directory_uploads
 from resource_api.storage.directory_uploads import DirectoryUploads
 from resource_api.storage.interface import (
@@ -282,7 +282,6 @@ def test_a_part_of_a_user_who_was_disabled_meanwhile_is_refused(api: Api) -> Non
     assert DirectoryUploads(api.data).parts(DirectoryUploads(api.data).find(upload[9:], email)) == []
 
 
-@pytest.mark.long
 def test_another_process_goes_on_after_a_kill(tmp_path: Path) -> None:
     """The first process is killed between two parts, in the middle of one, and after the completion."""
     data = new_data(tmp_path)
@@ -428,3 +427,12 @@ def test_too_many_uploads_are_a_conflict(data: DataDirectory) -> None:
         assert reply.status == 409
         assert "too many" in str(reply.problem()["detail"])
     assert len(list(data.uploads.iterdir())) == USER_UPLOADS
+
+
+def test_uploads_on_another_file_system_are_one_clear_line(data: DataDirectory) -> None:
+    memory = Path("/dev/shm")  # nothing is written there
+    assert memory.stat().st_dev != data.resources.stat().st_dev
+    data.uploads.rmdir()
+    data.uploads.symlink_to(memory)
+    with pytest.raises(DataDirectoryError, match="must be on one file system"):
+        DataDirectory.open(data.root)
