@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_init_creates_private_files_and_keeps_existing_files(root: Path) -> None:
-    assert {path.name for path in root.iterdir()} == {"users.json", "token-secret", "resources", "tmp"}
+    assert {path.name for path in root.iterdir()} == {"users.json", "token-secret", "resources", "uploads", "tmp"}
     assert {mode(root / name) for name in ("users.json", "token-secret")} == {0o600}
     assert {mode(root), mode(root / "resources"), mode(root / "tmp")} == {0o700}
     run("user", "add", root, EMAIL, stdin="password\n")

@@ -1,5 +1,6 @@
 """GET and HEAD of objects: ranges, conditions and lengths."""
 
+import hashlib
 import socket
 from pathlib import Path
 
@@ -141,6 +142,19 @@ def test_the_etag_is_that_of_the_content_on_every_replica(data: DataDirectory, t
                 etags.append(api.call("HEAD", path, bearer).headers["ETag"])
     assert etags[:3] == etags[3:]
     assert len(set(etags)) == 3
+
+
+@pytest.mark.parametrize("name", [f"m/x.{'a' * 32}.big", f"m/x.{'b' * 64}.big", f"images/{'c' * 64}.blob"])
+def test_the_name_of_a_large_object_is_its_etag(api: Api, bearer: dict[str, str], name: str) -> None:
+    api.call("PUT", f"/resources/{name}", bearer, b"content")
+    assert api.call("HEAD", f"/resources/{name}", bearer).headers["ETag"].strip('"') in name
+
+
+@pytest.mark.parametrize("name", [f"m/x.{'a' * 31}.big", f"m/{'c' * 64}.blob", f"m/x.{'a' * 32}.small"])
+def test_the_etag_of_any_other_object_is_its_hash(api: Api, bearer: dict[str, str], name: str) -> None:
+    api.call("PUT", f"/resources/{name}", bearer, b"content")
+    etag = api.call("HEAD", f"/resources/{name}", bearer).headers["ETag"]
+    assert etag == f'"{hashlib.sha256(b"content").hexdigest()}"'
 
 
 def test_a_download_returns_the_old_object_when_it_is_replaced_meanwhile(api: Api, bearer: dict[str, str]) -> None:

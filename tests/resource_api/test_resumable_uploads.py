@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from resource_api.accounts import Role, Users
-from resource_api.data_directory import DataDirectory
+from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.storage import directory_uploads
 from resource_api.storage.directory_uploads import DirectoryUploads
 from resource_api.storage.interface import (
@@ -34,7 +35,6 @@ from resource_api.storage.upload_rules import (
     part_size_of,
 )
 from tests.resource_api.conftest import EMAIL, PASSWORD, Api, Reply, new_data
-from tests.support.processes import poll
 
 NAME = "models/day/x.big"
 LAST = 1000
@@ -419,10 +419,20 @@ def test_a_data_directory_of_an_earlier_version_gets_its_folder(data: DataDirect
 
 def test_too_many_uploads_are_a_conflict(data: DataDirectory) -> None:
     uploads = DirectoryUploads(data)
-    for _ in range(USER_UPLOADS):
-        uploads.create("a", 1, EMAIL)
+    made = data.uploads / uploads.create("a", 1, EMAIL).id
+    for number in range(1, USER_UPLOADS):  # copies, because it takes seconds to create so many
+        shutil.copytree(made, data.uploads / f"{number:032x}")
     with Api(data) as api:
         reply = post(api, api.bearer(), "/uploads", {"name": "a", "size": 1})
         assert reply.status == 409
         assert "too many" in str(reply.problem()["detail"])
-        poll(lambda: len(list(data.uploads.iterdir())) == USER_UPLOADS, 10, "no further upload")
+    assert len(list(data.uploads.iterdir())) == USER_UPLOADS
+
+
+def test_uploads_on_another_file_system_are_one_clear_line(data: DataDirectory) -> None:
+    memory = Path("/dev/shm")  # nothing is written there
+    assert memory.stat().st_dev != data.resources.stat().st_dev
+    data.uploads.rmdir()
+    data.uploads.symlink_to(memory)
+    with pytest.raises(DataDirectoryError, match="must be on one file system"):
+        DataDirectory.open(data.root)
