@@ -130,12 +130,15 @@ def _number_and_etag(part: object) -> tuple[int, str]:
     raise BadRequest('Each part has to be an object with the whole number "number" and the string "etag" of its PUT.')
 
 
-def _content_md5() -> bytes:
-    """Return the MD5 in the header Content-MD5 (RFC 1864). Raises BadRequest."""
+def _content_md5() -> bytes | None:
+    """Return the MD5 in the header Content-MD5 (RFC 1864), None if there is no such header. Raises BadRequest."""
+    header = request.headers.get("Content-MD5")
+    if header is None:
+        return None
     try:
-        md5 = base64.b64decode(request.headers.get("Content-MD5", ""), validate=True)
+        md5 = base64.b64decode(header, validate=True)
     except ValueError:
         md5 = b""
     if len(md5) != _MD5_BYTES:
-        raise BadRequest("A part needs a Content-MD5, the MD5 of its bytes in Base64.")
+        raise BadRequest("A Content-MD5 is the MD5 of the part in Base64.")
     return md5

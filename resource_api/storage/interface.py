@@ -105,11 +105,11 @@ class Uploads(Protocol):
     def addresses(self, upload: Upload, numbers: list[int]) -> list[PartAddress]:
         """Return where to put each of the parts. Raises UploadRefusedError for a number that the upload lacks."""
 
-    def put_part(self, upload: Upload, number: int, md5: bytes, pieces: Iterable[bytes]) -> str:
+    def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
         """Store a part, of which there may be one already, and return its ETag without quotes.
 
         If iterating `pieces` raises, nothing changes. Raises UploadRefusedError for a number that the upload lacks, and
-        for content with another MD5 than `md5`, and DiskFullError.
+        for content with another MD5 than `md5`, unless that is None, and DiskFullError.
         """
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:

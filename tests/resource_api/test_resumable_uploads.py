@@ -67,7 +67,7 @@ def send(api: Api, bearer: Bearer, upload: str, number: int, content: bytes) -> 
     asked = post(api, bearer, f"{upload}/urls", {"parts": [number]})
     (address,) = json.loads(asked.body)["urls"]
     assert address["number"] == number
-    assert address["headers"] == ["Authorization", "Content-Length", "Content-MD5"]
+    assert address["headers"] == ["Authorization", "Content-Length"]
     return api.call("PUT", address["url"], part_headers(bearer, content), content)
 
 
@@ -144,13 +144,21 @@ def test_a_part_has_exactly_its_size(
     assert parts(api, bearer, upload) == []
 
 
-def test_a_part_needs_a_length_and_an_md5(api: Api, bearer: Bearer, upload: str) -> None:
+def test_a_part_needs_a_length_and_an_md5_that_is_one(api: Api, bearer: Bearer, upload: str) -> None:
     path = f"{upload}/parts/2"
     for value in ("", "AAAA", "no base64 at all", md5(SECOND)):
         assert api.call("PUT", path, {**bearer, "Content-MD5": value}, SECOND).status == 400
-    assert api.call("PUT", path, bearer, SECOND).status == 400
     assert api.call("PUT", path, part_headers(bearer, SECOND), iter([SECOND])).status == 411
     assert parts(api, bearer, upload) == []
+
+
+def test_a_part_without_an_md5_gets_another_etag_each_time(api: Api, bearer: Bearer, upload: str) -> None:
+    path = f"{upload}/parts/2"
+    replies = [api.call("PUT", path, bearer, SECOND) for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 200]
+    first, last = (reply.headers["ETag"] for reply in replies)
+    assert first != last
+    assert parts(api, bearer, upload) == [{"number": 2, "size": LAST, "etag": last.strip('"')}]
 
 
 def test_the_last_put_of_a_part_counts(api: Api, bearer: Bearer, upload: str) -> None:
