@@ -1,7 +1,7 @@
 """Resumable uploads to the data directory.
 
 DIR/uploads/{id}/content      the parts that are there, each at its place; renamed when the upload is completed
-DIR/uploads/{id}/{n}.{etag}   an empty file: part n is in `content`, and has this ETag: its MD5 if that was sent, else any
+DIR/uploads/{id}/{n}.{etag}   an empty file: part n is in `content`, and has this ETag: its MD5 if that was sent
 DIR/uploads/{id}/upload.json  name, size, part size, user and expiry; written last and removed first
 
 Whoever changes one of these directories, or relies on its parts, holds a lock on it.

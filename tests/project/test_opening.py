@@ -19,7 +19,7 @@ ALLOWED = {
     ("loader.files", "os.open"): "this is open_regular itself",
     ("loader.files", "tempfile.mkstemp"): NEW,
     ("loader.model_cache.directory", "tempfile.NamedTemporaryFile"): NEW,
-    ("loader.resources", "tempfile.TemporaryFile"): NEW,
+    ("loader.uploads.model", "tempfile.TemporaryFile"): NEW,
     ("loader.cli.key", "os.open"): NEW,
     ("loader.unlock.tar_file", "os.open"): NEW,
     ("loader.cli.transfers", "self._path.open"): NAMED,
