@@ -12,6 +12,7 @@ from loader.crypto.signing_key_file import BadSigningKey, parse_signing_key
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from loader.fetch.release import forget_installed_head
+from loader.fetch.unattended import start_unattended
 from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
 from loader.model_trust import ModelTrust
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(images.blueprint(settings, cache.received))
     app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
+    start_unattended(settings, cache.received)
     return app
 
 
