@@ -11,6 +11,8 @@ from loader.crypto.signatures import SigningKey
 from loader.crypto.signing_key_file import BadSigningKey, parse_signing_key
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
+from loader.fetch.release import forget_installed_head
+from loader.fetch.unattended import start_unattended
 from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
 from loader.model_trust import ModelTrust
@@ -37,6 +39,7 @@ def create_app(settings: Settings) -> Flask:
     _warn_of_settings(settings, engine)
     cache = ModelCache(settings.model_cache_dir, settings.model_cache_max_bytes, settings.api_patience)
     cache.remove_leftovers()
+    forget_installed_head(settings.images_path)
     trust = ModelTrust(settings.publisher_keys, settings.model_cache_dir) if settings.publisher_keys else None
     store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience, trust=trust, signing_key=signing_key)
     throttle = LoginThrottle(max(1, settings.threads // 2))
@@ -53,6 +56,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(images.blueprint(settings, cache.received))
     app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
+    start_unattended(settings, cache.received)
     return app
 
 

@@ -26,10 +26,17 @@ from loader.publisher_keys import PublisherKeys
 from loader.stored_blobs import StoredBlob
 
 
-def install(path: Path, place: Path, version: str, stage: Stage, trusted: PublisherKeys | None = None) -> Release:
+def install(
+    path: Path,
+    place: Path,
+    version: str,
+    stage: Stage,
+    trusted: PublisherKeys | None = None,
+    kept: Sequence[Blob] = (),
+) -> Release:
     """Install the archive at `path`, which must be the release of `version`, at `place`, and return its release.
 
-    If there are `trusted` keys, one of them must have signed it.
+    If there are `trusted` keys, one of them must have signed it. The blobs `kept` stay, though nothing here needs them.
 
     Blobs that it lacks come from the installed archive and wait in the directory of `place`, before one rename replaces
     that archive. A kill or a power cut at any moment leaves the former archive or the new one, and all of its blobs.
@@ -42,12 +49,12 @@ def install(path: Path, place: Path, version: str, stage: Stage, trusted: Publis
         new.require_version(version)
         opened.enter_context(alone(blob_directory(place)))
         try:
-            _Installation(new, open_installed(place, opened), place).run(stage)
+            _Installation(new, open_installed(place, opened), place, kept).run(stage)
         except BaseException:
             with suppress(DeviceFault):
-                tidy(place)
+                tidy(place, kept)
             raise
-        tidy(place)
+        tidy(place, kept)
         return new.head.release
 
 
@@ -88,8 +95,11 @@ def open_installed(place: Path, opened: ExitStack) -> Archive | None:
     return None
 
 
-def tidy(place: Path) -> None:
-    """Remove the blobs that neither the installed archive nor a fetch needs; call it `alone`. Raises StorageError."""
+def tidy(place: Path, kept: Sequence[Blob] = ()) -> None:
+    """Remove the blobs that neither the installed archive nor a fetch needs, but for `kept`; call it `alone`.
+
+    Raises StorageError.
+    """
     directory = blob_directory(place)
     needed: Sequence[Blob] = ()
     with suppress(ArchiveNotFound, ArchiveCorrupt), open_archive(place) as archive:
@@ -97,7 +107,7 @@ def tidy(place: Path) -> None:
     with storage(directory, 0):
         # The rename must be on the disk first, because a power cut could bring back an archive without its blobs.
         sync_directory(place.parent)
-        remove_other_blobs(directory, needed)
+        remove_other_blobs(directory, [*needed, *kept])
         with suppress(OSError):
             directory.rmdir()
 
@@ -105,10 +115,11 @@ def tidy(place: Path) -> None:
 class _Installation:
     """One installation of the archive `new` in the place of `old`."""
 
-    def __init__(self, new: Archive, old: Archive | None, place: Path) -> None:
+    def __init__(self, new: Archive, old: Archive | None, place: Path, kept: Sequence[Blob]) -> None:
         self._new = new
         self._old = old
         self._place = place
+        self._kept = kept
         self._directory = blob_directory(place)
 
     def run(self, stage: Stage) -> None:
@@ -138,8 +149,9 @@ class _Installation:
 
     def _make_room(self) -> None:
         """Remove blobs that no archive needs. Those of the new one were left by an installation that was killed."""
+        absent = [blob for one in self._archives for blob in one.index.absent]
         with storage(self._directory, 0):
-            remove_other_blobs(self._directory, [blob for one in self._archives for blob in one.index.absent])
+            remove_other_blobs(self._directory, [*absent, *self._kept])
 
     def _missing(self, blobs: Sequence[Blob], on_read: OnBytes) -> list[Blob]:
         """Return which of the blobs are not yet in the directory, or damaged there."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loader.fetch_at import FetchAt
 from loader.files import open_regular
 from loader.publisher_keys import PublisherKeys
 
@@ -257,6 +258,15 @@ class Settings:
             "300",
             _positive_int,
             "seconds without a new byte after which a download is given up, and an upload that fails",
+        )
+    )
+    fetch_at: FetchAt | None = field(
+        metadata=_from(
+            "FETCH_AT",
+            "",
+            FetchAt.parse,
+            "when to look for a newer release of API_VERSION and fetch it: a local time of day such as `02:30`, or an "
+            "interval such as `6h`; empty: never",
         )
     )
     engine_timeout: int = field(

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader.binary_split import Archive, require_publisher, require_version
-from loader.blob_directory import FETCHED_NAME, open_blobs, remove_other_blobs
+from loader.binary_split import Archive, open_archive, require_publisher, require_version
+from loader.blob_directory import FETCHED_NAME, blob_directory, open_blobs, remove_other_blobs
 from loader.crypto.archive import ArchiveIndex, archive_start
 from loader.crypto.archive_head import Blob
-from loader.errors import CorruptCiphertext, VersionMismatch
+from loader.errors import ArchiveNotFound, CorruptCiphertext, LoaderError, VersionMismatch
 from loader.fetch.blobs import BlobParts
 from loader.files import OnBytes, remove_if_there, replacement, require_room, storage
 from loader.install import require_sound
 from loader.publisher_keys import PublisherKeys
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
+from loader.unlock.remembered import Remembered
+
+log = logging.getLogger(__name__)
 
 VERSION_HINT = "Publish the release again under its own version, or fetch the version that it has."
 
@@ -69,18 +73,41 @@ class Stock:
         require_room(place, needed)
 
 
-def keep_head(directory: Path, head: FetchedHead, installed: Archive | None) -> None:
-    """Write the head into the directory, and remove all blobs but its own and those of the installed archive.
-
-    From then on nobody removes its blobs. Raises StorageError and DiskSpace.
-    """
+def keep_head(directory: Path, head: FetchedHead) -> None:
+    """Write the head into the directory. From then on nobody removes its blobs. Raises StorageError and DiskSpace."""
     path = directory / FETCHED_NAME
-    with storage(path, len(head.raw)):
-        with replacement(path) as file:
-            file.write(head.raw)
-            # Everybody may read it, because `images install` may run as another user.
-            os.fchmod(file.fileno(), 0o644)
-        remove_other_blobs(directory, installed.index.absent if installed is not None else ())
+    with storage(path, len(head.raw)), replacement(path) as file:
+        file.write(head.raw)
+        # Everybody may read it, because `images install` may run as another user.
+        os.fchmod(file.fileno(), 0o644)
+
+
+def remove_unneeded(directory: Path, installed: Archive | None, kept: Sequence[Blob]) -> None:
+    """Remove all blobs but those of the fetch, those of the installed archive, and `kept`. Raises StorageError."""
+    with storage(directory, 0):
+        remove_other_blobs(directory, [*(installed.index.absent if installed is not None else ()), *kept])
+
+
+def forget_installed_head(place: Path) -> None:
+    """Remove the head of a fetch that was killed after it had put the release in its place. Never raises.
+
+    Its blobs are those of the archive by then. Those of the former archive go with the next fetch or installation.
+    """
+    path = blob_directory(place) / FETCHED_NAME
+    try:
+        # Without an archive the fetch was killed earlier.
+        with suppress(ArchiveNotFound), open_archive(path) as head, open_archive(place) as installed, storage(path, 0):
+            if FetchedHead(head.index).is_whole_in(installed):
+                remove_if_there(path)
+    except LoaderError as exc:
+        log.warning("the head of an earlier fetch stays until the next one: %s", exc)
+
+
+def former_blobs(directory: Path) -> tuple[Blob, ...]:
+    """Return the blobs of the present and the previous release that were unlocked, as the `directory` remembers."""
+    remembered = Remembered.read_if_sound(directory)
+    releases = (remembered.present, remembered.previous)
+    return tuple(blob for each in releases if each is not None for blob in each.head.blobs)
 
 
 def take_stock(head: FetchedHead, installed: Archive | None, directory: Path, on_read: OnBytes) -> Stock:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loader.binary_split import Archive, open_archive
 from loader.blob_directory import FETCHED_NAME, blob_directory
-from loader.errors import ApiError, ApiUnreachable, ResourceNotFound
+from loader.crypto.archive_head import Blob
+from loader.errors import ApiError, ApiUnreachable, DiskSpace, ResourceNotFound
 from loader.fetch.blobs import BlobDownloads, BlobParts
-from loader.fetch.release import FetchedHead, Stock, keep_head, take_stock
+from loader.fetch.release import FetchedHead, Stock, former_blobs, keep_head, remove_unneeded, take_stock
 from loader.fetch.right_of_way import RightOfWay
 from loader.fetch.sources import source_of
 from loader.fetch.state import FetchState, _FetchStateHolder
-from loader.files import OnBytes, remove_if_there, storage
+from loader.files import OnBytes, free_bytes, remove_if_there, storage
 from loader.install import alone, install, open_installed, tidy
 from loader.patience import Patience
 from loader.published import published_head
@@ -130,12 +132,25 @@ def _prepare(run: FetchRun, head: FetchedHead) -> Stock | None:
     with ExitStack() as opened:
         opened.enter_context(alone(directory))
         installed = open_installed(run.place, opened)
-        keep_head(directory, head, installed)
-        stock = take_stock(head, installed, directory, lambda _count: run.go_on(CHECKING))
-        if installed is not None and not stock.missing and head.is_whole_in(installed):
-            _forget_head(run)
-            return None
-        stock.require_room(run.parts, run.place, head)
+        kept = former_blobs(run.settings.model_cache_dir)
+        try:
+            return _stock(run, head, installed, kept)
+        except DiskSpace:
+            if not kept:
+                raise
+            remove_unneeded(directory, installed, head.index.head.blobs)
+            return _stock(run, head, installed, ())
+
+
+def _stock(run: FetchRun, head: FetchedHead, installed: Archive | None, kept: Sequence[Blob]) -> Stock | None:
+    directory = run.parts.path
+    keep_head(directory, head)
+    remove_unneeded(directory, installed, kept)
+    stock = take_stock(head, installed, directory, lambda _count: run.go_on(CHECKING))
+    if installed is not None and not stock.missing and head.is_whole_in(installed):
+        _forget_head(run)
+        return None
+    stock.require_room(run.parts, run.place, head)
     return stock
 
 
@@ -150,14 +165,22 @@ def _download_blobs(run: FetchRun, stock: Stock) -> None:
 
 def _install(run: FetchRun) -> None:
     head = run.parts.path / FETCHED_NAME
-    install(head, run.place, run.version, run.stage, run.settings.publisher_keys)
+    kept = former_blobs(run.settings.model_cache_dir)
+    install(head, run.place, run.version, run.stage, run.settings.publisher_keys, kept)
     with alone(run.parts.path):
         _forget_head(run)
 
 
 def _forget_head(run: FetchRun) -> None:
-    """Remove the head, and the blobs that only it needed."""
+    """Remove the head, and the blobs that nothing needs.
+
+    Blobs of former releases stay while there is room beside them for an unlock, which needs the images up to twice: as
+    a tar and in the engine.
+    """
     head = run.parts.path / FETCHED_NAME
     with storage(head, 0):
         remove_if_there(head)
-    tidy(run.place)
+        free = free_bytes(run.place.parent)
+    with open_archive(run.place) as installed:
+        unlock_size = 2 * sum(blob.size for blob in installed.head.blobs)
+    tidy(run.place, former_blobs(run.settings.model_cache_dir) if free >= unlock_size else ())

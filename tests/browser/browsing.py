@@ -35,6 +35,8 @@ PATIENCE_SECONDS = 20.0
 # fail and check what the page shows then.
 FAILED_REQUEST = "Failed to load resource:"
 SERIOUS = ("serious", "critical")
+# Windows by their width: two phones, a tablet and a laptop.
+HEIGHTS = {320: 720, 360: 740, 768: 1024, 1280: 800}
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
@@ -167,6 +169,18 @@ class LoaderPage(Visit):
         """Save a screenshot of the whole page in the output of CI, where a reviewer can look at it."""
         directory = Path(os.environ.get("CI_OUTPUT", REPOSITORY / "build")) / "screenshots"
         self.page.screenshot(path=directory / f"{name}.png", full_page=True)
+
+
+def assert_fit(page: LoaderPage, state: str) -> None:
+    """Save screenshots of the current state, and check that it is accessible, fits the window and does not move."""
+    for scheme in ("light", "dark"):
+        page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        for width, height in HEIGHTS.items():
+            page.page.set_viewport_size({"width": width, "height": height})
+            page.screenshot(f"{state}-{scheme}-{width}")
+            assert not page.scrolls_sideways(), (state, scheme, width)
+        assert page.findings() == [], (state, scheme)
+    assert page.page.evaluate("document.getAnimations().length") == 0, state
 
 
 def blocked(page: Page, script: str) -> str | None:

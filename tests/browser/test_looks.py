@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.browsing import LoaderPage
+from tests.browser.browsing import assert_fit
 from tests.browser.conftest import Open
 from tests.support.archives import APP, DATABASE, Packed
 from tests.support.faulty_wire import FaultyWire
@@ -14,20 +14,7 @@ from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
-WIDTHS = {320: 720, 1280: 800}
 HELD_AFTER = 2 << 20
-
-
-def assert_fit(page: LoaderPage, state: str) -> None:
-    """Save screenshots of the current state, and check that it is accessible, fits the window and does not move."""
-    for scheme in ("light", "dark"):
-        page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        for width, height in WIDTHS.items():
-            page.page.set_viewport_size({"width": width, "height": height})
-            page.screenshot(f"{state}-{scheme}-{width}")
-            assert not page.scrolls_sideways(), (state, scheme, width)
-        assert page.findings() == [], (state, scheme)
-    assert page.page.evaluate("document.getAnimations().length") == 0, state
 
 
 def test_every_state_is_accessible_and_fits_every_window(

@@ -19,6 +19,7 @@ LAYERS = (
     {
         "background",
         "errors",
+        "fetch_at",
         "settings",
         "logs",
         "unlock_state",

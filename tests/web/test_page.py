@@ -106,7 +106,10 @@ def test_no_script_writes_markup_or_stores_data(name: str) -> None:
 
 def test_the_markup_contains_neither_code_nor_style() -> None:
     assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?![^>]* src=)", HTML) == []
-    assert re.findall(r"<form[^>]*>", HTML) == ['<form id="form" method="dialog">']
+    assert re.findall(r"<form[^>]*>", HTML) == [
+        '<form id="form" method="dialog">',
+        '<form id="fetch-form" method="dialog" hidden>',
+    ]
     assert re.findall(r"<(?:input|button)[^>]*\sname=", HTML) == []
 
 

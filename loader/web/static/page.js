@@ -6,6 +6,7 @@ import { announce, byId, setShown } from "./dom.js";
 import { setUpLock, showLock } from "./lock.js";
 import { keepAsking } from "./polling.js";
 import { showCache } from "./view_cache.js";
+import { isFetching, setUpFetch, showFetch } from "./view_fetch.js";
 import { showPlan } from "./view_plan.js";
 import { hasWork, isRunning, showBadge, showUnlock } from "./view_unlock.js";
 
@@ -16,10 +17,10 @@ let plan = { answer: null, problem: null, madeAt: -Infinity, madeFor: null };
 
 async function ask() {
   try {
-    const [run, status] = await Promise.all([get("unlock/status"), getOrProblem("status")]);
-    await renewPlan(run.state);
-    show(run, status);
-    const moving = isRunning(run) || status.answer?.cache.downloads.length > 0;
+    const [run, status, fetch] = await Promise.all([get("unlock/status"), getOrProblem("status"), get("images/fetch")]);
+    await renewPlan(`${run.state} ${fetch.state}`);
+    show(run, status, fetch);
+    const moving = isRunning(run) || isFetching(fetch) || status.answer?.cache.downloads.length > 0;
     return moving ? "moving" : "resting";
   } catch (error) {
     if (!(error instanceof Unreachable || error instanceof Problem)) {
@@ -30,14 +31,15 @@ async function ask() {
   }
 }
 
-async function renewPlan(state) {
+/** `states`: those of unlock and fetch, after each of which the plan may be another one. */
+async function renewPlan(states) {
   const old = performance.now() - plan.madeAt > PLAN_LASTS_MS;
-  if (old || state !== plan.madeFor) {
-    plan = { ...(await getOrProblem("unlock/plan")), madeAt: performance.now(), madeFor: state };
+  if (old || states !== plan.madeFor) {
+    plan = { ...(await getOrProblem("unlock/plan")), madeAt: performance.now(), madeFor: states };
   }
 }
 
-function show(run, status) {
+function show(run, status, fetch) {
   const authenticated = status.answer?.authenticated ?? false;
   const nothingToUnlock = run.state === "ready" || (plan.answer?.done ?? false);
   const upToDate = nothingToUnlock && !hasWork(plan.answer) && run.state !== "error";
@@ -45,6 +47,7 @@ function show(run, status) {
   showUnreachable(false);
   const isNew = showUnlock(run, plan.answer, authenticated);
   showPlan(plan.answer, plan.problem);
+  showFetch(fetch, plan.answer, authenticated);
   showCache(status.answer, status.problem);
   showLock(authenticated && !isRunning(run));
   showAccess({
@@ -82,6 +85,7 @@ setUpAccess((action) => {
   }
   askNow();
 });
+setUpFetch(askNow);
 setUpLock(() => {
   byId("title").focus();
   askNow();
