@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from loader.install import install
 from tests.fetch.published import Fetcher, objects, write_objects
+from tests.packing.packs import unwatched
 from tests.support.archives import APP, ARCHITECTURE, DATABASE
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
@@ -65,5 +68,26 @@ def test_a_fetch_beside_an_unlock(
     wire.release()
     assert operator.rest() == READY
     assert image_id(docker, APP) in app(1).image.ids
+    assert operator.unlock() == READY
+    assert image_id(docker, APP) in app(2).image.ids
+
+
+@pytest.mark.long
+def test_an_unlock_beside_a_fetch(docker: Engine, unlock_device: UnlockDevice, full: list[Path]) -> None:
+    """The unlock takes the release that is in its place, and the fetch goes on."""
+    slow = json.dumps({"loader.fetch.blobs._Stream.readinto": 4.0})
+    operator = unlock_device.start(docker.host, HASTE=slow)
+    install(full[0], unlock_device.archive, "1.4", unwatched)
+    write_objects(unlock_device.api.data_dir / "resources", objects(full[1], "1.4"))
+    assert login(operator.loader.url, {"email": EMAIL, "password": PASSWORD}).status == 200
+    fetcher = Fetcher(operator.loader.url, unlock_device.archive)
+    assert fetcher.start().status == 200
+    fetcher.wait({"downloading"})
+    operator.posted()
+    assert fetcher.status()["state"] == "downloading"
+    assert operator.rest() == READY
+    assert image_id(docker, APP) in app(1).image.ids
+    assert fetcher.wait()["state"] == "fetched"
+    fetcher.require(full[1])
     assert operator.unlock() == READY
     assert image_id(docker, APP) in app(2).image.ids
