@@ -4,7 +4,7 @@ DIR/uploads/{id}/content      the parts that are there, each at its place; renam
 DIR/uploads/{id}/{n}.{etag}   an empty file: part n is in `content`, and has this ETag: its MD5 if that was sent
 DIR/uploads/{id}/upload.json  name, size, part size, user and expiry; written last and removed first
 
-Whoever changes one of these directories, or relies on its parts, holds a lock on it.
+Whoever changes one of these directories, or relies on its parts, holds a lock on it, and who adds one, on DIR/uploads.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from resource_api.atomic import move, replacing, sync_directory
@@ -59,10 +59,11 @@ class DirectoryUploads:
         part_size = part_size_of(size)
         if size > shutil.disk_usage(self._temporary).free:
             raise DiskFullError
-        if sum(each.user == user and self._content(each).exists() for each in self._sweep()) >= USER_UPLOADS:
-            raise TooManyUploadsError
         upload = Upload(secrets.token_hex(16), name, size, part_size, user, int(time.time()) + UPLOAD_SECONDS)
-        with as_storage_faults():
+        # Count under a lock, because requests that count at the same time would all find room.
+        with as_storage_faults(), _lock(self._root):
+            if sum(each.user == user and self._content(each).exists() for each in self._sweep()) >= USER_UPLOADS:
+                raise TooManyUploadsError
             (self._root / upload.id).mkdir(mode=0o700)
             self._content(upload).touch(mode=0o600)
             with replacing(self._root / upload.id / _RECORD, self._temporary) as file:
@@ -127,6 +128,7 @@ class DirectoryUploads:
         folder, size = self._root / upload.id, upload.size_of(number)
         for mark in folder.glob(f"{number}.*"):
             mark.unlink()
+            sync_directory(folder)  # after a power cut, no mark may stand for bytes that have changed since
         with self._content(upload).open("r+b") as content:
             start = (number - 1) * upload.part_size
             copied = 0
@@ -146,17 +148,14 @@ class DirectoryUploads:
     @contextmanager
     def _locked(self, upload: Upload) -> Iterator[None]:
         """Lock the directory of an upload. Raises UploadMissingError if the upload has been removed."""
-        try:
-            descriptor = os.open(self._root / upload.id, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError as error:
-            raise UploadMissingError from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                held.enter_context(_lock(self._root / upload.id))
+            except FileNotFoundError as error:
+                raise UploadMissingError from error
             if self._read(upload.id) is None:
                 raise UploadMissingError
             yield
-        finally:
-            os.close(descriptor)
 
     def _read(self, upload: str) -> Upload | None:
         try:
@@ -201,3 +200,14 @@ def _checked(pieces: Iterable[bytes], md5: bytes) -> Iterator[bytes]:
         yield piece
     if digest.digest() != md5:
         raise UploadRefusedError("The part has another MD5 than its Content-MD5 says.")
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock a directory against other threads and processes. Raises FileNotFoundError if it is not there."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

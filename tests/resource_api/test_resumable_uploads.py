@@ -8,8 +8,10 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +393,49 @@ def test_open_uploads_of_a_user_are_limited(uploads: DirectoryUploads, monkeypat
     uploads.create("a", LAST, EMAIL)
     uploads.abort(made[1])
     uploads.create("a", LAST, EMAIL)
+
+
+def test_uploads_that_begin_at_the_same_time_keep_the_limit(
+    uploads: DirectoryUploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_uploads, "USER_UPLOADS", 1)
+    both_ask = threading.Barrier(2)
+    sweep = uploads._sweep
+
+    def slow_sweep() -> list[Upload]:
+        found = sweep()
+        with suppress(threading.BrokenBarrierError):  # under the lock the other one does not come
+            both_ask.wait(0.5)
+        return found
+
+    monkeypatch.setattr(uploads, "_sweep", slow_sweep)
+    with ThreadPoolExecutor(2) as pool:
+        begun = [pool.submit(uploads.create, "a", LAST, EMAIL) for _ in range(2)]
+    assert sorted(type(each.exception()).__name__ for each in begun) == ["NoneType", "TooManyUploadsError"]
+
+
+def test_a_mark_is_surely_gone_before_its_bytes_change(
+    uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    put(uploads, upload, 1, b"x" * LAST)
+    steps: list[str] = []
+    copy, sync = os.copy_file_range, directory_uploads.sync_directory
+
+    def noted_copy(*arguments: int) -> int:
+        steps.append("copy")
+        return copy(*arguments)
+
+    def noted_sync(folder: Path) -> None:
+        assert folder == data.uploads / upload.id
+        assert sorted(path.name for path in folder.iterdir()) == ["content", "upload.json"]
+        steps.append("sync")
+        sync(folder)
+
+    monkeypatch.setattr(os, "copy_file_range", noted_copy)
+    monkeypatch.setattr(directory_uploads, "sync_directory", noted_sync)
+    put(uploads, upload, 1, SECOND)
+    assert steps == ["sync", "copy"]
 
 
 def test_an_upload_that_was_aborted_takes_no_part(uploads: DirectoryUploads) -> None:
