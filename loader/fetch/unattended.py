@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -118,5 +117,5 @@ class UnattendedFetch:
 def start_unattended(settings: Settings, loaded: Callable[[], int | None]) -> None:
     """Start the unattended fetch in a thread, if FETCH_AT asks for it. The thread ends with the process."""
     if settings.fetch_at is not None:
-        unattended = UnattendedFetch(settings, settings.fetch_at, loaded, Clock(), socket.gethostname())
+        unattended = UnattendedFetch(settings, settings.fetch_at, loaded, Clock(), settings.device_name)
         threading.Thread(target=unattended.run, name="unattended fetch", daemon=True).start()

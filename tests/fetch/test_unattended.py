@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,8 +201,10 @@ def test_a_look_waits_for_an_unlock_and_for_a_fetch(device: Device, monkeypatch:
 
 
 def test_a_loader_that_looks_stops_at_once(tmp_path: Path) -> None:
-    begun = int(second_of_day() - SPREAD_SECONDS * share_of(socket.gethostname()) - HOUR / 2) % DAY
-    with bare_site(tmp_path, NOBODY_LISTENS, FETCH_AT=f"{begun // HOUR:02}:{begun % HOUR // MINUTE:02}") as site:
+    name = "device-7"
+    begun = int(second_of_day() - SPREAD_SECONDS * share_of(name) - HOUR / 2) % DAY
+    at = f"{begun // HOUR:02}:{begun % HOUR // MINUTE:02}"
+    with bare_site(tmp_path, NOBODY_LISTENS, FETCH_AT=at, DEVICE_NAME=name) as site:
         told = "nobody is logged in, so that no newer release"
         poll(lambda: any(told in line["message"] for line in site.loader.log_lines()), 20, "a look")
         assert site.loader.stop() == 0
