@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from resource_api.atomic import sync_directory
 from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.storage import directory_uploads
@@ -420,7 +421,7 @@ def test_a_mark_is_surely_gone_before_its_bytes_change(
     upload = uploads.create("a", LAST, EMAIL)
     put(uploads, upload, 1, b"x" * LAST)
     steps: list[str] = []
-    copy, sync = os.copy_file_range, directory_uploads.sync_directory
+    copy, sync = os.copy_file_range, sync_directory
 
     def noted_copy(*arguments: int) -> int:
         steps.append("copy")
