@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from resource_api.atomic import sync_directory
 from resource_api.accounts import Role, Users
+from resource_api.atomic import sync_directory
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.storage import directory_uploads
 from resource_api.storage.directory_uploads import DirectoryUploads
