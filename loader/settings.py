@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import ssl
 import stat
 from collections.abc import Callable, Mapping
@@ -61,7 +60,7 @@ def _tag(value: str) -> str:
 
 def _device_name(value: str) -> str:
     """Return the name; for empty the host name, in which what a header cannot carry becomes a hyphen."""
-    name = value or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "unknown"
+    name = value or re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename)[:128] or "unknown"
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
         raise ValueError("must have 1 to 128 characters out of A-Z a-z 0-9 . _ -")
     return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Self, TypeVar
 
 from loader.api_client.transport import Body
@@ -61,15 +62,18 @@ class Session:
 
         Raises UploadLost and ApiFault.
         """
-        try:
+        with suppress(AddressRefused):
             return self._send_to(self._address(part), body)
-        except AddressRefused:
+        # Ask once the part has the link, because an address may expire while another part is sent.
+        with _Turn(self._link, body) as turn:
             with self._addressing:
                 self._addresses.clear()
-        try:
-            return self._send_to(self._address(part), body)
-        except AddressRefused as exc:
-            raise exc.error from exc
+            address = self._address(part)
+            md5 = content_md5(body) if address.wants_md5 else None
+            try:
+                return self._api.send(address, turn, md5, self._link.checkpoint)
+            except AddressRefused as exc:
+                raise exc.error from exc
 
     def arrived(self, part: Part) -> str | None:
         """Return the ETag of a part whose response did not come; None if the API does not have it."""

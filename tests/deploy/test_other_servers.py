@@ -39,6 +39,7 @@ LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
 LoadModule wsgi_module {modules}/mod_wsgi.so
 {daemon}
+WSGISocketPrefix {directory}/wsgi
 WSGIScriptAlias / {packages}/loader/server/wsgi.py
 <Directory {packages}>
     Require all granted

@@ -98,7 +98,10 @@ class RangeUpstream(FaultServer):
         """Log in, store an object, or serve an object or a range of it."""
         seen = exchange.seen
         self.note(seen)
-        if seen.method == "POST":
+        if seen.method == "POST" and seen.path != "/login":
+            exchange.read_body()
+            exchange.send_whole(404)
+        elif seen.method == "POST":
             exchange.read_body()
             exchange.send_whole(200, self.new_login(), {"Content-Type": "application/json"})
         elif seen.method == "PUT":

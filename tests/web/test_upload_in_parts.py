@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from tests.support.upload_api import UploadApi
 MIB = 1 << 20
 CONTENT = bytes(range(251)) * (24 * MIB // 251)
 SECONDS = 20
+SLOW_PIECE = 1 << 16
 # SIGTERM leaves a worker 30 seconds before it is killed.
 MUCH_LESS_THAN_GRACE = 15
 FORBIDDEN = Fault(403, b'{"code": "FORBIDDEN"}', {"Content-Type": "application/problem+json"}, unread=True)
@@ -86,6 +88,18 @@ def open_upload() -> tuple[bytes, bytes]:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode(), body
 
 
+def send_until_ended(site: FaultySite, before: int, connection: socket.socket, rest: bytes) -> None:
+    """Send `rest` slowly and without its last piece, until the upload ends: the loader sees a failure at a piece."""
+    pieces = iter([rest[begin : begin + SLOW_PIECE] for begin in range(0, len(rest) - SLOW_PIECE, SLOW_PIECE)])
+
+    def has_ended() -> bool:
+        with suppress(OSError):
+            connection.sendall(next(pieces, b""))
+        return len(site.audit_lines("upload")) > before
+
+    poll(has_ended, SECONDS, "the upload ends before all of it was sent")
+
+
 def test_a_client_that_goes_leaves_nothing_at_the_api(site: FaultySite, api: UploadApi) -> None:
     before = len(site.audit_lines("upload"))
     head, body = open_upload()
@@ -104,10 +118,8 @@ def test_a_lock_ends_an_upload_between_its_parts(site: FaultySite, api: UploadAp
         connection.sendall(head + body[: 16 * MIB])
         wait_for_parts(api)
         assert call(site.url, "POST", "/lock").status == 200
-        # The loader sees the lock at the next piece that comes.
-        with suppress(OSError):
-            connection.sendall(body[16 * MIB :])
-        assert site.next_audit_line("upload", before)["code"] == "NOT_LOGGED_IN"
+        send_until_ended(site, before, connection, body[16 * MIB :])
+    assert site.audit_lines("upload")[before]["code"] == "NOT_LOGGED_IN"
     assert api.objects == {}
     assert debris(site.models) == []
 
@@ -118,7 +130,8 @@ def test_a_reader_is_refused_before_the_whole_model_was_sent(site: FaultySite, a
     head, body = open_upload()
     with open_socket(site.url) as connection:
         connection.sendall(head + body[: 16 * MIB])
-        assert site.next_audit_line("upload", before)["code"] == "FORBIDDEN"
+        send_until_ended(site, before, connection, body[16 * MIB :])
+    assert site.audit_lines("upload")[before]["code"] == "FORBIDDEN"
     require_nothing_left(site, api)
 
 
