@@ -75,7 +75,7 @@ def test_a_fetch_beside_an_unlock(
 @pytest.mark.long
 def test_an_unlock_beside_a_fetch(docker: Engine, unlock_device: UnlockDevice, full: list[Path]) -> None:
     """The unlock takes the release that is in its place, and the fetch goes on."""
-    slow = json.dumps({"loader.fetch.blobs._Stream.readinto": 4.0})
+    slow = json.dumps({"loader.fetch.blobs.WantedStream.readinto": 4.0})
     operator = unlock_device.start(docker.host, HASTE=slow)
     install(full[0], unlock_device.archive, "1.4", unwatched)
     write_objects(unlock_device.api.data_dir / "resources", objects(full[1], "1.4"))
