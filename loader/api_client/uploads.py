@@ -25,9 +25,7 @@ NOT_OFFERED = (404, 405, 409)
 ADDRESS_REFUSALS = (400, 401, 403)
 # How stores and the API refuse a list of parts that does not fit what they have.
 PARTS_REFUSALS = (400, 409, 422)
-
-
-# What can be sent with a part.
+# The headers that the loader can send with a part.
 SENT_HEADERS = {"authorization", "content-length", "content-md5"}
 
 
