@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_a_server_that_the_api_redirects_to_learns_no_name(api: FaultyApi, elsew
 
 def test_the_default_is_the_host_name_as_a_header_can_carry_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for host, name in (("orin-7.lan", "orin-7.lan"), ("é b\n", "--b-"), ("", "unknown"), ("x" * 200, "x" * 128)):
-        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        monkeypatch.setattr(os, "uname", lambda host=host: SimpleNamespace(nodename=host))
         assert Settings.from_env({}).device_name == name
 
 
