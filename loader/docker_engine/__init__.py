@@ -1,6 +1,6 @@
 """The Docker engine: load, inspect, save. Any engine will do that speaks the Docker API, podman's service included."""
 
-from loader.docker_engine.connection import Absent, Forbidden
+from loader.docker_engine.connection import Absent, NotPermitted
 from loader.docker_engine.description import EngineDescription, EngineImage, Store
 from loader.docker_engine.engine import DockerEngine
 from loader.docker_engine.inventory import StoredImage
@@ -12,7 +12,7 @@ __all__ = [
     "DockerEngine",
     "EngineDescription",
     "EngineImage",
-    "Forbidden",
+    "NotPermitted",
     "NotRunnable",
     "Store",
     "StoredImage",

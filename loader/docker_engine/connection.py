@@ -45,7 +45,7 @@ class Absent(EngineRejected):
     """The engine has no such image."""
 
 
-class Forbidden(EngineRejected):
+class NotPermitted(EngineRejected):
     """A proxy or a plugin in front of the engine refused the request."""
 
     hint = reasons.FORBIDDEN_HINT
@@ -150,7 +150,7 @@ class Connection:
             return EngineUnavailable(f"No Docker engine responds behind the proxy at {self.address}: {said}.")
         sentence = f"The Docker engine at {self.address}, or a proxy in front of it, {what}: {said}."
         plain = response.status_code == reasons.PLAIN_HTTP_TO_TLS
-        return Forbidden(sentence, hint=reasons.TLS_HINT if plain else None)
+        return NotPermitted(sentence, hint=reasons.TLS_HINT if plain else None)
 
     def refusal(self, message: object, what: str, status: int = 200) -> LoaderError:
         """Return the error for what the engine itself says. `what` completes the sentence "The engine ..."."""
@@ -163,7 +163,7 @@ class Connection:
             self._clients.clear()
             return OtherVersion(sentence)
         if status in reasons.FORBIDDEN:
-            return Forbidden(sentence)
+            return NotPermitted(sentence)
         if status == reasons.NOT_FOUND:
             return Absent(sentence, hint=reasons.REQUEST_HINT)
         return EngineRejected(sentence, hint=None if "images" in what else reasons.REQUEST_HINT)

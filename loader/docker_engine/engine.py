@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loader.crypto.archive_head import Image
-from loader.docker_engine.connection import Absent, Connection, Forbidden, speaks
+from loader.docker_engine.connection import Absent, Connection, NotPermitted, speaks
 from loader.docker_engine.description import (
     EngineDescription,
     EngineImage,
@@ -177,7 +177,7 @@ class DockerEngine:
             self.remove_name(name)
         except Absent:
             return
-        except Forbidden:
+        except NotPermitted:
             raise
         except EngineRejected as refused:
             # To force the engine would remove the image of a stopped container, and with podman the container. A name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from loader.docker_engine.connection import Connection, Forbidden
+from loader.docker_engine.connection import Connection, NotPermitted
 from loader.docker_engine.description import nonsense_refused
 from loader.errors import DiskSpace, EngineRejected
 
@@ -38,13 +38,13 @@ def prove_by_container(connection: Connection, reference: str, image_id: str) ->
             made: str = api.create_container(
                 image_id, entrypoint=["/proof"], labels=dict([PROOF_LABEL]), network_disabled=True, detach=True
             )["Id"]
-    except Forbidden:
+    except NotPermitted:
         raise
     except EngineRejected as exc:
         raise NotRunnable(str(exc), reference) from exc
     try:
         _remove(connection, made)
-    except Forbidden:
+    except NotPermitted:
         raise
     except EngineRejected:
         # Another thread removes the proofs that it finds, and an engine refuses a second removal at the same time.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from loader.crypto.archive_head import Head, Image
-from loader.docker_engine import DockerEngine, Forbidden, is_snapshot_lost
+from loader.docker_engine import DockerEngine, NotPermitted, is_snapshot_lost
 from loader.errors import (
     ArchiveNotFound,
     Busy,
@@ -94,7 +94,7 @@ class Loading:
     def _load(self, layout: Layout, later: Sequence[Layout], on_progress: Callable[[int], None]) -> None:
         try:
             self._send(layout, on_progress)
-        except Forbidden:
+        except NotPermitted:
             # A proxy would refuse all layers too.
             raise
         except (EngineRejected, ImageMismatch) as exc:

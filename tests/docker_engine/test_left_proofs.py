@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loader.docker_engine.connection import Connection, Forbidden
+from loader.docker_engine.connection import Connection, NotPermitted
 from loader.docker_engine.proof import prove_by_container, remove_proofs
 from tests.support.archives import APP
 from tests.support.engines import Engine
@@ -40,7 +40,7 @@ def test_only_the_containers_of_proofs_are_removed(
         monkeypatch.setenv("DOCKER_HOST", host)
         forbidding = Connection(60)
         for _ in range(2):
-            with pytest.raises(Forbidden):
+            with pytest.raises(NotPermitted):
                 prove_by_container(forbidding, APP, APP)
         remove_proofs(forbidding)
     assert len(containers(real) - {foreign}) == 2

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loader.docker_engine import DockerEngine, NotRunnable
-from loader.docker_engine.connection import Forbidden
+from loader.docker_engine.connection import NotPermitted
 from loader.errors import DiskSpace
 from tests.docker_engine.connecting import EXPECTED
 from tests.support.fake_engine import FakeCall, FakeEngine
@@ -91,8 +91,8 @@ def test_no_container_is_made_where_the_engine_tells_enough(fake: FakeEngine, to
 def test_a_proof_that_is_forbidden_or_finds_no_room_says_nothing_about_the_image(fake: FakeEngine) -> None:
     fake.image = (200, inspected())
     for response, kind in (
-        (refuse(403, "authorization denied by plugin"), Forbidden),
-        (lambda call: call.respond_bytes(400, b"<html>"), Forbidden),
+        (refuse(403, "authorization denied by plugin"), NotPermitted),
+        (lambda call: call.respond_bytes(400, b"<html>"), NotPermitted),
         (refuse(500, "mkdir /x: no space left on device"), DiskSpace),
     ):
         fake.load = response
