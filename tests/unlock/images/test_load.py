@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from loader.docker_engine import Forbidden, NotRunnable
+from loader.docker_engine import NotPermitted, NotRunnable
 from loader.errors import EngineRejected, ImageMismatch
 from loader.oci import Layout
 from loader.unlock.images import Loading
@@ -113,7 +113,7 @@ def test_a_whole_layout_whose_unpacked_layers_go_each_time_is_sent_twice_at_most
 
 
 def test_a_layout_without_lower_layers_that_a_proxy_refuses_is_not_sent_again() -> None:
-    engine = engine_with(None, Forbidden("413"))
-    with pytest.raises(Forbidden):
+    engine = engine_with(None, NotPermitted("413"))
+    with pytest.raises(NotPermitted):
         load_counted(engine)
     assert engine.delivery.taken == planned(HEAD)[:2]
