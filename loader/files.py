@@ -254,7 +254,9 @@ def clone(source: BinaryIO | io.FileIO, target: BinaryIO) -> bool:
 @functools.cache
 def _fallocate() -> Any:
     """Return the function of the C library with 64-bit offsets, or None if it has none."""
-    return getattr(ctypes.CDLL(None), "fallocate64", None)
+    library = ctypes.CDLL(None)
+    # musl has one function, whose offsets have 64 bits. glibc has both, and the first has 32 on processors of 32 bits.
+    return getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
 
 
 @contextmanager

@@ -46,6 +46,8 @@ class Patience:
 
         Each wait is random, and added to what the API asks for, because it asks many devices for the same.
         """
+        if not failure.retryable:
+            return None
         least = 0.0
         if isinstance(failure, ApiError):
             self._refusals += failure.lasting

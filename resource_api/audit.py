@@ -17,6 +17,7 @@ from typing import Any
 from flask import Response, g, request
 
 from resource_api.client_address import ClientAddresses
+from resource_api.problems import name_of
 from resource_api.transfers import CountedFile, CountedInput, CountedPieces
 
 # Probes come every few seconds, and say nothing about anybody.
@@ -142,7 +143,7 @@ def note_response(response: Response) -> Response:
     record.check = g.get("check")
     if record.status >= HTTPStatus.BAD_REQUEST:
         problem = response.get_json(silent=True) or {}
-        record.code = problem.get("code") or HTTPStatus(record.status).name
+        record.code = problem.get("code") or name_of(record.status)
         record.reason = g.get("reason") or problem.get("detail")
     return response
 

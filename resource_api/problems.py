@@ -27,6 +27,13 @@ from resource_api.storage.interface import (
 DRAIN_SECONDS = 10
 DRAIN_IDLE_SECONDS = 2
 _DRAIN_READ_BYTES = 1 << 20
+# The names of RFC 9110. HTTPStatus has older ones before Python 3.13, and no response depends on the version of Python.
+TITLES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
 
 
 class NotPublisherError(Exception):
@@ -61,6 +68,16 @@ def register_error_handlers(app: Flask) -> None:
     )
 
 
+def title_of(status: int) -> str:
+    """Return the name of an HTTP status, the same under each version of Python. Raises ValueError."""
+    return TITLES.get(status) or HTTPStatus(status).phrase
+
+
+def name_of(status: int) -> str:
+    """Return the title of an HTTP status as the audit log has it, such as NOT_FOUND."""
+    return title_of(status).upper().replace(" ", "_")
+
+
 def _http_error(error: HTTPException) -> Response:
     response = _problem(HTTPStatus(error.code or 500), error.description or "")
     for name, value in error.get_headers():
@@ -83,7 +100,7 @@ def _not_publisher() -> Response:
 def _problem(status: HTTPStatus, detail: str, **fields: str) -> Response:
     """Return a problem; `fields` are further members of the document."""
     _drain()
-    body = json.dumps({"title": status.phrase, "status": status, "detail": detail, **fields})
+    body = json.dumps({"title": title_of(status), "status": status, "detail": detail, **fields})
     return Response(body, status, content_type="application/problem+json")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -10,11 +11,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from loader import files
 from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
 from loader.files import (
     SEND_SIZE,
@@ -177,6 +180,31 @@ def test_a_hole_frees_its_blocks_and_reads_as_zeros(tmp_path: Path, offset: int,
     assert (before.st_blocks - after.st_blocks) * 512 >= size - size % BLOCK_SIZE
 
 
+@pytest.fixture
+def fresh_lookup() -> Iterator[None]:
+    """The C library is asked anew in this test, and after it."""
+    files._fallocate.cache_clear()
+    yield
+    files._fallocate.cache_clear()
+
+
+def use_library(monkeypatch: pytest.MonkeyPatch, library: object) -> None:
+    monkeypatch.setattr("loader.files.ctypes.CDLL", lambda _: library)
+
+
+@pytest.mark.usefixtures("fresh_lookup")
+def test_a_hole_is_made_with_the_one_function_that_musl_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_library(monkeypatch, SimpleNamespace(fallocate=ctypes.CDLL(None).fallocate64))
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        file.write(os.urandom(MIB))
+        before = os.fstat(file.fileno())
+        punch_hole(file, 0, MIB)
+        assert (before.st_blocks - os.fstat(file.fileno()).st_blocks) * 512 >= MIB - BLOCK_SIZE
+        assert file.seek(0) == 0
+        assert file.read() == bytes(MIB)
+
+
+@pytest.mark.usefixtures("fresh_lookup")
 @pytest.mark.parametrize("lacking", ["the file system", "the C library"])
 def test_punch_hole_does_nothing_without_support_for_holes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
@@ -184,7 +212,7 @@ def test_punch_hole_does_nothing_without_support_for_holes(
     path = tmp_path / "file"
     path.write_bytes(b"content")
     if lacking == "the C library":
-        monkeypatch.setattr("loader.files._fallocate", lambda: None)
+        use_library(monkeypatch, SimpleNamespace())
     # A file that is open only for reading refuses the call like a file system without support for holes.
     with path.open("rb" if lacking == "the file system" else "r+b") as file:
         punch_hole(file, 0, 4)

@@ -30,6 +30,8 @@ ROUTE_ERRORS = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN,
 CERTIFICATE_TIMES = frozenset({9, 10})  # not yet valid, expired
 CERTIFICATE_NAMES = frozenset({62, 64})  # host name, IP address
 CERTIFICATE_AUTHORITIES = frozenset({2, 18, 19, 20, 21, 27})  # no issuer, self-signed (alone, in the chain), untrusted
+# What RFC 5280 demands: an authority that may not be one, version, extensions, names and the form of the key.
+CERTIFICATE_RULES = frozenset(range(79, 95))
 # Reasons of OpenSSL: what came is no TLS; it ended within the handshake; no version of TLS suits both sides.
 NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 CUT_TLS = frozenset({"UNEXPECTED_EOF_WHILE_READING"})
@@ -105,6 +107,16 @@ EXPLANATIONS: tuple[tuple[type[BaseException], str, str | None], ...] = (
 )
 
 
+class CertificateUnfit(ApiUnreachable):
+    """The certificate of a server or of its authority lacks what RFC 5280 demands; the detail says what."""
+
+    retryable = False
+    hint = (
+        'Make the certificates of the server and of its authority again, as docs/operations.md shows under "A private '
+        'authority": Python 3.13 and later refuse those that lack an extension.'
+    )
+
+
 @dataclass(frozen=True)
 class Peer:
     """The server that a request goes to: the resource API itself, or a store that the API redirects to."""
@@ -134,7 +146,8 @@ def unreached(exc: BaseException, peer: Peer) -> ApiUnreachable:
     reason, hint = _explanation(exc)
     if peer.is_plain and hint in (CUT_HINT, NO_HTTP_HINT):
         hint = f"{hint} {PLAIN_HINT}"
-    return ApiUnreachable(f"The {peer} could not be reached: {reason}.", hint=hint and peer.fill(hint))
+    kind = CertificateUnfit if hint == CertificateUnfit.hint else ApiUnreachable
+    return kind(f"The {peer} could not be reached: {reason}.", hint=hint and peer.fill(hint))
 
 
 def cut(exc: BaseException, peer: Peer) -> ApiUnreachable:
@@ -197,4 +210,6 @@ def _certificate_hint(code: int) -> str:
         return CLOCK_HINT
     if code in CERTIFICATE_NAMES:
         return CERTIFICATE_NAME_HINT
+    if code in CERTIFICATE_RULES:
+        return CertificateUnfit.hint
     return AUTHORITY_HINT if code in CERTIFICATE_AUTHORITIES else CERTIFICATE_HINT

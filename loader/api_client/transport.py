@@ -151,7 +151,7 @@ class Transport:
         # Ignore a CDN that the API redirects to, because it tells nothing about the API.
         if self._is_own(request):
             # Keep a copy, because an error that was raised keeps its frames, and with them the password.
-            self.failure = ApiUnreachable(str(failure), hint=failure.hint) if failure is not None else None
+            self.failure = type(failure)(str(failure), hint=failure.hint) if failure is not None else None
             self._unreachable_since = None if failure is None else time.monotonic()
 
     def _is_own(self, request: PreparedRequest) -> bool:

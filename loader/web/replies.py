@@ -60,16 +60,34 @@ STATUS_BY_CODE = {
     "INTERNAL": 500,
 }
 
+# The names of RFC 9110. HTTPStatus has older ones before Python 3.13, and no response depends on the version of Python.
+TITLES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
 # A proxy replaces a response by its own 502 while the request body is unread, so the body is read within these limits.
 DRAIN_SECONDS = 10.0
 DRAIN_IDLE_SECONDS = 2.0
 DRAIN_READ_SIZE = 1 << 18
 
 
+def title_of(status: int) -> str:
+    """Return the name of an HTTP status, the same under each version of Python. Raises ValueError."""
+    return TITLES.get(status) or HTTPStatus(status).phrase
+
+
+def name_of(status: int) -> str:
+    """Return the title of an HTTP status in the form of a code, such as NOT_FOUND."""
+    return title_of(status).upper().replace(" ", "_")
+
+
 def problem(code: str, status: int, detail: str, *, hint: str, retryable: bool = False, **fields: Any) -> Response:
     """Return a response with problem details; `fields` are further members of the document."""
     document = {
-        "title": HTTPStatus(status).phrase,
+        "title": title_of(status),
         "status": status,
         "detail": detail,
         "code": code,
@@ -108,9 +126,9 @@ def _loader_problem(error: LoaderError) -> Response:
 def _http_problem(error: HTTPException) -> Response:
     """Respond to what Flask itself refuses: unknown paths and methods. The code is the name of the status."""
     _drain()
-    status = HTTPStatus(error.code or 500)
+    status = error.code or 500
     detail = f"{request.method} {request.path} is not served here."
-    reply = problem(status.name, status, detail, hint=CallerError.hint)
+    reply = problem(name_of(status), status, detail, hint=CallerError.hint)
     for name, value in error.get_headers():
         if name == "Allow":
             reply.headers[name] = value

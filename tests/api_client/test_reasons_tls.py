@@ -55,7 +55,7 @@ CONTEXTS: dict[str, tuple[Callable[[Authority, Authority], ssl.SSLContext], str,
         CLOCK,
     ),
     "expired": (
-        lambda known, _: known.sign("expired", days=-1).server_context(),
+        lambda known, _: known.expired("expired").server_context(),
         f"{UNVERIFIED}certificate has expired",
         CLOCK,
     ),

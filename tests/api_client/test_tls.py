@@ -81,7 +81,7 @@ def test_name_of_another_host_is_refused(authority: Authority, start_api: StartA
 
 
 def test_expired_certificate_is_refused(authority: Authority, start_api: StartApi) -> None:
-    api = start_api(tls=authority.sign("expired", days=-1).server_context())
+    api = start_api(tls=authority.expired("expired").server_context())
     refused(client_of(api, authority.path), api, "certificate could not be verified: certificate has expired")
 
 

@@ -107,7 +107,7 @@ def test_an_engine_of_another_name_is_refused(tls_engine: TcpFront, use_tls: Use
 
 
 def test_an_expired_certificate_is_refused(docker: Engine, authority: Authority, use_tls: UseTls) -> None:
-    with TcpFront(docker.socket, authority.sign("expired", days=-1).server_context()) as front:
+    with TcpFront(docker.socket, authority.expired("expired").server_context()) as front:
         use_tls(front.port)
         assert_unavailable("its certificate could not be verified: certificate has expired")
 

@@ -88,6 +88,14 @@ def test_each_kind_of_request_has_its_event(
     assert size in (None, line["bytes"])
 
 
+def test_title_and_code_of_a_refusal_do_not_depend_on_the_version_of_python(
+    audited: Api, token: dict[str, str]
+) -> None:
+    headers = {**token, "X-Request-ID": "beyond", "Range": f"bytes={LARGE}-"}
+    assert audited.call("GET", "/resources/large", headers).problem()["title"] == "Range Not Satisfiable"
+    assert line_of(audited, "beyond")["code"] == "RANGE_NOT_SATISFIABLE"
+
+
 @pytest.mark.parametrize("ranged", [False, True])
 def test_a_cut_download_is_told_from_a_whole_one(audited: Api, token: dict[str, str], ranged: bool) -> None:
     request_id = f"cut-{ranged}"

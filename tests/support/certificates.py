@@ -10,8 +10,16 @@ from pathlib import Path
 
 from tests.support.missing import missing
 
+# What Python 3.13 and later demand of an authority and of a server; the name of the host is added.
+AUTHORITY = ("basicConstraints=critical,CA:true", "keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash")
+SERVER = ("basicConstraints=critical,CA:false", "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+REQUEST = """[req]
+distinguished_name = name
+[name]
+[authority]
+"""
 # The command `ca` of openssl needs this; other commands cannot set the start of the validity.
-FUTURE = """[ca]
+SIGNING = """[ca]
 default_ca = this
 [this]
 database = index.txt
@@ -22,11 +30,8 @@ rand_serial = yes
 unique_subject = no
 default_md = sha256
 policy = any
-x509_extensions = names
 [any]
 commonName = supplied
-[names]
-subjectAltName = DNS:localhost
 """
 NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
@@ -48,36 +53,38 @@ class Certificate:
 class Authority:
     """A certificate authority. Clients trust it by its own certificate, the file `path`."""
 
-    def __init__(self, directory: Path) -> None:
-        """Create the key and the certificate in `directory`, which must exist."""
+    def __init__(self, directory: Path, extensions: Sequence[str] = AUTHORITY) -> None:
+        """Create the key and the certificate, which has these `extensions`, in `directory`, which must exist."""
         self._directory = directory
         self.path = directory / "ca.pem"
-        subject = ["-subj", "/CN=authority of the tests", "-days", "2"]
-        self._openssl("req", "-x509", *NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", *subject)
+        (directory / "request.conf").write_text(REQUEST + "\n".join(extensions))
+        form = ["-config", "request.conf", "-extensions", "authority", "-subj", "/CN=authority of the tests"]
+        self._openssl("req", "-x509", *NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", *form, "-days", "2")
 
     def sign(
-        self, name: str, *, host: str = "localhost", days: int = 2, new_key: Sequence[str] = NEW_KEY
+        self,
+        name: str,
+        *,
+        host: str = "localhost",
+        new_key: Sequence[str] = NEW_KEY,
+        extensions: Sequence[str] = SERVER,
     ) -> Certificate:
-        """Return a certificate for `host` whose files are called `name`. With negative `days` it has expired.
+        """Return a certificate for `host` whose files are called `name`, and which has these `extensions`.
 
         `new_key` are the arguments of openssl for its key.
         """
-        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
-        (self._directory / "san").write_text(f"subjectAltName=DNS:{host}\n")
-        self._openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
-        by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "san"]
-        self._openssl("x509", "-req", "-in", f"{name}.csr", *by, "-days", str(days), "-out", f"{name}.pem")
+        made = self._requested(name, host, new_key, extensions)
+        by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext"]
+        self._openssl("x509", "-req", "-in", f"{name}.csr", *by, "-days", "2", "-out", f"{name}.pem")
         return made
+
+    def expired(self, name: str) -> Certificate:
+        """Return a certificate for `localhost` that was valid in the year 2020 only; its files are called `name`."""
+        return self._signed_for(2020, name)
 
     def not_yet_valid(self, name: str) -> Certificate:
         """Return a certificate for `localhost` that is valid in the year 2090 only; its files are called `name`."""
-        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
-        (self._directory / "index.txt").touch()
-        (self._directory / "ca.conf").write_text(FUTURE)
-        self._openssl("req", *NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=localhost")
-        valid = ["-startdate", "20900101000000Z", "-enddate", "20901231000000Z"]
-        self._openssl("ca", "-batch", "-config", "ca.conf", *valid, "-in", f"{name}.csr", "-out", f"{name}.pem")
-        return made
+        return self._signed_for(2090, name)
 
     def self_signed(self, name: str) -> Certificate:
         """Return a certificate for `localhost` that no authority has signed; its files are called `name`."""
@@ -85,6 +92,21 @@ class Authority:
         subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
         self._openssl("req", "-x509", *NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject)
         return made
+
+    def _signed_for(self, year: int, name: str) -> Certificate:
+        made = self._requested(name, "localhost", NEW_KEY, SERVER)
+        (self._directory / "index.txt").touch()
+        (self._directory / "ca.conf").write_text(SIGNING)
+        valid = ["-startdate", f"{year}0101000000Z", "-enddate", f"{year}1231000000Z", "-extfile", f"{name}.ext"]
+        self._openssl("ca", "-batch", "-config", "ca.conf", *valid, "-in", f"{name}.csr", "-out", f"{name}.pem")
+        return made
+
+    def _requested(self, name: str, host: str, new_key: Sequence[str], extensions: Sequence[str]) -> Certificate:
+        """Write the key, the request and the extensions of a certificate that is to be signed."""
+        lines = (f"subjectAltName=DNS:{host}", *extensions)
+        (self._directory / f"{name}.ext").write_text("".join(f"{line}\n" for line in lines))
+        self._openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
+        return Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
 
     def _openssl(self, *arguments: str) -> None:
         try:

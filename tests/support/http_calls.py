@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from loader.web.replies import title_of
 from tests.support.http_probe import connect
 
 ANSWER_SECONDS = 30.0
@@ -45,7 +46,7 @@ class Reply:
         assert (self.status, document["code"]) == (status, code), document
         expected = {"title", "status", "detail", "code", "retryable", "hint"}
         assert set(document) == (expected | {"errors"} if status == HTTPStatus.UNPROCESSABLE_ENTITY else expected)
-        assert (document["status"], document["title"]) == (status, HTTPStatus(status).phrase)
+        assert (document["status"], document["title"]) == (status, title_of(status))
         assert document["detail"].endswith(".")
         assert document["hint"].endswith(".")
         assert type(document["retryable"]) is bool

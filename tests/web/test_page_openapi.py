@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from jsonschema import ValidationError
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from loader.web.page import OPENAPI_PATH
-from loader.web.replies import STATUS_BY_CODE
+from loader.web.replies import STATUS_BY_CODE, title_of
 from loader.web.schemas import StatusResponse
 from tests.support.http_calls import call
 from tests.support.sites import BareSite
@@ -117,7 +116,7 @@ def test_every_example_matches_its_schema() -> None:
     for schema, example in shown:
         require_valid(schema, example)
         if isinstance(example, dict) and "status" in example and "code" in example:
-            assert example["title"] == HTTPStatus(example["status"]).phrase
+            assert example["title"] == title_of(example["status"])
 
 
 def examples(*keys: str) -> Iterator[Any]:

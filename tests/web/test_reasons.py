@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.breakable_api import Behaviour, closed, reset, says, silent, with_tls
+from loader.api_client.reasons import CertificateUnfit
+from tests.support.breakable_api import Behaviour, BreakableApi, closed, reset, says, silent, with_tls
+from tests.support.certificates import AUTHORITY, Authority
 from tests.support.faulty_api import Fault
-from tests.support.http_calls import load
+from tests.support.http_calls import call, load, login
 from tests.support.sealed_objects import seal
 from tests.support.sites import bare_site
 from tests.web.broken_way import ROUTES, Way, assert_told, open_way
@@ -58,7 +61,7 @@ KINDS: dict[str, Kind] = {
         r"clock of this device .* UTC",
     ),
     "expired": (
-        lambda way: with_tls(way.known.sign("expired", days=-1).server_context()),
+        lambda way: with_tls(way.known.expired("expired").server_context()),
         f"{UNVERIFIED}certificate has expired",
         r"clock of this device .* UTC",
     ),
@@ -91,6 +94,21 @@ def test_every_route_says_that_nobody_listens(tmp_path: Path) -> None:
         for route in ROUTES:
             sentence = rf"The resource API at localhost port {way.api.port} could not be reached: Connection refused\."
             assert_told(way.site, route, sentence, "firewall refuses")
+
+
+def test_a_certificate_that_can_never_pass_is_no_reason_to_try_again(tmp_path: Path) -> None:
+    """Such an authority is refused under every version of Python."""
+    authority = Authority(tmp_path, ["basicConstraints=critical,CA:false", *AUTHORITY[1:]])
+    with (
+        BreakableApi(authority.sign("api").server_context()) as api,
+        bare_site(tmp_path / "loader", api.url, RESOURCE_API_CA_BUNDLE=str(authority.path)) as running,
+    ):
+        refusal = login(running.url).problem(503, "API_UNREACHABLE")
+        ready = json.loads(call(running.url, "GET", "/ready").body)
+    assert refusal["detail"].endswith("could not be verified: invalid CA certificate.")
+    assert (refusal["retryable"], refusal["hint"]) == (False, CertificateUnfit.hint)
+    assert refusal["detail"] in ready["detail"]
+    assert CertificateUnfit.hint in ready["hint"]
 
 
 def test_a_login_says_that_the_name_does_not_resolve(tmp_path: Path) -> None:

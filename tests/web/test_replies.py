@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, abort
 
 from loader.crypto.model_parts import ResourceName
 from loader.model_cache.cache import FORM_MAX_SIZE
-from loader.web.replies import STATUS_BY_CODE, register_error_handlers
+from loader.web.replies import STATUS_BY_CODE, TITLES, name_of, register_error_handlers, title_of
+from resource_api import problems
 from tests.support.fake_engine import FakeEngine
 from tests.support.faulty_api import Fault
 from tests.support.flips import flipped
@@ -221,6 +222,29 @@ def test_each_failure_has_its_code(sites: Sites, name: str) -> None:
 def test_every_code_of_a_request_is_tested() -> None:
     tested = {code for _, code, _, _ in CASES.values()} | CODES_TESTED_APART
     assert tested == set(STATUS_BY_CODE) - UNLOCK_ONLY
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (416, "Range Not Satisfiable"),
+        (422, "Unprocessable Content"),
+        (404, "Not Found"),
+    ],
+)
+def test_titles_are_the_same_under_every_version_of_python(status: int, title: str) -> None:
+    app = Flask("titles")
+    register_error_handlers(app)
+    app.add_url_rule("/", view_func=lambda: abort(status))
+    document = app.test_client().get("/").get_json()
+    assert (document["title"], document["code"]) == (title, title.upper().replace(" ", "_"))
+    assert (problems.title_of(status), problems.name_of(status)) == (title_of(status), name_of(status))
+
+
+def test_both_servers_have_the_same_titles() -> None:
+    assert problems.TITLES == TITLES
 
 
 def test_a_stopped_engine_has_its_code(tmp_path: Path) -> None:

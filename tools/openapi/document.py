@@ -6,7 +6,6 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any
 
 from apispec import APISpec
@@ -19,6 +18,7 @@ from loader import create_app
 from loader.settings import Settings
 from loader.version import VERSION
 from loader.web.guard import PROBED_PATHS
+from loader.web.replies import title_of
 from loader.web.schemas import NAME_PATTERN
 
 from . import problems
@@ -142,7 +142,7 @@ def _operation_id(app: Flask, rule: Rule) -> str:
 def _successes(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
-            "description": f"{HTTPStatus(status).phrase}.",
+            "description": f"{title_of(status)}.",
             "headers": dict(operation.headers),
             **({"content": content} if content else {}),
         }

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from loader.errors import BY_CODE, CallerError, LoaderError, TooEarly
-from loader.web.replies import STATUS_BY_CODE
+from loader.web.replies import STATUS_BY_CODE, title_of
 from loader.web.schemas import Problem
 
 WITH_RETRY_AFTER = frozenset(code for code, kind in BY_CODE.items() if issubclass(kind, TooEarly))
@@ -44,7 +44,7 @@ def example(code: str) -> dict[str, Any]:
     meaning = meaning_of(code)
     status = status_of(code)
     document = {
-        "title": HTTPStatus(status).phrase,
+        "title": title_of(status),
         "status": status,
         "detail": meaning,
         "code": code,
