@@ -1,12 +1,12 @@
 """Resumable uploads to the data directory.
 
-DIR/uploads/{id}/content      the parts that are there, each at its place; renamed when the upload is completed
-DIR/uploads/{id}/{n}.{etag}   an empty file: part n is in `content`, and has this ETag: its MD5 if that was sent
+DIR/uploads/{id}/content      its parts, with notes of them beside it: see `directory_parts`; renamed at the end
 DIR/uploads/{id}/upload.json  name, size, part size, user and expiry; written last and removed first
 
 Whoever changes one of these directories, or relies on its parts, holds a lock on it, and who adds one, on DIR/uploads.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,6 +24,7 @@ from resource_api.atomic import move, replacing, sync_directory
 from resource_api.data_directory import DataDirectory
 from resource_api.names import components_of
 from resource_api.storage.directory_faults import as_storage_faults
+from resource_api.storage.directory_parts import DirectoryParts
 from resource_api.storage.interface import (
     DiskFullError,
     NameCollisionError,
@@ -37,9 +38,7 @@ from resource_api.storage.interface import (
 from resource_api.storage.upload_rules import UPLOAD_SECONDS, USER_UPLOADS, part_size_of, require_same_parts
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_MARK = re.compile(r"([0-9]{1,5})\.([0-9a-f]{32})")
 _RECORD = "upload.json"
-_CONTENT = "content"
 
 
 class DirectoryUploads:
@@ -62,10 +61,10 @@ class DirectoryUploads:
         upload = Upload(secrets.token_hex(16), name, size, part_size, user, int(time.time()) + UPLOAD_SECONDS)
         # Count under a lock, because requests that count at the same time would all find room.
         with as_storage_faults(), _lock(self._root):
-            if sum(each.user == user and self._content(each).exists() for each in self._sweep()) >= USER_UPLOADS:
+            if sum(each.user == user and self._parts(each).content.exists() for each in self._sweep()) >= USER_UPLOADS:
                 raise TooManyUploadsError
             (self._root / upload.id).mkdir(mode=0o700)
-            self._content(upload).touch(mode=0o600)
+            self._parts(upload).content.touch(mode=0o600)
             with replacing(self._root / upload.id / _RECORD, self._temporary) as file:
                 file.write(json.dumps(upload._asdict()).encode())
             sync_directory(self._root)
@@ -81,7 +80,7 @@ class DirectoryUploads:
     def parts(self, upload: Upload) -> list[StoredPart]:
         """Return the parts that are there, as `interface.Uploads` says."""
         with self._locked(upload):
-            return self._parts(upload)
+            return self._parts(upload).listed()
 
     def addresses(self, upload: Upload, numbers: list[int]) -> list[PartAddress]:
         """Return where to put parts, as `interface.Uploads` says: at this API."""
@@ -94,56 +93,72 @@ class DirectoryUploads:
     def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
         """Store a part, as `interface.Uploads` says."""
         upload.size_of(number)
-        # The part stands aside until it is complete, because a cut one must not damage what is there, and two requests
-        # for one part may run at a time.
-        with as_storage_faults(), tempfile.TemporaryFile(dir=self._temporary) as file:
-            for piece in pieces if md5 is None else _checked(pieces, md5):
-                file.write(piece)
-            file.flush()
-            etag = secrets.token_hex(16) if md5 is None else md5.hex()
-            with self._locked(upload):
-                self._keep(upload, number, file.fileno(), etag)
+        etag = secrets.token_hex(16) if md5 is None else md5.hex()
+        checked = pieces if md5 is None else _checked(pieces, md5)
+        with as_storage_faults():
+            if not self._put_in_place(upload, number, checked, etag):
+                self._put_aside(upload, number, checked, etag)
         return etag
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:
         """Make the object of the parts, as `interface.Uploads` says."""
         path = self._resources.joinpath(*components_of(upload.name))
         with self._locked(upload):
-            require_same_parts(upload, self._parts(upload), etags)
+            require_same_parts(upload, self._parts(upload).listed(), etags)
             # The content is missing only after the rename, so a process that was killed there has completed the upload.
-            if not self._content(upload).exists():
+            content = self._parts(upload).content
+            if not content.exists():
                 return
-            with as_storage_faults(), self._content(upload).open("rb") as file:
-                move(self._content(upload), file.fileno(), path)
+            with as_storage_faults(), content.open("rb") as file:
+                move(content, file.fileno(), path)
 
     def abort(self, upload: Upload) -> None:
         """Forget the upload, as `interface.Uploads` says."""
         with self._locked(upload):
             self._remove(upload.id)
 
-    def _keep(self, upload: Upload, number: int, source: int, etag: str) -> None:
-        """Copy a part to its place. Its mark is absent meanwhile, and after a kill."""
-        if not self._content(upload).exists():
-            raise UploadRefusedError("The upload is completed.")
-        folder, size = self._root / upload.id, upload.size_of(number)
-        for mark in folder.glob(f"{number}.*"):
-            mark.unlink()
-            sync_directory(folder)  # after a power cut, no mark may stand for bytes that have changed since
-        with self._content(upload).open("r+b") as content:
-            start = (number - 1) * upload.part_size
-            copied = 0
-            while copied < size:
-                copied += os.copy_file_range(source, content.fileno(), size - copied, copied, start + copied)
+    def _put_in_place(self, upload: Upload, number: int, pieces: Iterable[bytes], etag: str) -> bool:
+        """Write a part to its place. Return False, and read no piece, if the part is there or is claimed.
+
+        A request that loses its claim to a later one counts as stored, because the later one replaces its part.
+        """
+        parts = self._parts(upload)
+        with ExitStack() as held:
+            with self._locked(upload):
+                claim = parts.claim(number)
+                if claim is None:
+                    return False
+                held.enter_context(claim)
+                content = held.enter_context(parts.content.open("r+b", buffering=0))
+            offset = parts.offset(number)
+            for piece in pieces:
+                with claim.held() as is_held:
+                    if is_held:
+                        _write_at(content.fileno(), piece, offset)
+                offset += len(piece)
             os.fdatasync(content.fileno())  # a mark must not outlive a power cut that its bytes do not
-        (folder / f"{number}.{etag}").touch(mode=0o600)
+            with self._locked(upload), claim.held() as is_held:
+                if is_held:
+                    parts.mark(number, etag)
+                elif not parts.has(number):
+                    raise OSError(errno.EIO, "A later request for the same part has failed.")
+        return True
 
-    def _parts(self, upload: Upload) -> list[StoredPart]:
-        marks = [_MARK.fullmatch(path.name) for path in (self._root / upload.id).iterdir()]
-        found = [(int(mark[1]), mark[2]) for mark in marks if mark is not None]
-        return [StoredPart(number, upload.size_of(number), etag) for number, etag in sorted(found)]
+    def _put_aside(self, upload: Upload, number: int, pieces: Iterable[bytes], etag: str) -> None:
+        """Write a part to a file of its own, then copy it to its place.
 
-    def _content(self, upload: Upload) -> Path:
-        return self._root / upload.id / _CONTENT
+        One that is cut does not damage what is there, and two requests for one part may run at a time.
+        """
+        with tempfile.TemporaryFile(dir=self._temporary) as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            with self._locked(upload):
+                self._parts(upload).copy(number, file.fileno())
+                self._parts(upload).mark(number, etag)
+
+    def _parts(self, upload: Upload) -> DirectoryParts:
+        return DirectoryParts(self._root / upload.id, upload)
 
     @contextmanager
     def _locked(self, upload: Upload) -> Iterator[None]:
@@ -200,6 +215,13 @@ def _checked(pieces: Iterable[bytes], md5: bytes) -> Iterator[bytes]:
         yield piece
     if digest.digest() != md5:
         raise UploadRefusedError("The part has another MD5 than its Content-MD5 says.")
+
+
+def _write_at(descriptor: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[count:], offset + count
 
 
 @contextmanager

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,16 +17,13 @@ from typing import Any
 import pytest
 
 from resource_api.accounts import Role, Users
-from resource_api.atomic import sync_directory
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.storage import directory_uploads
 from resource_api.storage.directory_uploads import DirectoryUploads
 from resource_api.storage.interface import (
-    DiskFullError,
     TooManyUploadsError,
     Upload,
     UploadMissingError,
-    UploadRefusedError,
 )
 from resource_api.storage.upload_rules import (
     OBJECT_BYTES,
@@ -328,43 +324,6 @@ def put(uploads: DirectoryUploads, upload: Upload, number: int, content: bytes) 
     return uploads.put_part(upload, number, bytes.fromhex(md5(content)), [content])
 
 
-@pytest.fixture
-def no_copy(monkeypatch: pytest.MonkeyPatch) -> Callable[[OSError], None]:
-    """A function that makes every copy of a part write half of it and fail."""
-    real = os.copy_file_range
-
-    def fail_with(error: OSError) -> None:
-        def half(source: int, target: int, count: int, *offsets: int) -> int:
-            real(source, target, count // 2, *offsets)
-            raise error
-
-        monkeypatch.setattr(os, "copy_file_range", half)
-
-    return fail_with
-
-
-def test_a_part_that_is_half_in_its_place_is_not_there(
-    uploads: DirectoryUploads, no_copy: Callable[[OSError], None]
-) -> None:
-    upload = uploads.create("a", LAST, EMAIL)
-    put(uploads, upload, 1, b"x" * LAST)
-    no_copy(OSError(5, "the disk fails"))
-    with pytest.raises(OSError, match="the disk fails"):
-        put(uploads, upload, 1, SECOND)
-    assert uploads.parts(upload) == []
-    with pytest.raises(UploadRefusedError):
-        uploads.complete(upload, {1: md5(SECOND)})
-
-
-def test_a_full_disk_is_a_fault_of_its_own(uploads: DirectoryUploads, no_copy: Callable[[OSError], None]) -> None:
-    with pytest.raises(DiskFullError):
-        uploads.create("a", OBJECT_BYTES, EMAIL)
-    upload = uploads.create("a", LAST, EMAIL)
-    no_copy(OSError(28, "no space"))
-    with pytest.raises(DiskFullError):
-        put(uploads, upload, 1, SECOND)
-
-
 def test_an_upload_expires_with_its_parts(
     uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,30 +372,6 @@ def test_uploads_that_begin_at_the_same_time_keep_the_limit(
     with ThreadPoolExecutor(2) as pool:
         begun = [pool.submit(uploads.create, "a", LAST, EMAIL) for _ in range(2)]
     assert sorted(type(each.exception()).__name__ for each in begun) == ["NoneType", "TooManyUploadsError"]
-
-
-def test_a_mark_is_surely_gone_before_its_bytes_change(
-    uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upload = uploads.create("a", LAST, EMAIL)
-    put(uploads, upload, 1, b"x" * LAST)
-    steps: list[str] = []
-    copy, sync = os.copy_file_range, sync_directory
-
-    def noted_copy(*arguments: int) -> int:
-        steps.append("copy")
-        return copy(*arguments)
-
-    def noted_sync(folder: Path) -> None:
-        assert folder == data.uploads / upload.id
-        assert sorted(path.name for path in folder.iterdir()) == ["content", "upload.json"]
-        steps.append("sync")
-        sync(folder)
-
-    monkeypatch.setattr(os, "copy_file_range", noted_copy)
-    monkeypatch.setattr(directory_uploads, "sync_directory", noted_sync)
-    put(uploads, upload, 1, SECOND)
-    assert steps == ["sync", "copy"]
 
 
 def test_an_upload_that_was_aborted_takes_no_part(uploads: DirectoryUploads) -> None:

@@ -1,0 +1,189 @@
+"""A part of a resumable upload is written once, at its place; what is there already is replaced only as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from resource_api.atomic import sync_directory
+from resource_api.data_directory import DataDirectory
+from resource_api.storage import directory_parts
+from resource_api.storage.directory_uploads import DirectoryUploads
+from resource_api.storage.interface import DiskFullError, Upload, UploadRefusedError
+from resource_api.storage.upload_rules import OBJECT_BYTES
+from tests.resource_api.conftest import EMAIL
+
+LAST = 1000
+SECOND = b"second part".ljust(LAST, b"-")
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def put(uploads: DirectoryUploads, upload: Upload, number: int, content: bytes) -> str:
+    return uploads.put_part(upload, number, bytes.fromhex(md5(content)), [content])
+
+
+@pytest.fixture
+def uploads(data: DataDirectory) -> DirectoryUploads:
+    return DirectoryUploads(data)
+
+
+@pytest.fixture
+def no_copy(monkeypatch: pytest.MonkeyPatch) -> Callable[[OSError], None]:
+    """A function that makes every copy of a part write half of it and fail."""
+    real = os.copy_file_range
+
+    def fail_with(error: OSError) -> None:
+        def half(source: int, target: int, count: int, *offsets: int) -> int:
+            real(source, target, count // 2, *offsets)
+            raise error
+
+        monkeypatch.setattr(os, "copy_file_range", half)
+
+    return fail_with
+
+
+def test_a_part_that_is_half_in_its_place_is_not_there(
+    uploads: DirectoryUploads, no_copy: Callable[[OSError], None]
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    put(uploads, upload, 1, b"x" * LAST)
+    no_copy(OSError(5, "the disk fails"))
+    with pytest.raises(OSError, match="the disk fails"):
+        put(uploads, upload, 1, SECOND)
+    assert uploads.parts(upload) == []
+    with pytest.raises(UploadRefusedError):
+        uploads.complete(upload, {1: md5(SECOND)})
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_full_disk_is_a_fault_of_its_own(
+    uploads: DirectoryUploads,
+    no_copy: Callable[[OSError], None],
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+) -> None:
+    with pytest.raises(DiskFullError):
+        uploads.create("a", OBJECT_BYTES, EMAIL)
+    upload = uploads.create("a", LAST, EMAIL)
+    full = OSError(28, "no space")
+    if is_there:
+        put(uploads, upload, 1, b"x" * LAST)
+        no_copy(full)
+    else:
+        monkeypatch.setattr(os, "pwrite", Mock(side_effect=full))
+    with pytest.raises(DiskFullError):
+        put(uploads, upload, 1, SECOND)
+    assert uploads.parts(upload) == []
+
+
+def test_a_mark_is_surely_gone_before_its_bytes_change(
+    uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    put(uploads, upload, 1, b"x" * LAST)
+    steps: list[str] = []
+    copy, sync = os.copy_file_range, sync_directory
+
+    def noted_copy(*arguments: int) -> int:
+        steps.append("copy")
+        return copy(*arguments)
+
+    def noted_sync(folder: Path) -> None:
+        assert folder == data.uploads / upload.id
+        assert sorted(path.name for path in folder.iterdir()) == ["content", "upload.json"]
+        steps.append("sync")
+        sync(folder)
+
+    monkeypatch.setattr(os, "copy_file_range", noted_copy)
+    monkeypatch.setattr(directory_parts, "sync_directory", noted_sync)
+    put(uploads, upload, 1, SECOND)
+    assert steps == ["sync", "copy"]
+
+
+def test_a_new_part_is_written_once(
+    uploads: DirectoryUploads, data: DataDirectory, no_copy: Callable[[OSError], None]
+) -> None:
+    """A cut one is not there, and the next request for it writes it to its place as well."""
+    no_copy(OSError(5, "a copy"))
+    upload = uploads.create("a", LAST, EMAIL)
+
+    def cut() -> Iterator[bytes]:
+        yield SECOND[:1]
+        assert uploads.parts(upload) == []
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        uploads.put_part(upload, 1, None, cut())
+    assert uploads.parts(upload) == []
+    put(uploads, upload, 1, SECOND)
+    assert sorted(path.name for path in (data.uploads / upload.id).iterdir()) == [
+        f"1.{md5(SECOND)}",
+        "content",
+        "upload.json",
+    ]
+
+
+def test_a_part_is_on_the_disk_before_its_mark(
+    uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    content, synced = data.uploads / upload.id / "content", []
+
+    def sync(_: int) -> None:
+        assert content.read_bytes() == SECOND
+        synced.append(uploads.parts(upload))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    put(uploads, upload, 1, SECOND)
+    assert synced == [[]]
+
+
+def overtaken(uploads: DirectoryUploads, upload: Upload, other: bytes) -> Iterator[bytes]:
+    """Yield SECOND. When its first byte is written, another request stores `other` as the same part."""
+    yield SECOND[:1]
+    put(uploads, upload, 1, other)
+    yield SECOND[1:]
+
+
+def test_a_part_that_is_overtaken_changes_nothing(uploads: DirectoryUploads, data: DataDirectory) -> None:
+    upload, other = uploads.create("a", LAST, EMAIL), b"x" * LAST
+    uploads.put_part(upload, 1, None, overtaken(uploads, upload, other))
+    assert [part.etag for part in uploads.parts(upload)] == [md5(other)]
+    uploads.complete(upload, {1: md5(other)})
+    assert (data.resources / "a").read_bytes() == other
+
+
+def test_a_part_that_is_overtaken_in_vain_is_not_confirmed(
+    uploads: DirectoryUploads, no_copy: Callable[[OSError], None]
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    no_copy(OSError(28, "no space"))
+
+    def pieces() -> Iterator[bytes]:
+        with suppress(DiskFullError):
+            yield from overtaken(uploads, upload, b"x" * LAST)
+        yield SECOND[1:]
+
+    with pytest.raises(OSError, match="later request"):
+        uploads.put_part(upload, 1, None, pieces())
+    assert uploads.parts(upload) == []
+
+
+def test_a_claim_of_a_process_that_was_killed_does_not_stop_the_part(
+    uploads: DirectoryUploads, data: DataDirectory
+) -> None:
+    upload = uploads.create("a", LAST, EMAIL)
+    (data.uploads / upload.id / "1.claim").touch()
+    put(uploads, upload, 1, SECOND)
+    uploads.complete(upload, {1: md5(SECOND)})
+    assert (data.resources / "a").read_bytes() == SECOND
+    assert not (data.uploads / upload.id / "1.claim").exists()
