@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -14,6 +15,9 @@ from resource_api import device_secrets
 from resource_api.cached_file import CachedFile
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.passwords import Passwords
+
+# By so many seconds the clocks of two servers may differ.
+CLOCK_SECONDS = 60
 
 
 class Role(StrEnum):
@@ -151,8 +155,11 @@ class Authenticator:
         A token is not valid if it is forged or expired, or if the user was removed or disabled or has a new password.
         """
         try:
-            email, fingerprint = self._serializer.loads(token, max_age=self._token_seconds)
+            (email, fingerprint), issued = self._serializer.loads(token, return_timestamp=True)
         except BadData:
+            return None
+        # Compared here, because itsdangerous refuses a token of another server whose clock is ahead of this one.
+        if not -CLOCK_SECONDS <= int(time.time()) - issued.timestamp() <= self._token_seconds:
             return None
         user = self._users.find(email)
         if user is None or user.disabled or fingerprint != _fingerprint(user.password_hash):

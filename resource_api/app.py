@@ -1,7 +1,5 @@
 """Builds the Flask application: its objects, its routes, and what it does before and after each request."""
 
-from pathlib import Path
-
 from flask import Flask, request
 
 from resource_api.accounts import Authenticator
@@ -21,15 +19,15 @@ STALL_SECONDS = 60
 
 
 def create_app(
-    data_dir: Path, token_seconds: int = DEFAULT_TOKEN_SECONDS, addresses: ClientAddresses | None = None
+    data: DataDirectory, token_seconds: int = DEFAULT_TOKEN_SECONDS, addresses: ClientAddresses | None = None
 ) -> Flask:
-    """Return the WSGI application for a data directory that `azaion-resource-api init` made.
+    """Return the WSGI application for directories that `azaion-resource-api init` made.
 
     `addresses` finds the addresses of clients for the log, and believes proxies on this machine by default.
 
-    Removes the files that killed uploads left behind. Raises DataDirectoryError if the directory cannot be used.
+    Removes the files that killed uploads left behind. Raises DataDirectoryError if a directory cannot be used.
     """
-    data = DataDirectory.open(data_dir)
+    data.require_storage()
     storage = DirectoryStorage(data)
     views = Views(data, Authenticator(data, token_seconds), storage)
     probes = Probes(data)

@@ -58,9 +58,12 @@ def main() -> None:
 
 @main.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-def init(directory: Path) -> None:
+@click.option(
+    "--storage", type=click.Path(path_type=Path), help="Make this directory for the objects; else DIR has them."
+)
+def init(directory: Path, storage: Path | None) -> None:
     """Make the data directory DIR, or add the files that are missing in it."""
-    click.echo(f"{DataDirectory.create(directory).root} is ready")
+    click.echo(f"{DataDirectory.create(directory, storage).root} is ready")
 
 
 main.add_command(user)
@@ -136,7 +139,12 @@ def key_new(data: DataDirectory, out: Path | None) -> None:
     fragment = secrets.token_bytes(GENERATED_FRAGMENT_BYTES)
     if out is not None:
         _write_new(out, fragment)
-    click.echo(f"key fragment {fragments.set(fragment)} set")
+    try:
+        click.echo(f"key fragment {fragments.set(fragment)} set")
+    except BaseException:
+        if out is not None:
+            out.unlink()  # nobody may make archives with a fragment that no server has
+        raise
 
 
 @main.command()
@@ -151,8 +159,17 @@ def key_new(data: DataDirectory, out: Path | None) -> None:
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Processes.")
 @click.option("--log", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Log file; else stderr.")
-def serve(data: DataDirectory, bind: str, threads: int, workers: int, log: Path | None) -> None:
+@click.option(
+    "--storage",
+    envvar="RESOURCE_API_STORAGE",
+    type=click.Path(path_type=Path),
+    help="The directory of the objects, made by `init --storage`; else DIR.",
+)
+def serve(data: DataDirectory, bind: str, threads: int, workers: int, log: Path | None, storage: Path | None) -> None:
     """Serve DIR over HTTP with gunicorn.
+
+    The server reads DIR and writes only the objects. So several servers, also of several hosts, may have DIR read-only
+    and share the directory of --storage.
 
     The server has no TLS, so passwords and tokens are sent unencrypted: put a proxy with TLS in front of it if other
     machines use it. The environment variable RESOURCE_API_TOKEN_SECONDS sets how long a token is valid (default 3600).
@@ -162,6 +179,8 @@ def serve(data: DataDirectory, bind: str, threads: int, workers: int, log: Path 
     options += ["--workers", str(workers)]
     command = [sys.executable, "-m", "gunicorn", *options, "resource_api.wsgi:app"]
     environment = {**os.environ, "RESOURCE_API_DATA": str(data.root)}
+    if storage is not None:
+        environment["RESOURCE_API_STORAGE"] = str(storage.absolute())
     if log is not None:
         # Open it here, because an error is one line here, and only its owner may read it.
         os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))

@@ -1,14 +1,19 @@
 """The data directory, its layout, and access to its small files.
 
+DIR has the state, which one host writes and others may have read-only. STORAGE has the objects, which all write.
+STORAGE is DIR unless another directory is given.
+
 DIR/users.json         0600  e-mail -> hash of the password, role, whether disabled
 DIR/token-secret       0600  signs the tokens; replacing it makes all tokens invalid
 DIR/key-fragments.json 0600  the key fragments; absent until `key new`, `key set` or `key add`
 DIR/minimum-serial     0600  the smallest serial of a release that devices may unlock; absent until `key minimum`
-DIR/resources/         0700  the objects, in their folders
-DIR/uploads/           0700  resumable uploads that are not expired; on the same file system, too
-DIR/tmp/               0700  unfinished files; on the same file system as resources/
+DIR/tmp/               0700  unfinished small files
+STORAGE/resources/     0700  the objects, in their folders
+STORAGE/uploads/       0700  resumable uploads that are not expired; on the same file system, too
+STORAGE/tmp/           0700  unfinished files; on the same file system as resources/
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -20,6 +25,7 @@ from typing import Self
 from resource_api.atomic import replacing
 
 TOKEN_SECRET_BYTES = 32
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 
 
 class DataDirectoryError(Exception):
@@ -27,29 +33,33 @@ class DataDirectoryError(Exception):
 
 
 class DataDirectory:
-    """The paths in a data directory, and access to its small files."""
+    """The paths in a data directory and in its storage, and access to the small files."""
 
-    def __init__(self, root: Path) -> None:
-        """Use `root` without checks; call `create` or `open` to get a checked directory."""
+    def __init__(self, root: Path, storage: Path | None = None) -> None:
+        """Use `root` and `storage` without checks; call `create` or `open` to get a checked directory."""
         self.root = root.absolute()
+        self.storage = (storage or root).absolute()
         self.users_file = self.root / "users.json"
         self.token_secret_file = self.root / "token-secret"
         self.key_fragments_file = self.root / "key-fragments.json"
         self.minimum_serial_file = self.root / "minimum-serial"
-        self.resources = self.root / "resources"
-        self.uploads = self.root / "uploads"
-        self.temporary = self.root / "tmp"
+        self.resources = self.storage / "resources"
+        self.uploads = self.storage / "uploads"
+        self.temporary = self.storage / "tmp"
+        self._unfinished = self.root / "tmp"
 
     @classmethod
-    def create(cls, root: Path) -> Self:
-        """Create the directory and its missing files; existing files stay. Raises DataDirectoryError and OSError."""
-        data = cls(root)
+    def create(cls, root: Path, storage: Path | None = None) -> Self:
+        """Create both directories and the missing files; existing ones stay. Raises DataDirectoryError and OSError."""
+        data = cls(root, storage)
         data.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not data.users_file.exists() and any(data.root.iterdir()):
             raise DataDirectoryError(f"{data.root} is not empty and is not a data directory")
-        data.resources.mkdir(mode=0o700, exist_ok=True)
-        data.uploads.mkdir(mode=0o700, exist_ok=True)
-        data.temporary.mkdir(mode=0o700, exist_ok=True)
+        data.storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not data.resources.exists() and data.storage != data.root and any(data.storage.iterdir()):
+            raise DataDirectoryError(f"{data.storage} is not empty and is not a directory of objects")
+        for folder in (data.resources, data.uploads, data.temporary, data._unfinished):
+            folder.mkdir(mode=0o700, exist_ok=True)
         if not data.token_secret_file.exists():
             data.write_private(data.token_secret_file, secrets.token_bytes(TOKEN_SECRET_BYTES))
         if not data.users_file.exists():
@@ -57,19 +67,32 @@ class DataDirectory:
         return data
 
     @classmethod
-    def open(cls, root: Path) -> Self:
-        """Return the directory that `create` made at `root`. Raises DataDirectoryError if it cannot be used."""
-        data = cls(root)
+    def open(cls, root: Path, storage: Path | None = None) -> Self:
+        """Return the directories that `create` made, of which only the state is checked. Raises DataDirectoryError."""
+        data = cls(root, storage)
         try:
             data.users_file.read_bytes()
             data.token_secret()
-            folders = [data.resources, data.temporary, *([data.uploads] if data.uploads.exists() else [])]
-            same_file_system = len({folder.stat().st_dev for folder in folders}) == 1
         except OSError as error:
             raise DataDirectoryError(f"not a usable data directory: {error.filename}: {error.strerror}") from error
+        return data
+
+    def require_storage(self) -> None:
+        """Raise DataDirectoryError unless objects can be written to the storage."""
+        folders = [self.resources, self.temporary, *([self.uploads] if self.uploads.exists() else [])]
+        try:
+            same_file_system = len({folder.stat().st_dev for folder in folders}) == 1
+        except OSError as error:
+            raise DataDirectoryError(
+                f"not a usable directory of objects: {error.filename}: {error.strerror}; `init --storage` makes one"
+            ) from error
         if not same_file_system:
             raise DataDirectoryError(f"{', '.join(map(str, folders))} must be on one file system")
-        return data
+        if not os.access(self.temporary, os.W_OK):
+            raise DataDirectoryError(
+                f"{self.temporary} cannot be written; with a read-only data directory, --storage names another one "
+                "for the objects"
+            )
 
     def token_secret(self) -> bytes:
         """Return the secret that signs tokens. Raises OSError, and DataDirectoryError if it is too short."""
@@ -79,9 +102,19 @@ class DataDirectory:
         return secret
 
     def write_private(self, path: Path, content: bytes) -> None:
-        """Replace the file `path` of this directory with `content`; the new file has mode 0600. Raises OSError."""
-        with replacing(path, self.temporary) as file:
-            file.write(content)
+        """Replace the small file `path` with `content`; the new file has mode 0600.
+
+        Raises OSError, and DataDirectoryError if the directory is read-only on this host.
+        """
+        try:
+            with replacing(path, self._unfinished) as file:
+                file.write(content)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            raise DataDirectoryError(
+                f"{self.root} cannot be changed here: {error.strerror}; run this command on the host that writes it"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

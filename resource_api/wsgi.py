@@ -1,6 +1,7 @@
 """The WSGI entry point: `app`, built from the environment.
 
 RESOURCE_API_DATA           the data directory, made by `azaion-resource-api init`
+RESOURCE_API_STORAGE        the directory of the objects, if it is another one
 RESOURCE_API_TOKEN_SECONDS  how long a token is valid (default 3600)
 RESOURCE_API_PROXIES        addresses of proxies whose X-Forwarded-For is believed (default 127.0.0.1,::1)
 RESOURCE_API_LOG            the log file, for gunicorn with `gunicorn_conf`; stderr if it is empty
@@ -16,7 +17,7 @@ from flask import Flask
 from resource_api import logs
 from resource_api.app import DEFAULT_TOKEN_SECONDS, create_app
 from resource_api.client_address import LOOPBACK, ClientAddresses
-from resource_api.data_directory import DataDirectoryError
+from resource_api.data_directory import DataDirectory, DataDirectoryError
 
 # With this exit code of a worker gunicorn gives up; after any other it starts the next worker, endlessly.
 _CANNOT_BOOT = 3
@@ -34,7 +35,9 @@ def _app_from_environment() -> Flask:
         addresses = ClientAddresses(os.environ.get("RESOURCE_API_PROXIES", LOOPBACK))
     except ValueError as error:
         raise DataDirectoryError(f"RESOURCE_API_PROXIES must list addresses or networks: {error}") from error
-    return create_app(Path(data_dir), int(seconds), addresses)
+    storage = os.environ.get("RESOURCE_API_STORAGE", "")
+    data = DataDirectory.open(Path(data_dir), Path(storage) if storage else None)
+    return create_app(data, int(seconds), addresses)
 
 
 # Under gunicorn with `gunicorn_conf` the log is set up already.

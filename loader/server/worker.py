@@ -9,13 +9,14 @@ gunicorn's own threaded worker has weaknesses that a device in the field cannot 
 - the event loop never waits for a client: a connection that ends stays in the loop until the client has closed it too;
 - reading from a client has an absolute deadline, which a byte now and then does not extend: for the head of a request,
   for what is left of its body, and for whatever the application asks for (`ClientSocket.limit_reading`);
+- a worker that ends refuses connections, which would otherwise wait for its last transfer in vain;
 - a machine that was frozen (suspend, `docker pause`) does not cost the worker, and with it the login.
 
 This is the only module that uses internals of gunicorn. `Worker` refuses to start if this gunicorn does not have them:
 
 - `ThreadWorker`: the methods `accept`, `enqueue_req`, `finish_request`, `handle`, `handle_request`, `murder_pending`,
-  `handle_exit` and `handle_quit`;
-  the attributes `alive`, `cfg`, `tmp`, `tpool`, `poller`, `method_queue`, `nr_conns`, `worker_connections`;
+  `handle_exit`, `handle_quit` and `set_accept_enabled`;
+  the attributes `alive`, `cfg`, `tmp`, `tpool`, `poller`, `method_queue`, `nr_conns`, `sockets`, `worker_connections`;
 - `TConn`: `close(graceful=True)`, `init`, `sock`, `data_ready` and `parser.unreader.buf`;
 - `WorkerTmp.last_update`, which the master calls about once a second to see that the worker lives, and `close`.
 """
@@ -67,12 +68,12 @@ BUSY = (
 METHODS = {
     ThreadWorker: (
         *("accept", "enqueue_req", "finish_request", "handle", "handle_request", "murder_pending"),
-        *("handle_exit", "handle_quit"),
+        *("handle_exit", "handle_quit", "set_accept_enabled"),
     ),
     TConn: ("close", "init"),
     WorkerTmp: ("last_update", "close"),
 }
-ATTRIBUTES = ("alive", "cfg", "tmp", "tpool", "poller", "method_queue", "nr_conns", "worker_connections")
+ATTRIBUTES = ("alive", "cfg", "tmp", "tpool", "poller", "method_queue", "nr_conns", "sockets", "worker_connections")
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -103,6 +104,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Run the event loop."""
         self.poller.register(self._heads, EVENT_READ, self._on_heads)
         super().run()
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept connections or not. A worker that ends closes its listening sockets; a new one has its own copies."""
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                listener.close()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection, which then waits for the head of its first request."""

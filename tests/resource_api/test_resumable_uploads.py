@@ -424,4 +424,4 @@ def test_uploads_on_another_file_system_are_one_clear_line(data: DataDirectory) 
     data.uploads.rmdir()
     data.uploads.symlink_to(memory)
     with pytest.raises(DataDirectoryError, match="must be on one file system"):
-        DataDirectory.open(data.root)
+        DataDirectory.open(data.root).require_storage()
