@@ -17,7 +17,7 @@ from loader.crypto.json_header import is_integer, is_size
 from loader.errors import ApiError, ApiProtocol, Checkpoint
 
 # The most parts that an upload can have, with some hundred bytes for each.
-ANSWER_MAX_SIZE = 16 * 1024 * 1024
+RESPONSE_MAX_SIZE = 16 * 1024 * 1024
 ETAG_MAX_LENGTH = 256
 # Such an API takes objects only as a whole: it knows no parts, or this user has too many uploads that still are open.
 NOT_OFFERED = (404, 405, 409)
@@ -102,13 +102,13 @@ class Uploads:
             if response.status in NOT_OFFERED:
                 response.close()
                 return None
-            return _started(json_object(successful(response, (200, 201)), ANSWER_MAX_SIZE))
+            return _started(json_object(successful(response, (200, 201)), RESPONSE_MAX_SIZE))
 
     def parts(self, upload: Upload) -> dict[int, StoredPart]:
         """Return the parts that the API has, by their numbers."""
         with self._transport.deadline(self._checkpoint):
             response = self._found(self._call("GET", _path(upload)))
-            listed = json_object(successful(response, (200,)), ANSWER_MAX_SIZE).get("parts")
+            listed = json_object(successful(response, (200,)), RESPONSE_MAX_SIZE).get("parts")
         if not isinstance(listed, list):
             raise ApiProtocol("The resource API sent a list of parts without the field parts.")
         return dict(map(_listed, listed))
@@ -117,7 +117,7 @@ class Uploads:
         """Return where the parts of these numbers go."""
         with self._transport.deadline(self._checkpoint):
             response = self._found(self._call("POST", f"{_path(upload)}/urls", {"parts": sorted(numbers)}))
-            listed = json_object(successful(response, (200, 201)), ANSWER_MAX_SIZE).get("urls")
+            listed = json_object(successful(response, (200, 201)), RESPONSE_MAX_SIZE).get("urls")
         if not isinstance(listed, list):
             raise ApiProtocol("The resource API sent addresses without the field urls.")
         return dict(map(_addressed, listed))
