@@ -7,6 +7,7 @@ import logging
 import threading
 
 from loader.api_client.uploads import UploadLost, Uploads
+from loader.background import start_daemon
 from loader.errors import ApiProtocol, LoaderError
 from loader.patience import persist
 from loader.uploads.session import Link, Session
@@ -75,7 +76,21 @@ class CurrentSession:
                 session.plan.give_back(part)
             self._changed.notify_all()
 
+    def abandon(self) -> None:
+        """Let the API remove the upload, if one is open. Does not wait for it, because the API may be out of reach."""
+        with self._changed:
+            session, self.session = self.session, None
+        if session is not None:
+            start_daemon(functools.partial(_abandon, session, self._label), "abandoned upload")
+
     def _count_restart(self, failure: LoaderError) -> None:
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
             raise failure
+
+
+def _abandon(session: Session, label: str) -> None:
+    try:
+        session.abandon()
+    except (LoaderError, UploadLost) as exc:
+        log.info("%s could not be abandoned, and stays until it expires: %s", label, exc)

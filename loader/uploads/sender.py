@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -12,8 +11,7 @@ from typing import BinaryIO, Self
 
 from loader import logs
 from loader.api_client.uploads import PartsRefused, UploadLost, Uploads
-from loader.background import start_daemon
-from loader.errors import ApiError, ApiUnreachable, Checkpoint, LoaderError
+from loader.errors import ApiError, ApiUnreachable, Checkpoint
 from loader.files import FilePieces
 from loader.patience import Patience, pause
 from loader.uploads.current import CurrentSession
@@ -73,10 +71,7 @@ class PartSender:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(STOP_SECONDS)
-        session = self._current.session
-        if session is not None:
-            # Beside the response, because the API may be out of reach; it removes what is left over by itself.
-            start_daemon(functools.partial(_abandon, session, self._label), "abandoned upload")
+        self._current.abandon()
 
     def written(self, count: int) -> None:
         """Note that the file has `count` bytes more. Raises why the upload has failed, if it has."""
@@ -188,7 +183,7 @@ class PartSender:
             return None
 
     def _go_on(self) -> None:
-        if self._ended:
+        if self._ended or self._failure is not None:
             raise _Ended
         self._checkpoint()
 
@@ -208,10 +203,5 @@ class PartSender:
                 with self._changed:
                     self._failure = self._failure or exc
                     self._changed.notify_all()
-
-
-def _abandon(session: Session, label: str) -> None:
-    try:
-        session.abandon()
-    except (LoaderError, UploadLost) as exc:
-        log.info("%s could not be abandoned, and stays until it expires: %s", label, exc)
+                # Now, because after a lock the token must not wait until a slow client sends its next piece.
+                self._current.abandon()
