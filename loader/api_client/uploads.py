@@ -17,8 +17,10 @@ from loader.crypto.json_header import is_integer, is_size
 from loader.errors import ApiError, ApiProtocol, Checkpoint
 
 # The most parts that an upload can have, with some hundred bytes for each.
-ANSWER_MAX_SIZE = 16 * 1024 * 1024
+RESPONSE_MAX_SIZE = 16 * 1024 * 1024
 ETAG_MAX_LENGTH = 256
+# The API removes an upload by itself once that has expired, so asking it to is not worth more time.
+ABANDON_SECONDS = 10.0
 # Such an API takes objects only as a whole: it knows no parts, or this user has too many uploads that still are open.
 NOT_OFFERED = (404, 405, 409)
 # How stores and the API refuse an address that has expired.
@@ -90,6 +92,7 @@ class Uploads:
         self._transport = transport
         self._authorized = authorized
         self._checkpoint = checkpoint
+        self._token = ""
 
     def start(self, name: str, size: int) -> Upload | None:
         """Start an upload of the object `name`, which has `size` bytes; None if the API takes no parts of it.
@@ -102,13 +105,13 @@ class Uploads:
             if response.status in NOT_OFFERED:
                 response.close()
                 return None
-            return _started(json_object(successful(response, (200, 201)), ANSWER_MAX_SIZE))
+            return _started(json_object(successful(response, (200, 201)), RESPONSE_MAX_SIZE))
 
     def parts(self, upload: Upload) -> dict[int, StoredPart]:
         """Return the parts that the API has, by their numbers."""
         with self._transport.deadline(self._checkpoint):
             response = self._found(self._call("GET", _path(upload)))
-            listed = json_object(successful(response, (200,)), ANSWER_MAX_SIZE).get("parts")
+            listed = json_object(successful(response, (200,)), RESPONSE_MAX_SIZE).get("parts")
         if not isinstance(listed, list):
             raise ApiProtocol("The resource API sent a list of parts without the field parts.")
         return dict(map(_listed, listed))
@@ -117,7 +120,7 @@ class Uploads:
         """Return where the parts of these numbers go."""
         with self._transport.deadline(self._checkpoint):
             response = self._found(self._call("POST", f"{_path(upload)}/urls", {"parts": sorted(numbers)}))
-            listed = json_object(successful(response, (200, 201)), ANSWER_MAX_SIZE).get("urls")
+            listed = json_object(successful(response, (200, 201)), RESPONSE_MAX_SIZE).get("urls")
         if not isinstance(listed, list):
             raise ApiProtocol("The resource API sent addresses without the field urls.")
         return dict(map(_addressed, listed))
@@ -161,12 +164,21 @@ class Uploads:
                 raise
 
     def abandon(self, upload: Upload) -> None:
-        """Let the API remove the upload with all its parts."""
-        with self._transport.deadline(self._checkpoint):
-            successful(self._found(self._call("DELETE", _path(upload))), (200, 202, 204)).close()
+        """Let the API remove the upload with all its parts, also after a lock. This must be the last call.
+
+        It carries the token of the calls before, which is forgotten then.
+        """
+        token, self._token = self._token, ""
+        with self._transport.deadline(lambda: None, ABANDON_SECONDS):
+            response = self._transport.send("DELETE", _path(upload), token=token)
+            successful(self._found(response), (200, 202, 204)).close()
 
     def _call(self, method: str, path: str, document: Any = None) -> Response:
-        return self._authorized(lambda token: self._transport.send(method, path, token=token, document=document))
+        def send(token: str) -> Response:
+            self._token = token
+            return self._transport.send(method, path, token=token, document=document)
+
+        return self._authorized(send)
 
     def _send(self, address: Address, body: Body, md5: str | None) -> Response:
         headers = {} if md5 is None else {"Content-MD5": md5}

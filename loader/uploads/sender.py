@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from typing import BinaryIO, Self
 
 from loader import logs
 from loader.api_client.uploads import PartsRefused, UploadLost, Uploads
-from loader.background import start_daemon
-from loader.errors import ApiError, ApiProtocol, ApiUnreachable, Checkpoint, LoaderError
+from loader.errors import ApiError, ApiUnreachable, Checkpoint
 from loader.files import FilePieces
-from loader.patience import Patience, pause, persist
+from loader.patience import Patience, pause
+from loader.uploads.current import CurrentSession
 from loader.uploads.parts import Part
 from loader.uploads.session import Link, Session
 
@@ -23,8 +22,6 @@ log = logging.getLogger(__name__)
 
 # One part travels while the other waits for its response, which takes long over a satellite.
 SENDERS = 2
-# How often an upload is started or completed again because the API has lost it, or refuses the parts that it has.
-MAX_RESTARTS = 3
 CHECK_SECONDS = 0.5
 # A sender that is in a call looks every half second whether it must end, once the call has taken five.
 STOP_SECONDS = 10.0
@@ -53,17 +50,14 @@ class PartSender:
 
         What the API interrupts is tried again for `patience` seconds. `checkpoint` ends everything early.
         """
-        self._api, self._name, self._size = api, name, size
+        self._size = size
         self._file, self._path = source
         self._patience, self._checkpoint = patience, checkpoint
         self._label = f"the upload of {name}"
         self._changed = threading.Condition()
-        self._link = Link(self._go_on)
-        self._restarting = threading.Lock()
-        self._restarts = 0
+        self._current = CurrentSession(api, (name, size), Link(self._go_on), patience, self._changed)
         self._written = 0
         self._whole = self._ended = self._refused = False
-        self._session: Session | None = None
         self._failure: Exception | None = None
         self._threads: list[threading.Thread] = []
 
@@ -77,9 +71,7 @@ class PartSender:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(STOP_SECONDS)
-        if self._session is not None:
-            # Beside the response, because the API may be out of reach; it removes what is left over by itself.
-            start_daemon(functools.partial(_abandon, self._session, self._label), "abandoned upload")
+        self._current.abandon()
 
     def written(self, count: int) -> None:
         """Note that the file has `count` bytes more. Raises why the upload has failed, if it has."""
@@ -104,11 +96,11 @@ class PartSender:
             try:
                 session.complete(session.plan.arrived())
             except UploadLost:
-                self._restart(session)
+                self._current.replace(session)
             except PartsRefused as exc:
-                self._compare(session, exc.error)
+                self._current.compare(session, exc.error)
             else:
-                self._session = None
+                self._current.session = None
                 return True
         return False
 
@@ -118,63 +110,22 @@ class PartSender:
             while not self._refused:
                 if self._failure is not None:
                     raise self._failure
-                if self._session is not None and self._session.plan.sent == self._written:
-                    return self._session
+                session = self._current.session
+                if session is not None and session.plan.sent == self._written:
+                    return session
                 self._checkpoint()
                 self._changed.wait(CHECK_SECONDS)
         return None
 
     def _open(self) -> None:
-        session = self._new_session()
-        with self._changed:
-            self._session, self._refused = session, session is None
-            self._changed.notify_all()
-        if session is not None:
-            for _ in range(SENDERS - 1):
-                self._start(self._send_all)
-            self._send_all()
-
-    def _new_session(self) -> Session | None:
-        start = functools.partial(self._api.start, self._name, self._size)
-        upload = persist(start, self._patience, self._label, self._go_on)
-        return (
-            None if upload is None else Session(self._api, upload, self._size, self._link, self._patience, self._label)
-        )
-
-    def _restart(self, lost: Session) -> None:
-        """Let another session take the place of `lost`, unless another thread has done that."""
-        with self._restarting:
-            if self._session is not lost:
-                return
-            self._count_restart(ApiProtocol("The resource API loses each upload before its end."))
-            log.warning("%s starts again, because the resource API has lost it", self._label)
-            session = self._new_session()
-            if session is None:
-                raise ApiProtocol("The resource API has stopped to take uploads in parts.")
+        if not self._current.open():
             with self._changed:
-                self._session = session
+                self._refused = True
                 self._changed.notify_all()
-
-    def _compare(self, session: Session, refusal: LoaderError) -> None:
-        """Send again what the API does not have as it was sent. Raises `refusal` if it has everything."""
-        self._count_restart(refusal)
-        try:
-            strangers = session.strangers(session.plan.arrived())
-        except UploadLost:
-            self._restart(session)
             return
-        if not strangers:
-            raise refusal
-        log.warning("%s: the resource API has %d parts in another way than it said", self._label, len(strangers))
-        with self._changed:
-            for part in strangers:
-                session.plan.give_back(part)
-            self._changed.notify_all()
-
-    def _count_restart(self, failure: LoaderError) -> None:
-        self._restarts += 1
-        if self._restarts > MAX_RESTARTS:
-            raise failure
+        for _ in range(SENDERS - 1):
+            self._start(self._send_all)
+        self._send_all()
 
     def _send_all(self) -> None:
         """Send one part after another until the upload ends."""
@@ -185,7 +136,7 @@ class PartSender:
                 etag: str | None = session.send(part, self._body(part))
                 patience = None
             except UploadLost:
-                self._restart(session)
+                self._current.replace(session)
                 continue
             except (ApiUnreachable, ApiError) as exc:
                 # Count from the first failure, because the attempt before it may have sent for an hour.
@@ -202,7 +153,7 @@ class PartSender:
         with self._changed:
             while True:
                 self._go_on()
-                session = self._session
+                session = self._current.session
                 if session is not None:
                     # What is beyond the announced size has no part.
                     part = session.plan.take(min(self._written, self._size), whole=self._whole)
@@ -228,11 +179,11 @@ class PartSender:
         try:
             return session.arrived(part)
         except UploadLost:
-            self._restart(session)
+            self._current.replace(session)
             return None
 
     def _go_on(self) -> None:
-        if self._ended:
+        if self._ended or self._failure is not None:
             raise _Ended
         self._checkpoint()
 
@@ -252,10 +203,5 @@ class PartSender:
                 with self._changed:
                     self._failure = self._failure or exc
                     self._changed.notify_all()
-
-
-def _abandon(session: Session, label: str) -> None:
-    try:
-        session.abandon()
-    except (LoaderError, UploadLost) as exc:
-        log.info("%s could not be abandoned, and stays until it expires: %s", label, exc)
+                # Now, because after a lock the token must not wait until a slow client sends its next piece.
+                self._current.abandon()

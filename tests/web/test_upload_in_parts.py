@@ -118,10 +118,11 @@ def test_a_lock_ends_an_upload_between_its_parts(site: FaultySite, api: UploadAp
         connection.sendall(head + body[: 16 * MIB])
         wait_for_parts(api)
         assert call(site.url, "POST", "/lock").status == 200
+        # The client is silent meanwhile.
+        poll(lambda: not api.uploads, SECONDS, "the upload is removed at the API")
         send_until_ended(site, before, connection, body[16 * MIB :])
     assert site.audit_lines("upload")[before]["code"] == "NOT_LOGGED_IN"
-    assert api.objects == {}
-    assert debris(site.models) == []
+    require_nothing_left(site, api)
 
 
 def test_a_reader_is_refused_before_the_whole_model_was_sent(site: FaultySite, api: UploadApi) -> None:
