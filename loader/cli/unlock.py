@@ -39,8 +39,8 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
     """Unlock the images of this device.
 
     Prompts for the password on a terminal, and reads it as one line of standard input elsewhere; it is never an
-    argument. Shows each step. The exit code is 0 when the device is ready; an error is printed with its code and a
-    hint.
+    argument. Shows each step. The exit code is 0 when the images are ready and the loader has logged in: an unlock that
+    needs no login, because all images are there, logs in at its end. An error is printed with its code and a hint.
     """
     if plan:
         document = loader.get("/unlock/plan")
@@ -49,7 +49,8 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
     if email is None:
         raise click.UsageError("--email is needed, or --plan.")
     permitted = _permitted(loader) if allow_older else {}
-    loader.post("/unlock", {"email": email, "password": read_password(), **permitted})
+    credentials = {"email": email, "password": read_password()}
+    started = loader.post("/unlock", {**credentials, **permitted})["started"]
     status = watch(loader, "/unlock/status", ENDS)
     if status["state"] != "ready":
         detail = status["error"] or "The loader was restarted during the unlock."
@@ -57,7 +58,23 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
         raise LoaderProblem(code, detail, status["hint"], retryable=retryable)
     if not status["proven"] and not json_wanted():
         click.echo(f"warning: {NOT_PROVEN}", err=True)
-    print_result(status, "ready")
+    if not (started and _has_logged_in(status)):
+        if not json_wanted():
+            click.echo(f"{readiness_text(status)}, without a login; logging in", err=True)
+        loader.post("/login", credentials, patient=True)
+        status = loader.get("/unlock/status")
+    print_result(status, f"{readiness_text(status)}; logged in")
+
+
+def readiness_text(status: dict[str, Any]) -> str:
+    """Return what the state `ready` means, which says nothing about the login."""
+    return "images are ready and proven" if status["proven"] else "images are ready, not proven"
+
+
+def _has_logged_in(status: dict[str, Any]) -> bool:
+    """Return whether the run has used its credentials, and the login is still there."""
+    # There is no run, and no duration, if the images were ready without an archive.
+    return status["authenticated"] and "downloading_key" in (status["duration_seconds"] or {})
 
 
 def _permitted(loader: LoaderClient) -> dict[str, str]:

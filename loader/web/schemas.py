@@ -198,8 +198,8 @@ class CacheClearResponse(Schema):
     kept = fields.Integer(required=True)
 
 
-class UnlockResponse(Schema):
-    """The state of the unlock after the request.
+class UnlockOutcome(Schema):
+    """The state of the unlock.
 
     `authenticated` says whether somebody has logged in since the start or the last lock. `proven` is true in `ready`
     only: the key fragment has authenticated the list of the images on this device. Otherwise the archive only says that
@@ -209,6 +209,16 @@ class UnlockResponse(Schema):
     state = fields.Enum(UnlockState, by_value=fields.String, required=True)
     authenticated = fields.Boolean(required=True)
     proven = fields.Boolean(required=True)
+
+
+class UnlockResponse(UnlockOutcome):
+    """The state of the unlock after the request.
+
+    `started` is false if the request has started no run: one is active already, or nothing is left to do. Its e-mail
+    and password were not used then.
+    """
+
+    started = fields.Boolean(required=True)
 
 
 class UnlockStep(Schema):
@@ -238,7 +248,7 @@ class _Report(Schema):
     duration_seconds = fields.Dict(keys=fields.String(), values=fields.Float(), required=True, allow_none=True)
 
 
-class UnlockStatusResponse(UnlockResponse, _Report):
+class UnlockStatusResponse(UnlockOutcome, _Report):
     """The state of the unlock. A value is null if it is not known or does not apply."""
 
     step = fields.Nested(UnlockStep, required=True, allow_none=True)

@@ -58,7 +58,7 @@ def test_an_unlock_from_the_form_to_ready(
     assert len({bar for bar in bars if 0 < bar < 1}) >= 3
     assert any(re.fullmatch(r"\d+ [kM]?B/s", rate) and re.search(r"\d s|seconds", left) for _, rate, left in seen)
 
-    page.wait_for_text("title", "Ready")
+    page.wait_for_text("title", "Images are ready")
     page.wait_for_text("cache-note", "Somebody has logged in")
     assert rows(page, "images") == [f"{FULL_APP}: in the engine", f"{FULL_DATABASE}: in the engine"]
     assert page.at("steps").locator("[data-status=done]").count() == 4
@@ -66,7 +66,7 @@ def test_an_unlock_from_the_form_to_ready(
     assert PASSWORD not in page.kept()
     assert len(unlock_device.api.requests("POST", "/login")) == 1
     # A screen reader announces the steps and the end but no percentages, because they change too often.
-    assert page.spoken()[-1] == "Ready"
+    assert page.spoken()[-1] == "Images are ready"
     assert len(page.spoken()) <= 5
     assert not any("%" in text for text in page.spoken())
 

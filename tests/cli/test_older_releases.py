@@ -49,7 +49,7 @@ def test_an_older_release_is_refused_without_the_option_and_loaded_with_it(url: 
     assert image_id(rig.engine, APP) == NEW.image.config
 
     done = invoke(url, *UNLOCK, "--allow-older", stdin=f"{PASSWORD}\n")
-    assert (done.exit_code, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.exit_code, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
     assert done.stderr.startswith(f"permits {OLD_TEXT}, though this device had {NEW_TEXT}\n")
     assert image_id(rig.engine, APP) == OLD.image.config
 
@@ -57,7 +57,7 @@ def test_an_older_release_is_refused_without_the_option_and_loaded_with_it(url: 
 def test_the_option_permits_nothing_where_nothing_is_older(url: str, rig: Rig, tmp_path: Path) -> None:
     rig.device.put(seal(tmp_path / "later.enc", [NEW], serial=3))
     done = invoke(url, *UNLOCK, "--allow-older", stdin=f"{PASSWORD}\n")
-    assert (done.exit_code, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.exit_code, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
     assert "permits" not in done.stderr
     line = [line for line in rig.operator.loader.log_lines() if line.get("event") == "unlock"][-1]
     assert "allow_older" not in line

@@ -37,7 +37,7 @@ def test_a_script_unlocks_with_the_password_on_standard_input(rig: Rig, packed: 
     rig.device.put(packed.path)
     rig.wire.slow_upload(pause_seconds=0.03)
     done = run(tmp_path, "--email", EMAIL, "--url", url(rig), stdin=f"{PASSWORD}\n")
-    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
     lines = done.stderr.splitlines()
     assert lines[-1] == "step 4 of 4: loading_images"
     assert all(re.fullmatch(r"step \d of 4: [a-z_]+", line) for line in lines)
@@ -62,7 +62,7 @@ def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed,
     assert len(set(percents)) > 2
     assert {len(bar) for bar, *_ in bars} == {24}
     assert any(left for *_, left in bars)
-    assert screen.shown.rstrip().endswith("ready")
+    assert screen.shown.rstrip().endswith("images are ready and proven; logged in")
     assert screen.shown.count("\n") < 6  # one line is written over
 
 
@@ -88,7 +88,7 @@ def test_the_status_shows_a_running_unlock(rig: Rig, packed: Packed) -> None:
     assert re.search(r"^unlock: loading_images, \d+ %, step 4 of 4, \d+ [kM]?B/s$", shown, re.MULTILINE), shown
     rig.wire.release()
     assert rig.operator.rest().state == "ready"
-    assert "unlock: ready\n" in invoke(url(rig), "status").stdout
+    assert "unlock: images are ready and proven\n" in invoke(url(rig), "status").stdout
 
 
 def test_a_refused_unlock_prints_code_and_hint(rig: Rig, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_loader_on_a_unix_socket_is_unlocked(
     unlock_device.put(packed.path)
     operator = unlock_device.start(docker.host, LOADER_BIND=f"unix:{tmp_path}/loader.sock")
     done = run(tmp_path, "--email", EMAIL, stdin=PASSWORD, LOADER_URL=operator.loader.url)
-    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
 
 
 def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_path: Path) -> None:

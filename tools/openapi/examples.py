@@ -22,7 +22,7 @@ STATUS = {
     },
 }
 
-UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False}
+UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False, "started": True}
 
 UNLOCK_STATUS = {
     "state": "decrypting",
