@@ -37,7 +37,7 @@ from loader.unlock.room import require_room
 from loader.unlock.tar_file import remove_tar
 from loader.unlock_state import (
     AT_REST,
-    STEPS,
+    RUN_STEPS,
     Failure,
     ProgressReport,
     UnlockRecord,
@@ -165,7 +165,7 @@ def start_unlock(
         starts = _unlock.may_start(archive, again=again)
         if starts:
             throttle.require_no_wait(credentials.client)
-            progress, interrupter = UnlockProgress(STEPS), _new_interrupter()
+            progress, interrupter = UnlockProgress(RUN_STEPS), _new_interrupter()
             run = UnlockRun(settings, engine, credentials, throttle, progress, interrupter, allow_older)
             _unlock.start(run.progress)
             # A system that is out of threads refuses this one, and a run without a thread would never end.

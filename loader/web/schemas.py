@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from loader.fetch.state import STEPS as FETCH_STEPS
 from loader.fetch.state import FetchState
-from loader.unlock_state import STEPS, UnlockState
+from loader.unlock_state import RUN_STEPS, UnlockState
 
 MAX_EMAIL_LENGTH = 254
 MAX_PASSWORD_LENGTH = 1024
@@ -226,7 +226,7 @@ class UnlockStep(Schema):
 
     number = fields.Integer(required=True)
     of = fields.Integer(required=True)
-    name = fields.String(required=True, validate=validate.OneOf(STEPS))
+    name = fields.String(required=True, validate=validate.OneOf(RUN_STEPS))
 
 
 class _Report(Schema):
@@ -305,6 +305,15 @@ class UnlockPlanPlace(Schema):
     fits = fields.Boolean(required=True)
 
 
+class UnlockPlanFailure(Schema):
+    """Why an unlock would fail: the code, the sentence and the hint of its error."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    hint = fields.String(required=True)
+    retryable = fields.Boolean(required=True)
+
+
 class UnlockBackRelease(Release):
     """A release that was unlocked on this device, and the references of its images."""
 
@@ -322,12 +331,15 @@ class UnlockBackResponse(Schema):
 class UnlockPlanResponse(Schema):
     """What an unlock would do now. `seconds` is null if this device has not unlocked enough to know.
 
+    `failure` is null, or why an unlock would fail before its login. `release` is null without an archive: then all
+    images that this device expects are there.
+
     `older_than` is null, or the newest release that became ready here: the archive is older, and an unlock ends with
     ROLLBACK unless `allow_older` is the `head` of `release`.
     """
 
     archive = fields.String(required=True)
-    release = fields.Nested(UnlockPlanRelease, required=True)
+    release = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
     older_than = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
     work = fields.Nested(UnlockPlanWork, required=True)
     seconds = fields.Float(required=True, allow_none=True)
@@ -338,6 +350,7 @@ class UnlockPlanResponse(Schema):
     engine_answers = fields.Boolean(required=True)
     done = fields.Boolean(required=True)
     fits = fields.Boolean(required=True)
+    failure = fields.Nested(UnlockPlanFailure, required=True, allow_none=True)
 
 
 class FetchRequest(Schema):
