@@ -25,6 +25,10 @@ class UnlockState(StrEnum):
 
 AT_REST = frozenset({UnlockState.IDLE, UnlockState.READY, UnlockState.ERROR})
 STEPS = tuple(state for state in UnlockState if state not in AT_REST)
+# The steps of a run, as clients see them. The state is already `authenticating` while the run checks what it can
+# without a login.
+CHECKING = "checking"
+RUN_STEPS = (CHECKING, *STEPS)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from loader.errors import DiskSpace
 from loader.files import FileIdentity
 from loader.unlock.progress import UnlockProgress
-from loader.unlock_state import AT_REST, STEPS, Failure, Step, UnlockRecord, UnlockState, _UnlockStateHolder
+from loader.unlock_state import AT_REST, RUN_STEPS, STEPS, Failure, Step, UnlockRecord, UnlockState, _UnlockStateHolder
 
 ARCHIVE = FileIdentity(device=1, inode=2, size=3, modified_ns=4)
 OTHER_ARCHIVE = FileIdentity(device=1, inode=5, size=3, modified_ns=4)
@@ -224,3 +224,13 @@ def test_a_reader_gets_state_and_error_of_the_same_moment() -> None:
         seen.add(holder.get())
     writer.join(WAIT_SECONDS)
     assert seen <= set(texts.items())
+
+
+def test_the_check_is_a_step_of_the_progress_and_no_state() -> None:
+    holder, progress = _UnlockStateHolder(), UnlockProgress(RUN_STEPS)
+    holder.start(progress)
+    assert holder.state is UnlockState.AUTHENTICATING
+    assert progress.report().step == Step(1, 5, "checking")
+    holder.set(UnlockState.AUTHENTICATING)
+    assert progress.report().step == Step(2, 5, "authenticating")
+    assert "checking" not in list(UnlockState)

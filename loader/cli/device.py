@@ -23,6 +23,7 @@ from loader.cli.output import (
 )
 from loader.cli.password import read_password
 from loader.cli.transfers import open_load, send_file
+from loader.cli.unlock import readiness_text
 from loader.files import replacement, storage
 
 STANDARD_OUTPUT = Path("-")
@@ -147,9 +148,9 @@ def _print_transfer(names: dict[str, str], size: int, started: float) -> None:
 def _unlock_text(unlock: dict[str, Any]) -> str:
     if unlock["code"] is not None:
         return f"{unlock['state']}: {unlock['error']} ({unlock['code']})"
-    if unlock["state"] == "ready" and not unlock["proven"]:
-        return "ready, not proven"
-    if unlock["state"] in ("idle", "ready") or unlock["step"] is None:
+    if unlock["state"] == "ready":
+        return readiness_text(unlock)
+    if unlock["state"] == "idle" or unlock["step"] is None:
         return str(unlock["state"])
     step = unlock["step"]
     rate = size_text(unlock["rate"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -13,21 +14,52 @@ from loader.cli.output import (
     json_option,
     json_wanted,
     loader_option,
+    print_failure,
     print_result,
     size_text,
 )
 from loader.cli.password import read_password
 from loader.cli.watch import watch
-from loader.errors import Interrupted, LoaderProblem
+from loader.errors import ArchiveFault, ArchiveNotFound, Busy, DeviceFault, Interrupted, LoaderProblem, kind_of
 
 # An unlock in the state `idle` is one that ended because the loader was restarted.
 ENDS = ("ready", "error", "idle")
+UNLOCK_COMMAND = "azaion-loader unlock --email EMAIL"
+# The exit codes of --plan; those of `terraform plan -detailed-exitcode` mean the same.
+NOTHING_TO_DO, WOULD_FAIL, WOULD_CHANGE = 0, 1, 2
 NOT_PROVEN = (
     "not proven: the images are in the engine, but no key fragment has authenticated on this device that they are right"
 )
 
 
-@click.command()
+class _WithPlan(click.Command):
+    """Wrong usage with --plan ends with 1, because its 2 says that an unlock would change something."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse `args`."""
+        with _usage_would_fail("--plan" in args):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _usage_would_fail(ctx.params["plan"]):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_would_fail(plan: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as exc:
+        if not plan:
+            raise
+        exc.show()
+        raise click.exceptions.Exit(WOULD_FAIL) from exc
+
+
+@click.command(cls=_WithPlan)
 @click.option("--email", help="E-mail address of a user of the resource API.")
 @click.option("--plan", is_flag=True, help="Only show what an unlock would do; needs no login.")
 @click.option(
@@ -39,17 +71,21 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
     """Unlock the images of this device.
 
     Prompts for the password on a terminal, and reads it as one line of standard input elsewhere; it is never an
-    argument. Shows each step. The exit code is 0 when the device is ready; an error is printed with its code and a
-    hint.
+    argument. Shows each step. The exit code is 0 when the images are ready and the loader has logged in: an unlock that
+    needs no login, because all images are there, logs in at its end. An error is printed with its code and a hint.
+
+    --plan makes every check that needs no login. Its exit code is 0 if there is nothing to do, 2 if an unlock would
+    change something, and 1 if it would fail, or if the usage of the command is wrong.
     """
     if plan:
-        document = loader.get("/unlock/plan")
-        print_result(document, "\n".join(_plan_lines(document)))
-        return
+        if allow_older:
+            raise click.UsageError("--allow-older is for an unlock, not for its --plan.")
+        click.get_current_context().exit(_show_plan(loader))
     if email is None:
         raise click.UsageError("--email is needed, or --plan.")
     permitted = _permitted(loader) if allow_older else {}
-    loader.post("/unlock", {"email": email, "password": read_password(), **permitted})
+    credentials = {"email": email, "password": read_password()}
+    started = loader.post("/unlock", {**credentials, **permitted})["started"]
     status = watch(loader, "/unlock/status", ENDS)
     if status["state"] != "ready":
         detail = status["error"] or "The loader was restarted during the unlock."
@@ -57,7 +93,40 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
         raise LoaderProblem(code, detail, status["hint"], retryable=retryable)
     if not status["proven"] and not json_wanted():
         click.echo(f"warning: {NOT_PROVEN}", err=True)
-    print_result(status, "ready")
+    if not (started and _has_logged_in(status)):
+        if not json_wanted():
+            click.echo(f"{readiness_text(status)}, without a login; logging in", err=True)
+        loader.post("/login", credentials, patient=True)
+        status = loader.get("/unlock/status")
+    print_result(status, f"{readiness_text(status)}; logged in")
+
+
+def readiness_text(status: dict[str, Any]) -> str:
+    """Return what the state `ready` means, which says nothing about the login."""
+    return "images are ready and proven" if status["proven"] else "images are ready, not proven"
+
+
+def _has_logged_in(status: dict[str, Any]) -> bool:
+    """Return whether the run has used its credentials, and the login is still there."""
+    # There is no run, and no duration, if the images were ready without an archive.
+    return status["authenticated"] and "downloading_key" in (status["duration_seconds"] or {})
+
+
+def _show_plan(loader: LoaderClient) -> int:
+    """Print the plan. Return the exit code."""
+    try:
+        plan = loader.get("/unlock/plan")
+    except LoaderProblem as exc:
+        kind = kind_of(exc.code)
+        if kind is None or not issubclass(kind, ArchiveNotFound | ArchiveFault | DeviceFault) or kind is Busy:
+            raise
+        # No plan can be made of this archive, and an unlock would fail for the same reason.
+        print_failure(exc)
+        return WOULD_FAIL
+    print_result(plan, "\n".join(_plan_lines(plan)))
+    if plan["failure"] is not None:
+        return WOULD_FAIL
+    return NOTHING_TO_DO if plan["done"] else WOULD_CHANGE
 
 
 def _permitted(loader: LoaderClient) -> dict[str, str]:
@@ -76,8 +145,11 @@ def _release_text(release: dict[str, Any]) -> str:
 
 
 def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
-    release = plan["release"]
-    yield f"{plan['archive']}: release {release['version']}, made {release['created']}, mode {plan['mode']}"
+    release, failure = plan["release"], plan["failure"]
+    if release is None:
+        yield f"{plan['archive']}: no archive, mode {plan['mode']}"
+    else:
+        yield f"{plan['archive']}: release {release['version']}, made {release['created']}, mode {plan['mode']}"
     for image in plan["images"]:
         # An image may have no time at which it was made.
         created = f", created {image['created']}" if image["created"] else ""
@@ -88,15 +160,18 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         yield f"  {_work_text(plan['work'], at_most=not plan['engine_answers'])}"
         if plan["seconds"] is not None:
             yield f"  takes {estimate_text(plan['seconds'])}, if it goes as fast as the last unlock"
-    if plan["older_than"] is not None:
-        yield "  an unlock ends with ROLLBACK unless --allow-older permits this release"
     for place in plan["places"]:
         paths = " and ".join(place["paths"])
         yield f"  {paths}: needs {size_text(place['needed'])}, {size_text(place['free'])} free: {_verdict(place)}"
     if not plan["engine_answers"]:
         yield "  the Docker engine does not respond: its disk space is not checked"
-    if plan["done"]:
-        yield "all images are present: an unlock would write nothing"
+    if failure is not None:
+        yield f"an unlock would fail: {failure['detail']} ({failure['code']})"
+        yield f"What to do: {failure['hint']}"
+    elif plan["done"]:
+        yield "nothing to do: all images are present, and an unlock would only log in"
+    else:
+        yield f"What to do: {UNLOCK_COMMAND}"
 
 
 def _presence(image: dict[str, Any]) -> str:

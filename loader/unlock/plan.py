@@ -10,16 +10,19 @@ from pathlib import Path
 from loader.binary_split import Archive, open_archive
 from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
-from loader.errors import EngineUnavailable
+from loader.errors import ArchiveNotFound, EngineUnavailable
 from loader.oci import Layout
 from loader.references import split_tag
 from loader.settings import Settings
+from loader.unlock.checks import PlannedFailure, first_failure
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
 from loader.unlock.previous import freed_without
-from loader.unlock.release_mark import KnownRelease, ReleaseMark, rollback_text
+from loader.unlock.release_mark import KnownRelease, ReleaseMark
 from loader.unlock.remembered import Remembered
 from loader.unlock.room import JOURNAL_SIZE, Place, Work, places
+
+_NO_WORK = Work(to_read=0, to_send=0, largest=0, to_unpack=0, journal=0)
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,16 @@ class PlannedImage:
 class UnlockPlan:
     """The whole plan. `layouts` are sent to the engine, in this order, without layers that `bases` have.
 
+    `failure` is the error of the first check that fails, of all that an unlock makes before its login. Without an
+    archive `release` is None.
+
     `older_than` is the newest release that became ready here, if the unlock is refused because `release` is older.
     `seconds` is how long it will take, None if this device cannot know. `engine_answers` is False if the engine's need
     for room is not known. `warnings` are sentences.
     """
 
     archive: Path
-    release: KnownRelease
+    release: KnownRelease | None
     older_than: KnownRelease | None
     mode: str
     images: tuple[PlannedImage, ...]
@@ -80,6 +86,7 @@ class UnlockPlan:
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
     engine_answers: bool
+    failure: PlannedFailure | None = None
 
     @property
     def done(self) -> bool:
@@ -101,22 +108,60 @@ def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = F
     """Return what an unlock would do now, and change nothing.
 
     While an unlock `is_active`, the engine is only looked at, because it has other work than to refuse trials. Raises
-    ArchiveNotFound, ArchiveCorrupt, UntrustedPublisher, StorageError, EngineRejected, and EngineUnavailable if the
-    engine goes meanwhile.
+    ArchiveNotFound unless an unlock needs no archive, ArchiveCorrupt, UntrustedPublisher, StorageError, EngineRejected,
+    and EngineUnavailable if the engine goes meanwhile.
     """
-    with open_archive(settings.images_path) as archive:
-        archive.require_publisher(settings.publisher_keys)
-        try:
-            images = look_up_images(engine, archive)
-        except EngineUnavailable:
-            unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
-            return _plan(settings, archive, tuple(unknown), None, None)
-        description = _described(engine)
-        plan = _plan(settings, archive, images, engine, description)
-        if description is None:
-            return plan
-        further = obstacles(engine, description, archive.head.images, done=plan.done or is_active)
-        return replace(plan, warnings=(*plan.warnings, *further))
+    try:
+        with open_archive(settings.images_path) as archive:
+            archive.require_publisher(settings.publisher_keys)
+            return _plan_of(settings, engine, archive, is_active=is_active)
+    except ArchiveNotFound as absent:
+        return _without_archive(settings, engine, absent)
+
+
+def _plan_of(settings: Settings, engine: DockerEngine, archive: Archive, *, is_active: bool) -> UnlockPlan:
+    try:
+        images = look_up_images(engine, archive)
+    except EngineUnavailable as exc:
+        unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
+        plan = _plan(settings, archive, tuple(unknown), None, None)
+        return replace(plan, failure=first_failure(settings, archive, plan.places, done=False, unavailable=exc))
+    description = _described(engine)
+    plan = _plan(settings, archive, images, engine, description)
+    plan = replace(plan, failure=first_failure(settings, archive, plan.places, done=plan.done))
+    if description is None:
+        return plan
+    further = obstacles(engine, description, archive.head.images, done=plan.done or is_active)
+    return replace(plan, warnings=(*plan.warnings, *further))
+
+
+def _without_archive(settings: Settings, engine: DockerEngine, absent: ArchiveNotFound) -> UnlockPlan:
+    """Return the plan of an unlock that is `ready` without an archive. Raises `absent` if it would not be."""
+    remembered = Remembered.read_if_sound(settings.model_cache_dir).present
+    images: tuple[PlannedImage, ...] = ()
+    if remembered is not None:
+        head = remembered.head
+        images = tuple(_planned(head, image, engine.find(image.reference), ()) for image in head.images)
+        present = all(image.present for image in images)
+    else:
+        references = settings.expected_references
+        present = bool(references) and all(engine.find(reference) is not None for reference in references)
+    if not present:
+        raise absent
+    return UnlockPlan(
+        archive=settings.images_path,
+        release=None,
+        older_than=None,
+        mode=settings.unlock_mode,
+        images=images,
+        layouts=(),
+        bases=(),
+        work=_NO_WORK,
+        seconds=None,
+        places=(),
+        warnings=(),
+        engine_answers=True,
+    )
 
 
 def look_up_images(
@@ -167,7 +212,6 @@ def _plan(
     head, remembered = archive.head, Remembered.read_if_sound(settings.model_cache_dir)
     release = KnownRelease.of(archive.index.stored)
     newest = ReleaseMark.read(settings.model_cache_dir, remembered).newer_than(release)
-    refused = (rollback_text(release, newest),) if newest is not None else ()
     present = {image.reference for image in images if image.present}
     found = {image.reference: image.found for image in images}
     bases: tuple[Base, ...] = ()
@@ -194,7 +238,7 @@ def _plan(
         work=work,
         seconds=pace.seconds(work) if pace is not None else None,
         places=places_,
-        warnings=(*refused, *_platform_warnings(head, description), *_previous_warnings(places_, remembered)),
+        warnings=(*_platform_warnings(head, description), *_previous_warnings(places_, remembered)),
         engine_answers=all(image.present is not None for image in images),
     )
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from loader import logs
 from loader.api_client import get_api_client
@@ -37,7 +37,7 @@ from loader.unlock.room import require_room
 from loader.unlock.tar_file import remove_tar
 from loader.unlock_state import (
     AT_REST,
-    STEPS,
+    RUN_STEPS,
     Failure,
     ProgressReport,
     UnlockRecord,
@@ -104,6 +104,13 @@ class UnlockRun:
         return make_rollback(self.settings, self.engine)
 
 
+class UnlockAnswer(NamedTuple):
+    """What a request to unlock gets: the record afterwards, and whether this request has started a run."""
+
+    record: UnlockRecord
+    started: bool
+
+
 def unlock_status() -> tuple[UnlockRecord, ProgressReport | None]:
     """Return the record of this process's unlock, and the progress of its run."""
     return _unlock.snapshot()
@@ -132,8 +139,8 @@ def start_unlock(
     throttle: LoginThrottle,
     credentials: Credentials,
     allow_older: str | None = None,
-) -> UnlockRecord:
-    """Start a run unless one is active or nothing is left to do. Return the record afterwards.
+) -> UnlockAnswer:
+    """Start a run unless one is active or nothing is left to do.
 
     `allow_older` is the digest of the head that may be older than the newest release here, None if none may. Without an
     archive there is no run: the state becomes `ready` if the expected images are in the engine. Raises ArchiveNotFound,
@@ -141,7 +148,7 @@ def start_unlock(
     run would start but its login must wait.
     """
     if _unlock.state not in AT_REST:
-        return _unlock.record
+        return UnlockAnswer(_unlock.record, started=False)
     archive = identify(settings.images_path)
     if archive is None:
         undone = make_rollback(settings, engine).recover(_refuse_to_wait)
@@ -150,20 +157,21 @@ def start_unlock(
             (image.reference, new) in undone for image in _remembered(settings).images for new in image.ids
         ):
             _refuse_to_wait()
-        return _unlock.try_ready(proven=proven)
+        return UnlockAnswer(_unlock.try_ready(proven=proven), started=False)
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _exchanging.locked():
             raise Busy("The previous release takes the place of the present one.", EXCHANGE_SECONDS)
-        if _unlock.may_start(archive, again=again):
+        starts = _unlock.may_start(archive, again=again)
+        if starts:
             throttle.require_no_wait(credentials.client)
-            progress, interrupter = UnlockProgress(STEPS), _new_interrupter()
+            progress, interrupter = UnlockProgress(RUN_STEPS), _new_interrupter()
             run = UnlockRun(settings, engine, credentials, throttle, progress, interrupter, allow_older)
             _unlock.start(run.progress)
             # A system that is out of threads refuses this one, and a run without a thread would never end.
             with _failure_recorded():
                 threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
-        return _unlock.record
+        return UnlockAnswer(_unlock.record, starts)
 
 
 def go_back(settings: Settings, engine: DockerEngine) -> Exchange:

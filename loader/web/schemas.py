@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from loader.fetch.state import STEPS as FETCH_STEPS
 from loader.fetch.state import FetchState
-from loader.unlock_state import STEPS, UnlockState
+from loader.unlock_state import RUN_STEPS, UnlockState
 
 MAX_EMAIL_LENGTH = 254
 MAX_PASSWORD_LENGTH = 1024
@@ -198,8 +198,8 @@ class CacheClearResponse(Schema):
     kept = fields.Integer(required=True)
 
 
-class UnlockResponse(Schema):
-    """The state of the unlock after the request.
+class UnlockOutcome(Schema):
+    """The state of the unlock.
 
     `authenticated` says whether somebody has logged in since the start or the last lock. `proven` is true in `ready`
     only: the key fragment has authenticated the list of the images on this device. Otherwise the archive only says that
@@ -211,12 +211,22 @@ class UnlockResponse(Schema):
     proven = fields.Boolean(required=True)
 
 
+class UnlockResponse(UnlockOutcome):
+    """The state of the unlock after the request.
+
+    `started` is false if the request has started no run: one is active already, or nothing is left to do. Its e-mail
+    and password were not used then.
+    """
+
+    started = fields.Boolean(required=True)
+
+
 class UnlockStep(Schema):
     """Step `number` of `of`."""
 
     number = fields.Integer(required=True)
     of = fields.Integer(required=True)
-    name = fields.String(required=True, validate=validate.OneOf(STEPS))
+    name = fields.String(required=True, validate=validate.OneOf(RUN_STEPS))
 
 
 class _Report(Schema):
@@ -238,7 +248,7 @@ class _Report(Schema):
     duration_seconds = fields.Dict(keys=fields.String(), values=fields.Float(), required=True, allow_none=True)
 
 
-class UnlockStatusResponse(UnlockResponse, _Report):
+class UnlockStatusResponse(UnlockOutcome, _Report):
     """The state of the unlock. A value is null if it is not known or does not apply."""
 
     step = fields.Nested(UnlockStep, required=True, allow_none=True)
@@ -295,6 +305,15 @@ class UnlockPlanPlace(Schema):
     fits = fields.Boolean(required=True)
 
 
+class UnlockPlanFailure(Schema):
+    """Why an unlock would fail: the code, the sentence and the hint of its error."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    hint = fields.String(required=True)
+    retryable = fields.Boolean(required=True)
+
+
 class UnlockBackRelease(Release):
     """A release that was unlocked on this device, and the references of its images."""
 
@@ -312,12 +331,15 @@ class UnlockBackResponse(Schema):
 class UnlockPlanResponse(Schema):
     """What an unlock would do now. `seconds` is null if this device has not unlocked enough to know.
 
+    `failure` is null, or why an unlock would fail before its login. `release` is null without an archive: then all
+    images that this device expects are there.
+
     `older_than` is null, or the newest release that became ready here: the archive is older, and an unlock ends with
     ROLLBACK unless `allow_older` is the `head` of `release`.
     """
 
     archive = fields.String(required=True)
-    release = fields.Nested(UnlockPlanRelease, required=True)
+    release = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
     older_than = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
     work = fields.Nested(UnlockPlanWork, required=True)
     seconds = fields.Float(required=True, allow_none=True)
@@ -328,6 +350,7 @@ class UnlockPlanResponse(Schema):
     engine_answers = fields.Boolean(required=True)
     done = fields.Boolean(required=True)
     fits = fields.Boolean(required=True)
+    failure = fields.Nested(UnlockPlanFailure, required=True, allow_none=True)
 
 
 class FetchRequest(Schema):

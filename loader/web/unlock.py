@@ -41,8 +41,8 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
         with failures_audited("unlock", str(settings.images_path)):
             login = json_body(UnlockRequest())
             credentials = Credentials(client_address(), login["email"], login["password"])
-            record = start_unlock(settings, engine, throttle, credentials, login.get("allow_older"))
-        return dict(UnlockResponse().dump(_outcome(record)))
+            answer = start_unlock(settings, engine, throttle, credentials, login.get("allow_older"))
+        return dict(UnlockResponse().dump({**_outcome(answer.record), "started": answer.started}))
 
     @routes.get("/unlock/status")
     def status() -> dict[str, object]:

@@ -58,16 +58,16 @@ def test_an_unlock_from_the_form_to_ready(
     assert len({bar for bar in bars if 0 < bar < 1}) >= 3
     assert any(re.fullmatch(r"\d+ [kM]?B/s", rate) and re.search(r"\d s|seconds", left) for _, rate, left in seen)
 
-    page.wait_for_text("title", "Ready")
+    page.wait_for_text("title", "Images are ready")
     page.wait_for_text("cache-note", "Somebody has logged in")
     assert rows(page, "images") == [f"{FULL_APP}: in the engine", f"{FULL_DATABASE}: in the engine"]
-    assert page.at("steps").locator("[data-status=done]").count() == 4
+    assert page.at("steps").locator("[data-status=done]").count() == 5
     expect(page.at("form")).to_be_hidden()
     assert PASSWORD not in page.kept()
     assert len(unlock_device.api.requests("POST", "/login")) == 1
     # A screen reader announces the steps and the end but no percentages, because they change too often.
-    assert page.spoken()[-1] == "Ready"
-    assert len(page.spoken()) <= 5
+    assert page.spoken()[-1] == "Images are ready"
+    assert len(page.spoken()) <= 6
     assert not any("%" in text for text in page.spoken())
 
 
@@ -102,6 +102,8 @@ def test_the_page_reports_a_stopped_engine_before_and_after_a_run(
     expect(page.at("to-send")).to_have_text("at most 3 MB")
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("failed")
+    assert page.at("steps").locator("[data-status=failed]").inner_text().startswith("Check")
+    assert page.at("steps").locator("[data-status='to do']").count() == 4
     page.wait_for_text("failure", "Start the Docker engine, check DOCKER_HOST")
     page.wait_for_text("failure", "ENGINE_UNAVAILABLE")
 
@@ -125,7 +127,10 @@ def test_the_page_says_that_an_older_release_is_refused(
     (unlock_device.remembered.parent / MARK_NAME).write_bytes(ReleaseMark(newest).to_bytes())
     seal(unlock_device.archive, [HandmadeImage(APP, architecture=ARCHITECTURE)], serial=8)
     page = open_page(unlock_device.start(docker.host).loader.url)
-    page.wait_for_text("warnings", f"(serial 8, made {CREATED}), older than release 1.5 (serial 9, made {CREATED})")
+    page.wait_for_text("plan-failure", "An unlock would fail. The archive is release 1.4")
+    page.wait_for_text("plan-failure", "unlock with --allow-older")
+    page.wait_for_text("plan-failure", "ROLLBACK")
+    page.wait_for_text("plan-failure", f"(serial 8, made {CREATED}), older than release 1.5 (serial 9, made {CREATED})")
     expect(page.at("to-send")).to_have_text("nothing, because the release is older")
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("failed")

@@ -8,7 +8,7 @@ import pytest
 
 from loader.errors import Rollback
 from tests.cli.cli_runs import invoke
-from tests.support.archives import APP, ARCHITECTURE
+from tests.support.archives import APP, ARCHITECTURE, remove_all_images
 from tests.support.handmade_image import CREATED, HandmadeImage, HandmadeLayer, seal
 from tests.support.images import image_id
 from tests.support.unlocking import EMAIL, PASSWORD, READY, Rig
@@ -32,11 +32,10 @@ def url(rig: Rig, tmp_path: Path) -> str:
 
 def test_the_plan_names_both_releases_and_the_option(url: str) -> None:
     shown = invoke(url, "unlock", "--plan")
-    assert shown.exit_code == 0
-    assert f"  warning: The archive is {OLD_TEXT}, older than {NEW_TEXT}, which became ready on this device.\n" in (
-        shown.stdout
-    )
-    assert "  an unlock ends with ROLLBACK unless --allow-older permits this release\n" in shown.stdout
+    assert shown.exit_code == 1
+    sentence = f"The archive is {OLD_TEXT}, older than {NEW_TEXT}, which became ready on this device. (ROLLBACK)"
+    assert f"an unlock would fail: {sentence}\nWhat to do: {Rollback.hint}\n" in shown.stdout
+    assert "--allow-older" in Rollback.hint
 
 
 def test_an_older_release_is_refused_without_the_option_and_loaded_with_it(url: str, rig: Rig) -> None:
@@ -49,7 +48,7 @@ def test_an_older_release_is_refused_without_the_option_and_loaded_with_it(url: 
     assert image_id(rig.engine, APP) == NEW.image.config
 
     done = invoke(url, *UNLOCK, "--allow-older", stdin=f"{PASSWORD}\n")
-    assert (done.exit_code, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.exit_code, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
     assert done.stderr.startswith(f"permits {OLD_TEXT}, though this device had {NEW_TEXT}\n")
     assert image_id(rig.engine, APP) == OLD.image.config
 
@@ -57,7 +56,7 @@ def test_an_older_release_is_refused_without_the_option_and_loaded_with_it(url: 
 def test_the_option_permits_nothing_where_nothing_is_older(url: str, rig: Rig, tmp_path: Path) -> None:
     rig.device.put(seal(tmp_path / "later.enc", [NEW], serial=3))
     done = invoke(url, *UNLOCK, "--allow-older", stdin=f"{PASSWORD}\n")
-    assert (done.exit_code, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.exit_code, done.stdout) == (0, "images are ready, not proven; logged in\n"), done.stderr
     assert "permits" not in done.stderr
     line = [line for line in rig.operator.loader.log_lines() if line.get("event") == "unlock"][-1]
     assert "allow_older" not in line
@@ -65,6 +64,7 @@ def test_the_option_permits_nothing_where_nothing_is_older(url: str, rig: Rig, t
 
 def test_the_option_needs_an_archive(url: str, rig: Rig) -> None:
     rig.device.archive.unlink()
+    remove_all_images(rig.engine)
     done = invoke(url, *UNLOCK, "--allow-older", stdin=f"{PASSWORD}\n")
     assert done.exit_code == 4
     assert "(ARCHIVE_NOT_FOUND)" in done.stderr

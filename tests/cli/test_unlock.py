@@ -37,10 +37,10 @@ def test_a_script_unlocks_with_the_password_on_standard_input(rig: Rig, packed: 
     rig.device.put(packed.path)
     rig.wire.slow_upload(pause_seconds=0.03)
     done = run(tmp_path, "--email", EMAIL, "--url", url(rig), stdin=f"{PASSWORD}\n")
-    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
     lines = done.stderr.splitlines()
-    assert lines[-1] == "step 4 of 4: loading_images"
-    assert all(re.fullmatch(r"step \d of 4: [a-z_]+", line) for line in lines)
+    assert lines[-1] == "step 5 of 5: loading_images"
+    assert all(re.fullmatch(r"step \d of 5: [a-z_]+", line) for line in lines)
     assert len(set(lines)) == len(lines)
     assert len(tags_of_tests(rig.engine)) == 2
 
@@ -55,14 +55,14 @@ def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed,
         assert screen.end() == 0, screen.shown
     assert PASSWORD not in screen.shown
     assert PASSWORD.encode() not in arguments
-    bars = re.findall(r"\[(#*-*)\] +(\d+) %  (\d)/4 ([a-z_]+)  (\d+(?:\.\d+)? [kMG]?B)/s(, \d+ s left)?", screen.shown)
+    bars = re.findall(r"\[(#*-*)\] +(\d+) %  (\d)/5 ([a-z_]+)  (\d+(?:\.\d+)? [kMG]?B)/s(, \d+ s left)?", screen.shown)
     percents = [int(percent) for _, percent, *_ in bars]
     assert percents == sorted(percents)
     assert percents[-1] == 100
     assert len(set(percents)) > 2
     assert {len(bar) for bar, *_ in bars} == {24}
     assert any(left for *_, left in bars)
-    assert screen.shown.rstrip().endswith("ready")
+    assert screen.shown.rstrip().endswith("images are ready and proven; logged in")
     assert screen.shown.count("\n") < 6  # one line is written over
 
 
@@ -85,10 +85,10 @@ def test_the_status_shows_a_running_unlock(rig: Rig, packed: Packed) -> None:
     rig.operator.post()
     rig.wire.wait_until_held()
     shown = invoke(url(rig), "status").stdout
-    assert re.search(r"^unlock: loading_images, \d+ %, step 4 of 4, \d+ [kM]?B/s$", shown, re.MULTILINE), shown
+    assert re.search(r"^unlock: loading_images, \d+ %, step 5 of 5, \d+ [kM]?B/s$", shown, re.MULTILINE), shown
     rig.wire.release()
     assert rig.operator.rest().state == "ready"
-    assert "unlock: ready\n" in invoke(url(rig), "status").stdout
+    assert "unlock: images are ready and proven\n" in invoke(url(rig), "status").stdout
 
 
 def test_a_refused_unlock_prints_code_and_hint(rig: Rig, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_loader_on_a_unix_socket_is_unlocked(
     unlock_device.put(packed.path)
     operator = unlock_device.start(docker.host, LOADER_BIND=f"unix:{tmp_path}/loader.sock")
     done = run(tmp_path, "--email", EMAIL, stdin=PASSWORD, LOADER_URL=operator.loader.url)
-    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "images are ready and proven; logged in\n"), done.stderr
 
 
 def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_the_plan_is_shown_and_nothing_changes(rig: Rig, packed: Packed, tmp_pat
     before = sorted(rig.device.directory.rglob("*"))
     state = rig.operator.document()
     done = run(tmp_path, "--plan", "--url", url(rig))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (2, "")
     lines = done.stdout.splitlines()
     assert lines[0] == f"{rig.device.archive}: release 1.4, made {CREATED}, mode tar"
     for line, image, size in zip(lines[1:3], packed.images, ("3 MB", "268 kB"), strict=True):
         assert line == f"  {image.reference}: missing, {size}, for {PLATFORM}, created {CREATED}"
     assert lines[3] == "  reads 3 MB of the archive, sends 3 MB to the engine, which unpacks 3 MB"
     assert re.fullmatch(rf"  {rig.device.directory} and .*: needs 11 MB, [0-9.]+ GB free: fits", lines[4])
-    assert len(lines) == 5
+    assert lines[5:] == ["What to do: azaion-loader unlock --email EMAIL"]
     assert sorted(rig.device.directory.rglob("*")) == before
     assert rig.operator.document() == state
     assert rig.device.api.requests() == []
@@ -159,7 +159,8 @@ def test_the_plan_shows_images_that_are_present(rig: Rig, packed: Packed, tmp_pa
     assert f"  {FULL_APP}: present, 3 MB, for {PLATFORM}, created " in done.stdout
     assert f"  {FULL_DATABASE}: present, " in done.stdout
     assert "sends" not in done.stdout
-    assert done.stdout.endswith("all images are present: an unlock would write nothing\n")
+    assert done.stdout.endswith("nothing to do: all images are present, and an unlock would only log in\n")
+    assert done.returncode == 0
 
 
 def test_the_plan_of_an_update_says_what_is_sent_and_how_long_it_takes(rig: Rig, tmp_path: Path) -> None:
@@ -193,7 +194,9 @@ def test_the_plan_works_without_an_engine(unlock_device: UnlockDevice, packed: P
     unlock_device.put(packed.path)
     operator = unlock_device.start(NO_ENGINE, UNLOCK_MODE="stream")
     done = run(tmp_path, "--plan", "--url", operator.loader.url)
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert "an unlock would fail: The Docker engine at unix:///nonexistent/docker.sock does not respond" in done.stdout
+    assert "(ENGINE_UNAVAILABLE)\nWhat to do: " in done.stdout
     assert f"  {FULL_APP}: unknown, 3 MB, for {PLATFORM}, created " in done.stdout
     assert "reads at most 3 MB of the archive, sends at most 3 MB to the engine, " in done.stdout
     assert "which unpacks at most 3 MB\n" in done.stdout
@@ -204,14 +207,15 @@ def test_the_plan_works_without_an_engine(unlock_device: UnlockDevice, packed: P
 
 def test_there_is_no_plan_without_an_archive(rig: Rig, tmp_path: Path) -> None:
     done = run(tmp_path, "--plan", "--url", url(rig))
-    assert (done.returncode, done.stdout) == (4, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert "(ARCHIVE_NOT_FOUND)" in done.stderr
+    assert f"What to do: {errors.ArchiveNotFound.hint}" in done.stderr
 
 
 def test_json_output_is_one_document(rig: Rig, packed: Packed) -> None:
     rig.device.put(packed.path)
     plan = invoke(url(rig), "unlock", "--plan", "--json")
-    assert (plan.exit_code, plan.stderr) == (0, "")
+    assert (plan.exit_code, plan.stderr) == (2, "")
     known = rig.operator.get("/unlock/plan")
     assert {name: json.loads(plan.stdout)[name] for name in ("archive", "images", "fits")} == {
         name: known[name] for name in ("archive", "images", "fits")

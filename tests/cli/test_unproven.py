@@ -24,10 +24,11 @@ def test_ready_says_whether_it_is_proven(unlock_device: UnlockDevice, docker: En
         docker.client.images.load(b"".join(docker_archive(IMAGE)))
     seal(unlock_device.archive, [IMAGE])
     url = unlock_device.start(docker.host).loader.url
+    ready = "images are ready, not proven" if present else "images are ready and proven"
     done = invoke(url, "unlock", "--email", EMAIL, stdin=f"{PASSWORD}\n")
-    assert (done.exit_code, done.stdout) == (0, "ready\n")
+    assert (done.exit_code, done.stdout) == (0, f"{ready}; logged in\n")
     assert (f"warning: {NOT_PROVEN}" in done.stderr) is present
     shown = invoke(url, "status").stdout
-    assert ("unlock: ready, not proven\n" if present else "unlock: ready\n") in shown
+    assert f"login: logged in\nunlock: {ready}\n" in shown
     told = json.loads(invoke(url, "unlock", "--email", EMAIL, "--json", stdin=f"{PASSWORD}\n").stdout)
     assert (told["state"], told["proven"]) == ("ready", not present)

@@ -91,9 +91,14 @@ class Refusal:
 def refused(unlock_device: UnlockDevice, operator: Operator, disk: Path, code: str) -> Refusal:
     """Unlock, and require that it is refused at once and changes nothing on the disk."""
     before = (free_bytes(disk), sorted(disk.rglob("*")))
+    planned = operator.get("/unlock/plan")["failure"]
     started = time.monotonic()
     assert_failed(operator.unlock(), code)
     refusal = Refusal(operator.document(), time.monotonic() - started)
+    # The detail of the plan may name another number of free bytes.
+    assert planned.keys() == {"detail", "code", "hint", "retryable"}
+    assert all(planned[name] == refusal.document[name] for name in ("code", "hint", "retryable"))
+    assert refusal.document["step"]["name"] == "checking"
     assert refusal.seconds < PREFLIGHT_SECONDS
     assert unlock_device.api.requests() == []
     assert (free_bytes(disk), sorted(disk.rglob("*"))) == before

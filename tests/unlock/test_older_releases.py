@@ -155,11 +155,11 @@ def test_the_error_and_the_plan_name_both_releases(device: WatchedDevice, releas
     assert "allow_older" in status["hint"]
 
     plan = device.plan(releases.path(6, OTHER).read_bytes())
-    assert plan["warnings"][0] == sentence
+    assert plan["failure"] == {"code": "ROLLBACK", "detail": sentence, "hint": status["hint"], "retryable": False}
     assert plan["release"] == {"version": "1.4", "serial": 6, "created": CREATED, "head": older.head}
     assert plan["older_than"] == {"version": "1.4", "serial": 7, "created": CREATED, "head": newer.head}
     plan = device.plan(releases.path(7).read_bytes())
-    assert (plan["older_than"], plan["warnings"]) == (None, [])
+    assert (plan["older_than"], plan["failure"]) == (None, None)
 
 
 def test_permission_for_one_head_permits_no_other(device: WatchedDevice, releases: Releases) -> None:

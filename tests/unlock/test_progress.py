@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from loader.unlock import progress as unlock_progress
 from loader.unlock.progress import RATE_WINDOW_SECONDS, UnlockProgress
 from loader.unlock_state import Step
-from tests.support.archives import Packed, remove_all_images
+from tests.support.archives import APP, Packed, remove_all_images
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.processes import poll
 from tests.support.unlocking import AT_REST, READY, Rig
 
@@ -20,7 +22,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
 STEPS = ("one", "two")
-STEPS_OF_UNLOCK = {"authenticating", "downloading_key", "decrypting", "loading_images"}
+STEPS_OF_UNLOCK = {"checking", "authenticating", "downloading_key", "decrypting", "loading_images"}
 SLOW_SECONDS = 60.0
 FRESH_SECONDS = 5.0
 PROGRESS_FIELDS = {
@@ -195,8 +197,10 @@ def test_a_slow_run_reports_its_progress(rig: Rig, packed: Packed) -> None:
     for name in ("bytes_done", "percent", "updated_at"):
         assert_never_less([document[name] for document in seen])
     assert_never_less([document["step"]["number"] for document in seen])
-    assert {(document["step"]["of"], document["started_at"]) for document in seen} == {(4, seen[0]["started_at"])}
-    assert all(document["step"]["name"] == document["state"] for document in seen[:-1])
+    assert {(document["step"]["of"], document["started_at"]) for document in seen} == {(5, seen[0]["started_at"])}
+    names = [(document["step"]["name"], document["state"]) for document in seen[:-1]]
+    assert all(name == state for name, state in names if name != "checking")
+    assert {state for name, state in names if name == "checking"} <= {"authenticating"}
     assert all(document["percent"] < 100 for document in seen[:-1])
     assert max(document["age"] for document in seen[:-1]) < FRESH_SECONDS
 
@@ -233,9 +237,16 @@ def test_the_status_is_current_while_the_engine_is_silent(rig: Rig, packed: Pack
 def test_a_run_that_failed_reports_its_step(rig: Rig, packed: Packed) -> None:
     assert rig.unlock(packed.path, "a wrong password").code == "LOGIN_REJECTED"
     document = rig.operator.document()
-    assert document["step"] == {"number": 1, "of": 4, "name": "authenticating"}
+    assert document["step"] == {"number": 2, "of": 5, "name": "authenticating"}
     assert (document["percent"], document["bytes_done"], document["eta_seconds"]) == (0, 0, None)
-    assert list(document["duration_seconds"]) == ["authenticating"]
+    assert set(document["duration_seconds"]) == {"checking", "authenticating"}
+
+
+def test_a_run_that_fails_before_the_login_has_failed_in_its_check(rig: Rig, tmp_path: Path) -> None:
+    assert rig.unlock(seal(tmp_path / "other.enc", [HandmadeImage(APP)], version="2")).code == "VERSION_MISMATCH"
+    document = rig.operator.document()
+    assert document["step"] == {"number": 1, "of": 5, "name": "checking"}
+    assert list(document["duration_seconds"]) == ["checking"]
 
 
 def test_a_run_that_finds_its_images_ends_at_100_percent(rig: Rig, packed: Packed) -> None:
@@ -243,4 +254,5 @@ def test_a_run_that_finds_its_images_ends_at_100_percent(rig: Rig, packed: Packe
     assert rig.unlock(packed.path).state == "ready"
     document = rig.operator.document()
     assert document["percent"] == 100
-    assert list(document["duration_seconds"]) == ["authenticating"]
+    assert document["step"] == {"number": 1, "of": 5, "name": "checking"}
+    assert list(document["duration_seconds"]) == ["checking"]

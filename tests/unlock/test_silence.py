@@ -97,7 +97,7 @@ def test_an_engine_that_still_gets_an_image_is_not_said_to_unpack(rig: Rig, pack
 
 
 def status(silent_seconds: float, activity: str | None) -> dict[str, Any]:
-    step = {"number": 4, "of": 4, "name": "loading_images"}
+    step = {"number": 5, "of": 5, "name": "loading_images"}
     figures = {"percent": 66, "rate": 0, "eta_seconds": None}
     return {"step": step, "silent_seconds": silent_seconds, "activity": activity, **figures}
 
@@ -106,8 +106,8 @@ def test_the_command_shows_that_a_silent_engine_works() -> None:
     unpacking = "The engine has all 812 MB of app:1, and unpacks them."
     assert _bar_of(status(SILENT_SECONDS, unpacking)).endswith(f"66 %  5 s: {unpacking}")
     assert _bar_of(status(42, unpacking)).endswith(f"66 %  42 s: {unpacking}")
-    assert _bar_of(status(SILENT_SECONDS - 1, unpacking)).endswith("66 %  4/4 loading_images  0 B/s")
-    assert _bar_of(status(42, None)).endswith("66 %  4/4 loading_images  0 B/s")
-    step = "step 4 of 4: loading_images"
+    assert _bar_of(status(SILENT_SECONDS - 1, unpacking)).endswith("66 %  5/5 loading_images  0 B/s")
+    assert _bar_of(status(42, None)).endswith("66 %  5/5 loading_images  0 B/s")
+    step = "step 5 of 5: loading_images"
     assert list(_lines_of(status(42, unpacking))) == [step, unpacking]
     assert list(_lines_of(status(1, unpacking))) == list(_lines_of(status(42, None))) == [step]

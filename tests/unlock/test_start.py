@@ -89,7 +89,7 @@ def with_archive(settings: Settings) -> Settings:
 
 
 def start(settings: Settings, throttle: LoginThrottle) -> UnlockState:
-    state: UnlockState = unlock.start_unlock(settings, AbsentEngine(1), throttle, CREDENTIALS).state
+    state: UnlockState = unlock.start_unlock(settings, AbsentEngine(1), throttle, CREDENTIALS).record.state
     return state
 
 

@@ -145,6 +145,7 @@ def test_a_head_has_at_most_256_references(unlock_device: UnlockDevice, proxy: R
 def outcome(operator: Operator) -> tuple[str, bool, bool]:
     document = operator.document()
     _, posted = operator.post()
+    assert posted.pop("started") is False
     assert {name: posted[name] for name in posted} == {name: document[name] for name in posted}
     return document["state"], document["authenticated"], document["proven"]
 

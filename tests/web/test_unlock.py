@@ -28,7 +28,10 @@ def test_unlock_of_present_images_is_ready(docker_engine: Engine, tmp_path: Path
         with bare_site(tmp_path / "loader", **env) as running:
             assert call(running.url, "GET", "/unlock/status").json()["state"] == "idle"
             reply = post_json(running.url, "/unlock", CREDENTIALS)
-            assert (reply.status, reply.json()) == (200, {"state": "ready", "authenticated": False, "proven": False})
+            assert (reply.status, reply.json()) == (
+                200,
+                {"state": "ready", "authenticated": False, "proven": False, "started": False},
+            )
             status = call(running.url, "GET", "/unlock/status").json()
             assert (status["state"], status["error"]) == ("ready", None)
     finally:
@@ -57,7 +60,7 @@ def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -
         head = head_of(archive)
         (image,), (layout,) = head.images, layouts_of(head, set())
         plan = call(running.url, "GET", "/unlock/plan").json()
-        (place,) = plan.pop("places")
+        (place,), failure = plan.pop("places"), plan.pop("failure")
         assert plan == {
             "archive": str(archive),
             "release": {"version": "7", "serial": 3, "created": CREATED, "head": index_of(archive).stored.digest},
@@ -86,6 +89,7 @@ def test_the_plan_of_an_archive_needs_neither_login_nor_engine(tmp_path: Path) -
             "done": False,
             "fits": True,
         }
+        assert (failure["code"], failure["retryable"]) == ("ENGINE_UNAVAILABLE", True)
         assert place.pop("free") > 0
         able = dict.fromkeys(("writable", "takes_files", "fits"), True)
         assert place == {

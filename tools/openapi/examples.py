@@ -22,7 +22,7 @@ STATUS = {
     },
 }
 
-UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False}
+UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False, "started": True}
 
 UNLOCK_STATUS = {
     "state": "decrypting",
@@ -32,7 +32,7 @@ UNLOCK_STATUS = {
     "code": None,
     "retryable": None,
     "hint": None,
-    "step": {"number": 3, "of": 4, "name": "decrypting"},
+    "step": {"number": 4, "of": 5, "name": "decrypting"},
     "bytes_done": 314572800,
     "bytes_total": 3145728000,
     "percent": 10,
@@ -42,7 +42,7 @@ UNLOCK_STATUS = {
     "silent_seconds": 0.1,
     "started_at": "2025-01-31T08:15:00.000+00:00",
     "updated_at": "2025-01-31T08:15:03.250+00:00",
-    "duration_seconds": {"authenticating": 0.8, "downloading_key": 0.2, "decrypting": 2.25},
+    "duration_seconds": {"checking": 0.1, "authenticating": 0.7, "downloading_key": 0.2, "decrypting": 2.25},
 }
 
 FETCH = {"state": "checking", "version": "1.4"}
@@ -106,6 +106,7 @@ UNLOCK_PLAN = {
     "engine_answers": True,
     "done": False,
     "fits": True,
+    "failure": None,
 }
 
 UNLOCK_BACK = {

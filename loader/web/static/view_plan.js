@@ -1,6 +1,6 @@
 // The card of the images: the archive, its images and the disk space that they need.
 
-import { byId, fillRow, setShown, setText, showRows } from "./dom.js";
+import { byId, fillRow, setShown, setText, showRows, showTrouble } from "./dom.js";
 import { bytes, guess, moment } from "./units.js";
 
 const ENGINE_SILENT = "The Docker engine does not respond, so it is not known which images it already has.";
@@ -14,14 +14,24 @@ export function showPlan(plan, problem) {
     return;
   }
   setText(byId("archive"), plan.archive);
-  setText(byId("version"), plan.release.version);
-  setText(byId("made"), moment(plan.release.created));
+  setText(byId("version"), plan.release?.version ?? "no archive");
+  setText(byId("made"), plan.release === null ? "" : moment(plan.release.created));
   setText(byId("to-send"), toSend(plan));
+  showFailure(plan.failure);
   setShown(byId("warnings"), plan.warnings.length > 0);
   showRows(byId("warnings"), "line", plan.warnings, setText);
   showRows(byId("images"), "row", plan.images, fillImage);
   setShown(byId("room"), !plan.done && plan.places.length > 0);
   showRows(byId("places"), "row", plan.places, fillPlace);
+}
+
+/** Say why an unlock would fail before its login. */
+function showFailure(failure) {
+  if (failure === null) {
+    showTrouble(byId("plan-failure"));
+  } else {
+    showTrouble(byId("plan-failure"), `An unlock would fail. ${failure.detail}`, failure.hint, failure.code);
+  }
 }
 
 function sentence(problem) {

@@ -8,7 +8,8 @@ const LOADING = "loading_images";
 const SILENT_SECONDS = 5;
 const FIRST = "Log in with your account of the resource API.";
 const MISSING = "The archive holds images that the engine does not have. Unlock again to load them.";
-const NOT_PROVEN = "Not proven: no key fragment has authenticated on this device that they are the right ones. ";
+const PROVEN = "Proven: a key fragment has authenticated on this device that they are the right ones.";
+const NOT_PROVEN = "Not proven: no key fragment has authenticated on this device that they are the right ones.";
 const LOST = {
   error: "The loader was restarted during the unlock.",
   hint: "Start the unlock again.",
@@ -67,7 +68,7 @@ function describe(run, plan, authenticated) {
     return { badge: "images missing", tone: "busy", title: "Images are missing", lead: MISSING };
   }
   if (run.state === "ready") {
-    return { badge: "ready", tone: "good", title: "Ready", lead: readyLead(run, authenticated) };
+    return { badge: "ready", tone: "good", title: "Images are ready", lead: readyLead(run, authenticated) };
   }
   return plan !== null && plan.done
     ? { badge: "idle", tone: "quiet", title: "All images are here", lead: loginLead(authenticated) }
@@ -76,11 +77,11 @@ function describe(run, plan, authenticated) {
 
 function readyLead(run, authenticated) {
   const when = run.started_at === null ? "" : ` since ${moment(run.updated_at)}`;
-  return `All images are in the engine${when}. ${run.proven ? "" : NOT_PROVEN}${loginLead(authenticated)}`.trim();
+  return `All images are in the engine${when}. ${run.proven ? PROVEN : NOT_PROVEN} ${loginLead(authenticated)}`;
 }
 
 function loginLead(authenticated) {
-  return authenticated ? "" : "Log in, so that services here can load models.";
+  return authenticated ? "Logged in." : "Not logged in: log in, so that services here can load models.";
 }
 
 function showRun(run) {

@@ -1,0 +1,54 @@
+"""The checks that an unlock makes before its login, as the plan tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loader.binary_split import Archive
+from loader.errors import EngineUnavailable, LoaderError
+from loader.settings import Settings
+from loader.unlock.release_mark import KnownRelease, ReleaseMark
+from loader.unlock.remembered import Remembered
+from loader.unlock.room import Place, require_room
+
+
+@dataclass(frozen=True)
+class PlannedFailure:
+    """The error with which an unlock would end before its login. It keeps no exception, because plans are shared."""
+
+    code: str
+    detail: str
+    hint: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: LoaderError) -> PlannedFailure:
+        """Return what the plan tells of `error`."""
+        return cls(error.code, str(error), error.hint, error.retryable)
+
+
+def first_failure(
+    settings: Settings,
+    archive: Archive,
+    places: tuple[Place, ...],
+    *,
+    done: bool,
+    unavailable: EngineUnavailable | None = None,
+) -> PlannedFailure | None:
+    """Return the error of the first check that fails, in the order of the unlock; None if the login would come next.
+
+    `done` says that all images are there, and `unavailable` that the engine does not tell.
+    """
+    directory = settings.model_cache_dir
+    try:
+        archive.require_version(settings.api_version)
+        mark = ReleaseMark.read(directory, Remembered.read_if_sound(directory))
+        mark.require_not_older(KnownRelease.of(archive.index.stored), None)
+        if unavailable is not None:
+            return PlannedFailure.of(unavailable)
+        if not done:
+            archive.require_complete()
+            require_room(places)
+    except LoaderError as exc:
+        return PlannedFailure.of(exc)
+    return None
