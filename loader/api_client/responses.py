@@ -63,6 +63,9 @@ class Response(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
+            if self._raw.length_remaining == 0:
+                # Give the connection back to the pool, because a new one would cost each part of an upload a handshake.
+                self._raw.drain_conn()
             # This closes the connection too, unless the last byte has been read and the pool has it back.
             self._raw.close()
         super().close()

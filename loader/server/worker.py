@@ -12,12 +12,14 @@ gunicorn's own threaded worker has weaknesses that a device in the field cannot 
 - a worker that ends refuses connections, which would otherwise wait for its last transfer in vain;
 - a machine that was frozen (suspend, `docker pause`) does not cost the worker, and with it the login.
 
-This is the only module that uses internals of gunicorn. `Worker` refuses to start if this gunicorn does not have them:
+This module and `body` are the only ones that use internals of gunicorn. `Worker` refuses to start if this gunicorn does
+not have them:
 
 - `ThreadWorker`: the methods `accept`, `enqueue_req`, `finish_request`, `handle`, `handle_request`, `murder_pending`,
   `handle_exit`, `handle_quit` and `set_accept_enabled`;
   the attributes `alive`, `cfg`, `tmp`, `tpool`, `poller`, `method_queue`, `nr_conns`, `sockets`, `worker_connections`;
 - `TConn`: `close(graceful=True)`, `init`, `sock`, `data_ready` and `parser.unreader.buf`;
+- `Body` and `LengthReader`, the body of a request and its source: what `body` uses of them;
 - `WorkerTmp.last_update`, which the master calls about once a second to see that the worker lives, and `close`.
 """
 
@@ -36,8 +38,11 @@ from selectors import EVENT_READ
 from typing import Any
 
 import gunicorn
+from gunicorn.http.body import Body, LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from gunicorn.workers.workertmp import WorkerTmp
+
+from loader.server.body import read_directly
 
 SILENCE_SECONDS = 5.0
 HEAD_SECONDS = 10.0
@@ -72,6 +77,8 @@ METHODS = {
     ),
     TConn: ("close", "init"),
     WorkerTmp: ("last_update", "close"),
+    Body(None): ("read", "reader", "buf", "failed"),
+    LengthReader(None, 0): ("read", "unreader", "length"),
 }
 ATTRIBUTES = ("alive", "cfg", "tmp", "tpool", "poller", "method_queue", "nr_conns", "sockets", "worker_connections")
 
@@ -188,6 +195,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request whose head has been read. gunicorn then drops what is left of its body."""
         conn.sock.end_limit()
+        read_directly(req)
         keep_alive = super().handle_request(req, conn)
         conn.sock.limit_reading(DRAIN_SECONDS)
         return keep_alive

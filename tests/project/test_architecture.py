@@ -53,7 +53,7 @@ LAYERS = (
 OWNERS = {
     "requests": {"loader.api_client.transport"},
     "docker": {"loader.docker_engine.connection"},
-    "gunicorn": {"loader.cli.serve", "loader.server.worker"},
+    "gunicorn": {"loader.cli.serve", "loader.server.body", "loader.server.worker"},
     "multipart": {"loader.web.upload_form"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {

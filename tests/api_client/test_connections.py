@@ -1,0 +1,32 @@
+"""Connections that are kept for the next request."""
+
+from __future__ import annotations
+
+import pytest
+
+from loader.api_client.client import ApiClient
+from loader.api_client.connections import PlainConnection
+from resource_api.accounts import Role
+from tests.api_client.conftest import TIMEOUTS
+from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.resource_api_server import ResourceApiServer
+
+
+def test_an_upload_leaves_its_connection_for_the_next(
+    resource_api: ResourceApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each part of an upload would cost the round trips of a new connection, and of TLS."""
+    made: list[PlainConnection] = []
+    connect = PlainConnection.connect
+
+    def noted(connection: PlainConnection) -> None:
+        made.append(connection)
+        connect(connection)
+
+    monkeypatch.setattr(PlainConnection, "connect", noted)
+    resource_api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
+    client = ApiClient(resource_api.url, ca_bundle=None, timeouts=TIMEOUTS)
+    client.login(EMAIL, PASSWORD)
+    for content in (b"first", b"second"):
+        client.put_object("x.small", content)
+    assert len(made) == 1
