@@ -4,6 +4,7 @@ RESOURCE_API_DATA           the data directory, made by `azaion-resource-api ini
 RESOURCE_API_TOKEN_SECONDS  how long a token is valid (default 3600)
 RESOURCE_API_PROXIES        addresses of proxies whose X-Forwarded-For is believed (default 127.0.0.1,::1)
 RESOURCE_API_LOG            the log file, for gunicorn with `gunicorn_conf`; stderr if it is empty
+RESOURCE_API_STORE_*        an S3-compatible store, see `storage.s3_settings`
 """
 
 import logging
@@ -17,13 +18,14 @@ from resource_api import logs
 from resource_api.app import DEFAULT_TOKEN_SECONDS, create_app
 from resource_api.client_address import LOOPBACK, ClientAddresses
 from resource_api.data_directory import DataDirectoryError
+from resource_api.storage.s3_settings import StoreSettingsError, store_settings
 
 # With this exit code of a worker gunicorn gives up; after any other it starts the next worker, endlessly.
 _CANNOT_BOOT = 3
 
 
 def _app_from_environment() -> Flask:
-    """Build the application from the environment; raises DataDirectoryError."""
+    """Build the application from the environment. Raises DataDirectoryError and StoreSettingsError."""
     data_dir = os.environ.get("RESOURCE_API_DATA", "")
     if not data_dir:
         raise DataDirectoryError("RESOURCE_API_DATA must name the data directory")
@@ -34,7 +36,7 @@ def _app_from_environment() -> Flask:
         addresses = ClientAddresses(os.environ.get("RESOURCE_API_PROXIES", LOOPBACK))
     except ValueError as error:
         raise DataDirectoryError(f"RESOURCE_API_PROXIES must list addresses or networks: {error}") from error
-    return create_app(Path(data_dir), int(seconds), addresses)
+    return create_app(Path(data_dir), int(seconds), addresses, store_settings(os.environ))
 
 
 # Under gunicorn with `gunicorn_conf` the log is set up already.
@@ -44,6 +46,6 @@ if not logging.getLogger().hasHandlers():
     logging.basicConfig(level=logging.INFO, handlers=[_stderr])
 try:
     app = _app_from_environment()
-except (DataDirectoryError, OSError) as error:
+except (DataDirectoryError, StoreSettingsError, OSError) as error:
     print(f"resource_api: {error}", file=sys.stderr)
     sys.exit(_CANNOT_BOOT)
