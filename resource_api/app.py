@@ -9,7 +9,8 @@ from resource_api.data_directory import DataDirectory
 from resource_api.metrics import METRICS
 from resource_api.probes import Probes
 from resource_api.problems import register_error_handlers
-from resource_api.storage.directory import DirectoryStorage
+from resource_api.storage.choice import open_storage
+from resource_api.storage.s3_settings import StoreSettings
 from resource_api.upload_views import UploadViews
 from resource_api.views import Views
 
@@ -19,16 +20,19 @@ STALL_SECONDS = 60
 
 
 def create_app(
-    data: DataDirectory, token_seconds: int = DEFAULT_TOKEN_SECONDS, addresses: ClientAddresses | None = None
+    data: DataDirectory,
+    token_seconds: int = DEFAULT_TOKEN_SECONDS,
+    addresses: ClientAddresses | None = None,
+    store: StoreSettings | None = None,
 ) -> Flask:
     """Return the WSGI application for directories that `azaion-resource-api init` made.
 
-    `addresses` finds the addresses of clients for the log, and believes proxies on this machine by default.
+    `addresses` finds the addresses of clients for the log, and believes proxies on this machine by default. `store` has
+    the objects; None: the data directory has them.
 
     Removes the files that killed uploads left behind. Raises DataDirectoryError if a directory cannot be used.
     """
-    data.require_storage()
-    storage = DirectoryStorage(data)
+    storage = open_storage(data, store)
     views = Views(data, Authenticator(data, token_seconds), storage)
     probes = Probes(data)
     app = Flask("resource_api", static_folder=None)

@@ -7,7 +7,7 @@ import re
 _OBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # A path on Linux may have 4096 characters; the limit is lower, because the path of the data directory comes first.
-_NAME_CHARACTERS = 1024
+NAME_CHARACTERS = 1024
 
 
 class InvalidNameError(ValueError):
@@ -16,8 +16,8 @@ class InvalidNameError(ValueError):
 
 def components_of(name: str) -> list[str]:
     """Split `folder/.../object` into components that are safe as file names. Raises InvalidNameError."""
-    if len(name) > _NAME_CHARACTERS:
-        raise InvalidNameError(f"A resource name has at most {_NAME_CHARACTERS} characters.")
+    if len(name) > NAME_CHARACTERS:
+        raise InvalidNameError(f"A resource name has at most {NAME_CHARACTERS} characters.")
     *folders, object_name = name.split("/")
     # Allow two dots in the name of an object, because they are harmless there and the file `a.` needs `a..small`.
     plain_folders = all(_FOLDER.fullmatch(folder) and ".." not in folder for folder in folders)

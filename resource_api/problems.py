@@ -4,6 +4,7 @@ The one for a user without the role has `code` and `hint` too, because a loader 
 """
 
 import json
+import logging
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -17,6 +18,7 @@ from resource_api.storage.interface import (
     DiskFullError,
     NameCollisionError,
     ResourceMissingError,
+    StoreError,
     TooManyUploadsError,
     UploadMissingError,
     UploadRefusedError,
@@ -34,6 +36,10 @@ TITLES = {
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
 }
+# When to ask again if the store fails; clients add a random time of their own.
+STORE_SECONDS = 2
+
+logger = logging.getLogger(__name__)
 
 
 class NotPublisherError(Exception):
@@ -49,6 +55,7 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(
         LaneFullError, lambda error: _http_error(ServiceUnavailable(str(error), retry_after=error.retry_after))
     )
+    app.register_error_handler(StoreError, _store_error)
     app.register_error_handler(
         ResourceMissingError, lambda _: _problem(HTTPStatus.NOT_FOUND, "There is no resource of that name.")
     )
@@ -86,6 +93,14 @@ def _http_error(error: HTTPException) -> Response:
     if error.code == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _store_error(error: StoreError) -> Response:
+    # For the log only, because a client need not know where the store is.
+    logger.error("%s", ascii(str(error)))
+    return _http_error(
+        ServiceUnavailable("The store of this server does not respond as it should.", retry_after=STORE_SECONDS)
+    )
 
 
 def _not_publisher() -> Response:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 
 from flask import Response, g, jsonify, request
 from werkzeug.exceptions import (
@@ -83,9 +84,13 @@ class Views:
     def read_resource(self, name: str) -> Response:
         """Handle GET and HEAD /resources/{name}, with ranges and conditions.
 
-        Raises Unauthorized, RequestedRangeNotSatisfiable, PreconditionFailed, or an error of `Storage.open`.
+        A GET is redirected to the store if that sends the object, and a HEAD never, because a presigned URL is for one
+        method. Raises Unauthorized, RequestedRangeNotSatisfiable, PreconditionFailed, or an error of `Storage.open`.
         """
         self._require_token()
+        address = self._storage.address(name) if request.method == "GET" else None
+        if address is not None:
+            return _without_caching(Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": address}))
         resource = self._storage.open(name)
         try:
             return conditional_response(resource)

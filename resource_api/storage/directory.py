@@ -1,22 +1,17 @@
 """The stored objects: plain files below resources/, replaced atomically."""
 
-import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from resource_api.atomic import remove, remove_leftovers, replacing
 from resource_api.data_directory import DataDirectory
 from resource_api.names import InvalidNameError, components_of
 from resource_api.storage.directory_faults import as_storage_faults
 from resource_api.storage.directory_uploads import DirectoryUploads
+from resource_api.storage.etags import etag_of
 from resource_api.storage.interface import DiskFullError, Listed, OpenResource, ResourceMissingError
-
-# The id of a big object, which never changes and no other has, or the digest of the content.
-_NAMED_CONTENT = re.compile(r"\.([0-9a-f]{32}|[0-9a-f]{64})\.big$|^images/([0-9a-f]{64})\.blob$")
 
 
 class DirectoryStorage:
@@ -29,6 +24,10 @@ class DirectoryStorage:
         self.uploads = DirectoryUploads(data)
         remove_leftovers(self._temporary)
 
+    def address(self, name: str) -> None:
+        """Return None after a check of the name: this server sends every object."""
+        self._path(name)
+
     def open(self, name: str) -> OpenResource:
         """Open an object, as `interface.Storage` says."""
         try:
@@ -37,7 +36,7 @@ class DirectoryStorage:
             raise ResourceMissingError from error
         # Take size and ETag from the open file, because the name may already belong to a newer file.
         try:
-            return OpenResource(file, os.fstat(file.fileno()).st_size, _etag(name, file))
+            return OpenResource(file, os.fstat(file.fileno()).st_size, etag_of(name, file))
         except OSError:
             file.close()
             raise
@@ -83,19 +82,3 @@ class DirectoryStorage:
 def _files_below(root: Path) -> Iterator[Path]:
     for folder, _, files in os.walk(root):
         yield from (Path(folder, file) for file in files)
-
-
-def _etag(name: str, file: BinaryIO) -> str:
-    """Return a strong ETag that depends on the content alone, so that all replicas send the same one.
-
-    The name of a big part and of an image blob stands for its content, because a hash would have to read several GB.
-    Every other object is small and is hashed.
-    """
-    named = _NAMED_CONTENT.search(name)
-    if named is not None:
-        return named[1] or named[2]
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    file.seek(0)
-    return digest.hexdigest()

@@ -28,8 +28,15 @@ class TooManyUploadsError(Exception):
     """The user has as many open uploads as one user may have."""
 
 
+class StoreError(OSError):
+    """The store does not respond, or refuses this server. The text is for the log; it contains no signed URL."""
+
+
 class OpenResource(NamedTuple):
-    """An object opened for reading. Its content stays the same even if the object is replaced meanwhile."""
+    """An object opened for reading. Its content stays the same even if the object is replaced meanwhile.
+
+    The file of an object that has an `address` is empty, because this server does not read it.
+    """
 
     file: BinaryIO
     size: int
@@ -129,6 +136,12 @@ class Storage(Protocol):
     def uploads(self) -> Uploads:
         """The resumable uploads."""
 
+    def address(self, name: str) -> str | None:
+        """Return a URL with which a client gets the object from the store for some minutes; None if `open` has to do.
+
+        The store is not asked, so the object may be missing. Raises InvalidNameError.
+        """
+
     def open(self, name: str) -> OpenResource:
         """Open an object; the caller closes its file.
 
@@ -139,7 +152,8 @@ class Storage(Protocol):
         """Store `pieces`, which are `size` bytes, under `name`; return whether the name is new.
 
         If iterating `pieces` raises, nothing changes and the exception propagates.
-        Raises InvalidNameError, NameCollisionError, DiskFullError, and OSError if the storage fails.
+        Raises InvalidNameError, NameCollisionError, DiskFullError, UploadRefusedError, and OSError if the storage
+        fails.
         """
 
     def delete(self, name: str) -> None:

@@ -150,6 +150,17 @@ def test_the_api_shares_no_code_with_the_loader(package: str, other: str) -> Non
     assert other not in used
 
 
+def test_one_file_of_the_api_imports_requests() -> None:
+    owners = {
+        name for name, tree in modules("resource_api").items() if any(is_requests(each) for each in imports(tree))
+    }
+    assert owners == {"resource_api.storage.s3_client"}
+
+
+def is_requests(target: str) -> bool:
+    return target.partition(".")[0] in ("requests", "urllib3")
+
+
 def test_only_the_lazy_client_and_the_service_are_imported_inside_a_function() -> None:
     inside = {
         (name, target)
