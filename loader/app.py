@@ -6,7 +6,7 @@ import logging
 
 from flask import Flask
 
-from loader import api_client
+from loader import api_client, logs
 from loader.crypto.signatures import SigningKey
 from loader.crypto.signing_key_file import BadSigningKey, parse_signing_key
 from loader.docker_engine import DockerEngine
@@ -19,6 +19,7 @@ from loader.model_trust import ModelTrust
 from loader.resources import ResourceStore
 from loader.settings import BadSettings, Settings
 from loader.unlock.run import undo_leftover
+from loader.version import VERSION
 from loader.web import auth, health, images, page, resources, unlock
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> Flask:
     Raises BadSettings if SIGNING_KEY names no key.
     """
     signing_key = _signing_key(settings)
+    logs.start_line(VERSION, settings.told())
     engine = DockerEngine(settings.engine_timeout)
     undo_leftover(settings, engine)
     api_client.configure(settings)
@@ -48,7 +50,7 @@ def create_app(settings: Settings) -> Flask:
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
     app.register_blueprint(health.blueprint(settings, engine, cache))
-    app.register_blueprint(auth.blueprint(throttle))
+    app.register_blueprint(auth.blueprint(throttle, settings.model_cache_dir))
     slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))

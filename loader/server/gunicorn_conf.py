@@ -25,7 +25,7 @@ bind = _settings.bind
 workers = 1
 worker_class = "loader.server.worker.Worker"
 threads = _settings.threads
-logconfig_dict = logs.config(_settings.log_level)
+logconfig_dict = logs.config(_settings.log_level, _settings.device_name)
 
 # Seconds without a heartbeat of the worker; a request may take longer than that.
 timeout = 60
