@@ -25,6 +25,10 @@ from loader.publisher_keys import PublisherKeys
 MAX_KEY_FILE_SIZE = 4096
 
 
+# The exit code of a loader whose settings cannot be used: EX_CONFIG of sysexits.h, which systemd knows by that name.
+BAD_SETTINGS_EXIT_CODE = 78
+
+
 class BadSettings(Exception):
     """The environment cannot be used. `str()` is one line that names every problem."""
 

@@ -6,7 +6,7 @@ from loader.version import VERSION
 
 FILENAME = "model.onnx"
 REQUEST_ID = "5f0c9e0f6f0e4c0c9d6c6a1f0f9b6f3e"
-CREDENTIALS = {"email": "op@example.com", "password": "correct horse"}
+CREDENTIALS = {"email": "operator@example.com", "password": "correct horse"}
 
 LAST_EVENT = {
     "at": "2025-01-31T08:15:00+00:00",
