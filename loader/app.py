@@ -6,19 +6,18 @@ import logging
 
 from flask import Flask
 
-from loader import api_client
-from loader.crypto.signatures import SigningKey
-from loader.crypto.signing_key_file import BadSigningKey, parse_signing_key
+from loader import api_client, logs
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from loader.fetch.release import forget_installed_head
 from loader.fetch.unattended import start_unattended
 from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
-from loader.model_trust import ModelTrust
+from loader.model_trust import ModelTrust, signing_key
 from loader.resources import ResourceStore
-from loader.settings import BadSettings, Settings
+from loader.settings import Settings
 from loader.unlock.run import undo_leftover
+from loader.version import VERSION
 from loader.web import auth, health, images, page, resources, unlock
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
@@ -32,7 +31,8 @@ def create_app(settings: Settings) -> Flask:
 
     Raises BadSettings if SIGNING_KEY names no key.
     """
-    signing_key = _signing_key(settings)
+    key = signing_key(settings)
+    logs.start_line(VERSION, settings.told())
     engine = DockerEngine(settings.engine_timeout)
     undo_leftover(settings, engine)
     api_client.configure(settings)
@@ -41,14 +41,14 @@ def create_app(settings: Settings) -> Flask:
     cache.remove_leftovers()
     forget_installed_head(settings.images_path)
     trust = ModelTrust(settings.publisher_keys, settings.model_cache_dir) if settings.publisher_keys else None
-    store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience, trust=trust, signing_key=signing_key)
+    store = ResourceStore(settings.model_cache_dir, cache, settings.api_patience, trust=trust, signing_key=key)
     throttle = LoginThrottle(max(1, settings.threads // 2))
 
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
     app.register_blueprint(health.blueprint(settings, engine, cache))
-    app.register_blueprint(auth.blueprint(throttle))
+    app.register_blueprint(auth.blueprint(throttle, settings.model_cache_dir))
     slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
@@ -58,14 +58,6 @@ def create_app(settings: Settings) -> Flask:
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
     start_unattended(settings, cache.received)
     return app
-
-
-def _signing_key(settings: Settings) -> SigningKey | None:
-    """Return the key that signs uploads. Raises BadSettings."""
-    try:
-        return parse_signing_key(settings.signing_key) if settings.signing_key is not None else None
-    except BadSigningKey as exc:
-        raise BadSettings(f"bad configuration: the file that SIGNING_KEY names {exc}") from exc
 
 
 def _warn_of_settings(settings: Settings, engine: DockerEngine) -> None:

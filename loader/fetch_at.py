@@ -35,6 +35,12 @@ class FetchAt:
             return cls(interval=int(found[1]) * (MINUTE if found[2] == "m" else HOUR))
         raise ValueError("must be a time of day such as 02:30, or an interval such as 90m or 6h")
 
+    def __str__(self) -> str:
+        """Return a text that `parse` takes."""
+        if self.second is not None:
+            return f"{self.second // HOUR:02}:{self.second % HOUR // MINUTE:02}"
+        return f"{(self.interval or 0) // MINUTE}m"
+
 
 def share_of(device: str) -> float:
     """Return where in the spread a device is, from 0 to less than 1, derived from its name."""

@@ -1,8 +1,9 @@
 """Logging: one JSON object per line on stderr, with the id of the request that the line belongs to.
 
-Every line has `timestamp, level, logger, message, request_id`; an audit line also has `event, outcome, code, reason,
-file, bytes, seconds`. The loader passes no secret to a logger. As a second protection the formatter cuts text that
-looks like a secret out of the finished line, because an exception of a library may quote a URL or a header.
+Every line has `timestamp, level, logger, message, request_id`; an audit line also has `device, event, outcome, code,
+reason, user, client, file, version, bytes, seconds`. The loader passes no secret to a logger. As a second protection
+the formatter cuts text that looks like a secret out of the finished line, because an exception of a library may quote a
+URL or a header.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pythonjsonlogger.json import JsonFormatter
 from loader.errors import LoaderError
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_client: ContextVar[str | None] = ContextVar("client", default=None)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SECRETS = re.compile(r"(?P<url>https?://[^\s?\"'\\]+)\?[^\s\"'\\)]*|(?P<scheme>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+")
 
@@ -44,6 +46,39 @@ def set_request_id(value: str | None) -> None:
     _request_id.set(value)
 
 
+def current_client() -> str | None:
+    """Return the client of the request that this thread works for; None if the loader works of its own accord."""
+    return _client.get()
+
+
+def set_client(value: str | None) -> None:
+    """Set the client that this thread's audit lines name from now on."""
+    _client.set(value)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The request that a thread works for, to be handed to another thread: its id and its client."""
+
+    request_id: str | None
+    client: str | None
+
+    @classmethod
+    def current(cls) -> Origin:
+        """Return that of this thread."""
+        return cls(_request_id.get(), _client.get())
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let this thread work for it, for the length of a `with` block."""
+        token = _client.set(self.client)
+        try:
+            with request_id(self.request_id):
+                yield
+        finally:
+            _client.reset(token)
+
+
 @contextmanager
 def request_id(value: str | None) -> Iterator[None]:
     """Set the id as `set_request_id` does, for the length of a `with` block."""
@@ -54,61 +89,59 @@ def request_id(value: str | None) -> Iterator[None]:
         _request_id.reset(token)
 
 
-def audit(
-    event: str,
-    outcome: str,
-    *,
-    code: str | None,
-    reason: str | None,
-    file: str | None,
-    size: int | None,
-    seconds: float,
-    allow_older: str | None = None,
-) -> None:
-    """Write the one line that says how a login, lock, load, upload or unlock ended. `size` is in bytes.
-
-    `allow_older` is the digest of the head that the caller of an unlock has permitted, though it is older.
-
-    A failure is a warning with the `code` and the sentence of its error, which is the `reason`; an unexpected exception
-    has no sentence, because another line has its traceback.
-    """
-    fields = {
-        "event": event,
-        "outcome": outcome,
-        "code": code,
-        "reason": reason,
-        "file": file,
-        "bytes": size,
-        "seconds": round(seconds, 3),
-    }
-    if allow_older is not None:
-        fields["allow_older"] = allow_older
-    level = logging.INFO if code is None else logging.WARNING
-    _audit.log(level, "%s %s", event, outcome, extra=fields)
-
-
 @dataclass
 class Audit:
-    """The facts of one audit line, collected while a request runs.
+    """The facts of one audit line: how a login, lock, load, upload, fetch, unlock or way back ended.
 
-    `size` is the number of plaintext bytes sent or received so far.
+    `size` is the number of bytes so far, `version` that of a release, `user` the account of the resource API.
+    `allow_older` is the digest of the head that the caller of an unlock has permitted, though it is older.
     """
 
     event: str
     file: str | None = None
     size: int | None = None
+    version: str | None = None
+    user: str | None = None
+    allow_older: str | None = None
     started: float = field(default_factory=time.monotonic)
 
-    def write(self, outcome: str, code: str | None = None, reason: str | None = None) -> None:
-        """Write the line."""
-        seconds = time.monotonic() - self.started
-        audit(self.event, outcome, code=code, reason=reason, file=self.file, size=self.size, seconds=seconds)
+    def write(self, outcome: str, code: str | None = None, reason: str | None = None) -> dict[str, Any]:
+        """Write the line, and return its fields.
+
+        A failure is a warning with the `code` and the sentence of its error, which is the `reason`; an unexpected
+        exception has no sentence, because another line has its traceback.
+        """
+        fields = {
+            "event": self.event,
+            "outcome": outcome,
+            "code": code,
+            "reason": reason,
+            "user": self.user,
+            "client": _client.get(),
+            "file": self.file,
+            "version": self.version,
+            "bytes": self.size,
+            "seconds": round(time.monotonic() - self.started, 3),
+        }
+        if self.allow_older is not None:
+            fields["allow_older"] = self.allow_older
+        level = logging.INFO if code is None else logging.WARNING
+        _audit.log(level, "%s %s", self.event, outcome, extra=fields)
+        return {**fields, "request_id": _request_id.get()}
+
+
+def told_user(email: str) -> str | None:
+    """Return what a line may tell of the account before the API has accepted it.
+
+    None if it has no @, because people type passwords into the wrong field.
+    """
+    return email if "@" in email else None
 
 
 @contextmanager
-def failures_audited(event: str, file: str | None = None) -> Iterator[Audit]:
+def failures_audited(event: str, file: str | None = None, user: str | None = None) -> Iterator[Audit]:
     """Write the audit line if the `with` block raises; after a success the caller writes it."""
-    record = Audit(event, file)
+    record = Audit(event, file, user=user)
     try:
         yield record
     except LoaderError as exc:
@@ -119,10 +152,16 @@ def failures_audited(event: str, file: str | None = None) -> Iterator[Audit]:
         raise
 
 
-def config(level: str) -> dict[str, Any]:
+def start_line(version: str, settings: Mapping[str, str]) -> None:
+    """Write the line that says which loader has started, with which settings; none of them may be a secret."""
+    fields = {"event": "start", "version": version, "settings": dict(settings)}
+    _audit.info("azaion-loader %s starts", version, extra=fields)
+
+
+def config(level: str, device: str) -> dict[str, Any]:
     """Return the configuration for `logging.config.dictConfig` and for gunicorn, whose lines then look the same.
 
-    Audit lines are written at every level.
+    Audit lines are written at every level, and name the `device`.
     """
     to_stderr = {"handlers": ["stderr"], "level": level, "propagate": False}
     # Probes come every few seconds, and would be most of the log.
@@ -131,13 +170,16 @@ def config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "loader.logs.JsonLines"}},
-        "filters": {"probes": {"()": "loader.logs.WithoutGoodProbes"}},
+        "filters": {
+            "probes": {"()": "loader.logs.WithoutGoodProbes"},
+            "device": {"()": "loader.logs.OfDevice", "device": device},
+        },
         "handlers": {"stderr": {"class": "loader.server.log_handler.LogHandler", "formatter": "json"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "gunicorn.error": to_stderr,
             "gunicorn.access": {**to_stderr, "filters": filters},
-            _audit.name: {**to_stderr, "level": "INFO"},
+            _audit.name: {**to_stderr, "level": "INFO", "filters": ["device"]},
             # These libraries stay at INFO, because at DEBUG they log request lines with their queries.
             "urllib3": {"level": "INFO"},
             "docker": {"level": "INFO"},
@@ -162,6 +204,19 @@ class JsonLines(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without text that looks like a secret."""
         return _SECRETS.sub(_redacted, super().format(record))
+
+
+class OfDevice(logging.Filter):
+    """Adds the name of the device to a line; `config` names it."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._device = device
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return True, because every line is kept."""
+        record.device = self._device
+        return True
 
 
 class WithoutGoodProbes(logging.Filter):

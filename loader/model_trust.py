@@ -1,4 +1,7 @@
-"""Which models a device accepts where PUBLISHER_KEYS is set: signed ones, and none older than one accepted before."""
+"""Which models a device accepts where PUBLISHER_KEYS is set: signed ones, and none older than one accepted before.
+
+Also the key with which a device signs what it uploads (SIGNING_KEY).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from pathlib import Path
 
 from loader.accepted_models import AcceptedModels, Mark
 from loader.crypto.model_parts import ResourceName, SmallPart
-from loader.crypto.signatures import find_signers
+from loader.crypto.signatures import SigningKey, find_signers
+from loader.crypto.signing_key_file import BadSigningKey, parse_signing_key
 from loader.errors import Rollback, UntrustedPublisher
 from loader.publisher_keys import PublisherKeys
+from loader.settings import BadSettings, Settings
 
 UNSIGNED_HINT = (
     "Upload the model again from a loader whose SIGNING_KEY is trusted here; if the publisher is new, add the key to "
@@ -19,6 +24,14 @@ UNSIGNED_HINT = (
 OLDER_HINT = "Upload the edition that is wanted again: an upload is always newer than what the resource API has."
 # How many small parts are remembered as verified, so that loading them again costs no verification: 4 MiB of memory.
 MAX_VERIFIED = 64
+
+
+def signing_key(settings: Settings) -> SigningKey | None:
+    """Return the key that signs uploads, None if SIGNING_KEY is not set. Raises BadSettings."""
+    try:
+        return parse_signing_key(settings.signing_key) if settings.signing_key is not None else None
+    except BadSigningKey as exc:
+        raise BadSettings(f"bad configuration: the file that SIGNING_KEY names {exc}") from exc
 
 
 class ModelTrust:

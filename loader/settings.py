@@ -25,6 +25,10 @@ from loader.publisher_keys import PublisherKeys
 MAX_KEY_FILE_SIZE = 4096
 
 
+# The exit code of a loader whose settings cannot be used: EX_CONFIG of sysexits.h, which systemd knows by that name.
+BAD_SETTINGS_EXIT_CODE = 78
+
+
 class BadSettings(Exception):
     """The environment cannot be used. `str()` is one line that names every problem."""
 
@@ -299,6 +303,10 @@ class Settings:
             raise BadSettings("bad configuration: " + "; ".join(problems))
         return cls(**values)
 
+    def told(self) -> dict[str, str]:
+        """Return the settings for the log, by the names of the variables. Of SIGNING_KEY only whether there is one."""
+        return {variable.name: _told(getattr(self, name)) for name, variable in variables().items()}
+
     @property
     def api_in_the_clear(self) -> bool:
         """Whether requests to the API cross a network without TLS."""
@@ -313,6 +321,20 @@ class Settings:
     def _with_tag(self, name: str) -> str:
         has_tag = ":" in name.rpartition("/")[2] or "@" in name
         return name if has_tag else f"{name}:{self.api_version}"
+
+
+def _told(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bytes():
+            return "set"
+        case PublisherKeys():
+            return ",".join(key.name for key in value.keys)
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)
 
 
 def variables() -> dict[str, Variable]:

@@ -7,12 +7,15 @@ import json
 import logging
 import logging.config
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loader import logs
 from loader.server.log_handler import LogHandler
+from loader.settings import Settings, variables
+from loader.version import VERSION
 
 LOGGERS = ("", "gunicorn.access", "gunicorn.error", "loader.audit")
 
@@ -24,7 +27,7 @@ def configure() -> Iterator[Callable[[str], io.StringIO]]:
     before = [(logger.handlers[:], logger.level, logger.propagate, logger.filters[:]) for logger in loggers]
 
     def configured(level: str) -> io.StringIO:
-        logging.config.dictConfig(logs.config(level))
+        logging.config.dictConfig(logs.config(level, "device-7"))
         written = io.StringIO()
         collecting = logging.StreamHandler(written)
         for logger in loggers:
@@ -58,27 +61,53 @@ def test_a_line_has_the_fixed_fields(stream: io.StringIO) -> None:
 
 
 def test_an_audit_line_has_its_own_fields(stream: io.StringIO) -> None:
-    logs.audit("load", "cut", code="API_UNREACHABLE", reason="A reason.", file="day/m", size=5, seconds=1.23456)
+    with logs.Origin("r-1", "192.0.2.7").applied():
+        written = logs.Audit("load", "day/m", 5, "1.4", "a@example.com").write("cut", "API_UNREACHABLE", "A reason.")
     line = only_line(stream)
-    fields = {key: line[key] for key in ("event", "outcome", "code", "reason", "file", "bytes", "seconds", "level")}
-    assert fields == {
+    assert 0 <= line.pop("seconds") < 5
+    assert {key: line[key] for key in line.keys() - {"timestamp", "logger", "message"}} == {
         "level": "WARNING",
+        "request_id": "r-1",
+        "device": "device-7",
         "event": "load",
         "outcome": "cut",
         "code": "API_UNREACHABLE",
         "reason": "A reason.",
+        "user": "a@example.com",
+        "client": "192.0.2.7",
         "file": "day/m",
+        "version": "1.4",
         "bytes": 5,
-        "seconds": 1.235,
     }
+    assert written.items() >= {"event": "load", "user": "a@example.com", "request_id": "r-1"}.items()
+    assert logs.Origin.current() == logs.Origin(None, None)
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 def test_an_audit_line_is_written_at_every_level(configure: Callable[[str], io.StringIO], level: str) -> None:
     stream = configure(level)
-    logs.audit("login", "ok", code=None, reason=None, file=None, size=None, seconds=0.0)
+    logs.Audit("login").write("ok")
     line = only_line(stream)
     assert (line["event"], line["level"], line["reason"]) == ("login", "INFO", None)
+
+
+def test_the_start_line_has_version_settings_and_device(
+    configure: Callable[[str], io.StringIO], tmp_path: Path
+) -> None:
+    stream = configure("CRITICAL")
+    key = tmp_path / "signing.key"
+    key.write_text("a private key")
+    key.chmod(0o600)
+    settings = Settings.from_env({"SIGNING_KEY": str(key), "EXPECTED_IMAGES": "a,b:1", "FETCH_AT": "02:30"})
+    logs.start_line(VERSION, settings.told())
+    line = only_line(stream)
+    assert (line["event"], line["version"], line["device"]) == ("start", VERSION, "device-7")
+    assert line["settings"].keys() == {variable.name for variable in variables().values()}
+    told = {
+        name: line["settings"][name] for name in ("API_VERSION", "SIGNING_KEY", "EXPECTED_IMAGES", "PUBLISHER_KEYS")
+    }
+    assert told == {"API_VERSION": "latest", "SIGNING_KEY": "set", "EXPECTED_IMAGES": "a,b:1", "PUBLISHER_KEYS": ""}
+    assert "a private key" not in stream.getvalue()
 
 
 def log_access(path: str, status: str) -> None:

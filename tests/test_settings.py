@@ -15,7 +15,7 @@ from loader.app import create_app
 from loader.crypto.signatures import PEM_START
 from loader.crypto.signing_key_file import seal_signing_key
 from loader.publisher_keys import PublisherKeys
-from loader.settings import BadSettings, Settings, variables
+from loader.settings import BAD_SETTINGS_EXIT_CODE, BadSettings, Settings, variables
 from tests.support.publishers import ANNA, TRUSTED, write_key, write_publishers
 
 ROOT = Path(__file__).parents[1]
@@ -136,11 +136,16 @@ def test_a_signing_key_that_others_may_use_is_refused(tmp_path: Path, mode: int)
     ],
     ids=["empty", "text", "PEM", "public", "passphrase"],
 )
-def test_a_file_without_a_usable_signing_key_stops_the_start(tmp_path: Path, data: bytes, told: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "code"), [(["-m", "loader", "serve"], BAD_SETTINGS_EXIT_CODE), (["-c", "import wsgi"], 3)]
+)
+def test_a_file_without_a_usable_signing_key_stops_the_start(
+    tmp_path: Path, data: bytes, told: str, command: list[str], code: int
+) -> None:
     path = write_key(tmp_path / "anna.key", ANNA)
     path.write_bytes(data)
     ended = subprocess.run(
-        [sys.executable, "-c", "import wsgi"],
+        [sys.executable, *command],
         env={
             "SIGNING_KEY": str(path),
             "MODEL_CACHE_DIR": f"{tmp_path}/models",
@@ -153,7 +158,7 @@ def test_a_file_without_a_usable_signing_key_stops_the_start(tmp_path: Path, dat
         timeout=30,
         check=False,
     )
-    assert ended.returncode == 3
+    assert ended.returncode == code
     assert re.fullmatch(rf"bad configuration: the file that SIGNING_KEY names {told}.*\n", ended.stderr)
 
 
@@ -170,7 +175,12 @@ def test_all_problems_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "code"), [(["-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], 1), (["-c", "import wsgi"], 3)]
+    ("command", "code"),
+    [
+        (["-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], BAD_SETTINGS_EXIT_CODE),
+        (["-m", "loader", "serve"], BAD_SETTINGS_EXIT_CODE),
+        (["-c", "import wsgi"], 3),
+    ],
 )
 def test_a_bad_value_stops_the_start_with_one_line_on_stderr(command: list[str], code: int) -> None:
     ended = subprocess.run(

@@ -58,6 +58,12 @@ def authenticated() -> bool:
     return client is not None and client.authenticated
 
 
+def user() -> str | None:
+    """Return the e-mail of the login that is kept; None if nobody has logged in. Makes no client."""
+    client = _api_client
+    return client.user if client is not None else None
+
+
 def failure() -> ApiUnreachable | None:
     """Return why the API is not reachable; None if it is, see `ApiClient.reachable`. Makes no client."""
     client = _api_client

@@ -105,6 +105,12 @@ class ApiClient:
         return self._logins.present is not None
 
     @property
+    def user(self) -> str | None:
+        """The e-mail of the login that is kept."""
+        present = self._logins.present
+        return present.email if present is not None else None
+
+    @property
     def reachable(self) -> bool:
         """False for a minute after a request that got no response, unless a later one got one."""
         return self._transport.reachable

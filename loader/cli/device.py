@@ -33,13 +33,14 @@ STANDARD_OUTPUT = Path("-")
 @loader_option
 @json_option
 def status(loader: LoaderClient) -> None:
-    """Show login, unlock, cache and downloads of the loader."""
+    """Show login, unlock, cache and downloads of the loader, and what happened last."""
     document = loader.get("/status")
     unlock = loader.get("/unlock/status")
     cache = document["cache"]
     lines = [
         f"login: {'logged in' if document['authenticated'] else 'nobody has logged in'}",
         f"unlock: {_unlock_text(unlock)}",
+        *(f"last {event}: {_last_text(last)}" for event, last in document["last"].items() if last is not None),
         f"cache: {count_text(cache['entries'], 'model')}, {size_text(cache['bytes'])} in {document['modelCacheDir']}",
         *(f"download: {_download_text(download)}" for download in cache["downloads"]),
     ]
@@ -155,6 +156,15 @@ def _unlock_text(unlock: dict[str, Any]) -> str:
     step = unlock["step"]
     rate = size_text(unlock["rate"])
     return f"{unlock['state']}, {unlock['percent']} %, step {step['number']} of {step['of']}, {rate}/s"
+
+
+def _last_text(last: dict[str, Any]) -> str:
+    """Return when, how, by whom, from where, of which release and why not."""
+    parts = [f"{last['at']}, {last['outcome']}", last["user"]]
+    parts.append(f"from {last['client']}" if last["client"] is not None else None)
+    parts.append(f"release {last['version']}" if last["version"] is not None else None)
+    parts.append(f"{last['reason']} ({last['code']})" if last["code"] is not None else None)
+    return ", ".join(part for part in parts if part is not None)
 
 
 def _download_text(download: dict[str, Any]) -> str:

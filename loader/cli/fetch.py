@@ -15,6 +15,7 @@ from loader.errors import Interrupted, LoaderProblem
 REPORT = "/images/fetch"
 # A fetch in the state `idle` is one that ended because the loader was restarted.
 ENDS = ("fetched", "error", "idle")
+GOES_ON = "The fetch goes on. To stop it: azaion-loader images fetch --cancel"
 
 
 @click.command()
@@ -46,7 +47,7 @@ def fetch(version: str | None, source: str | None, wait: bool, cancel: bool, loa
     if not wait:
         print_result(started, f"release {started['version']}: {started['state']}")
         return
-    report = watch(loader, REPORT, ENDS)
+    report = watch(loader, REPORT, ENDS, GOES_ON)
     _require_fetched(report)
     print_result(report, f"release {report['version']}: fetched, {size_text(report['bytes_done'])}; unlock to use it")
 

@@ -35,6 +35,7 @@ from loader.version import VERSION
 COMMANDS = {
     "serve": "loader.cli.serve",
     "status": "loader.cli.device",
+    "log": "loader.cli.log",
     "login": "loader.cli.device",
     "lock": "loader.cli.device",
     "unlock": "loader.cli.unlock",

@@ -27,6 +27,9 @@ ENDS = ("ready", "error", "idle")
 UNLOCK_COMMAND = "azaion-loader unlock --email EMAIL"
 # The exit codes of --plan; those of `terraform plan -detailed-exitcode` mean the same.
 NOTHING_TO_DO, WOULD_FAIL, WOULD_CHANGE = 0, 1, 2
+GOES_ON = (
+    "The unlock goes on; azaion-loader status shows it. To stop it: azaion-loader lock, which also forgets the login."
+)
 NOT_PROVEN = (
     "not proven: the images are in the engine, but no key fragment has authenticated on this device that they are right"
 )
@@ -86,7 +89,7 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
     permitted = _permitted(loader) if allow_older else {}
     credentials = {"email": email, "password": read_password()}
     started = loader.post("/unlock", {**credentials, **permitted})["started"]
-    status = watch(loader, "/unlock/status", ENDS)
+    status = watch(loader, "/unlock/status", ENDS, GOES_ON)
     if status["state"] != "ready":
         detail = status["error"] or "The loader was restarted during the unlock."
         code, retryable = status["code"] or Interrupted.code, status["retryable"] is not False

@@ -16,8 +16,20 @@ POLL_SECONDS = 0.25
 SILENT_SECONDS = 5.0
 
 
-def watch(loader: LoaderClient, path: str, ends: Container[str]) -> dict[str, Any]:
-    """Show the job whose report is at `path` until its state is one of `ends`, and return its last report."""
+def watch(loader: LoaderClient, path: str, ends: Container[str], goes_on: str) -> dict[str, Any]:
+    """Show the job whose report is at `path` until its state is one of `ends`, and return its last report.
+
+    Ctrl-C ends the command and not the job, which the sentence `goes_on` then says.
+    """
+    try:
+        return _watch(loader, path, ends)
+    except KeyboardInterrupt:
+        if not json_wanted():
+            click.echo(f"\n{goes_on}", err=True)
+        raise
+
+
+def _watch(loader: LoaderClient, path: str, ends: Container[str]) -> dict[str, Any]:
     shown: set[str] = set()
     while True:
         status = loader.get(path)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from loader import logs
-from loader.api_client import get_api_client
+from loader.api_client import get_api_client, user
 from loader.errors import Busy, LoaderError
 from loader.fetch.right_of_way import RightOfWay
 from loader.fetch.state import STEPS, FetchRecord, FetchState, _FetchStateHolder
 from loader.fetch.steps import FetchRun, run_fetch
+from loader.last_events import note
 from loader.published import head_path
 from loader.settings import Settings
 from loader.unlock.interrupter import Interrupter
@@ -36,6 +37,13 @@ _interrupter = Interrupter()
 _told_to_stop = False
 
 
+class FetchAnswer(NamedTuple):
+    """What a request to fetch gets: the record afterwards, and whether this request has started a run."""
+
+    record: FetchRecord
+    started: bool
+
+
 def fetch_status() -> tuple[FetchRecord, ProgressReport | None]:
     """Return the record of this process's fetch, and the progress of its run."""
     return _fetch.snapshot()
@@ -55,8 +63,8 @@ def interrupt(reason: str) -> None:
 
 def start_fetch(
     settings: Settings, version: str, loaded: Callable[[], int | None], source: str | None = None
-) -> FetchRecord:
-    """Start to fetch a release, or join the run that does so. Return the record afterwards.
+) -> FetchAnswer:
+    """Start to fetch a release, or join the run that does so.
 
     `loaded` is described at `RightOfWay`, and `source` at `FetchRun`. Raises NotLoggedIn, and Busy while another
     release is fetched.
@@ -64,10 +72,11 @@ def start_fetch(
     get_api_client().checkpoint()
     with _starting:
         progress = UnlockProgress(STEPS)
-        if _fetch.start(version, progress):
+        started = _fetch.start(version, progress)
+        if started:
             run = FetchRun(settings, version, RightOfWay(loaded), progress, _new_interrupter(), _fetch, source)
             try:
-                threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="fetch").start()
+                threading.Thread(target=_run_audited, args=(run, logs.Origin.current()), name="fetch").start()
             except RuntimeError:
                 # A system that is out of threads refuses this one, and a run without a thread would never end.
                 log.exception("the fetch got no thread")
@@ -75,7 +84,7 @@ def start_fetch(
         record = _fetch.record
     if record.version != version:
         raise Busy(f"The release {record.version} is being fetched.", BUSY_SECONDS, hint=BUSY_HINT)
-    return record
+    return FetchAnswer(record, started)
 
 
 def _new_interrupter() -> Interrupter:
@@ -86,20 +95,14 @@ def _new_interrupter() -> Interrupter:
     return _interrupter
 
 
-def _run_audited(run: FetchRun, request_id: str | None) -> None:
-    """Run the fetch, and write its audit line."""
-    with logs.request_id(request_id):
-        started = time.monotonic()
+def _run_audited(run: FetchRun, origin: logs.Origin) -> None:
+    """Run the fetch, write its audit line, and remember it as the last one."""
+    with origin.applied():
+        audit = logs.Audit("fetch", head_path(run.version), version=run.version, user=user())
         failure = _failure_of(run)
-        logs.audit(
-            "fetch",
-            "ok" if failure is None else "failed",
-            code=failure.code if failure is not None else None,
-            reason=str(failure) if failure is not None else None,
-            file=head_path(run.version),
-            size=run.right_of_way.received,
-            seconds=time.monotonic() - started,
-        )
+        audit.size = run.right_of_way.received
+        code, reason = (failure.code, str(failure)) if failure is not None else (None, None)
+        note(run.settings.model_cache_dir, audit.write("ok" if failure is None else "failed", code, reason))
         # After the audit line, because whoever reads that the run has ended may look for it.
         _end(failure)
 

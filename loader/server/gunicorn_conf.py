@@ -12,20 +12,24 @@ from typing import Any
 from loader import logs
 from loader.api_client import deadlines
 from loader.fetch.run import stop as stop_fetch
+from loader.model_trust import signing_key
 from loader.server.one_loader import DirectoryInUse, claim_directories
-from loader.settings import BadSettings, Settings
+from loader.settings import BAD_SETTINGS_EXIT_CODE, BadSettings, Settings
 from loader.unlock.run import stop as stop_unlock
 
 try:
     _settings = Settings.from_env(os.environ)
+    # The worker reads it again. Here it is checked because a worker that cannot start has another exit code.
+    signing_key(_settings)
 except BadSettings as exc:
-    sys.exit(str(exc))
+    print(exc, file=sys.stderr)
+    sys.exit(BAD_SETTINGS_EXIT_CODE)
 
 bind = _settings.bind
 workers = 1
 worker_class = "loader.server.worker.Worker"
 threads = _settings.threads
-logconfig_dict = logs.config(_settings.log_level)
+logconfig_dict = logs.config(_settings.log_level, _settings.device_name)
 
 # Seconds without a heartbeat of the worker; a request may take longer than that.
 timeout = 60

@@ -15,7 +15,7 @@ try:
     _settings = Settings.from_env(os.environ)
     claim_directories(_settings, create=True)
     keep_freed_memory()
-    logging.config.dictConfig(logs.config(_settings.log_level))
+    logging.config.dictConfig(logs.config(_settings.log_level, _settings.device_name))
     # A warning of a package, such as that TLS to the engine is not verified, is a line of the log too.
     logging.captureWarnings(True)
     app = create_app(_settings)

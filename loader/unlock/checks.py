@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loader.binary_split import Archive
-from loader.errors import EngineUnavailable, LoaderError
+from loader.errors import ArchiveNotFound, EngineUnavailable, LoaderError
 from loader.settings import Settings
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
 from loader.unlock.remembered import Remembered
@@ -25,6 +25,11 @@ class PlannedFailure:
     def of(cls, error: LoaderError) -> PlannedFailure:
         """Return what the plan tells of `error`."""
         return cls(error.code, str(error), error.hint, error.retryable)
+
+
+def no_archive(settings: Settings) -> ArchiveNotFound:
+    """Return the error of an unlock that has neither an archive nor images that need none."""
+    return ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
 
 
 def first_failure(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine, NotPermitted, is_snapshot_lost
 from loader.errors import (
-    ArchiveNotFound,
     Busy,
     EngineRejected,
     EngineStalled,
@@ -20,6 +19,7 @@ from loader.errors import (
 )
 from loader.oci import Layout
 from loader.settings import Settings
+from loader.unlock.checks import no_archive
 from loader.unlock.delivery import Delivery
 from loader.unlock.layers import Base, whole
 from loader.unlock.remembered import Remembered
@@ -195,7 +195,7 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
         references = settings.expected_references
         present = bool(references) and all(engine.find(reference) is not None for reference in references)
     if not present:
-        raise ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
+        raise no_archive(settings)
     return bool(remembered)
 
 

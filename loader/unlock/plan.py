@@ -14,7 +14,7 @@ from loader.errors import ArchiveNotFound, EngineUnavailable
 from loader.oci import Layout
 from loader.references import split_tag
 from loader.settings import Settings
-from loader.unlock.checks import PlannedFailure, first_failure
+from loader.unlock.checks import PlannedFailure, first_failure, no_archive
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
 from loader.unlock.previous import freed_without
@@ -115,8 +115,8 @@ def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = F
         with open_archive(settings.images_path) as archive:
             archive.require_publisher(settings.publisher_keys)
             return _plan_of(settings, engine, archive, is_active=is_active)
-    except ArchiveNotFound as absent:
-        return _without_archive(settings, engine, absent)
+    except ArchiveNotFound:
+        return _without_archive(settings, engine)
 
 
 def _plan_of(settings: Settings, engine: DockerEngine, archive: Archive, *, is_active: bool) -> UnlockPlan:
@@ -135,8 +135,8 @@ def _plan_of(settings: Settings, engine: DockerEngine, archive: Archive, *, is_a
     return replace(plan, warnings=(*plan.warnings, *further))
 
 
-def _without_archive(settings: Settings, engine: DockerEngine, absent: ArchiveNotFound) -> UnlockPlan:
-    """Return the plan of an unlock that is `ready` without an archive. Raises `absent` if it would not be."""
+def _without_archive(settings: Settings, engine: DockerEngine) -> UnlockPlan:
+    """Return the plan of an unlock that is `ready` without an archive. Raises ArchiveNotFound if it would not be."""
     remembered = Remembered.read_if_sound(settings.model_cache_dir).present
     images: tuple[PlannedImage, ...] = ()
     if remembered is not None:
@@ -147,7 +147,7 @@ def _without_archive(settings: Settings, engine: DockerEngine, absent: ArchiveNo
         references = settings.expected_references
         present = bool(references) and all(engine.find(reference) is not None for reference in references)
     if not present:
-        raise absent
+        raise no_archive(settings)
     return UnlockPlan(
         archive=settings.images_path,
         release=None,

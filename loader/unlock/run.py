@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from loader.api_client import get_api_client
 from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
 from loader.errors import Busy, LoaderError
+from loader.last_events import login_audited, note
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.delivery import Delivery, image_delivery, tar_path
@@ -88,7 +88,9 @@ class Credentials:
 
 @dataclass(frozen=True)
 class UnlockRun:
-    """All that one run works with. `allow_older` is the digest of the one head that may be older than the newest."""
+    """All that one run works with. `audit` collects the facts of its audit line.
+
+    `allow_older` is the digest of the one head that may be older than the newest."""
 
     settings: Settings
     engine: DockerEngine
@@ -97,6 +99,7 @@ class UnlockRun:
     progress: UnlockProgress
     interrupter: Interrupter
     allow_older: str | None = None
+    audit: logs.Audit = field(default_factory=lambda: logs.Audit("unlock"))
 
     @property
     def rollback(self) -> Rollback:
@@ -166,11 +169,13 @@ def start_unlock(
         if starts:
             throttle.require_no_wait(credentials.client)
             progress, interrupter = UnlockProgress(RUN_STEPS), _new_interrupter()
-            run = UnlockRun(settings, engine, credentials, throttle, progress, interrupter, allow_older)
+            audit = logs.Audit("unlock", str(settings.images_path), user=logs.told_user(credentials.email))
+            audit.allow_older = allow_older
+            run = UnlockRun(settings, engine, credentials, throttle, progress, interrupter, allow_older, audit)
             _unlock.start(run.progress)
             # A system that is out of threads refuses this one, and a run without a thread would never end.
             with _failure_recorded():
-                threading.Thread(target=_run_audited, args=(run, logs.current_request_id()), name="unlock").start()
+                threading.Thread(target=_run_audited, args=(run, logs.Origin.current()), name="unlock").start()
         return UnlockAnswer(_unlock.record, starts)
 
 
@@ -259,29 +264,23 @@ def undo_leftover(settings: Settings, engine: DockerEngine) -> None:
     make_rollback(settings, engine).recover_in_background()
 
 
-def _run_audited(run: UnlockRun, request_id: str | None) -> None:
-    """Run the unlock, and write its audit line."""
-    with logs.request_id(request_id):
-        started = time.monotonic()
+def _run_audited(run: UnlockRun, origin: logs.Origin) -> None:
+    """Run the unlock, write its audit line, and remember it as the last one."""
+    with origin.applied():
         _run_unlock(run)
         record, _ = _unlock.snapshot()
         failure = record.failure if record.state is UnlockState.ERROR else None
-        logs.audit(
-            "unlock",
-            "ok" if record.state is UnlockState.READY else "failed",
-            code=failure.code if failure is not None else None,
-            reason=record.error if failure is not None else None,
-            file=str(run.settings.images_path),
-            size=record.archive.size if record.archive else None,
-            seconds=time.monotonic() - started,
-            allow_older=run.allow_older,
-        )
+        run.audit.size = record.archive.size if record.archive else None
+        code, reason = (failure.code, record.error) if failure is not None else (None, None)
+        outcome = "ok" if record.state is UnlockState.READY else "failed"
+        note(run.settings.model_cache_dir, run.audit.write(outcome, code, reason))
 
 
 def _run_unlock(run: UnlockRun) -> None:
     """Take the seven steps of an unlock. Ends in `ready` or in `error`, and never raises."""
     with _failure_recorded(), open_archive(run.settings.images_path) as archive:
         api = get_api_client()
+        run.audit.version = archive.head.release.version
         archive.require_publisher(run.settings.publisher_keys)
         archive.require_version(run.settings.api_version)
         mark, release = _release_mark(run.settings), KnownRelease.of(archive.index.stored)
@@ -325,10 +324,12 @@ def _log_in(run: UnlockRun, api: ApiClient) -> None:
 
     def log_in() -> None:
         # An interrupt may leave this call behind. The outcome of its login counts in the throttle even then.
-        with run.throttle.login(run.credentials.client, run.credentials.email):
-            api.login(run.credentials.email, run.credentials.password, run.interrupter.checkpoint)
+        email, password = run.credentials.email, run.credentials.password
+        with login_audited(run.settings.model_cache_dir, email), run.throttle.login(run.credentials.client, email):
+            api.login(email, password, run.interrupter.checkpoint)
 
     run.interrupter.call(log_in)
+    run.audit.user = run.credentials.email
 
 
 def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> bytes:

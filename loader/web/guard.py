@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from flask import Flask, request
 from werkzeug.wsgi import ClosingIterator
 
 from loader.errors import Busy, CrossOrigin, LoaderError, UntrustedHost
-from loader.logs import sane_request_id, set_request_id
+from loader.logs import failures_audited, sane_request_id, set_client, set_request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,6 +23,19 @@ REQUEST_ID_HEADER = "X-Request-ID"
 CLIENT_SILENCE_SECONDS = 60.0
 # Load balancers and Kubernetes send an IP address or no Host header at all. Neither path reveals a secret.
 PROBED_PATHS = ("/health", "/ready")
+# What audit lines call the client that uses the unix socket itself.
+UNIX_SOCKET = "unix socket"
+# The event of the audit line of a view, for requests that are refused before it.
+EVENTS = {
+    "auth.login": "login",
+    "auth.lock": "lock",
+    "resources.load": "load",
+    "resources.upload": "upload",
+    "unlock.unlock": "unlock",
+    "unlock.back": "back",
+    "images.fetch": "fetch",
+    "images.cancel": "cancel",
+}
 # The delay is random, because clients that were refused together would otherwise retry together.
 RETRY_AFTER_SECONDS = range(1, 4)
 
@@ -56,13 +70,20 @@ def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
 
     @app.before_request
     def _guard() -> None:
+        set_client(client_address() or UNIX_SOCKET)
         _limit_silence()
-        if request.is_multiprocess:
-            raise LoaderError("The server runs the loader in several processes; it must run one.")
-        if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
-            raise UntrustedHost("The loader does not serve this host name.")
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
-            _refuse_other_origins()
+        event = EVENTS.get(request.endpoint or "")
+        with failures_audited(event, (request.view_args or {}).get("filename")) if event else nullcontext():
+            _require_fair(trusted)
+
+
+def _require_fair(trusted: frozenset[str]) -> None:
+    if request.is_multiprocess:
+        raise LoaderError("The server runs the loader in several processes; it must run one.")
+    if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
+        raise UntrustedHost("The loader does not serve this host name.")
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        _refuse_other_origins()
 
 
 def client_address() -> str:

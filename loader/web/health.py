@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from loader import api_client
 from loader.docker_engine import DockerEngine
 from loader.errors import LoaderError, NotLoggedIn
+from loader.last_events import last_events
 from loader.model_cache.cache import ModelCache
 from loader.settings import Settings
 from loader.version import VERSION
@@ -43,11 +44,13 @@ def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Bl
 
     @routes.get("/status")
     def status() -> dict[str, object]:
-        """The version, whether somebody has logged in, and what the cache holds and downloads."""
+        """The version, whether somebody has logged in, what happened last, and what the cache holds and downloads."""
         fields = {
             "status": "healthy",
             "version": VERSION,
+            "device": settings.device_name,
             "authenticated": api_client.authenticated(),
+            "last": last_events(settings.model_cache_dir),
             "modelCacheDir": str(settings.model_cache_dir),
             "cache": cache.status(),
         }

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 
 from flask import Blueprint
 
+from loader import api_client
 from loader.fetch.run import fetch_status, interrupt, start_fetch
 from loader.logs import failures_audited
 from loader.published import head_path
@@ -26,13 +27,15 @@ def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint
     @routes.post("/images/fetch")
     def fetch() -> dict[str, object]:
         """Start to fetch a release, or join the fetch of it. The engine is not touched: unlock afterwards."""
-        # Only failures are audited here, because a run that starts writes its own audit line.
-        with failures_audited("fetch") as audit:
+        with failures_audited("fetch", user=api_client.user()) as audit:
             request = json_body(FetchRequest())
             version = request.get("version", settings.api_version)
-            audit.file = head_path(version)
-            record = start_fetch(settings, version, loaded, request.get("source"))
-        return dict(FetchResponse().dump(record))
+            audit.file, audit.version = head_path(version), version
+            answer = start_fetch(settings, version, loaded, request.get("source"))
+        # A run that starts writes its own audit line.
+        if not answer.started:
+            audit.write("joined")
+        return dict(FetchResponse().dump(answer.record))
 
     @routes.get("/images/fetch")
     def fetch_report() -> dict[str, object]:
@@ -54,7 +57,9 @@ def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint
     @routes.post("/images/fetch/cancel")
     def cancel() -> dict[str, object]:
         """Interrupt the fetch, if one is running. What has come stays, and the next fetch goes on with it."""
-        interrupt("it was cancelled")
+        with failures_audited("cancel", user=api_client.user()) as audit:
+            interrupt("it was cancelled")
+        audit.write("ok")
         return dict(FetchResponse().dump(fetch_status()[0]))
 
     return routes

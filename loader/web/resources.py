@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from flask import Blueprint, Response
 from marshmallow import ValidationError
 
+from loader import api_client
 from loader.crypto.model_parts import ResourceName
 from loader.errors import LoaderError
 from loader.logs import Audit, failures_audited
@@ -28,7 +29,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
     @routes.post("/load/<filename>")
     def load(filename: str) -> Response:
         """The plaintext of a resource, streamed."""
-        with failures_audited("load", filename) as audit, ExitStack() as on_failure:
+        with failures_audited("load", filename, api_client.user()) as audit, ExitStack() as on_failure:
             slot = on_failure.enter_context(slots.take())
             _check_path(filename)
             body = json_body(LoadRequest(filename))
@@ -41,7 +42,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
     @routes.post("/upload/<filename>")
     def upload(filename: str) -> dict[str, object]:
         """Store a resource, which is encrypted while it arrives."""
-        with failures_audited("upload", filename) as audit, slots.take():
+        with failures_audited("upload", filename, api_client.user()) as audit, slots.take():
             _check_path(filename)
             name, audit.size = store.store(filename, StreamedForm())
             audit.file = name.path

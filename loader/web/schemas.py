@@ -154,12 +154,39 @@ class CacheStatus(Schema):
     downloads = fields.List(fields.Nested(DownloadStatus), required=True)
 
 
+class LastEvent(Schema):
+    """How a login, an unlock or a fetch ended; the fields are those of its audit line, null if they say nothing."""
+
+    at = fields.String(required=True, metadata=_TIME)
+    outcome = fields.String(required=True)
+    code = fields.String(required=True, allow_none=True)
+    reason = fields.String(required=True, allow_none=True)
+    user = fields.String(required=True, allow_none=True)
+    client = fields.String(required=True, allow_none=True)
+    version = fields.String(required=True, allow_none=True)
+    seconds = fields.Float(required=True, allow_none=True)
+    request_id = fields.String(required=True, allow_none=True)
+
+
+class LastEvents(Schema):
+    """The last login, unlock and fetch of this device, also before a restart; null if nothing is known of one."""
+
+    login = fields.Nested(LastEvent, required=True, allow_none=True)
+    unlock = fields.Nested(LastEvent, required=True, allow_none=True)
+    fetch = fields.Nested(LastEvent, required=True, allow_none=True)
+
+
 class StatusResponse(Schema):
-    """The version, whether somebody has logged in, the cache's directory, and what the cache holds and downloads."""
+    """The version, the name of the device, whether somebody has logged in, and what happened last.
+
+    Then the directory of the cache, and what the cache holds and downloads.
+    """
 
     status = fields.String(required=True, validate=validate.Equal("healthy"))
     version = fields.String(required=True)
+    device = fields.String(required=True)
     authenticated = fields.Boolean(required=True)
+    last = fields.Nested(LastEvents, required=True)
     modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire
     cache = fields.Nested(CacheStatus, required=True)
 

@@ -9,12 +9,12 @@ from flask import Blueprint
 from loader import api_client
 from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
-from loader.logs import failures_audited
+from loader.logs import failures_audited, told_user
 from loader.settings import Settings
 from loader.unlock.remembered import ProvenRelease
 from loader.unlock.run import Credentials, go_back, start_unlock, unlock_status
 from loader.unlock.shared_plan import SharedPlan
-from loader.unlock_state import ProgressReport, UnlockRecord
+from loader.unlock_state import AT_REST, ProgressReport, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
 from loader.web.schemas import (
@@ -37,11 +37,14 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
     @routes.post("/unlock")
     def unlock() -> dict[str, object]:
         """Start an unlock, unless one is running or nothing is left to do."""
-        # Only failures are audited here, because a run that starts writes its own audit line.
-        with failures_audited("unlock", str(settings.images_path)):
+        with failures_audited("unlock", str(settings.images_path)) as audit:
             login = json_body(UnlockRequest())
+            audit.user = told_user(login["email"])
             credentials = Credentials(client_address(), login["email"], login["password"])
             answer = start_unlock(settings, engine, throttle, credentials, login.get("allow_older"))
+        # A run that starts writes its own audit line.
+        if not answer.started:
+            audit.write("unchanged" if answer.record.state in AT_REST else "joined")
         return dict(UnlockResponse().dump({**_outcome(answer.record), "started": answer.started}))
 
     @routes.get("/unlock/status")
@@ -67,8 +70,9 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
     @routes.post("/unlock/back")
     def back() -> dict[str, object]:
         """Let the previous release take the place of the present one. Needs no login."""
-        with failures_audited("back") as record:
+        with failures_audited("back", user=api_client.user()) as record:
             done = go_back(settings, engine)
+        record.version = done.present.head.release.version
         record.write("ok", reason=f"{done.present.title} has taken the place of {done.former.title}.")
         releases = {"present": _release(done.present), "previous": _release(done.former)}
         return dict(UnlockBackResponse().dump({**releases, "names": done.names}))

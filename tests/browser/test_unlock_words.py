@@ -72,3 +72,17 @@ def test_an_update_says_how_much_of_each_image_is_sent(
     page.wait_for_text("images", f"{full_reference(DATABASE)}not loaded yet")
     expect(page.at("to-send")).to_have_text(re.compile("^[0-9]+ kB, in (a few seconds|[0-9]+ s)$"))
     assert operator.unlock() == READY
+
+
+def test_the_page_shows_what_happened_last(unlock_device: UnlockDevice, docker: Engine, open_page: Open) -> None:
+    seal(unlock_device.archive, [HandmadeImage(APP)])
+    operator = unlock_device.start(docker.host)
+    page = open_page(operator.loader.url)
+    page.wait_for_text("last-note", "Nothing is known of an earlier login, unlock or fetch.")
+    assert operator.unlock("a wrong password").code == "LOGIN_REJECTED"
+    page.wait_for_text("last", "Unlockfailed")
+    page.wait_for_text("last", f"{EMAIL} · from 127.0.0.1 · release 1.4 · The resource API rejected")
+    assert operator.unlock() == READY
+    page.wait_for_text("last", "Unlockok")
+    page.wait_for_text("last", "Loginok")
+    expect(page.at("last-note")).to_be_hidden()

@@ -19,6 +19,7 @@ from loader.cli.client import LoaderClient
 from loader.cli.output import bar_text, draw_bar
 from loader.cli.transfers import send_file
 from loader.errors import BodyTruncated
+from loader.last_events import NAME
 from tests.cli.cli_runs import invoke, terminal
 from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.loader_server import REPOSITORY
@@ -220,6 +221,7 @@ def test_a_refused_upload_ends_before_its_body_is_sent(lonely: BareSite, tmp_pat
 
 
 def test_status_prints_a_summary(site: Site, lonely: BareSite) -> None:
+    (lonely.models / NAME).unlink(missing_ok=True)
     done = run(lonely, "status")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -228,7 +230,8 @@ def test_status_prints_a_summary(site: Site, lonely: BareSite) -> None:
         f"cache: 0 models, 0 B in {lonely.models}",
     ]
     done = run(site, "status")
-    assert done.stdout.startswith("login: logged in\nunlock: idle\ncache: ")
+    login = rf"last login: \S+, ok, {re.escape(EMAIL)}, from unix socket"
+    assert re.match(rf"login: logged in\nunlock: idle\n{login}\ncache: ", done.stdout), done.stdout
     done = run(site, "status", "--json")
     document = json.loads(done.stdout)
     assert (document["authenticated"], document["unlock"]["state"]) == (True, "idle")

@@ -100,6 +100,7 @@ def bash(installed: Path, script: str) -> str:
             {
                 "serve",
                 "status",
+                "log",
                 "login",
                 "lock",
                 "unlock",

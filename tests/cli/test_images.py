@@ -15,7 +15,7 @@ from loader.cli.output import size_text
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
 from tests.cli.packing_runs import assert_refused, invoke
-from tests.support.archives import APP, DATABASE, PLATFORM, PREFIX, Packed
+from tests.support.archives import APP, DATABASE, PLATFORM, PREFIX, Packed, head_of
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, docker_archive
 from tests.support.images import import_image
@@ -88,6 +88,16 @@ def test_standard_input_is_packed_without_an_engine(packed: Packed, key: Path, o
     )
     subprocess.run(["bash", "-c", command], cwd=REPOSITORY, env=clean_env(tmp_path), check=True, capture_output=True)
     assert invoke("images", "verify", output, "--key", key).exit_code == 0
+
+
+def test_a_tar_has_one_size(packed: Packed, key: Path, output: Path) -> None:
+    """What is read has the size of the tar, and what is sealed that of the blobs; their sum is told nowhere."""
+    size = packed.plain_tar.stat().st_size
+    arguments = ("--from", packed.plain_tar, "--version", "1", "--compress", "none", "--key", key, "-o", output)
+    lines = invoke("images", "pack", *arguments).stderr.splitlines()
+    sealed = sum(blob.packed.size for blob in head_of(output).blobs)
+    assert lines == [f"reading: {size_text(size)}", f"sealing: {size_text(sealed)}"]
+    assert sealed <= size
 
 
 def test_a_damaged_source_is_told_with_what_to_do(packed: Packed, key: Path, output: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loader import errors
+from loader.cli.unlock import GOES_ON
 from loader.references import full_reference
 from tests.cli.cli_runs import invoke, terminal
 from tests.support.archives import APP, ARCHITECTURE, DATABASE, PLATFORM, Packed, tags_of_tests
@@ -64,6 +65,23 @@ def test_an_operator_types_the_password_and_sees_a_bar(rig: Rig, packed: Packed,
     assert any(left for *_, left in bars)
     assert screen.shown.rstrip().endswith("images are ready and proven; logged in")
     assert screen.shown.count("\n") < 6  # one line is written over
+
+
+def test_ctrl_c_says_that_the_unlock_goes_on_and_how_to_stop_it(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    rig.device.put(packed.path)
+    rig.wire.hold_upload(after=MIB)
+    with terminal(tmp_path, "unlock", "--email", EMAIL, "--url", url(rig)) as screen:
+        screen.wait_for("Password: ")
+        screen.type(f"{PASSWORD}\n")
+        screen.wait_for("loading_images")
+        screen.type("\x03")
+        assert screen.end() == 1
+    assert GOES_ON in screen.shown
+    assert rig.operator.status().state == "loading_images"
+    assert "azaion-loader lock" in GOES_ON
+    assert invoke(url(rig), "lock").exit_code == 0
+    rig.wire.release()
+    assert rig.operator.rest().code == "INTERRUPTED"
 
 
 def test_a_failed_unlock_prints_code_and_hint(rig: Rig, packed: Packed, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from loader.settings import variables
+from loader.settings import BAD_SETTINGS_EXIT_CODE, variables
 from tests.conftest import StartLoader
 from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
@@ -49,6 +49,12 @@ def analyze(directory: Path, text: str, *command: str) -> subprocess.CompletedPr
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     done = analyze(tmp_path, UNIT.read_text(), "verify")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_bad_value_does_not_restart_the_loader_for_ever() -> None:
+    """tests/test_settings.py starts loaders with bad values, and requires this exit code."""
+    assert setting("RestartPreventExitStatus") == str(BAD_SETTINGS_EXIT_CODE)
+    assert (setting("Restart"), setting("StartLimitIntervalSec")) == ("on-failure", "0")
 
 
 def test_systemd_reports_an_unknown_setting(tmp_path: Path) -> None:

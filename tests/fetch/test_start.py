@@ -33,7 +33,7 @@ def test_a_system_without_a_thread_for_the_run_ends_it(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        record = start_fetch(settings, "1", lambda: None)
+        record = start_fetch(settings, "1", lambda: None).record
     assert (record.state, record.failure is not None and record.failure.code) == (FetchState.ERROR, "INTERNAL")
     start_fetch(settings, "1", lambda: None)
     poll(lambda: holder.record.state is FetchState.FETCHED, 10, "the second fetch ends")

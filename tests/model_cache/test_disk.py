@@ -10,6 +10,7 @@ import pytest
 from loader.model_cache.directory import UPLOAD_PREFIX
 from tests.model_cache.soundness import assert_sound
 from tests.support import http_calls
+from tests.support.left_files import left
 from tests.support.loads import OpenLoad, get_status, load_hashed
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite, range_site
@@ -119,9 +120,9 @@ def test_an_entry_in_use_is_never_evicted(tmp_path: Path, medium: StoredResource
             assert load_hashed(site.url, small.filename).sha256 == small.sha256
             assert (site.models / f"{medium.big.digest}.big").exists()
             assert opened.finish().sha256 == medium.sha256
-        assert sum(path.stat().st_size for path in site.models.iterdir()) <= 65 * MIB + small.big.size
+        assert sum(path.stat().st_size for path in left(site.models.iterdir())) <= 65 * MIB + small.big.size
         site.wait_until_idle()
-        assert sum(path.stat().st_size for path in site.models.iterdir()) <= 65 * MIB
+        assert sum(path.stat().st_size for path in left(site.models.iterdir())) <= 65 * MIB
 
 
 def test_a_limit_below_the_size_of_one_entry_leaves_no_entry(tmp_path: Path, trio: list[StoredResource]) -> None:
@@ -129,7 +130,7 @@ def test_a_limit_below_the_size_of_one_entry_leaves_no_entry(tmp_path: Path, tri
         trio[0].publish(site.api)
         for _ in range(2):
             good_load(site, trio[0])
-            assert list(site.models.iterdir()) == []
+            assert left(site.models.iterdir()) == []
 
 
 def test_an_old_partial_file_is_evicted_too(bounded: RangeSite, trio: list[StoredResource]) -> None:
@@ -165,7 +166,7 @@ def test_a_full_disk_is_reported_before_the_response_starts(
     assert f"{crowded.models} needs at least {trio[0].big.size} bytes, {free} bytes are free" in problem["detail"]
     assert crowded.api.requests("GET", trio[0].big_path) == []
     crowded.wait_until_idle()
-    assert list(crowded.models.iterdir()) == []
+    assert left(crowded.models.iterdir()) == []
     filler.unlink()
     good_load(crowded, trio[0])
 
@@ -184,7 +185,7 @@ def test_a_disk_that_fills_during_a_load_cuts_the_response_and_leaves_no_file(
     assert done.arrived > 8 * MIB
     crowded.wait_until_idle()
     filler.unlink()
-    assert list(crowded.models.iterdir()) == []
+    assert left(crowded.models.iterdir()) == []
     assert free_bytes(disk) > DISK_SIZE - MIB
     assert crowded.audit_lines("load")[-1]["code"] == "DISK_SPACE"
 
@@ -214,7 +215,7 @@ def upload(site: RangeSite, filename: str, size: int, *, file_first: bool = Fals
 @pytest.mark.parametrize("file_first", [False, True])
 def test_an_upload_leaves_its_big_part_in_the_cache(bounded: RangeSite, *, file_first: bool) -> None:
     assert upload(bounded, "new", 3 * MIB, file_first=file_first).status == 200
-    (path,) = bounded.models.iterdir()
+    (path,) = left(bounded.models.iterdir())
     assert path.suffix == ".big"
     loaded = http_calls.load(bounded.url, FOLDER, "new")
     assert loaded.body == b"".join(content("new", 3 * MIB))
@@ -237,7 +238,7 @@ def test_an_upload_respects_the_limit(bounded: RangeSite, trio: list[StoredResou
 def test_a_failed_upload_leaves_no_file(bounded: RangeSite) -> None:
     form = http_calls.form(http_calls.part("file", bytes(2 * MIB), filename="x"), http_calls.part("folder", b".."))
     assert http_calls.post_form(bounded.url, "/upload/new", form).status == 422
-    assert list(bounded.models.iterdir()) == []
+    assert left(bounded.models.iterdir()) == []
 
 
 def test_the_files_of_a_killed_upload_are_removed_at_the_next_start(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_the_files_of_a_killed_upload_are_removed_at_the_next_start(tmp_path: Pa
     kept = models / "unlocked-manifest.json"
     kept.write_text("{}")
     with range_site(tmp_path / "site", MODEL_CACHE_DIR=str(models)):
-        assert list(models.iterdir()) == [kept]
+        assert left(models.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize("file_first", [False, True])

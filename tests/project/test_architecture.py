@@ -21,6 +21,7 @@ LAYERS = (
         "errors",
         "fetch_at",
         "settings",
+        "last_events",
         "logs",
         "unlock_state",
         "files",

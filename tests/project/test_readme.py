@@ -16,11 +16,13 @@ from tests.support.engines import Engine
 from tests.support.images import image_id, import_image, remove_image
 from tests.support.processes import poll
 from tests.support.resource_api_server import ResourceApiServer
+from tools.demo import __main__ as demo
+from tools.demo.servers import LOADER_PORT, LOOPBACK
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8080"
-EMAIL, PASSWORD = "op@example.com", "correct horse"
+EMAIL, PASSWORD = "operator@example.com", "correct horse"
 REFERENCE = "readme.example/app:1.4"
 
 
@@ -30,20 +32,47 @@ def curl_lines() -> list[str]:
     blocks = re.findall(
         r"^```\w*\n(.*?)^```", "".join([README, *(path.read_text() for path in manuals)]), re.DOTALL | re.M
     )
-    return [line for block in blocks for line in block.splitlines() if line.startswith(f"curl {ADDRESS}")]
+    return [line for block in blocks for line in block.splitlines() if re.match(rf"curl (-f )?{ADDRESS}", line)]
 
 
 def run(line: str, directory: Path) -> str:
     """Run a command and return its output; it must succeed, and curl must see no error status."""
-    command = line.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)
+    # curl refuses -f beside --fail-with-body.
+    failing = "" if line.startswith("curl -f ") else "--fail-with-body "
+    command = line.replace("curl ", f"curl --silent --show-error {failing}", 1)
     done = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (line, done.stdout, done.stderr)
     return done.stdout
 
 
+def test_the_readme_and_the_demo_use_the_same_port_and_account() -> None:
+    assert f"http://{LOOPBACK}:{LOADER_PORT}" == ADDRESS
+    assert (demo.EMAIL, demo.PASSWORD) == (EMAIL, PASSWORD)
+    addresses = {*re.findall(r"[a-z]+@example\.com", README), *re.findall(r"--email (\S+)`", README)}
+    assert addresses == {EMAIL}
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)", README)) == {str(LOADER_PORT)}
+
+
+def test_the_section_on_a_new_archive_names_the_setting_that_must_change() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    (section,) = re.findall(r"^## A new archive$(.*?)^## ", operations, re.MULTILINE | re.DOTALL)
+    assert section.strip().startswith("Set `API_VERSION` to its version and restart the loader")
+
+
+def test_an_example_that_writes_a_file_writes_no_error_into_it() -> None:
+    writing = [line for line in curl_lines() if " -o " in line]
+    assert writing
+    assert all(line.startswith("curl -f ") for line in writing)
+
+
+def test_both_forms_of_compose_are_documented() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    assert "write `docker-compose` in place of `docker compose`" in operations
+
+
 def test_there_is_an_example_for_every_endpoint() -> None:
     described = set(re.findall(r"^\| `(?:GET|POST) (/[a-z/]+)", README, re.MULTILINE))
-    shown = {re.sub(ADDRESS, "", line.split()[1]) for line in curl_lines()}
+    shown = {line.split(ADDRESS)[1].split()[0] for line in curl_lines()}
     missing = {path for path in described if not any(example.startswith(path) for example in shown)}
     assert missing <= {"/status"}
 
@@ -88,6 +117,16 @@ def test_the_examples_work_as_written(
 
     def state() -> str:
         return str(json.loads(run(f"curl {loader.url}/unlock/status", work))["state"])
+
+    load = next(line for line in curl_lines() if "/load/" in line)
+    missing = subprocess.run(
+        ["bash", "-c", load.replace(ADDRESS, loader.url).replace("model.onnx", "missing").replace("loaded", "absent")],
+        cwd=work,
+        capture_output=True,
+        check=False,
+    )
+    assert missing.returncode != 0
+    assert not (work / "absent.onnx").exists(), "an error must not be taken for a model"
 
     poll(lambda: state() in ("ready", "error"), 30, "the unlock ends")
     assert state() == "ready"

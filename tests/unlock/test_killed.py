@@ -19,6 +19,7 @@ from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, HandmadeLayer, seal
 from tests.support.images import unnamed_images
+from tests.support.left_files import left
 from tests.support.processes import poll
 from tests.support.procfs import is_running
 from tests.support.unlocking import READY, Operator, UnlockDevice
@@ -85,7 +86,7 @@ class Scene:
         assert tags_of_tests(engine) == ([APP] if self.finished else [])
         assert unnamed_images(engine) == []
         assert sorted(self._device.directory.iterdir()) == [self._device.archive, self._device.remembered.parent]
-        kept = set(self._device.remembered.parent.iterdir()) - {self._device.journal}
+        kept = set(left(self._device.remembered.parent.iterdir())) - {self._device.journal}
         assert kept == ({self._device.remembered, self._device.mark} if self.finished else set())
         assert list(self._scratch.iterdir()) == []
 

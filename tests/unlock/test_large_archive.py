@@ -20,6 +20,7 @@ from tests.support.disk_search import contains, files_below, open_files
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
 from tests.support.images import has_image
+from tests.support.left_files import left
 from tests.support.processes import poll
 from tests.support.procfs import peak_rss_bytes, reset_peak_rss
 from tests.support.recording_proxy import RecordingProxy
@@ -182,8 +183,8 @@ def test_mode_stream_never_writes_plaintext_to_a_file(
         assert sampler.looks > MANY_LOOKS
         assert sampler.found == []
         assert peak_rss_bytes(worker) - before < MOST_GROWTH
-        left = sorted(path.name for path in small.rglob("*") if path.is_file())
-        assert left == ["release-mark.json", "unlocked-manifest.json"]
+        names = [path.name for path in left(small.rglob("*")) if path.is_file()]
+        assert names == ["release-mark.json", "unlocked-manifest.json"]
         operator.loader.stop()
     assert has_image(docker, APP)
 

@@ -17,6 +17,7 @@ from tests.support.engines import Engine
 from tests.support.faulty_api import FaultyApi
 from tests.support.handmade_image import FRAGMENT
 from tests.support.http_framing import RecordedRequest
+from tests.support.left_files import left
 from tests.support.loader_server import LoaderServer
 from tests.support.recording_proxy import Line, RecordingProxy
 from tests.support.unlocking import LOAD, Operator, Status
@@ -133,7 +134,7 @@ class WatchedDevice:
         assert sorted(path.name for path in self.directory.iterdir()) == ["images.enc", "models"]
 
     def _kept(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.directory / "models").iterdir()}
+        return {path.name: path.read_bytes() for path in left((self.directory / "models").iterdir())}
 
     def _put(self, archive: bytes) -> None:
         new = self.archive.with_name("new")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.http_calls import call, load, login, upload
+from tests.support.left_files import left
 from tests.support.loads import OpenLoad, load_hashed
 from tests.support.processes import poll
 from tests.support.range_sites import RangeSite, hasty_device
@@ -33,7 +34,7 @@ def stocked(cached: Site) -> Path:
     """Return the file of the one part in the cache of `cached`."""
     post(cached, "/cache/clear")
     assert upload(cached.url, "m", "x", CONTENT).status == 200
-    (part,) = cached.models.iterdir()
+    (part,) = left(cached.models.iterdir())
     return part
 
 

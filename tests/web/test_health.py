@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from unittest.mock import ANY
+
 import pytest
 
 from loader.version import VERSION
@@ -54,7 +57,9 @@ def test_status_shows_the_version_and_whether_somebody_has_logged_in(lonely: Bar
         assert call(running.url, "GET", "/status").json() == {
             "status": "healthy",
             "version": VERSION,
+            "device": os.uname().nodename,
             "authenticated": authenticated,
+            "last": {"login": ANY if authenticated else None, "unlock": None, "fetch": None},
             "modelCacheDir": str(running.models),
             "cache": {"entries": len([*running.models.glob("*.big")]), "bytes": cached_bytes(running), "downloads": []},
         }

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import TOLD
 from tests.support.http_calls import call, load, open_socket
+from tests.support.left_files import left
 from tests.support.processes import poll
 from tests.support.procfs import Footprint, footprint, peak_rss_bytes, reset_peak_rss
 from tests.support.sealed_objects import debris
@@ -75,7 +76,7 @@ class Attacked:
 def files_of(site: Site) -> set[Path]:
     """Return all files below the directory of the device and its loader, with TMPDIR and without the API."""
     root = site.models.parents[1]
-    return {path for path in root.rglob("*") if root / "resource-api" not in path.parents}
+    return {path for path in left(root.rglob("*")) if root / "resource-api" not in path.parents}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from .services import Service, adopt_orphans, log_tails, workspace
 from .shipping import VERSION, Goods, make_goods, make_model
 
 EMAIL = "operator@example.com"
-PASSWORD = "demo-password"  # noqa: S105  # opens nothing but the demo
+PASSWORD = "correct horse"  # noqa: S105  # opens nothing but the demo
 
 
 def main() -> int:

@@ -6,12 +6,30 @@ from loader.version import VERSION
 
 FILENAME = "model.onnx"
 REQUEST_ID = "5f0c9e0f6f0e4c0c9d6c6a1f0f9b6f3e"
-CREDENTIALS = {"email": "op@example.com", "password": "correct horse"}
+CREDENTIALS = {"email": "operator@example.com", "password": "correct horse"}
+
+LAST_EVENT = {
+    "at": "2025-01-31T08:15:00+00:00",
+    "outcome": "ok",
+    "code": None,
+    "reason": None,
+    "user": CREDENTIALS["email"],
+    "client": "127.0.0.1",
+    "version": None,
+    "seconds": None,
+    "request_id": REQUEST_ID,
+}
 
 STATUS = {
     "status": "healthy",
     "version": VERSION,
+    "device": "device-7",
     "authenticated": True,
+    "last": {
+        "login": {**LAST_EVENT, "seconds": 0.412},
+        "unlock": {**LAST_EVENT, "version": "1.4", "seconds": 41.2},
+        "fetch": None,
+    },
     "modelCacheDir": "/opt/azaion/models",
     "cache": {
         "entries": 2,

@@ -19,7 +19,7 @@ MAX_DESCRIPTORS = 160
 MAX_RSS = 320 * MIB
 REST_SECONDS = 60.0
 REST_POLL_SECONDS = 0.2
-IN_THE_CACHE = re.compile(r"[0-9a-f]{64}\.(big|partial)|unlocked-manifest\.json|release-mark\.json")
+IN_THE_CACHE = re.compile(r"[0-9a-f]{64}\.(big|partial)|unlocked-manifest\.json|release-mark\.json|last-events\.json")
 
 
 def worker_line(world: World) -> str:

@@ -7,6 +7,7 @@ import { setUpLock, showLock } from "./lock.js";
 import { keepAsking } from "./polling.js";
 import { showCache } from "./view_cache.js";
 import { isFetching, setUpFetch, showFetch } from "./view_fetch.js";
+import { showLast } from "./view_last.js";
 import { showPlan } from "./view_plan.js";
 import { hasWork, isRunning, showBadge, showUnlock } from "./view_unlock.js";
 
@@ -49,6 +50,7 @@ function show(run, status, fetch) {
   showPlan(plan.answer, plan.problem);
   showFetch(fetch, plan.answer, authenticated);
   showCache(status.answer, status.problem);
+  showLast(status.answer);
   showLock(authenticated && !isRunning(run));
   showAccess({
     shown: !isRunning(run),
