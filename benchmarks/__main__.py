@@ -14,6 +14,7 @@ import click
 from benchmarks import report
 from benchmarks.decrypt import decrypt, verify
 from benchmarks.fetch import fetch
+from benchmarks.fleet import fleet
 from benchmarks.floors import floors
 from benchmarks.health import health
 from benchmarks.load import load, load_cold
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "health": health,
     "scale": scale,
     "logins": logins,
+    "fleet": fleet,
     "upload": upload,
     "fetch": fetch,
     "releases": releases,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,17 +15,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from benchmarks.api_process import ApiProcess, served
 from benchmarks.measure import p50_and_p99
 from benchmarks.peers import REPOSITORY, python
-from benchmarks.servers import EMAIL, READY_SECONDS
+from benchmarks.servers import EMAIL
 from benchmarks.tables import Figure, Figures
 from benchmarks.workload import Workload
 from resource_api.accounts import Users
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
-from tests.support.http_probe import http_status
-from tests.support.processes import ManagedProcess, clean_env, free_port
-from tests.support.procfs import children, peak_rss_bytes
+from tests.support.procfs import peak_rss_bytes
 
 USERS = (10, 1_000, 10_000)
 DEVICE = "bench-device"
@@ -38,21 +36,14 @@ PAUSE_SECONDS = 0.01
 ANSWER_SECONDS = 60.0
 MIB = 1 << 20
 KEY = "/binary-split/key-fragment"
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Api:
     """A running resource API, and the secret of DEVICE."""
 
-    address: str
-    worker: int
+    running: ApiProcess
     secret: str
-
-    def processor_seconds(self) -> float:
-        """Return the processor time that the worker has taken so far (proc_pid_stat(5): utime and stime)."""
-        stat = Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / TICKS
 
 
 class Client:
@@ -60,7 +51,7 @@ class Client:
 
     def __init__(self, api: Api) -> None:
         """Log in as DEVICE."""
-        self._connection = http.client.HTTPConnection(api.address, timeout=ANSWER_SECONDS)
+        self._connection = http.client.HTTPConnection(api.running.address, timeout=ANSWER_SECONDS)
         token = self.log_in(DEVICE, api.secret)
         self._bearer = {"Authorization": f"Bearer {token}"}
 
@@ -116,20 +107,20 @@ def _costs(api: Api) -> Iterator[tuple[str, float]]:
         ("a login by the secret of a device", SECRETS, partial(client.log_in, DEVICE, api.secret)),
         ("a login by a password", PASSWORDS, partial(client.log_in, EMAIL, PASSWORD)),
     ):
-        before = api.processor_seconds()
+        before = api.running.processor_seconds()
         for _ in range(count):
             request()
-        yield name, 1000 * (api.processor_seconds() - before) / count
+        yield name, 1000 * (api.running.processor_seconds() - before) / count
 
 
 def _reads(api: Api) -> Iterator[tuple[str, float]]:
     """Yield p50 and p99 of reads in milliseconds, alone and beside guessing clients, and the highest memory in MiB."""
     for name, guessing in (("alone", 0), (f"beside {GUESSING_CLIENTS} clients that guess", GUESSING_CLIENTS)):
-        with _guesses(api, guessing):
+        with guesses(api.running.address, EMAIL, guessing):
             p50, p99 = p50_and_p99(_probe(Client(api)))
         yield f"{name}: p50", 1000 * p50
         yield f"{name}: p99", 1000 * p99
-    yield "highest memory of the worker", peak_rss_bytes(api.worker) / MIB
+    yield "highest memory of the worker", peak_rss_bytes(api.running.worker) / MIB
 
 
 def _probe(client: Client) -> list[float]:
@@ -144,9 +135,9 @@ def _probe(client: Client) -> list[float]:
 
 
 @contextmanager
-def _guesses(api: Api, clients: int) -> Iterator[None]:
-    """Let `clients` clients, in a process of their own, guess the password of EMAIL during the block."""
-    command = python("benchmarks.guessing_clients", api.address, EMAIL, str(clients))
+def guesses(address: str, email: str, clients: int) -> Iterator[None]:
+    """Let `clients` clients, in a process of their own, guess the password of `email` during the block."""
+    command = python("benchmarks.guessing_clients", address, email, str(clients))
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guessing:
         assert guessing.stdout is not None
         assert guessing.stdin is not None
@@ -168,10 +159,5 @@ def _api(directory: Path, users: int) -> Iterator[Api]:
     # All have the same hash, because thousands of others would take minutes to compute.
     others = {f"user-{number}@example.com": stored[EMAIL] for number in range(users - len(stored))}
     data.write_private(data.users_file, json.dumps(stored | others).encode())
-    address = f"127.0.0.1:{free_port()}"
-    command = python("resource_api", "serve", data.root, "--bind", address)
-    env = clean_env(directory)
-    with ManagedProcess("resource-api", command, directory, env=env, cwd=REPOSITORY) as process:
-        process.wait_until(lambda: http_status(f"http://{address}") is not None, READY_SECONDS, "the API responds")
-        (worker,) = children(process.pid)
-        yield Api(address, worker, secret)
+    with served(directory / "server", data) as running:
+        yield Api(running, secret)
