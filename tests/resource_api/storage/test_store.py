@@ -28,7 +28,7 @@ from resource_api.storage.s3_objects import PUT_BYTES, BucketStorage
 from resource_api.storage.s3_uploads import S3Uploads
 from resource_api.storage.upload_rules import UPLOAD_SECONDS
 from tests.resource_api.conftest import EMAIL, Api
-from tests.resource_api.storage.conftest import followed
+from tests.resource_api.storage.conftest import followed, send_to
 from tests.support.swift_store import BIG, SMALL, SwiftStore
 
 CONTENT = bytes(range(256)) * 10
@@ -173,6 +173,21 @@ def test_more_uploads_and_more_parts_than_a_page_are_listed(swift: SwiftStore) -
     swift.clear()
 
 
+def test_an_upload_that_one_process_has_started_is_completed_by_another(
+    api: Api, bearer: Bearer, swift: SwiftStore
+) -> None:
+    name = NAMES[0]
+    path = f"/uploads/{json.loads(post(api, bearer, '/uploads', {'name': name, 'size': len(CONTENT)}))['upload']}"
+    with Api(api.data, **swift.settings()) as other:
+        # The token is good at both, too.
+        (address,) = json.loads(post(other, bearer, f"{path}/urls", {"parts": [1]}, http.client.OK))["urls"]
+        url = urlsplit(address["url"])
+        etag = send_to(url.netloc, "PUT", f"{url.path}?{url.query}", {}, CONTENT).headers["ETag"]
+        post(other, bearer, f"{path}/complete", {"parts": [{"number": 1, "etag": etag}]}, http.client.NO_CONTENT)
+    assert followed(api, "GET", f"/resources/{name}", bearer).body == CONTENT
+    api.call("DELETE", f"/resources/{name}", bearer)
+
+
 @pytest.mark.parametrize("behaviour", ["refuses", "silent", "no-http", "endless"])
 def test_a_store_that_fails_is_503_with_a_time_to_come_back(behaviour: str, swift: SwiftStore, api: Api) -> None:
     responses = {
@@ -217,7 +232,7 @@ def snapshot(root: Path) -> dict[str, float]:
     return {str(path): path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
 
 
-def post(api: Api, bearer: Bearer, path: str, document: object) -> bytes:
+def post(api: Api, bearer: Bearer, path: str, document: object, status: int = http.client.CREATED) -> bytes:
     reply = api.call("POST", path, {**bearer, "Content-Type": "application/json"}, json.dumps(document).encode())
-    assert reply.status == http.client.CREATED
+    assert reply.status == status
     return reply.body
