@@ -27,6 +27,7 @@ from benchmarks.scale import Scale, scale
 from benchmarks.signature import signature
 from benchmarks.small_loads import small_loads
 from benchmarks.start import start
+from benchmarks.store import store_load, store_upload
 from benchmarks.tables import Result, Table
 from benchmarks.unlock import unlock, unlock_gzip
 from benchmarks.update import update
@@ -52,6 +53,8 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "logins": logins,
     "fleet": fleet,
     "upload": upload,
+    "store-upload": store_upload,
+    "store-load": store_load,
     "fetch": fetch,
     "releases": releases,
     "start": start,

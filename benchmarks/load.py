@@ -51,7 +51,7 @@ def load_cold(work: Workload) -> Result:
             "loader, POST /load with an empty cache: fetched, hashed, kept, verified and decrypted",
             work.mib,
             load_command(server.url),
-            partial(_empty, server, models),
+            partial(empty_cache, server, models),
         )
         return compare("load a model, cold", work.rounds, ours, [partial(_resource_api, work, api)])
 
@@ -69,7 +69,7 @@ def load_command(url: str) -> list[str]:
     return curl("--header", "Content-Type: application/json", "--data", body, f"{url}/load/{NAME}")
 
 
-def _empty(server: LoaderServer, models: Path) -> None:
+def empty_cache(server: LoaderServer, models: Path) -> None:
     """Empty the cache once the download of the previous run has ended."""
     poll(lambda: not _downloads(server), SETTLED_SECONDS, "no transfer runs")
     for path in models.glob("*.big"):

@@ -5,7 +5,7 @@ The loader, the Resource API and the Docker engine are started as the tests star
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +78,10 @@ def nginx(directory: Path) -> Iterator[Nginx]:
 
 
 @contextmanager
-def resource_api(directory: Path) -> Iterator[ResourceApiServer]:
-    """Run the resource API, with the publisher EMAIL, whose secret is SECRET."""
+def resource_api(directory: Path, store: Mapping[str, str] | None = None) -> Iterator[ResourceApiServer]:
+    """Run the resource API, with the publisher EMAIL, whose secret is SECRET. `store` is what names a store to it."""
     directory.mkdir()
-    with ResourceApiServer(directory) as api:
+    with ResourceApiServer(directory, store=store) as api:
         api.add_device(EMAIL, SECRET, Role.PUBLISHER)
         yield api
 

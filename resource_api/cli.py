@@ -173,7 +173,8 @@ def serve(data: DataDirectory, bind: str, threads: int, workers: int, log: Path 
 
     The server has no TLS, so passwords and tokens are sent unencrypted: put a proxy with TLS in front of it if other
     machines use it. The environment variable RESOURCE_API_TOKEN_SECONDS sets how long a token is valid (default 3600).
-    On the signal HUP new processes start, and the old ones end what they do.
+    RESOURCE_API_STORE and the variables that begin with it name an S3-compatible store of the objects; see
+    docs/resource-api.md. On the signal HUP new processes start, and the old ones end what they do.
     """
     options = ["--config", "python:resource_api.gunicorn_conf", "--bind", bind, "--threads", str(threads)]
     options += ["--workers", str(workers)]

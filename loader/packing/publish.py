@@ -12,8 +12,12 @@ from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import Blob, Head
 from loader.errors import ArchiveIncomplete, ResourceCorrupt, ResourceNotFound, ValidationFailed
 from loader.files import OnBytes
+from loader.packing.publish_parts import send_in_parts
 from loader.patience import persist
 from loader.published import blob_path, head_path, published_head, published_objects
+
+# A smaller blob is sent by one PUT, which takes fewer requests.
+WHOLE_MAX_SIZE = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,10 @@ def publish(archive: Archive, names: list[str], stage: Stage, patience: float) -
     missing = _missing(archive, published_objects())
     with stage("publishing", sum(blob.stored_size for blob in missing)) as advance:
         for blob in missing:
-            _send(blob_path(blob), _CheckedBlob(archive, blob, advance), patience)
+            body = _CheckedBlob(archive, blob, advance)
+            is_large = blob.stored_size > WHOLE_MAX_SIZE
+            if not (is_large and send_in_parts(blob_path(blob), body, patience)):
+                _send(blob_path(blob), body, patience)
     start = archive_start(archive.index.stored, archive.index.seals, ())
     for name in names:
         _send(head_path(name), start, patience)

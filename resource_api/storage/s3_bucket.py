@@ -1,7 +1,7 @@
 """One bucket of an S3-compatible store, with the calls that the storage needs."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
@@ -58,14 +58,18 @@ class Bucket:
         with _errors(), self._client.send("HEAD", self._path(key)) as response:
             return int(response.headers.get("Content-Length", "0")), response.headers.get("ETag", "").strip('"')
 
-    def get(self, key: str, sink: BinaryIO) -> None:
-        """Write the whole object to `sink`. Raises ResourceMissingError."""
-        with _errors(), self._client.send("GET", self._path(key)) as response:
-            announced, start = int(response.headers.get("Content-Length", "0")), sink.tell()
+    def get(self, key: str, new_file: Callable[[int], BinaryIO]) -> BinaryIO:
+        """Return the whole object in the file that `new_file` makes for its size. Raises ResourceMissingError."""
+        with _errors(), self._client.send("GET", self._path(key)) as response, ExitStack() as opened:
+            announced = int(response.headers.get("Content-Length", "0"))
+            file = opened.enter_context(new_file(announced))
             for piece in response.iter_content(READ_BYTES):
-                sink.write(piece)
-            if sink.tell() - start != announced:
-                raise StoreError(f"the store sent {sink.tell() - start} of {announced} bytes")
+                file.write(piece)
+            if file.tell() != announced:
+                raise StoreError(f"the store sent {file.tell()} of {announced} bytes")
+            file.seek(0)
+            opened.pop_all()
+            return file
 
     def put(self, key: str, size: int, pieces: Iterable[bytes]) -> None:
         """Store an object. If iterating `pieces` raises, nothing changes. Raises DiskFullError."""

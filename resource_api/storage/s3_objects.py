@@ -42,10 +42,9 @@ class BucketStorage:
             size, etag = self._bucket.head(name)
             return OpenResource(io.BytesIO(), size, named_etag(name) or etag)
         # The whole object before the first byte of the response, because its ETag is a hash of it.
-        file = cast(BinaryIO, tempfile.SpooledTemporaryFile(MEMORY_BYTES))  # noqa: SIM115  # the caller closes it
+        file = self._bucket.get(name, _new_file)
         try:
-            self._bucket.get(name, file)
-            size = file.tell()
+            size = file.seek(0, io.SEEK_END)
             file.seek(0)
             return OpenResource(file, size, etag_of(name, file))
         except BaseException:
@@ -80,6 +79,10 @@ class BucketStorage:
         except ResourceMissingError:
             return False
         return True
+
+
+def _new_file(size: int) -> BinaryIO:
+    return io.BytesIO() if size <= MEMORY_BYTES else cast(BinaryIO, tempfile.TemporaryFile())
 
 
 def _is_name(key: str) -> bool:

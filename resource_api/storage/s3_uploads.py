@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from resource_api.names import components_of
 from resource_api.storage.interface import (
@@ -50,7 +51,7 @@ class S3Uploads:
         expires = int(time.time()) + UPLOAD_SECONDS
         fields = [name, size, part_size, expires, self._bucket.create_upload(name)]
         text = json.dumps(fields, separators=(",", ":")).encode()
-        return Upload(f"{_encoded(text)}.{_encoded(self._mac(text, user))}", name, size, part_size, user, expires)
+        return _upload(f"{_encoded(text)}.{_encoded(self._mac(text, user))}", fields, user)
 
     def find(self, upload: str, user: str) -> Upload:
         """Return an upload, as `interface.Uploads` says, without a request to the store."""
@@ -61,10 +62,10 @@ class S3Uploads:
                 raise UploadMissingError
         except ValueError as error:
             raise UploadMissingError from error
-        name, size, part_size, expires, _ = json.loads(content)
-        if expires <= time.time():
+        found = _upload(upload, json.loads(content), user)
+        if found.expires <= time.time():
             raise UploadMissingError
-        return Upload(upload, name, size, part_size, user, expires)
+        return found
 
     def parts(self, upload: Upload) -> list[StoredPart]:
         """Return the parts that are there, as `interface.Uploads` says."""
@@ -129,6 +130,11 @@ class S3Uploads:
 
     def _mac(self, text: bytes, user: str) -> bytes:
         return hmac.digest(self._key, text + b"\0" + user.encode(), "sha256")[:_MAC_BYTES]
+
+
+def _upload(upload: str, fields: list[Any], user: str) -> Upload:
+    name, size, part_size, expires, _ = fields
+    return Upload(id=upload, name=name, size=size, part_size=part_size, user=user, expires=expires)
 
 
 def _store_id(upload: Upload) -> str:

@@ -27,6 +27,7 @@ from loader.errors import (
 )
 from loader.files import OnBytes
 from loader.packing.publish import publish
+from loader.packing.publish_parts import send_in_parts
 from loader.packing.sign import sign
 from loader.published import published_head, published_objects, published_versions
 from loader.references import LATEST
@@ -40,6 +41,7 @@ from tests.support.http_calls import EMAIL, PASSWORD
 from tests.support.publishers import ANNA
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.thin_archives import holding, index_of, release, thin_of, top
+from tests.support.upload_api import UploadApi
 
 pytestmark = pytest.mark.usefixtures("api")
 
@@ -240,6 +242,70 @@ def interrupted_at(number: int) -> Stage:
         yield advance
 
     return stage
+
+
+def test_large_blobs_go_in_parts(api: ResourceApiServer, new: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loader.packing.publish.WHOLE_MAX_SIZE", 0)
+    assert published(new) == stored(new)
+    assert len(api.requests("POST", "/uploads")) == len(stored(new))
+    assert puts(api)[-1] == "2.head"
+    assert not [path for path in puts(api)[:-1] if "/parts/" not in path]
+    client, data, index = get_api_client(), new.read_bytes(), index_of(new)
+    for blob in index.head.blobs:
+        begin = index.offsets[blob.digest]
+        there = client.small_object(f"images/{blob.stored}.blob", blob.stored_size)
+        assert there == data[begin : begin + blob.stored_size]
+
+
+def test_a_damaged_blob_is_not_completed_and_leaves_no_upload(
+    api: ResourceApiServer, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loader.packing.publish.WHOLE_MAX_SIZE", 0)
+    index = index_of(new)
+    flip_in_file(new, index.offsets[index.head.blobs[0].digest] + 10)
+    uploads = api.data_dir / "uploads"
+    before = set(uploads.iterdir())  # those that earlier tests have completed
+    assert isinstance(refused(new), ArchiveCorrupt)
+    assert set(uploads.iterdir()) == before
+
+
+def test_an_api_that_takes_no_parts_gets_large_blobs_whole(new: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loader.packing.publish.WHOLE_MAX_SIZE", 0)
+    with FaultyApi() as api:
+        log_in(api.url)
+        api.answer("GET", "/resources", Fault(body=b'{"resources": []}'))
+        assert published(new) == stored(new)
+        assert set(api.objects) == {f"/resources/images/{each}.blob" for each in stored(new)} | {
+            "/resources/images/2.head"
+        }
+        forget()
+
+
+def test_parts_have_the_largest_size_and_their_addresses_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loader.patience.FIRST_WAIT", 0.02)
+    content = bytes(range(256)) * 5_000
+    with UploadApi() as api:
+        log_in(api.url)
+        assert send_in_parts("images/x.blob", Slow(content, api), PATIENCE)
+        sizes = [seen.body_bytes for seen in api.parts_sent() if seen.status == 200]
+        assert sizes == [api.largest, api.largest, len(content) - 2 * api.largest]
+        assert api.objects["/resources/images/x.blob"] == content
+        forget()
+
+
+class Slow:
+    """A body in pieces of 100,000 bytes, which lets the addresses expire that were given before."""
+
+    def __init__(self, content: bytes, api: UploadApi) -> None:
+        self._content, self._api = content, api
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for begin in range(0, len(self), 100_000):
+            yield self._content[begin : begin + 100_000]
+            self._api.generation += 1
 
 
 def test_an_api_that_fails_for_a_while_is_asked_again(new: Path) -> None:

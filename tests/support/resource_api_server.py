@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,8 +57,12 @@ class ResourceApiServer:
         token_seconds: int = TOKEN_SECONDS,
         port: int | None = None,
         keep_alive: int = KEEP_ALIVE_SECONDS,
+        store: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep idle connections open for `keep_alive` seconds, which proxies in front of an API often do for longer."""
+        """Keep idle connections open for `keep_alive` seconds, which proxies in front of an API often do for longer.
+
+        `store` is the environment that names a store.
+        """
         self.data_dir = data_dir or directory / "data"
         self._notes = directory / "requests.jsonl"
         self._notes.touch()
@@ -66,6 +71,7 @@ class ResourceApiServer:
             RESOURCE_API_DATA=str(self.data_dir),
             RESOURCE_API_TOKEN_SECONDS=str(token_seconds),
             REQUEST_NOTES=str(self._notes),
+            **(store or {}),
         )
         self._data = DataDirectory.create(self.data_dir)
         plant_from(self._tokens)

@@ -23,9 +23,9 @@ SMALL = {"RESOURCE_API_SMALL_BUCKET": "small"}
 def given(tmp_path: Path) -> dict[str, str]:
     """Return settings of two buckets, complete and sound."""
     for name in ("big", "small"):
-        keys = tmp_path / name
-        keys.touch(mode=0o600)
-        keys.write_text(f"{name}-access\n{SECRET}\n")
+        path = tmp_path / name
+        path.touch(mode=0o600)
+        path.write_text(f"{name}-access\n{SECRET}\n")
     keys = {f"RESOURCE_API_{kind}_KEYS": str(tmp_path / name) for kind, name in (("STORE", "big"), ("SMALL", "small"))}
     return {**BIG, **SMALL, **keys}
 
