@@ -12,7 +12,7 @@ CHECKS := check-style check-format check-types check-security check-page check-p
 PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-long test-fast lint $(CHECKS) openapi demo bench soak image lock clean
+.PHONY: help test test-long test-fast lint $(CHECKS) openapi demo bench soak image image-api lock clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
@@ -61,6 +61,10 @@ soak: $(READY) ## Use the loader for SOAK_MINUTES (20) while everything around i
 
 image: ## Build the container image azaion-loader, tagged with its version and `latest`
 	docker build --build-arg VERSION=$(VERSION) --tag azaion-loader:$(VERSION) --tag azaion-loader:latest .
+
+image-api: ## Build the container image azaion-resource-api, tagged with its version and `latest`
+	docker build --file deploy/Dockerfile-api --build-arg VERSION=$(VERSION) \
+		--tag azaion-resource-api:$(VERSION) --tag azaion-resource-api:latest .
 
 lock: $(READY) ## Update requirements.lock: the newest packages that requirements.txt allows, with hashes
 	$(VENV)/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --python-platform linux \

@@ -21,6 +21,7 @@ from benchmarks.load import load, load_cold
 from benchmarks.logins import logins
 from benchmarks.measure import Missing
 from benchmarks.memory import memory
+from benchmarks.outage import outage
 from benchmarks.pack import pack
 from benchmarks.pulls import releases
 from benchmarks.scale import Scale, scale
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "scale": scale,
     "logins": logins,
     "fleet": fleet,
+    "outage": outage,
     "upload": upload,
     "store-upload": store_upload,
     "store-load": store_load,

@@ -26,11 +26,15 @@ class ApiProcess:
     process: ManagedProcess
     address: str
     worker: int
+    log_file: Path
+
+    def log(self) -> str:
+        """Return the log so far."""
+        return self.log_file.read_text()
 
     def processor_seconds(self) -> float:
-        """Return the processor time that the worker has taken so far (proc_pid_stat(5): utime and stime)."""
-        stat = Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / TICKS
+        """Return the processor time that the worker has taken so far."""
+        return processor_seconds(self.worker)
 
     def kill(self) -> None:
         """Kill the worker and its master, as a dying host does."""
@@ -38,13 +42,19 @@ class ApiProcess:
             os.kill(pid, signal.SIGKILL)
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken so far (proc_pid_stat(5): utime and stime)."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / TICKS
+
+
 @contextmanager
 def served(directory: Path, data: DataDirectory) -> Iterator[ApiProcess]:
     """Run the resource API as its users do, with its log in `directory`."""
     directory.mkdir()
-    address = f"127.0.0.1:{free_port()}"
-    command = python("resource_api", "serve", data.root, "--bind", address, "--log", directory / "api.log")
+    address, log = f"127.0.0.1:{free_port()}", directory / "api.log"
+    command = python("resource_api", "serve", data.root, "--bind", address, "--log", log)
     with ManagedProcess("resource-api", command, directory, env=clean_env(directory), cwd=REPOSITORY) as process:
         process.wait_until(lambda: http_status(f"http://{address}") is not None, READY_SECONDS, "the API responds")
         (worker,) = children(process.pid)
-        yield ApiProcess(process, address, worker)
+        yield ApiProcess(process, address, worker, log)

@@ -90,18 +90,17 @@ class Device:
 
     async def _repeated(self, kind: str, method: str, path: str, body: str = "") -> bytes:
         """Send a request until it succeeds; return its body, nothing for a big part, which is compared instead."""
-        started, attempt, got = time.perf_counter(), 0, bytearray()
+        started, attempt, got, compared = time.perf_counter(), 0, bytearray(), 0
         is_big = kind == "big part"
-        position = [0]
         while True:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    async for piece in self._pieces(method, path, body, position[0] if is_big else None):
-                        if not is_big:
+                    async for piece in self._pieces(method, path, body, compared):
+                        if is_big:
+                            assert self._content[compared : compared + len(piece)] == piece
+                            compared += len(piece)
+                        else:
                             got += piece
-                        elif self._content[position[0] : position[0] + len(piece)] != piece:
-                            raise AssertionError("the device got wrong bytes")
-                        position[0] += len(piece) * is_big
                 break
             except (OSError, TimeoutError, asyncio.IncompleteReadError, Trouble) as error:
                 self._close()
@@ -111,12 +110,12 @@ class Device:
                 got.clear()
                 await asyncio.sleep(getattr(error, "retry_after", 0.0) + RANDOM.uniform(0, WAITS[min(attempt, 2)]))
                 attempt += 1
-        assert not is_big or position[0] == len(self._content)
+        assert not is_big or compared == len(self._content)
         self._report.taken[kind].append(time.perf_counter() - started)
         return bytes(got)
 
-    async def _pieces(self, method: str, path: str, body: str, begin: int | None) -> AsyncIterator[bytes]:
-        """Send one request and yield the body of its response. Raises OSError and Trouble."""
+    async def _pieces(self, method: str, path: str, body: str, begin: int) -> AsyncIterator[bytes]:
+        """Send one request and yield the body of its response from `begin` on. Raises OSError and Trouble."""
         if self._streams is None:
             host, _, port = self._plan.address.rpartition(":")
             self._streams = await asyncio.open_connection(host, int(port), limit=READ_BYTES)

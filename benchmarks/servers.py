@@ -56,10 +56,11 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """A running nginx that serves the files of `www` and accepts PUT below /put/."""
+    """A running nginx that serves the files of `www` and accepts PUT below /put/. `pid` is that of its master."""
 
     url: str
     www: Path
+    pid: int
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def nginx(directory: Path) -> Iterator[Nginx]:
     url = f"http://127.0.0.1:{port}"
     with ManagedProcess("nginx", command, directory, env=clean_env(directory)) as process:
         process.wait_until(lambda: http_status(url) is not None, READY_SECONDS, "nginx answers")
-        yield Nginx(url, www)
+        yield Nginx(url, www, process.pid)
 
 
 @contextmanager

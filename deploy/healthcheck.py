@@ -1,4 +1,6 @@
-"""The health check of the container: the exit code is 0 if GET /health at LOADER_BIND returns 200, and 1 if not.
+"""The health check of the containers: the exit code is 0 if GET /health returns 200, and 1 if not.
+
+The argument is the address of the server; without one it is LOADER_BIND.
 
 It uses a plain socket, because it runs every 30 seconds on small devices, and an HTTP client takes longer to import.
 """
@@ -11,12 +13,12 @@ import sys
 
 TIMEOUT_SECONDS = 4.0
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104  # nosec B104  # compared with, never listened on
-# The loopback address at which to reach a loader that listens on all addresses.
+# The loopback address at which to reach a server that listens on all addresses.
 LOOPBACK = {ALL_ADDRESSES: "127.0.0.1", "::": "::1"}
 
 
 def connect(bind: str) -> socket.socket:
-    """Connect to the loader that listens on `bind`, which is `host:port` or `unix:/path`; raises OSError."""
+    """Connect to the server that listens on `bind`, which is `host:port` or `unix:/path`; raises OSError."""
     if bind.startswith("unix:"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(TIMEOUT_SECONDS)
@@ -28,7 +30,7 @@ def connect(bind: str) -> socket.socket:
 
 
 def is_healthy(bind: str) -> bool:
-    """Return whether the loader at `bind` responds with status 200."""
+    """Return whether the server at `bind` responds with status 200."""
     try:
         with connect(bind) as connection, connection.makefile("rb") as response:
             connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
@@ -38,4 +40,4 @@ def is_healthy(bind: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not is_healthy(os.environ["LOADER_BIND"]))
+    sys.exit(not is_healthy(sys.argv[1] if len(sys.argv) > 1 else os.environ["LOADER_BIND"]))

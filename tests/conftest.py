@@ -57,6 +57,7 @@ LONG_PLACES = (
     "crypto/test_fuzz.py",
     "crypto/test_memory.py",
     "deploy/test_container.py",
+    "deploy/test_container_api.py",
     "fetch/test_killed.py",
     "fetch/test_large.py",
     "model_cache/test_no_growth.py",

@@ -18,7 +18,7 @@ FILES = (
     "requirements.lock",
     "requirements.txt",
 )
-FOLDERS = ("loader", "deploy")
+FOLDERS = ("loader", "resource_api", "deploy")
 
 
 def careless_checkout(directory: Path) -> Path:

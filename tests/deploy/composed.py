@@ -35,11 +35,13 @@ def compose_command() -> list[str]:
     raise missing("docker compose", "neither the plugin nor docker-compose is installed")
 
 
-def compose(home: Path, files: list[Path], *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def compose(
+    home: Path, files: list[Path], *arguments: str, project: str = PROJECT, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run compose on `files` with exactly `env`, as a project of the tests."""
     named = [argument for file in files for argument in ("--file", str(file))]
     return subprocess.run(
-        [*compose_command(), "--project-name", PROJECT, *named, *arguments],
+        [*compose_command(), "--project-name", project, *named, *arguments],
         env=clean_env(home, **env),
         capture_output=True,
         text=True,
