@@ -105,6 +105,11 @@ class ApiClient:
         return self._logins.present is not None
 
     @property
+    def user(self) -> str:
+        """The e-mail of the present login. Raises NotLoggedIn."""
+        return self._logins.require().email
+
+    @property
     def reachable(self) -> bool:
         """False for a minute after a request that got no response, unless a later one got one."""
         return self._transport.reachable
