@@ -1,8 +1,9 @@
 """Resumable uploads to the data directory.
 
 DIR/uploads/{id}/content      the parts that are there, each at its place; renamed when the upload is completed
-DIR/uploads/{id}/{n}.{etag}   an empty file: part n is in `content`, and has this ETag: its MD5 if that was sent
-DIR/uploads/{id}/upload.json  name, size, part size, user and expiry; written last and removed first
+DIR/uploads/{id}/{n}.{size}.{etag}   an empty file: part n is in `content`, and has so many bytes and this ETag: its MD5
+                              if that was sent. Parts never overlap
+DIR/uploads/{id}/upload.json  name, size, sizes of parts, user and expiry; written last and removed first
 
 Whoever changes one of these directories, or relies on its parts, holds a lock on it, and who adds one, on DIR/uploads.
 """
@@ -34,12 +35,14 @@ from resource_api.storage.interface import (
     UploadMissingError,
     UploadRefusedError,
 )
-from resource_api.storage.upload_rules import UPLOAD_SECONDS, USER_UPLOADS, part_size_of, require_same_parts
+from resource_api.storage.upload_rules import UPLOAD_SECONDS, USER_UPLOADS, part_sizes_of, require_same_parts
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_MARK = re.compile(r"([0-9]{1,5})\.([0-9a-f]{32})")
+_MARK = re.compile(r"([0-9]{1,5})\.([0-9]+)\.([0-9a-f]{32})")
 _RECORD = "upload.json"
 _CONTENT = "content"
+# The least bytes of a part, because a link that is cut again and again loses half a part each time.
+MIN_PART_BYTES = 256 << 10
 
 
 class DirectoryUploads:
@@ -56,10 +59,11 @@ class DirectoryUploads:
     def create(self, name: str, size: int, user: str) -> Upload:
         """Begin an upload, as `interface.Uploads` says."""
         self._require_possible(self._resources.joinpath(*components_of(name)))
-        part_size = part_size_of(size)
+        smallest, largest = part_sizes_of(size, MIN_PART_BYTES)
         if size > shutil.disk_usage(self._temporary).free:
             raise DiskFullError
-        upload = Upload(secrets.token_hex(16), name, size, part_size, user, int(time.time()) + UPLOAD_SECONDS)
+        expires = int(time.time()) + UPLOAD_SECONDS
+        upload = Upload(secrets.token_hex(16), name, size, largest, smallest, user, expires)
         # Count under a lock, because requests that count at the same time would all find room.
         with as_storage_faults(), _lock(self._root):
             if sum(each.user == user and self._content(each).exists() for each in self._sweep()) >= USER_UPLOADS:
@@ -86,23 +90,24 @@ class DirectoryUploads:
     def addresses(self, upload: Upload, numbers: list[int]) -> list[PartAddress]:
         """Return where to put parts, as `interface.Uploads` says: at this API."""
         for number in numbers:
-            upload.size_of(number)
+            upload.begin_of(number)
         # No Content-MD5, which takes either side 1.5 s a GiB; whoever loads the object compares its own digest.
         headers = ["Authorization", "Content-Length"]
         return [PartAddress(number, f"/uploads/{upload.id}/parts/{number}", headers) for number in numbers]
 
     def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
         """Store a part, as `interface.Uploads` says."""
-        upload.size_of(number)
+        begin = upload.begin_of(number)
         # The part stands aside until it is complete, because a cut one must not damage what is there, and two requests
         # for one part may run at a time.
         with as_storage_faults(), tempfile.TemporaryFile(dir=self._temporary) as file:
             for piece in pieces if md5 is None else _checked(pieces, md5):
                 file.write(piece)
+            upload.require_part(number, file.tell())
             file.flush()
             etag = secrets.token_hex(16) if md5 is None else md5.hex()
             with self._locked(upload):
-                self._keep(upload, number, file.fileno(), etag)
+                self._keep(upload, StoredPart(number, file.tell(), etag), begin, file.fileno())
         return etag
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:
@@ -121,26 +126,26 @@ class DirectoryUploads:
         with self._locked(upload):
             self._remove(upload.id)
 
-    def _keep(self, upload: Upload, number: int, source: int, etag: str) -> None:
-        """Copy a part to its place. Its mark is absent meanwhile, and after a kill."""
+    def _keep(self, upload: Upload, part: StoredPart, begin: int, source: int) -> None:
+        """Copy a part to its place. The marks of all that it overlaps are absent meanwhile, and after a kill."""
         if not self._content(upload).exists():
             raise UploadRefusedError("The upload is completed.")
-        folder, size = self._root / upload.id, upload.size_of(number)
-        for mark in folder.glob(f"{number}.*"):
-            mark.unlink()
-            sync_directory(folder)  # after a power cut, no mark may stand for bytes that have changed since
+        folder = self._root / upload.id
+        for other in self._parts(upload):
+            there = upload.begin_of(other.number)
+            if there < begin + part.size and begin < there + other.size:
+                (folder / _mark(other)).unlink()
+                sync_directory(folder)  # after a power cut, no mark may stand for bytes that have changed since
         with self._content(upload).open("r+b") as content:
-            start = (number - 1) * upload.part_size
             copied = 0
-            while copied < size:
-                copied += os.copy_file_range(source, content.fileno(), size - copied, copied, start + copied)
+            while copied < part.size:
+                copied += os.copy_file_range(source, content.fileno(), part.size - copied, copied, begin + copied)
             os.fdatasync(content.fileno())  # a mark must not outlive a power cut that its bytes do not
-        (folder / f"{number}.{etag}").touch(mode=0o600)
+        (folder / _mark(part)).touch(mode=0o600)
 
     def _parts(self, upload: Upload) -> list[StoredPart]:
         marks = [_MARK.fullmatch(path.name) for path in (self._root / upload.id).iterdir()]
-        found = [(int(mark[1]), mark[2]) for mark in marks if mark is not None]
-        return [StoredPart(number, upload.size_of(number), etag) for number, etag in sorted(found)]
+        return sorted(StoredPart(int(mark[1]), int(mark[2]), mark[3]) for mark in marks if mark is not None)
 
     def _content(self, upload: Upload) -> Path:
         return self._root / upload.id / _CONTENT
@@ -190,6 +195,10 @@ class DirectoryUploads:
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
         folder.rmdir()
+
+
+def _mark(part: StoredPart) -> str:
+    return f"{part.number}.{part.size}.{part.etag}"
 
 
 def _checked(pieces: Iterable[bytes], md5: bytes) -> Iterator[bytes]:
