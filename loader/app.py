@@ -18,7 +18,7 @@ from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unlock.run import undo_leftover
 from loader.version import VERSION
-from loader.web import auth, health, images, page, resources, unlock
+from loader.web import auth, health, images, page, resources, unlock, uploads
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
 from loader.web.replies import register_error_handlers
@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(auth.blueprint(throttle, settings.model_cache_dir))
     slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
+    app.register_blueprint(uploads.blueprint(store, slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
     app.register_blueprint(unlock.blueprint(settings, engine, throttle))
     app.register_blueprint(images.blueprint(settings, cache.received))

@@ -129,6 +129,13 @@ class ResourceNotFound(CallerError):
     hint = "Check the folder and the name, and try again."
 
 
+class UploadMismatch(CallerError):
+    """An upload cannot go on: the loader has other bytes of it, or none."""
+
+    code = "UPLOAD_MISMATCH"
+    hint = "Upload the whole file again."
+
+
 class ArchiveNotFound(CallerError):
     """There is no archive, and its images are not in the engine."""
 

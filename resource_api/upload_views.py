@@ -71,17 +71,19 @@ class UploadViews:
         size = request.content_length
         if size is None:
             raise LengthRequired("A part needs a Content-Length.")
-        if size != found.size_of(number):
-            raise BadRequest(f"The part {number} of this upload has {found.size_of(number)} bytes.")
         pieces: Iterable[bytes] = self._publishers.pieces_of(user, size)
         response = Response(content_type="application/octet-stream")
-        response.set_etag(self._uploads.put_part(found, number, _content_md5(), pieces))
+        response.set_etag(self._uploads.put_part(found, number, size, _content_md5(), pieces))
         return response
 
     def complete(self, upload: str) -> Response:
         """Handle POST /uploads/{upload}/complete."""
         found = self._find(upload)
-        self._uploads.complete(found, dict(_number_and_etag(part) for part in _list_of_parts()))
+        parts = [_number_and_etag(part) for part in _list_of_parts()]
+        etags = dict(parts)
+        if len(etags) < len(parts):
+            raise BadRequest("A part must stand in the list once.")
+        self._uploads.complete(found, etags)
         return Response(status=204)
 
     def abort(self, upload: str) -> Response:
@@ -100,8 +102,13 @@ class UploadViews:
 
 def _described(upload: Upload) -> dict[str, Any]:
     expires = datetime.fromtimestamp(upload.expires, UTC).isoformat().replace("+00:00", "Z")
-    return {"upload": upload.id, "name": upload.name, "size": upload.size, "part_size": upload.part_size} | {
-        "expires": expires
+    return {
+        "upload": upload.id,
+        "name": upload.name,
+        "size": upload.size,
+        "part_size": upload.part_size,
+        "min_part_size": upload.min_part_size,
+        "expires": expires,
     }
 
 

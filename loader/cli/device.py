@@ -13,6 +13,7 @@ import click
 from loader.cli.client import LoaderClient
 from loader.cli.output import (
     ProgressBar,
+    bars_wanted,
     count_text,
     json_option,
     json_wanted,
@@ -22,7 +23,8 @@ from loader.cli.output import (
     size_text,
 )
 from loader.cli.password import read_password
-from loader.cli.transfers import open_load, send_file
+from loader.cli.sending import FileUpload
+from loader.cli.transfers import open_load
 from loader.cli.unlock import readiness_text
 from loader.files import replacement, storage
 
@@ -121,14 +123,16 @@ def upload(file: Path, folder: str, loader: LoaderClient) -> None:
     """Upload FILE into FOLDER; the loader encrypts it.
 
     FILE keeps its name and must not change during the upload. The command ends when the resource API has stored the
-    file, which may be long after the loader has received it.
+    file, which may be long after the loader has received it. After a cut it goes on where it was, and so does a later
+    call within ten minutes, if FILE begins with the same bytes. A loader that was restarted gets the file from its
+    start.
     """
     if not file.is_file():
         raise click.BadParameter(f"{file} is not a regular file.", param_hint="FILE")
     started = time.monotonic()
     size = file.stat().st_size
     with ProgressBar(f"uploading {file.name}", size) as advance:
-        send_file(loader, file, folder, advance)
+        FileUpload(loader, file, folder, advance, _say).send()
     _print_transfer({"file": str(file), "folder": folder}, size, started)
 
 
@@ -138,6 +142,14 @@ def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
     if sys.stdout is None:
         raise click.UsageError("Standard output is closed.")
     return nullcontext(sys.stdout.buffer)
+
+
+def _say(event: str) -> None:
+    if not json_wanted():
+        if bars_wanted():
+            # The bar stays above, because the next one must not be drawn over the sentence.
+            click.echo(err=True)
+        click.echo(f"the upload {event}", err=True)
 
 
 def _print_transfer(names: dict[str, str], size: int, started: float) -> None:

@@ -1,21 +1,17 @@
-"""Loads and uploads through a running loader. Both are streamed: no model is held in memory."""
+"""Loads through a running loader, streamed: no model is held in memory."""
 
 from __future__ import annotations
 
 import http.client
 import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import quote
 
 from loader.cli.client import LoaderClient, json_body
-from loader.errors import AnswerCut, BodyTruncated
-from loader.files import storage
+from loader.errors import AnswerCut
 
 READ_SIZE = 1 << 18
-_FILE_FIELD = b'"file"; filename="file"\r\n\r\n'
 
 
 class OpenLoad:
@@ -47,59 +43,12 @@ def open_load(client: LoaderClient, folder: str, filename: str) -> Iterator[Open
     Raises LoaderUnreachable and LoaderProblem.
     """
     body, headers = json_body({"filename": filename, "folder": folder})
-    with client.request("POST", f"/load/{_quoted(filename)}", body, headers, patient=True) as response:
+    with client.request("POST", f"/load/{quoted(filename)}", body, headers, patient=True) as response:
         size = response.length
         if size is None or response.headers.get("Content-Type") != "application/octet-stream":
             raise client.not_a_loader()
         yield OpenLoad(response, size)
 
 
-def send_file(client: LoaderClient, path: Path, folder: str, on_sent: Callable[[int], None]) -> None:
-    """Upload a regular file under its own name. `on_sent` is called with the number of bytes of each piece sent.
-
-    Returns when the loader has uploaded the file to the resource API, which may be long after the last piece. Raises
-    StorageError, BodyTruncated if the file changes meanwhile, LoaderUnreachable and LoaderProblem.
-    """
-    form = _Form(path, folder, on_sent)
-    with client.request("POST", f"/upload/{_quoted(path.name)}", form, form.headers, patient=True) as response:
-        client.document(response)
-
-
-class _Form:
-    """The multipart form of an upload. The folder comes first, because the loader then encrypts in one pass."""
-
-    def __init__(self, path: Path, folder: str, on_sent: Callable[[int], None]) -> None:
-        self._path = path
-        self._on_sent = on_sent
-        boundary = secrets.token_hex(16)
-        part = f"--{boundary}\r\nContent-Disposition: form-data; name=".encode()
-        self._head = b"".join((part, b'"folder"\r\n\r\n', os.fsencode(folder), b"\r\n", part, _FILE_FIELD))
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-        with storage(path, 0):
-            self._status = path.stat()
-        length = len(self._head) + self._status.st_size + len(self._tail)
-        self.headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(length),
-        }
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._head
-        yield from self._content()
-        yield self._tail
-
-    def _content(self) -> Iterator[bytes]:
-        """Yield the file. A changed file raises before the form ends, because the loader then stores nothing."""
-        size, sent = self._status.st_size, 0
-        with storage(self._path, 0), self._path.open("rb", buffering=0) as file:
-            while piece := file.read(min(READ_SIZE, size - sent)):
-                sent += len(piece)
-                self._on_sent(len(piece))
-                yield piece
-            now = os.fstat(file.fileno())
-        if sent < size or (now.st_size, now.st_mtime_ns) != (size, self._status.st_mtime_ns):
-            raise BodyTruncated(f"{self._path} was changed while it was read, {sent} of {size} bytes were sent.")
-
-
-def _quoted(filename: str) -> str:
+def quoted(filename: str) -> str:
     return quote(os.fsencode(filename), safe="")

@@ -19,7 +19,7 @@ MAX_RESTARTS = 3
 
 
 class CurrentSession:
-    """Holds the `session` of one object, None before it is open. Threads share it.
+    """Holds the `session` of one object, None before it was begun. Threads share it.
 
     Every method raises what starting an upload raises once `patience` seconds have not helped.
     """
@@ -38,7 +38,7 @@ class CurrentSession:
         self._replacing = threading.Lock()
         self._restarts = 0
 
-    def open(self) -> bool:
+    def begin(self) -> bool:
         """Start an upload. Return whether the API takes the object in parts."""
         start = functools.partial(self._api.start, self._name, self._size)
         upload = persist(start, self._patience, self._label, self._link.checkpoint)
@@ -57,7 +57,7 @@ class CurrentSession:
                 return
             self._count_restart(ApiProtocol("The resource API loses each upload before its end."))
             log.warning("%s starts again, because the resource API has lost it", self._label)
-            if not self.open():
+            if not self.begin():
                 raise ApiProtocol("The resource API has stopped to take uploads in parts.")
 
     def compare(self, session: Session, refusal: LoaderError) -> None:

@@ -118,7 +118,7 @@ class PartSender:
         return None
 
     def _open(self) -> None:
-        if not self._current.open():
+        if not self._current.begin():
             with self._changed:
                 self._refused = True
                 self._changed.notify_all()

@@ -10,6 +10,7 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from loader.web.schemas import check_name
 
 JSON_MAX_SIZE = 64 * 1024
 # Limits the whole body, because only loads and uploads, whose number the slots limit, may take longer.
@@ -96,6 +97,14 @@ def read_piece(size: int) -> bytes:
     except Exception as exc:
         # Catch every exception, because each server raises its own when the client left or sent broken chunks.
         raise BodyTruncated("The body ended early, or its chunks are broken.") from exc
+
+
+def check_path(filename: str) -> None:
+    """Raise ValidationFailed unless the filename in the path is valid."""
+    try:
+        check_name(filename)
+    except ValidationError as exc:
+        raise invalid({"filename": list(exc.messages)}) from None
 
 
 def invalid(errors: dict[str, list[str]]) -> ValidationFailed:

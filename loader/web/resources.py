@@ -1,4 +1,4 @@
-"""POST /load/{filename} and POST /upload/{filename}."""
+"""POST /load/{filename}."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from flask import Blueprint, Response
-from marshmallow import ValidationError
 
 from loader import api_client
 from loader.crypto.model_parts import ResourceName
 from loader.errors import LoaderError
 from loader.logs import Audit, failures_audited
 from loader.resources import Plaintext, ResourceStore
-from loader.web.bodies import invalid, json_body
+from loader.web.bodies import check_path, json_body
 from loader.web.guard import Slot, TransferSlots
-from loader.web.schemas import LoadRequest, OkResponse, check_name
-from loader.web.upload_form import StreamedForm
+from loader.web.schemas import LoadRequest
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
         """The plaintext of a resource, streamed."""
         with failures_audited("load", filename, api_client.user()) as audit, ExitStack() as on_failure:
             slot = on_failure.enter_context(slots.take())
-            _check_path(filename)
+            check_path(filename)
             body = json_body(LoadRequest(filename))
             name = ResourceName(body["folder"], filename)
             audit.file = name.path
@@ -39,25 +37,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
             on_failure.pop_all()
         return response
 
-    @routes.post("/upload/<filename>")
-    def upload(filename: str) -> dict[str, object]:
-        """Store a resource, which is encrypted while it arrives."""
-        with failures_audited("upload", filename, api_client.user()) as audit, slots.take():
-            _check_path(filename)
-            name, audit.size = store.store(filename, StreamedForm())
-            audit.file = name.path
-        audit.write("ok")
-        return dict(OkResponse().dump({"status": "ok"}))
-
     return routes
-
-
-def _check_path(filename: str) -> None:
-    """Raise ValidationFailed unless the filename in the path is valid."""
-    try:
-        check_name(filename)
-    except ValidationError as exc:
-        raise invalid({"filename": list(exc.messages)}) from None
 
 
 def _streamed(body: _PlaintextBody) -> Response:

@@ -94,6 +94,13 @@ class LoadRequest(Schema):
             raise ValidationError("Must be the filename of the path.", "filename")
 
 
+class UploadOffsetResponse(Schema):
+    """Where the client of an upload goes on: after `offset` bytes. `complete`: the resource is stored."""
+
+    offset = fields.Integer(required=True, validate=validate.Range(min=0))
+    complete = fields.Boolean(required=True)
+
+
 class Problem(Schema):
     """A failure, as RFC 9457 defines problem details.
 

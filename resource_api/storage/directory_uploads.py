@@ -1,7 +1,7 @@
 """Resumable uploads to the data directory.
 
 DIR/uploads/{id}/content      its parts, with notes of them beside it: see `directory_parts`; renamed at the end
-DIR/uploads/{id}/upload.json  name, size, part size, user and expiry; written last and removed first
+DIR/uploads/{id}/upload.json  name, size, sizes of parts, user and expiry; written last and removed first
 
 Whoever changes one of these directories, or relies on its parts, holds a lock on it, and who adds one, on DIR/uploads.
 """
@@ -35,10 +35,12 @@ from resource_api.storage.interface import (
     UploadMissingError,
     UploadRefusedError,
 )
-from resource_api.storage.upload_rules import UPLOAD_SECONDS, USER_UPLOADS, part_size_of, require_same_parts
+from resource_api.storage.upload_rules import UPLOAD_SECONDS, USER_UPLOADS, part_sizes_of, require_same_parts
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _RECORD = "upload.json"
+# The least bytes of a part, because a link that is cut again and again loses half a part each time.
+MIN_PART_BYTES = 256 << 10
 
 
 class DirectoryUploads:
@@ -55,10 +57,11 @@ class DirectoryUploads:
     def create(self, name: str, size: int, user: str) -> Upload:
         """Begin an upload, as `interface.Uploads` says."""
         self._require_possible(self._resources.joinpath(*components_of(name)))
-        part_size = part_size_of(size)
+        smallest, largest = part_sizes_of(size, MIN_PART_BYTES)
         if size > shutil.disk_usage(self._temporary).free:
             raise DiskFullError
-        upload = Upload(secrets.token_hex(16), name, size, part_size, user, int(time.time()) + UPLOAD_SECONDS)
+        expires = int(time.time()) + UPLOAD_SECONDS
+        upload = Upload(secrets.token_hex(16), name, size, largest, smallest, user, expires)
         # Count under a lock, because requests that count at the same time would all find room.
         with as_storage_faults(), _lock(self._root):
             if sum(each.user == user and self._parts(each).content.exists() for each in self._sweep()) >= USER_UPLOADS:
@@ -85,20 +88,20 @@ class DirectoryUploads:
     def addresses(self, upload: Upload, numbers: list[int]) -> list[PartAddress]:
         """Return where to put parts, as `interface.Uploads` says: at this API."""
         for number in numbers:
-            upload.size_of(number)
+            upload.begin_of(number)
         # No Content-MD5, which takes either side 1.5 s a GiB; whoever loads the object compares its own digest.
         headers = ["Authorization", "Content-Length"]
         return [PartAddress(number, f"/uploads/{upload.id}/parts/{number}", headers) for number in numbers]
 
-    def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
+    def put_part(self, upload: Upload, number: int, size: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
         """Store a part, as `interface.Uploads` says."""
-        upload.size_of(number)
-        etag = secrets.token_hex(16) if md5 is None else md5.hex()
-        checked = pieces if md5 is None else _checked(pieces, md5)
+        upload.require_part(number, size)
+        part = StoredPart(number, size, secrets.token_hex(16) if md5 is None else md5.hex())
+        checked = _checked(pieces, size, md5)
         with as_storage_faults():
-            if not self._put_in_place(upload, number, checked, etag):
-                self._put_aside(upload, number, checked, etag)
-        return etag
+            if not self._put_in_place(upload, part, checked):
+                self._put_aside(upload, part, checked)
+        return part.etag
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:
         """Make the object of the parts, as `interface.Uploads` says."""
@@ -117,20 +120,20 @@ class DirectoryUploads:
         with self._locked(upload):
             self._remove(upload.id)
 
-    def _put_in_place(self, upload: Upload, number: int, pieces: Iterable[bytes], etag: str) -> bool:
-        """Write a part to its place. Return False, and read no piece, if the part is there or is claimed.
+    def _put_in_place(self, upload: Upload, part: StoredPart, pieces: Iterable[bytes]) -> bool:
+        """Write a part to its place. Return False, and read no piece, if some of its bytes are there or are claimed.
 
         A request that loses its claim to a later one counts as stored, because the later one replaces its part.
         """
         parts = self._parts(upload)
         with ExitStack() as held:
             with self._locked(upload):
-                claim = parts.claim(number)
+                claim = parts.claim(part)
                 if claim is None:
                     return False
                 held.enter_context(claim)
                 content = held.enter_context(parts.content.open("r+b", buffering=0))
-            offset = parts.offset(number)
+            offset = upload.begin_of(part.number)
             for piece in pieces:
                 with claim.held() as is_held:
                     if is_held:
@@ -139,12 +142,12 @@ class DirectoryUploads:
             os.fdatasync(content.fileno())  # a mark must not outlive a power cut that its bytes do not
             with self._locked(upload), claim.held() as is_held:
                 if is_held:
-                    parts.mark(number, etag)
-                elif not parts.has(number):
+                    parts.mark(part)
+                elif not parts.overlapping(part):
                     raise OSError(errno.EIO, "A later request for the same part has failed.")
         return True
 
-    def _put_aside(self, upload: Upload, number: int, pieces: Iterable[bytes], etag: str) -> None:
+    def _put_aside(self, upload: Upload, part: StoredPart, pieces: Iterable[bytes]) -> None:
         """Write a part to a file of its own, then copy it to its place.
 
         One that is cut does not damage what is there, and two requests for one part may run at a time.
@@ -154,8 +157,8 @@ class DirectoryUploads:
                 file.write(piece)
             file.flush()
             with self._locked(upload):
-                self._parts(upload).copy(number, file.fileno())
-                self._parts(upload).mark(number, etag)
+                self._parts(upload).copy(part, file.fileno())
+                self._parts(upload).mark(part)
 
     def _parts(self, upload: Upload) -> DirectoryParts:
         return DirectoryParts(self._root / upload.id, upload)
@@ -207,13 +210,20 @@ class DirectoryUploads:
         folder.rmdir()
 
 
-def _checked(pieces: Iterable[bytes], md5: bytes) -> Iterator[bytes]:
-    """Yield `pieces`, and raise UploadRefusedError after them if they have another MD5."""
+def _checked(pieces: Iterable[bytes], size: int, md5: bytes | None) -> Iterator[bytes]:
+    """Yield `pieces`, at most `size` bytes. Raises UploadRefusedError if they have another size or another MD5."""
     digest = hashlib.md5(usedforsecurity=False)
+    left = size
     for piece in pieces:
-        digest.update(piece)
+        left -= len(piece)
+        if left < 0:
+            break  # what follows belongs to the next part
+        if md5 is not None:
+            digest.update(piece)
         yield piece
-    if digest.digest() != md5:
+    if left:
+        raise UploadRefusedError(f"The part does not have {size} bytes, as was said.")
+    if md5 is not None and digest.digest() != md5:
         raise UploadRefusedError("The part has another MD5 than its Content-MD5 says.")
 
 

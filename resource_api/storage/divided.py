@@ -86,9 +86,9 @@ class DividedUploads:
         """Return where to put parts, as `interface.Uploads` says."""
         return self._of(upload.name).addresses(upload, numbers)
 
-    def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
+    def put_part(self, upload: Upload, number: int, size: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
         """Store a part, as `interface.Uploads` says."""
-        return self._of(upload.name).put_part(upload, number, md5, pieces)
+        return self._of(upload.name).put_part(upload, number, size, md5, pieces)
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:
         """Make the object of the parts, as `interface.Uploads` says."""

@@ -51,25 +51,39 @@ class Listed(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """A resumable upload: what it will be, and who began it. `expires` is in seconds since 1970."""
+    """A resumable upload: what it will be, and who began it. `expires` is in seconds since 1970.
+
+    A part has any multiple of `min_part_size` up to `part_size` bytes, or the rest of the object, and begins where its
+    number says: the part n at (n - 1) * min_part_size.
+    """
 
     id: str
     name: str
     size: int
     part_size: int
+    min_part_size: int
     user: str
     expires: int
 
     @property
     def part_count(self) -> int:
-        """The number of parts; each has `part_size` bytes, and the last one the rest."""
-        return -(-self.size // self.part_size)
+        """The most parts that there can be, which is the highest number."""
+        return -(-self.size // self.min_part_size)
 
-    def size_of(self, number: int) -> int:
-        """Return the bytes of the part `number`, which counts from 1. Raises UploadRefusedError if there is none."""
+    def begin_of(self, number: int) -> int:
+        """Return where the part `number` begins. Raises UploadRefusedError if there is none."""
         if not 1 <= number <= self.part_count:
             raise UploadRefusedError(f"The parts of this upload have the numbers 1 to {self.part_count}.")
-        return min(self.part_size, self.size - (number - 1) * self.part_size)
+        return (number - 1) * self.min_part_size
+
+    def require_part(self, number: int, size: int) -> None:
+        """Raise UploadRefusedError unless the part `number` may have `size` bytes."""
+        rest = self.size - self.begin_of(number)
+        largest = min(rest, self.part_size)
+        if not 0 < size <= largest or (size % self.min_part_size and size != rest):
+            raise UploadRefusedError(
+                f"The part {number} of this upload has {largest} bytes, or fewer in multiples of {self.min_part_size}."
+            )
 
 
 class StoredPart(NamedTuple):
@@ -112,11 +126,12 @@ class Uploads(Protocol):
     def addresses(self, upload: Upload, numbers: list[int]) -> list[PartAddress]:
         """Return where to put each of the parts. Raises UploadRefusedError for a number that the upload lacks."""
 
-    def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
-        """Store a part, of which there may be one already, and return its ETag without quotes.
+    def put_part(self, upload: Upload, number: int, size: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
+        """Store a part of `size` bytes, of which there may be one already, and return its ETag without quotes.
 
-        If iterating `pieces` raises, nothing changes. Raises UploadRefusedError for a number that the upload lacks, and
-        for content with another MD5 than `md5`, unless that is None, and DiskFullError.
+        It replaces all parts that it overlaps. If iterating `pieces` raises, nothing changes. Raises UploadRefusedError
+        for a part that the upload cannot have, which is said before `pieces` is read, for content of another size or
+        with another MD5 than `md5`, unless that is None, and DiskFullError.
         """
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:

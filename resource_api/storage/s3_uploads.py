@@ -24,7 +24,7 @@ from resource_api.storage.interface import (
     UploadRefusedError,
 )
 from resource_api.storage.s3_bucket import Bucket, part_query
-from resource_api.storage.upload_rules import UPLOAD_SECONDS, part_size_of
+from resource_api.storage.upload_rules import PART_BYTES, UPLOAD_SECONDS, part_sizes_of
 
 # Of all users. The parts of abandoned uploads occupy the store until they expire.
 OPEN_UPLOADS = 1_000
@@ -46,7 +46,7 @@ class S3Uploads:
     def create(self, name: str, size: int, user: str) -> Upload:
         """Begin an upload, as `interface.Uploads` says."""
         components_of(name)
-        part_size = part_size_of(size)
+        part_size, _ = part_sizes_of(size, PART_BYTES)
         self._sweep()
         expires = int(time.time()) + UPLOAD_SECONDS
         fields = [name, size, part_size, expires, self._bucket.create_upload(name)]
@@ -75,10 +75,10 @@ class S3Uploads:
         """Return where to put parts, as `interface.Uploads` says."""
         return [self._address(upload, number) for number in numbers]
 
-    def put_part(self, upload: Upload, number: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
+    def put_part(self, upload: Upload, number: int, size: int, md5: bytes | None, pieces: Iterable[bytes]) -> str:
         """Pass a part on to the store, as `interface.Uploads` says."""
         header = None if md5 is None else base64.b64encode(md5).decode()
-        size = upload.size_of(number)
+        upload.require_part(number, size)
         return self._bucket.put_part(upload.name, _store_id(upload), number, size, pieces, header)
 
     def complete(self, upload: Upload, etags: dict[int, str]) -> None:
@@ -97,7 +97,7 @@ class S3Uploads:
         self._bucket.abort(upload.name, _store_id(upload))
 
     def _address(self, upload: Upload, number: int) -> PartAddress:
-        size = upload.size_of(number)
+        size = min(upload.part_size, upload.size - upload.begin_of(number))
         if self._url_seconds is None:
             return PartAddress(number, f"/uploads/{upload.id}/parts/{number}", ["Authorization", "Content-Length"])
         # The length is signed, so that the address is good for a part of this size only. No Content-MD5, see
@@ -134,7 +134,7 @@ class S3Uploads:
 
 def _upload(upload: str, fields: list[Any], user: str) -> Upload:
     name, size, part_size, expires, _ = fields
-    return Upload(id=upload, name=name, size=size, part_size=part_size, user=user, expires=expires)
+    return Upload(upload, name, size, part_size, part_size, user, expires)
 
 
 def _store_id(upload: Upload) -> str:

@@ -17,7 +17,7 @@ from click.testing import Result
 from loader import errors
 from loader.cli.client import LoaderClient
 from loader.cli.output import bar_text, draw_bar
-from loader.cli.transfers import send_file
+from loader.cli.sending import FileUpload
 from loader.errors import BodyTruncated
 from loader.last_events import NAME
 from tests.cli.cli_runs import invoke, terminal
@@ -280,7 +280,7 @@ def test_a_file_that_changes_during_its_upload_is_not_stored(
 
     before = len(site.audit_lines("upload"))
     with pytest.raises(BodyTruncated, match=f"{model} was changed while it was read"):
-        send_file(LoaderClient(site.url), model, "day", once)
+        FileUpload(LoaderClient(site.url), model, "day", once, lambda _event: None).send()
     assert site.next_audit_line("upload", before)["code"] == "BODY_TRUNCATED"
     assert not site.stored("day/model.small").exists()
 

@@ -22,7 +22,7 @@ ALLOWED = {
     ("loader.uploads.model", "tempfile.TemporaryFile"): NEW,
     ("loader.cli.key", "os.open"): NEW,
     ("loader.unlock.tar_file", "os.open"): NEW,
-    ("loader.cli.transfers", "self._path.open"): NAMED,
+    ("loader.cli.sending", "self._path.open"): NAMED,
     ("loader.cli.key", "path.open"): NAMED,
     ("loader.cli.signing", "path.open"): NAMED,
     ("loader.packing.sources", "path.open"): NAMED,

@@ -14,7 +14,7 @@ import pytest
 from resource_api.atomic import sync_directory
 from resource_api.data_directory import DataDirectory
 from resource_api.storage import directory_parts
-from resource_api.storage.directory_uploads import DirectoryUploads
+from resource_api.storage.directory_uploads import MIN_PART_BYTES, DirectoryUploads
 from resource_api.storage.interface import DiskFullError, Upload, UploadRefusedError
 from resource_api.storage.upload_rules import OBJECT_BYTES
 from tests.resource_api.conftest import EMAIL
@@ -28,7 +28,7 @@ def md5(content: bytes) -> str:
 
 
 def put(uploads: DirectoryUploads, upload: Upload, number: int, content: bytes) -> str:
-    return uploads.put_part(upload, number, bytes.fromhex(md5(content)), [content])
+    return uploads.put_part(upload, number, len(content), bytes.fromhex(md5(content)), [content])
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ def test_a_new_part_is_written_once(
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        uploads.put_part(upload, 1, None, cut())
+        uploads.put_part(upload, 1, LAST, None, cut())
     assert uploads.parts(upload) == []
     put(uploads, upload, 1, SECOND)
     assert sorted(path.name for path in (data.uploads / upload.id).iterdir()) == [
-        f"1.{md5(SECOND)}",
+        f"1.{LAST}.{md5(SECOND)}",
         "content",
         "upload.json",
     ]
@@ -156,7 +156,7 @@ def overtaken(uploads: DirectoryUploads, upload: Upload, other: bytes) -> Iterat
 
 def test_a_part_that_is_overtaken_changes_nothing(uploads: DirectoryUploads, data: DataDirectory) -> None:
     upload, other = uploads.create("a", LAST, EMAIL), b"x" * LAST
-    uploads.put_part(upload, 1, None, overtaken(uploads, upload, other))
+    uploads.put_part(upload, 1, LAST, None, overtaken(uploads, upload, other))
     assert [part.etag for part in uploads.parts(upload)] == [md5(other)]
     uploads.complete(upload, {1: md5(other)})
     assert (data.resources / "a").read_bytes() == other
@@ -174,7 +174,7 @@ def test_a_part_that_is_overtaken_in_vain_is_not_confirmed(
         yield SECOND[1:]
 
     with pytest.raises(OSError, match="later request"):
-        uploads.put_part(upload, 1, None, pieces())
+        uploads.put_part(upload, 1, LAST, None, pieces())
     assert uploads.parts(upload) == []
 
 
@@ -182,8 +182,58 @@ def test_a_claim_of_a_process_that_was_killed_does_not_stop_the_part(
     uploads: DirectoryUploads, data: DataDirectory
 ) -> None:
     upload = uploads.create("a", LAST, EMAIL)
-    (data.uploads / upload.id / "1.claim").touch()
+    (data.uploads / upload.id / f"1.{LAST}.claim").touch()
     put(uploads, upload, 1, SECOND)
     uploads.complete(upload, {1: md5(SECOND)})
     assert (data.resources / "a").read_bytes() == SECOND
-    assert not (data.uploads / upload.id / "1.claim").exists()
+    assert not (data.uploads / upload.id / f"1.{LAST}.claim").exists()
+
+
+@pytest.mark.parametrize("other", [(1, 4), (2, 1), (3, 2), (4, 3)], ids=["same", "inside", "end", "beyond"])
+def test_a_part_that_overlaps_one_that_is_being_written_replaces_it(
+    uploads: DirectoryUploads, other: tuple[int, int]
+) -> None:
+    """`other` has the number and the size, in smallest parts, of the later one; the first one is (1, 4)."""
+    upload = uploads.create("a", 8 * MIN_PART_BYTES, EMAIL)
+    number, count = other
+
+    def pieces() -> Iterator[bytes]:
+        yield b"x"
+        put(uploads, upload, number, b"y" * (count * MIN_PART_BYTES))
+        yield b"x" * (4 * MIN_PART_BYTES - 1)
+
+    uploads.put_part(upload, 1, 4 * MIN_PART_BYTES, None, pieces())
+    assert [(part.number, part.size) for part in uploads.parts(upload)] == [(number, count * MIN_PART_BYTES)]
+
+
+def test_two_parts_beside_each_other_are_written_at_the_same_time(
+    uploads: DirectoryUploads, data: DataDirectory, no_copy: Callable[[OSError], None]
+) -> None:
+    no_copy(OSError(5, "a copy"))
+    upload = uploads.create("a", MIN_PART_BYTES + LAST, EMAIL)
+    first = b"x" * MIN_PART_BYTES
+
+    def pieces() -> Iterator[bytes]:
+        yield first[:1]
+        put(uploads, upload, 2, SECOND)
+        yield first[1:]
+
+    etag = uploads.put_part(upload, 1, len(first), None, pieces())
+    uploads.complete(upload, {1: etag, 2: md5(SECOND)})
+    assert (data.resources / "a").read_bytes() == first + SECOND
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("content", [b"", b"x" * (MIN_PART_BYTES - 1), b"x" * (MIN_PART_BYTES + 1)])
+def test_a_part_of_another_size_than_was_said_leaves_its_neighbour(
+    uploads: DirectoryUploads, data: DataDirectory, content: bytes, is_there: bool
+) -> None:
+    upload = uploads.create("a", MIN_PART_BYTES + LAST, EMAIL)
+    put(uploads, upload, 2, SECOND)
+    before = [put(uploads, upload, 1, b"o" * MIN_PART_BYTES)] if is_there else []
+    with pytest.raises(UploadRefusedError, match="as was said"):
+        uploads.put_part(upload, 1, MIN_PART_BYTES, None, [content[:9], content[9:]])
+    assert [part.etag for part in uploads.parts(upload)] == [*before, md5(SECOND)]
+    etag = put(uploads, upload, 1, b"o" * MIN_PART_BYTES)
+    uploads.complete(upload, {1: etag, 2: md5(SECOND)})
+    assert (data.resources / "a").read_bytes() == b"o" * MIN_PART_BYTES + SECOND

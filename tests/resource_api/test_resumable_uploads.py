@@ -19,7 +19,7 @@ import pytest
 from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.storage import directory_uploads
-from resource_api.storage.directory_uploads import DirectoryUploads
+from resource_api.storage.directory_uploads import MIN_PART_BYTES, DirectoryUploads
 from resource_api.storage.interface import (
     TooManyUploadsError,
     Upload,
@@ -31,13 +31,15 @@ from resource_api.storage.upload_rules import (
     PARTS,
     UPLOAD_SECONDS,
     USER_UPLOADS,
-    part_size_of,
+    part_sizes_of,
 )
 from tests.resource_api.conftest import EMAIL, PASSWORD, Api, Reply, new_data
 
 NAME = "models/day/x.big"
 LAST = 1000
 CONTENT = b"first part".ljust(PART_BYTES, b".") + b"second part".ljust(LAST, b"-")
+# The number of the second part, if the first one is as large as possible.
+TWO = PART_BYTES // MIN_PART_BYTES + 1
 FIRST, SECOND = CONTENT[:PART_BYTES], CONTENT[PART_BYTES:]
 Bearer = dict[str, str]
 
@@ -94,7 +96,7 @@ def test_an_upload_in_parts_becomes_the_object(api: Api, bearer: Bearer) -> None
     assert (described["name"], described["size"], described["part_size"]) == (NAME, len(CONTENT), PART_BYTES)
     assert described["expires"].endswith("Z")
     upload = f"/uploads/{described['upload']}"
-    for number, content in ((2, SECOND), (1, FIRST)):
+    for number, content in ((TWO, SECOND), (1, FIRST)):
         reply = send(api, bearer, upload, number, content)
         assert (reply.status, reply.headers["ETag"]) == (200, f'"{md5(content)}"')
         assert api.call("GET", f"/resources/{NAME}", bearer).status == 404
@@ -102,7 +104,7 @@ def test_an_upload_in_parts_becomes_the_object(api: Api, bearer: Bearer) -> None
         **described,
         "parts": [
             {"number": 1, "size": PART_BYTES, "etag": md5(FIRST)},
-            {"number": 2, "size": LAST, "etag": md5(SECOND)},
+            {"number": TWO, "size": LAST, "etag": md5(SECOND)},
         ],
     }
     for _ in range(2):
@@ -118,8 +120,8 @@ def test_an_upload_in_parts_becomes_the_object(api: Api, bearer: Bearer) -> None
 
 
 def test_a_part_that_is_cut_or_damaged_leaves_the_one_that_was_there(api: Api, bearer: Bearer, upload: str) -> None:
-    send(api, bearer, upload, 2, SECOND)
-    path = f"{upload}/parts/2"
+    send(api, bearer, upload, TWO, SECOND)
+    path = f"{upload}/parts/{TWO}"
     damaged = api.call("PUT", path, part_headers(bearer, SECOND), b"x" * LAST)
     assert damaged.status == 400
     assert "MD5" in str(damaged.problem()["detail"])
@@ -127,24 +129,26 @@ def test_a_part_that_is_cut_or_damaged_leaves_the_one_that_was_there(api: Api, b
     head += [f"{name}: {value}" for name, value in part_headers(bearer, b"x" * LAST).items()]
     cut = api.send_and_close("\r\n".join([*head, "", ""]).encode() + b"x" * (LAST - 1))
     assert cut.startswith(b"HTTP/1.1 400")
-    assert parts(api, bearer, upload) == [{"number": 2, "size": LAST, "etag": md5(SECOND)}]
+    assert parts(api, bearer, upload) == [{"number": TWO, "size": LAST, "etag": md5(SECOND)}]
     assert list(api.data.temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("number", "size", "status"),
-    [(0, LAST, 400), (1, PART_BYTES - 1, 400), (1, LAST, 400), (2, LAST - 1, 400), (2, LAST + 1, 400), (3, LAST, 400)],
+    ("number", "size"),
+    [
+        *((0, LAST), (-1, LAST), (TWO, LAST - 1), (TWO, LAST + 1), (TWO + 1, LAST), (1, 0)),
+        *((1, PART_BYTES - 1), (1, PART_BYTES + MIN_PART_BYTES), (1, LAST), (TWO - 1, MIN_PART_BYTES + LAST - 1)),
+    ],
 )
-def test_a_part_has_exactly_its_size(
-    api: Api, bearer: Bearer, upload: str, number: int, size: int, status: int
-) -> None:
+def test_a_part_has_a_size_that_fits(api: Api, bearer: Bearer, upload: str, number: int, size: int) -> None:
     content = b"x" * size
-    assert api.call("PUT", f"{upload}/parts/{number}", part_headers(bearer, content), content).status == status
+    refused = api.call("PUT", f"{upload}/parts/{number}", part_headers(bearer, content), content)
+    assert refused.status in (400, 404)
     assert parts(api, bearer, upload) == []
 
 
 def test_a_part_needs_a_length_and_an_md5_that_is_one(api: Api, bearer: Bearer, upload: str) -> None:
-    path = f"{upload}/parts/2"
+    path = f"{upload}/parts/{TWO}"
     for value in ("", "AAAA", "no base64 at all", md5(SECOND)):
         assert api.call("PUT", path, {**bearer, "Content-MD5": value}, SECOND).status == 400
     assert api.call("PUT", path, part_headers(bearer, SECOND), iter([SECOND])).status == 411
@@ -152,18 +156,18 @@ def test_a_part_needs_a_length_and_an_md5_that_is_one(api: Api, bearer: Bearer, 
 
 
 def test_a_part_without_an_md5_gets_another_etag_each_time(api: Api, bearer: Bearer, upload: str) -> None:
-    path = f"{upload}/parts/2"
+    path = f"{upload}/parts/{TWO}"
     replies = [api.call("PUT", path, bearer, SECOND) for _ in range(2)]
     assert [reply.status for reply in replies] == [200, 200]
     first, last = (reply.headers["ETag"] for reply in replies)
     assert first != last
-    assert parts(api, bearer, upload) == [{"number": 2, "size": LAST, "etag": last.strip('"')}]
+    assert parts(api, bearer, upload) == [{"number": TWO, "size": LAST, "etag": last.strip('"')}]
 
 
 def test_the_last_put_of_a_part_counts(api: Api, bearer: Bearer, upload: str) -> None:
     send(api, bearer, upload, 1, FIRST)
-    stale = {"number": 2, "etag": send(api, bearer, upload, 2, b"x" * LAST).headers["ETag"]}
-    send(api, bearer, upload, 2, SECOND)
+    stale = {"number": TWO, "etag": send(api, bearer, upload, TWO, b"x" * LAST).headers["ETag"]}
+    send(api, bearer, upload, TWO, SECOND)
     first = {"number": 1, "etag": md5(FIRST)}
     assert post(api, bearer, f"{upload}/complete", {"parts": [first, stale]}).status == 400
     assert post(api, bearer, f"{upload}/complete", {"parts": [first]}).status == 400
@@ -171,12 +175,55 @@ def test_the_last_put_of_a_part_counts(api: Api, bearer: Bearer, upload: str) ->
     assert api.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
 
 
+def test_parts_of_several_sizes_become_the_object(api: Api, bearer: Bearer, upload: str) -> None:
+    half = PART_BYTES // 2
+    send(api, bearer, upload, 1, FIRST[: 2 * MIN_PART_BYTES])
+    send(api, bearer, upload, 3, FIRST[2 * MIN_PART_BYTES : half])
+    assert complete(api, bearer, upload).status == 400
+    send(api, bearer, upload, half // MIN_PART_BYTES + 1, CONTENT[half:])
+    assert [part["size"] for part in parts(api, bearer, upload)] == [
+        2 * MIN_PART_BYTES,
+        half - 2 * MIN_PART_BYTES,
+        half + LAST,
+    ]
+    assert complete(api, bearer, upload).status == 204
+    assert api.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
+
+
+def test_a_part_replaces_those_that_it_overlaps(api: Api, bearer: Bearer, upload: str) -> None:
+    for number in (1, 2, 4, 5):
+        send(api, bearer, upload, number, b"x" * MIN_PART_BYTES)
+    send(api, bearer, upload, 2, b"y" * (3 * MIN_PART_BYTES))
+    assert [(part["number"], part["size"] // MIN_PART_BYTES) for part in parts(api, bearer, upload)] == [
+        (1, 1),
+        (2, 3),
+        (5, 1),
+    ]
+    send(api, bearer, upload, 3, b"z" * MIN_PART_BYTES)
+    assert [part["number"] for part in parts(api, bearer, upload)] == [1, 3, 5]
+    send(api, bearer, upload, 1, FIRST)
+    send(api, bearer, upload, TWO, SECOND)
+    assert complete(api, bearer, upload).status == 204
+    assert api.call("GET", f"/resources/{NAME}", bearer).body == CONTENT
+
+
+def test_a_part_that_stands_twice_in_the_list_is_refused(api: Api, bearer: Bearer, upload: str) -> None:
+    send(api, bearer, upload, 1, FIRST)
+    send(api, bearer, upload, TWO, SECOND)
+    listed = parts(api, bearer, upload)
+    reply = post(api, bearer, f"{upload}/complete", {"parts": [*listed, listed[0]]})
+    assert reply.status == 400
+    assert reply.problem()["detail"] == "A part must stand in the list once."
+    assert api.call("GET", f"/resources/{NAME}", bearer).status == 404
+    assert complete(api, bearer, upload).status == 204
+
+
 def test_simultaneous_puts_of_one_part_store_one_of_them(api: Api, bearer: Bearer, upload: str) -> None:
     contents = [bytes([number]) * PART_BYTES for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         replies = list(pool.map(lambda content: send(api, bearer, upload, 1, content), contents))
     assert {reply.status for reply in replies} == {200}
-    send(api, bearer, upload, 2, SECOND)
+    send(api, bearer, upload, TWO, SECOND)
     assert complete(api, bearer, upload).status == 204
     stored = api.call("GET", f"/resources/{NAME}", bearer).body
     assert stored[:PART_BYTES] in contents
@@ -186,7 +233,7 @@ def test_an_upload_that_lacks_a_part_is_not_completed(api: Api, bearer: Bearer, 
     send(api, bearer, upload, 1, FIRST)
     reply = complete(api, bearer, upload)
     assert reply.status == 400
-    assert "1 to 2" in str(reply.problem()["detail"])
+    assert "without gaps" in str(reply.problem()["detail"])
     assert api.call("GET", f"/resources/{NAME}", bearer).status == 404
 
 
@@ -194,7 +241,7 @@ def test_of_two_uploads_of_a_name_the_last_one_counts(api: Api, bearer: Bearer, 
     other = begin(api, bearer, size=LAST)
     assert other != upload
     send(api, bearer, upload, 1, FIRST)
-    send(api, bearer, upload, 2, SECOND)
+    send(api, bearer, upload, TWO, SECOND)
     send(api, bearer, other, 1, SECOND)
     assert complete(api, bearer, upload).status == 204
     assert complete(api, bearer, other).status == 204
@@ -243,7 +290,7 @@ MALFORMED: dict[str, list[object]] = {
         {"parts": [{"number": True, "etag": "0"}]},
     ],
 }
-MALFORMED["urls"] += [{"parts": [0]}, {"parts": [3]}, {"parts": [-1]}, {"parts": [1] * (PARTS + 1)}]
+MALFORMED["urls"] += [{"parts": [0]}, {"parts": [TWO + 1]}, {"parts": [-1]}, {"parts": [1] * (PARTS + 1)}]
 MALFORMED["complete"] += [{"parts": []}, {"parts": [{"number": 1, "etag": "../../x"}]}]
 
 
@@ -267,7 +314,7 @@ def test_an_upload_is_found_by_its_user_and_its_id_alone(api: Api, bearer: Beare
     other = api.bearer("other@example.com")
     assert api.call("GET", upload, other).status == 404
     assert api.call("DELETE", upload, other).status == 404
-    assert api.call("PUT", f"{upload}/parts/2", part_headers(other, SECOND), SECOND).status == 404
+    assert api.call("PUT", f"{upload}/parts/{TWO}", part_headers(other, SECOND), SECOND).status == 404
     for unknown in ("0" * 32, "x", "..", "%2e%2e", "upload.json", upload[9:].upper()):
         assert api.call("GET", f"/uploads/{unknown}", bearer).status == 404, unknown
     assert api.call("GET", upload, bearer).status == 200
@@ -296,13 +343,13 @@ def test_another_process_goes_on_after_a_kill(tmp_path: Path) -> None:
         bearer = first.bearer()
         upload = begin(first, bearer)
         send(first, bearer, upload, 1, FIRST)
-        head = [f"PUT {upload}/parts/2 HTTP/1.1", "Host: x", f"Content-Length: {LAST}"]
+        head = [f"PUT {upload}/parts/{TWO} HTTP/1.1", "Host: x", f"Content-Length: {LAST}"]
         head += [f"{name}: {value}" for name, value in part_headers(bearer, SECOND).items()]
         with socket.create_connection(("127.0.0.1", first.port), 10) as connection:
             connection.sendall("\r\n".join([*head, "", ""]).encode() + SECOND[:-1])
             first.process.kill_tree()
         assert [part["number"] for part in parts(second, bearer, upload)] == [1]
-        assert send(second, bearer, upload, 2, SECOND).status == 200
+        assert send(second, bearer, upload, TWO, SECOND).status == 200
         assert complete(second, bearer, upload).status == 204
         second.process.kill_tree()
     with Api(data) as third:
@@ -321,7 +368,7 @@ def uploads(data: DataDirectory) -> DirectoryUploads:
 
 
 def put(uploads: DirectoryUploads, upload: Upload, number: int, content: bytes) -> str:
-    return uploads.put_part(upload, number, bytes.fromhex(md5(content)), [content])
+    return uploads.put_part(upload, number, len(content), bytes.fromhex(md5(content)), [content])
 
 
 def test_an_upload_expires_with_its_parts(
@@ -382,23 +429,27 @@ def test_an_upload_that_was_aborted_takes_no_part(uploads: DirectoryUploads) -> 
         uploads.abort(upload)
 
     with pytest.raises(UploadMissingError):
-        uploads.put_part(upload, 1, bytes.fromhex(md5(SECOND)), pieces())
+        uploads.put_part(upload, 1, LAST, bytes.fromhex(md5(SECOND)), pieces())
 
 
 @pytest.mark.parametrize(
-    ("size", "part_size"),
+    ("size", "smallest", "largest"),
     [
-        *((1, PART_BYTES), (PARTS * PART_BYTES, PART_BYTES), (PARTS * PART_BYTES + 1, PART_BYTES + (1 << 20))),
-        (OBJECT_BYTES, 525 << 20),
+        (1, MIN_PART_BYTES, PART_BYTES),
+        (PARTS * MIN_PART_BYTES, MIN_PART_BYTES, PART_BYTES),
+        (PARTS * MIN_PART_BYTES + 1, 2 * MIN_PART_BYTES, PART_BYTES),
+        (PARTS * PART_BYTES, PART_BYTES, PART_BYTES),
+        (PARTS * PART_BYTES + 1, 2 * PART_BYTES, 2 * PART_BYTES),
+        (OBJECT_BYTES, 1 << 30, 1 << 30),
     ],
 )
-def test_parts_grow_so_that_there_are_never_too_many(size: int, part_size: int) -> None:
-    upload = Upload("", "a", size, part_size_of(size), EMAIL, 0)
-    assert upload.part_size == part_size
+def test_parts_grow_so_that_there_are_never_too_many(size: int, smallest: int, largest: int) -> None:
+    assert part_sizes_of(size, MIN_PART_BYTES) == (smallest, largest)
+    upload = Upload("", "a", size, largest, smallest, EMAIL, 0)
     assert upload.part_count <= PARTS
-    last = upload.size_of(upload.part_count)
-    assert (upload.part_count - 1) * part_size + last == size
-    assert 0 < last <= part_size
+    last = size - upload.begin_of(upload.part_count)
+    assert 0 < last <= smallest
+    upload.require_part(upload.part_count, last)
 
 
 def test_a_data_directory_of_an_earlier_version_gets_its_folder(data: DataDirectory) -> None:

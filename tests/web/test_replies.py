@@ -38,6 +38,7 @@ from tests.support.sealed_objects import seal
 from tests.support.sites import BareSite, FaultySite, Site, bare_site
 
 JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 DISK_BYTES = 1 << 20
 MIB = 1 << 20
 
@@ -133,6 +134,18 @@ CASES: dict[str, Case] = {
         "UNTRUSTED_HOST",
         False,
         lambda s: call(s.lonely.url, "GET", "/status", headers={"Host": "example.com"}),
+    ),
+    "no upload that goes on": (
+        409,
+        "UPLOAD_MISMATCH",
+        False,
+        lambda s: call(
+            s.site.url,
+            "POST",
+            "/upload/x",
+            form(part("folder", b"m"), part("file", b"rest")),
+            {**FORM, "Upload-Offset": "5", "Upload-Prefix-SHA256": "0" * 64},
+        ),
     ),
     "no such resource": (404, "RESOURCE_NOT_FOUND", False, lambda s: load(s.site.url, "m", "nothing")),
     "no archive": (

@@ -29,8 +29,10 @@ from loader.web.schemas import (
     UnlockRequest,
     UnlockResponse,
     UnlockStatusResponse,
+    UploadOffsetResponse,
 )
 from loader.web.upload_form import DEFAULT_FOLDER, FILE_NAMES
+from loader.web.uploads import OFFSET_HEADER, PREFIX_HEADER
 
 from . import examples
 
@@ -125,10 +127,29 @@ OPERATIONS = {
         },
         codes=(*TRANSFER, "RESOURCE_NOT_FOUND", "RESOURCE_CORRUPT", "UNTRUSTED_PUBLISHER", "ROLLBACK"),
     ),
-    "resources.upload": Operation(
+    "uploads.upload": Operation(
         body=UPLOAD_FORM,
+        parameters=(
+            {
+                "name": OFFSET_HEADER,
+                "in": "header",
+                "description": "Keep the upload for a client that comes back: the file goes on after so many bytes.",
+                "schema": {"type": "integer", "minimum": 0},
+            },
+            {
+                "name": PREFIX_HEADER,
+                "in": "header",
+                "description": "The SHA-256 of the bytes before the offset; wanted unless that is 0.",
+                "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            },
+        ),
         reply=json_of(OkResponse, {"status": "ok"}),
-        codes=TRANSFER,
+        codes=(*TRANSFER, "UPLOAD_MISMATCH"),
+    ),
+    "uploads.offset": Operation(
+        body=json_of(LoadRequest(examples.FILENAME), {"filename": examples.FILENAME, "folder": "day"}),
+        reply=json_of(UploadOffsetResponse, {"offset": 314572800, "complete": False}),
+        codes=("NOT_LOGGED_IN",),
     ),
     "cache.listing": Operation(reply=json_of(CacheListResponse, examples.CACHE), codes=("STORAGE_ERROR",)),
     "cache.verify": Operation(

@@ -107,8 +107,8 @@ def test_a_url_that_has_expired_is_refused(bucket: Bucket, store: StrictStore) -
 def test_an_empty_etag_at_the_end_of_an_upload_is_no_failure(bucket: Bucket, store: StrictStore) -> None:
     uploads = S3Uploads(bucket, b"key", 60)
     made = uploads.create("whole.big", PART_BYTES + 1, EMAIL)
-    parts = {1: [b"x" * PART_BYTES], 2: [b"y"]}
-    etags = {number: uploads.put_part(made, number, None, pieces) for number, pieces in parts.items()}
+    parts = {1: b"x" * PART_BYTES, 2: b"y"}
+    etags = {number: uploads.put_part(made, number, len(content), None, [content]) for number, content in parts.items()}
     with pytest.raises(UploadRefusedError):
         uploads.complete(made, {**etags, 2: "0" * 32})
     for _ in range(2):
