@@ -92,7 +92,7 @@ class Uploads:
         self._transport = transport
         self._authorized = authorized
         self._checkpoint = checkpoint
-        self._token = ""
+        self._token: str | None = None
 
     def start(self, name: str, size: int) -> Upload | None:
         """Start an upload of the object `name`, which has `size` bytes; None if the API takes no parts of it.
@@ -168,7 +168,7 @@ class Uploads:
 
         It carries the token of the calls before, which is forgotten then.
         """
-        token, self._token = self._token, ""
+        token, self._token = self._token, None
         with self._transport.deadline(lambda: None, ABANDON_SECONDS):
             response = self._transport.send("DELETE", _path(upload), token=token)
             successful(self._found(response), (200, 202, 204)).close()

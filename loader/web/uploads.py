@@ -32,11 +32,12 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
         """Store a resource, which is encrypted while it arrives."""
         with failures_audited("upload", filename) as audit, slots.take():
             check_path(filename)
+            offset, digest = _place()
             form = StreamedForm()
-            if OFFSET_HEADER not in request.headers:
+            if offset is None:
                 name, audit.size = store.store(filename, form)
             else:
-                with _turn(kept, filename, form) as turn:
+                with _turn(kept, filename, form, offset, digest) as turn:
                     turn.bring(form.file_pieces())
                     form.folder_at_end()
                     name, audit.size = turn.finish()
@@ -44,8 +45,8 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
         audit.write("ok")
         return dict(OkResponse().dump({"status": "ok"}))
 
-    @routes.post("/upload/<filename>/offset")
-    def offset(filename: str) -> dict[str, object]:
+    @routes.post("/upload/<filename>/offset", endpoint="offset")
+    def place(filename: str) -> dict[str, object]:
         """Where the client of an upload goes on. Ends the connection that it had before."""
         check_path(filename)
         body = json_body(LoadRequest(filename))
@@ -54,9 +55,8 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
     return routes
 
 
-def _turn(kept: KeptUploads, filename: str, form: StreamedForm) -> Turn:
-    """Begin an upload that is kept, or go on with one, as the headers say."""
-    offset, digest = _place()
+def _turn(kept: KeptUploads, filename: str, form: StreamedForm, offset: int, digest: str) -> Turn:
+    """Begin an upload that is kept, or go on with one."""
     folder = form.folder_if_first()
     if folder is None:
         raise invalid({"folder": [f"Must come before the file in an upload with {OFFSET_HEADER}."]})
@@ -64,11 +64,15 @@ def _turn(kept: KeptUploads, filename: str, form: StreamedForm) -> Turn:
     return kept.resume(name, offset, digest) if offset else kept.begin(name, form)
 
 
-def _place() -> tuple[int, str]:
-    """Return the offset in the headers and the SHA-256 of what is before it, in hex. Raises ValidationFailed."""
-    offset, digest = request.headers[OFFSET_HEADER], request.headers.get(PREFIX_HEADER, "")
-    if not _OFFSET.fullmatch(offset):
+def _place() -> tuple[int | None, str]:
+    """Return the offset in the headers, None without one, and the SHA-256 of what is before it, in hex.
+
+    Raises ValidationFailed.
+    """
+    offset, digest = request.headers.get(OFFSET_HEADER), request.headers.get(PREFIX_HEADER)
+    if offset is not None and not _OFFSET.fullmatch(offset):
         raise invalid({OFFSET_HEADER: ["Must be a number of bytes."]})
-    if offset != "0" and not _SHA256.fullmatch(digest):
+    is_wanted = offset not in (None, "0")
+    if (digest is not None or is_wanted) and not _SHA256.fullmatch(digest or ""):
         raise invalid({PREFIX_HEADER: ["Must be the SHA-256 of the bytes before the offset, in hex."]})
-    return int(offset), digest
+    return None if offset is None else int(offset), digest or ""

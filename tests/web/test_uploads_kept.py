@@ -239,6 +239,7 @@ def test_few_uploads_wait_for_their_clients(site: KeptSite) -> None:
         ({"Upload-Offset": "5"}, "Upload-Prefix-SHA256"),
         ({"Upload-Offset": "5", "Upload-Prefix-SHA256": "A" * 64}, "Upload-Prefix-SHA256"),
         ({"Upload-Offset": "5", "Upload-Prefix-SHA256": "a" * 63}, "Upload-Prefix-SHA256"),
+        ({"Upload-Prefix-SHA256": "{}"}, "Upload-Prefix-SHA256"),
     ],
 )
 def test_malformed_headers_are_refused(site: KeptSite, headers: dict[str, str], field: str) -> None:
