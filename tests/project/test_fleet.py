@@ -6,12 +6,13 @@ import pytest
 
 from benchmarks import fleet_plan
 from benchmarks.fleet_plan import DAY, HOUR, Job, busy_threads, mbit, tables
+from benchmarks.fleet_site import MIB, SMALL_BYTES
 from tests.support.loader_server import REPOSITORY
 
 # What is easy to compute by hand: 1 ms a request, and 1 ms more for each MiB.
 EASY = dict.fromkeys(("login by a secret", "fragment", "head", "small part"), 1.0) | {
     "login by a password": 100.0,
-    "big part": 9.0 - fleet_plan.SMALL_BYTES / fleet_plan.MIB,
+    "big part": 9.0 - SMALL_BYTES / MIB,
     "big part, nginx": 4.0,
 }
 
