@@ -16,7 +16,7 @@ from benchmarks.tables import Figure, Figures
 from benchmarks.workload import MIB, Workload
 from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory
-from tests.support.http_calls import call, load, login, upload
+from tests.support.http_calls import BOUNDARY, call, form, login, part
 from tests.support.loader_server import LoaderServer
 from tests.support.narrow_line import NarrowLine
 from tests.support.processes import poll
@@ -27,7 +27,11 @@ MODEL_BYTES = 16 * MIB
 # Each download then takes 16 s.
 BYTES_PER_SECOND = MIB
 BEGUN_SECONDS = 120.0
+# A client of a loader waits through the outage.
+SILENCE_SECONDS = 300.0
 DEVICE, FOLDER, NAME = "device", "models", "net"
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def outage(work: Workload) -> Figures:
@@ -42,11 +46,13 @@ def outage(work: Workload) -> Figures:
         loaders = [running.enter_context(_loader(place, number, line.url)) for number in range(LOADERS)]
         for each in loaders:
             assert login(each.url, {"email": DEVICE, "password": secret}).status == 200
-        assert upload(loaders[0].url, FOLDER, NAME, content).status == 200
+        body = form(part("folder", FOLDER.encode()), part("file", content, filename=NAME))
+        assert call(loaders[0].url, "POST", f"/upload/{NAME}", body, FORM, SILENCE_SECONDS).status == 200
         assert call(loaders[0].url, "POST", "/cache/clear").status == 200
         line.rate, line.sent = BYTES_PER_SECOND, 0
         pool = running.enter_context(ThreadPoolExecutor(LOADERS))
-        loads = [pool.submit(load, each.url, FOLDER, NAME) for each in loaders]
+        asked = json.dumps({"filename": NAME, "folder": FOLDER}).encode()
+        loads = [pool.submit(call, each.url, "POST", f"/load/{NAME}", asked, JSON, SILENCE_SECONDS) for each in loaders]
         poll(lambda: line.sent > LOADERS * 2 * MIB, BEGUN_SECONDS, "the downloads have begun")
         line.is_up = False
         line.cut()

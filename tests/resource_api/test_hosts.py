@@ -126,7 +126,7 @@ def test_a_fragment_that_was_not_kept_is_in_no_file(tmp_path: Path) -> None:
 def test_objects_in_a_read_only_directory_stop_the_start(tmp_path: Path) -> None:
     state = DataDirectory.create(tmp_path / "state")
     with read_only_view(state.root, tmp_path / "view") as view:
-        with pytest.raises(DataDirectoryError, match=r"tmp cannot be written; .* --storage names another directory"):
+        with pytest.raises(DataDirectoryError, match=r"tmp cannot be written; .* --storage names another one"):
             DataDirectory.open(view).require_storage()
         DataDirectory.open(
             view, DataDirectory.create(tmp_path / "state", tmp_path / "objects").storage
