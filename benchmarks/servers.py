@@ -77,11 +77,17 @@ def nginx(directory: Path) -> Iterator[Nginx]:
         yield Nginx(url, www)
 
 
+class _ServedApi(ResourceApiServer):
+    """The API with the worker class of `azaion-resource-api serve`."""
+
+    worker_class = "loader.server.worker.Worker"
+
+
 @contextmanager
 def resource_api(directory: Path) -> Iterator[ResourceApiServer]:
     """Run the resource API, with the publisher EMAIL, whose secret is SECRET."""
     directory.mkdir()
-    with ResourceApiServer(directory) as api:
+    with _ServedApi(directory) as api:
         api.add_device(EMAIL, SECRET, Role.PUBLISHER)
         yield api
 
