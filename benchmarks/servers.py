@@ -78,11 +78,17 @@ def nginx(directory: Path) -> Iterator[Nginx]:
         yield Nginx(url, www, process.pid)
 
 
+class _ServedApi(ResourceApiServer):
+    """The API with the worker class of `azaion-resource-api serve`."""
+
+    worker_class = "loader.server.worker.Worker"
+
+
 @contextmanager
 def resource_api(directory: Path, store: Mapping[str, str] | None = None) -> Iterator[ResourceApiServer]:
     """Run the resource API, with the publisher EMAIL, whose secret is SECRET. `store` is what names a store to it."""
     directory.mkdir()
-    with ResourceApiServer(directory, store=store) as api:
+    with _ServedApi(directory, store=store) as api:
         api.add_device(EMAIL, SECRET, Role.PUBLISHER)
         yield api
 

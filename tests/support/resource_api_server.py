@@ -48,6 +48,8 @@ class ResourceApiServer:
 
     # How the passwords of users are hashed. tests/conftest.py lowers the cost, and benchmarks pay the real one.
     hashing = "scrypt"
+    # Benchmarks take the class that `azaion-resource-api serve` takes.
+    worker_class = "gthread"
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class ResourceApiServer:
             "resource-api",
             [
                 *(sys.executable, "-m", "gunicorn", "-c", str(NOTE_REQUESTS), "--no-control-socket"),
-                *("--worker-class", "gthread", "--threads", str(THREADS), "--keep-alive", str(keep_alive)),
+                *("--worker-class", self.worker_class, "--threads", str(THREADS), "--keep-alive", str(keep_alive)),
                 *("--bind", bind, "resource_api.wsgi:app"),
             ],
             directory,
