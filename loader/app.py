@@ -16,6 +16,7 @@ from loader.model_cache.cache import ModelCache
 from loader.model_trust import ModelTrust, signing_key
 from loader.resources import ResourceStore
 from loader.settings import Settings
+from loader.unattended_login import start_unattended_login
 from loader.unlock.run import undo_leftover
 from loader.version import VERSION
 from loader.web import auth, health, images, page, resources, unlock, uploads
@@ -47,8 +48,9 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
-    app.register_blueprint(health.blueprint(settings, engine, cache))
-    app.register_blueprint(auth.blueprint(throttle, settings.model_cache_dir))
+    unattended = start_unattended_login(settings, engine)
+    app.register_blueprint(health.blueprint(settings, engine, cache, unattended))
+    app.register_blueprint(auth.blueprint(throttle, settings.model_cache_dir, unattended))
     slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(uploads.blueprint(store, slots))

@@ -55,6 +55,17 @@ def _path(value: str) -> Path:
     return path
 
 
+def _path_or_none(value: str) -> Path | None:
+    """Return the path; None for empty."""
+    return _path(value) if value else None
+
+
+def _switch(value: str) -> bool:
+    if value not in ("0", "1"):
+        raise ValueError("must be 0 or 1")
+    return value == "1"
+
+
 def _tag(value: str) -> str:
     # The tag grammar of an image reference (OCI distribution specification, "Pulling manifests").
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", value):
@@ -272,6 +283,23 @@ class Settings:
             "interval such as `6h`; empty: never",
         )
     )
+    credentials_file: Path | None = field(
+        metadata=_from(
+            "CREDENTIALS_FILE",
+            "",
+            _path_or_none,
+            "file of two lines, e-mail and password, mode 0600 or a credential of systemd, with which the loader logs "
+            "in by itself; empty: people log in",
+        )
+    )
+    auto_unlock: bool = field(
+        metadata=_from(
+            "AUTO_UNLOCK",
+            "0",
+            _switch,
+            "1: unlock by itself after a start, with CREDENTIALS_FILE, if images are missing",
+        )
+    )
     engine_timeout: int = field(
         metadata=_from(
             "ENGINE_TIMEOUT",
@@ -299,6 +327,8 @@ class Settings:
                 values[name] = variable.parse(env.get(variable.name, variable.default))
             except ValueError as exc:
                 problems.append(f"{variable.name} {exc}")
+        if values.get("auto_unlock") and values.get("credentials_file", ...) is None:
+            problems.append("AUTO_UNLOCK needs CREDENTIALS_FILE")
         if problems:
             raise BadSettings("bad configuration: " + "; ".join(problems))
         return cls(**values)
@@ -329,6 +359,8 @@ def _told(value: Any) -> str:
             return ""
         case bytes():
             return "set"
+        case bool():
+            return str(int(value))
         case PublisherKeys():
             return ",".join(key.name for key in value.keys)
         case tuple():

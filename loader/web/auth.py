@@ -11,13 +11,14 @@ from loader.fetch.run import interrupt as interrupt_fetch
 from loader.last_events import login_audited
 from loader.login_throttle import LoginThrottle
 from loader.logs import failures_audited
+from loader.unattended_login import UnattendedLogin
 from loader.unlock.run import interrupt as interrupt_unlock
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
 from loader.web.schemas import LockResponse, LoginRequest, OkResponse
 
 
-def blueprint(throttle: LoginThrottle, directory: Path) -> Blueprint:
+def blueprint(throttle: LoginThrottle, directory: Path, unattended: UnattendedLogin | None) -> Blueprint:
     """Return the routes of the login. The last login is remembered in `directory`."""
     routes = Blueprint("auth", __name__)
 
@@ -36,6 +37,8 @@ def blueprint(throttle: LoginThrottle, directory: Path) -> Blueprint:
         """Forget the login, end what depends on it, and refuse loads and uploads until the next login."""
         with failures_audited("lock", user=user()) as audit:
             # Interrupt first, because the run may still log in until then, and that login must be forgotten too.
+            if unattended is not None:
+                unattended.lock()
             interrupt_unlock()
             interrupt_fetch("the loader was locked")
             forget_login()

@@ -12,12 +12,15 @@ from loader.errors import LoaderError, NotLoggedIn
 from loader.last_events import last_events
 from loader.model_cache.cache import ModelCache
 from loader.settings import Settings
+from loader.unattended_login import UnattendedLogin
 from loader.version import VERSION
 from loader.web.replies import problem
 from loader.web.schemas import HealthResponse, ReadyResponse, StatusResponse
 
 
-def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Blueprint:
+def blueprint(
+    settings: Settings, engine: DockerEngine, cache: ModelCache, unattended: UnattendedLogin | None
+) -> Blueprint:
     """Return the routes."""
     routes = Blueprint("health", __name__)
 
@@ -29,7 +32,7 @@ def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Bl
     @routes.get("/ready")
     def ready() -> Response | dict[str, object]:
         """Whether loads can be served, and if not, why. Asks the engine and the disk, never the resource API."""
-        reasons = list(_reasons(engine, cache))
+        reasons = list(_reasons(engine, cache, unattended))
         if not reasons:
             return dict(ReadyResponse().dump({"ready": True}))
         # The status is always 503 and not that of the code, because a probe understands only 503 as "not ready".
@@ -59,12 +62,15 @@ def blueprint(settings: Settings, engine: DockerEngine, cache: ModelCache) -> Bl
     return routes
 
 
-def _reasons(engine: DockerEngine, cache: ModelCache) -> Iterator[LoaderError]:
+def _reasons(engine: DockerEngine, cache: ModelCache, unattended: UnattendedLogin | None) -> Iterator[LoaderError]:
     """Yield an error for each reason why loads cannot be served."""
     if not api_client.authenticated():
         yield NotLoggedIn("Nobody has logged in since the loader was started or locked.")
+    waiting = unattended.waiting() if unattended is not None else None
     failure = api_client.failure()
-    if failure is not None:
+    if waiting is not None:
+        yield waiting
+    elif failure is not None:
         yield failure
     for check in (cache.require_writable, engine.ping):
         try:

@@ -51,6 +51,17 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_systemd_accepts_the_lines_for_a_loader_that_logs_in_by_itself(tmp_path: Path) -> None:
+    text = re.sub(r"^#(LoadCredentialEncrypted|Environment)=", r"\1=", UNIT.read_text(), flags=re.MULTILINE)
+    assert [line for line in text.splitlines() if "account" in line and not line.startswith("#")] == [
+        "LoadCredentialEncrypted=account:/etc/azaion-loader/account.cred",
+        "Environment=CREDENTIALS_FILE=%d/account",
+    ]
+    assert "\nEnvironment=AUTO_UNLOCK=1\n" in text
+    done = analyze(tmp_path, text, "verify")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_bad_value_does_not_restart_the_loader_for_ever() -> None:
     """tests/test_settings.py starts loaders with bad values, and requires this exit code."""
     assert setting("RestartPreventExitStatus") == str(BAD_SETTINGS_EXIT_CODE)

@@ -43,6 +43,7 @@ LAYERS = (
         "published",
         "resources",
         "sweep",
+        "unattended_login",
         "unlock",
         "uploads",
     },

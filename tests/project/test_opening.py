@@ -24,6 +24,7 @@ ALLOWED = {
     ("loader.unlock.tar_file", "os.open"): NEW,
     ("loader.cli.sending", "self._path.open"): NAMED,
     ("loader.cli.key", "path.open"): NAMED,
+    ("loader.cli.audit_log", "path.open"): NAMED,
     ("loader.cli.signing", "path.open"): NAMED,
     ("loader.packing.sources", "path.open"): NAMED,
     ("loader.packing.members", "os.open"): "relative to an open directory, without following a link",

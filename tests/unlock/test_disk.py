@@ -76,10 +76,11 @@ def start(unlock_device: UnlockDevice, engine_host: str, **env: str) -> Operator
 
 @dataclass(frozen=True)
 class Refusal:
-    """The status of an unlock that was refused before the login, and how long that took."""
+    """The status of an unlock that was refused before the login, how long that took, and the bytes free before."""
 
     document: dict[str, Any]
     seconds: float
+    free: int
 
     @property
     def error(self) -> str:
@@ -96,7 +97,7 @@ def refused(unlock_device: UnlockDevice, operator: Operator, disk: Path, code: s
     planned = operator.get("/unlock/plan")["failure"]
     started = time.monotonic()
     assert_failed(operator.unlock(), code)
-    refusal = Refusal(operator.document(), time.monotonic() - started)
+    refusal = Refusal(operator.document(), time.monotonic() - started, before[0])
     # The detail of the plan may name another number of free bytes.
     assert planned.keys() == {"detail", "code", "hint", "retryable"}
     assert all(planned[name] == refusal.document[name] for name in ("code", "hint", "retryable"))
@@ -118,7 +119,7 @@ def test_too_little_room_for_the_tar_is_found_before_the_login(
     filler = fill(disk, leave=2 * MIB)
     operator = start(small_device, docker.host)
     refusal = refused(small_device, operator, disk, "DISK_SPACE")
-    needed = f"{sum(packed.sent) + JOURNAL_SIZE} bytes are needed, {free_bytes(disk)} bytes are free."
+    needed = f"{sum(packed.sent) + JOURNAL_SIZE} bytes are needed, {refusal.free} bytes are free."
     assert f"at {disk} and {disk}/models: {needed}" in refusal.error
     assert refusal.advises_stream
     assert not has_image(docker, packed.images[0].reference)
@@ -155,7 +156,7 @@ def test_too_little_room_for_the_engine_is_found_before_the_login(
     fake.info = (200, {"DockerRootDir": str(disk), "DriverStatus": []})
     fill(disk, leave=5 * MIB)  # room for one tar is not enough, because the engine unpacks a copy
     refusal = refused(unlock_device, unlock_device.start(fake.host, UNLOCK_MODE=mode), disk, "DISK_SPACE")
-    needed = f"at {disk}: {for_the_engine(packed)} bytes are needed, {free_bytes(disk)} bytes are free."
+    needed = f"at {disk}: {for_the_engine(packed)} bytes are needed, {refusal.free} bytes are free."
     assert needed in refusal.error
     # The tar lies on another disk, so that mode stream would change nothing there.
     assert not refusal.advises_stream

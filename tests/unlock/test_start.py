@@ -17,6 +17,7 @@ from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable, Interrupted, LoginRejected, LoginThrottled
 from loader.files import FileIdentity
 from loader.login_throttle import LoginThrottle
+from loader.logs import Origin
 from loader.settings import Settings
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
@@ -231,7 +232,7 @@ def test_a_run_that_ends_before_its_login_does_not_count(settings: Settings) -> 
     """The archive is missing, so that each run ends at once."""
     throttle = LoginThrottle(16)
     for _ in range(6):
-        unlock._run_audited(new_run(settings, throttle), None)
+        unlock._run_audited(new_run(settings, throttle), Origin.current())
         assert unlock.unlock_status()[0].state is UnlockState.ERROR
     throttle.require_no_wait(CREDENTIALS.client)
 
