@@ -12,7 +12,7 @@ CHECKS := check-style check-format check-types check-security check-page check-p
 PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-long test-fast lint $(CHECKS) openapi demo bench soak image image-api lock clean
+.PHONY: help test test-long test-fast test-newer lint $(CHECKS) openapi demo bench soak image image-api lock clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
@@ -25,6 +25,9 @@ test-long: $(READY) ## Run the rest of the tests: faults of engines, kills in ev
 
 test-fast: $(READY) ## Run the tests that need no browser, engine or container, without the long ones
 	$(PYTEST) -m "not heavy"
+
+test-newer: $(READY) ## Run those of `make test-fast` under Python 3.13 and 3.14, with the programs of their Debian
+	$(VENV)/bin/python -m tools.newer_python
 
 lint: $(READY) ## Run the checks that follow here, all of them even if one fails
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)

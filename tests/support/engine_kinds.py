@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.support.debian_13 import Debian13Unavailable, in_debian_13
+from tests.support.debian_13 import in_debian_13
+from tests.support.debian_root import DebianUnavailable
 
 # Returns the command of an engine that has its files in a directory, listens at a host and keeps its images at a path.
 Command = Callable[[Path, str, Path], list[str]]
@@ -59,7 +60,7 @@ def _newer(command: Command) -> Command:
     def newer(directory: Path, host: str, data: Path) -> list[str]:
         try:
             return in_debian_13(command(directory, host, data))
-        except Debian13Unavailable as exc:
+        except DebianUnavailable as exc:
             raise EngineUnavailable(str(exc)) from exc
 
     return newer

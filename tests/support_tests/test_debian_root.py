@@ -1,4 +1,4 @@
-"""The root of Debian 13 is made once, and whole or not at all.
+"""A root of Debian is made once, and whole or not at all.
 
 The mmdebstrap is a fake, because the real one cannot fail on demand. test_engines.py uses the root of the real one.
 """
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines
-from tests.support.debian_13 import Debian13Unavailable, in_debian_13
+from tests.support.debian_13 import in_debian_13
+from tests.support.debian_root import DebianUnavailable
 
-# The fifth argument is the directory to make.
-MAKES_USR = 'mkdir -p "$5/usr"; echo >>"$0.ran"'
-FAILS = 'mkdir -p "$5/usr"; echo "no such release" >&2; exit 1'
+# The sixth argument is the directory to make.
+MAKES_USR = 'mkdir -p "$6/usr"; echo >>"$0.ran"'
+FAILS = 'mkdir -p "$6/usr"; echo "no such release" >&2; exit 1'
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_several_callers_make_the_root_once(cache: Path, fake: Path) -> None:
 
 def test_a_root_that_cannot_be_made_leaves_nothing(cache: Path, fake: Path) -> None:
     write_program(fake, FAILS)
-    with pytest.raises(Debian13Unavailable, match="no such release"):
+    with pytest.raises(DebianUnavailable, match="no such release"):
         in_debian_13(["true"])
     assert roots(cache) == []
     write_program(fake, MAKES_USR)
