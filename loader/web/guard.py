@@ -22,6 +22,8 @@ REQUEST_ID_HEADER = "X-Request-ID"
 CLIENT_SILENCE_SECONDS = 60.0
 # Load balancers and Kubernetes send an IP address or no Host header at all. Neither path reveals a secret.
 PROBED_PATHS = ("/health", "/ready")
+# A page of another origin must neither get a model nor make the loader download one.
+MODELS_PATH = "/models"
 # The delay is random, because clients that were refused together would otherwise retry together.
 RETRY_AFTER_SECONDS = range(1, 4)
 
@@ -61,7 +63,7 @@ def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
             raise LoaderError("The server runs the loader in several processes; it must run one.")
         if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
             raise UntrustedHost("The loader does not serve this host name.")
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
+        if request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith(MODELS_PATH):
             _refuse_other_origins()
 
 

@@ -37,6 +37,7 @@ LAYERS = (
         "fetch",
         "held_blobs",
         "install",
+        "model_list",
         "model_trust",
         "packing",
         "published",
