@@ -98,13 +98,13 @@ class _Loading:
 
     def to_standard_output(self) -> None:
         """Load to standard output. After a cut the load continues with the same edition or not at all."""
-        if sys.stdout is None:
-            raise click.UsageError("Standard output is closed.")
         here: tuple[str, int] | None = None
         written = 0
         while True:
             try:
                 with open_load(self._loader, self._folder, self._filename, here=here) as plaintext:
+                    if sys.stdout is None:
+                        raise click.UsageError("Standard output is closed.")
                     if plaintext is None or plaintext.begin != written:
                         break
                     try:
