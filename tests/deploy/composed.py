@@ -134,6 +134,8 @@ def composed(
     if detector is not None:
         files = _with_services(home / "deploy")
         del differences["nginx"]["network_mode"]
+        # The image of the tests has no shell.
+        differences["nginx"]["command"] = ["nginx", "-g", "daemon off;"]
         differences["detector"] = {"command": ["python", "-c", "import time; time.sleep(1e6)"]}
         differences["detector"]["stop_grace_period"] = "0s"
     override = home / "override.json"
