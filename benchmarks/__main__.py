@@ -24,6 +24,7 @@ from benchmarks.memory import memory
 from benchmarks.outage import outage
 from benchmarks.pack import pack
 from benchmarks.pulls import releases
+from benchmarks.ranges import ranges
 from benchmarks.scale import Scale, scale
 from benchmarks.signature import signature
 from benchmarks.small_loads import small_loads
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Workload], Table | Sequence[Table]]] = {
     "load": load,
     "load-cold": load_cold,
     "small-loads": small_loads,
+    "ranges": ranges,
     "health": health,
     "scale": scale,
     "logins": logins,

@@ -13,13 +13,14 @@ from loader.fetch.release import forget_installed_head
 from loader.fetch.unattended import start_unattended
 from loader.login_throttle import LoginThrottle
 from loader.model_cache.cache import ModelCache
+from loader.model_list import ModelList
 from loader.model_trust import ModelTrust, signing_key
 from loader.resources import ResourceStore
 from loader.settings import Settings
 from loader.unattended_login import start_unattended_login
 from loader.unlock.run import undo_leftover
 from loader.version import VERSION
-from loader.web import auth, health, images, page, resources, unlock, uploads
+from loader.web import auth, health, images, models, page, resources, unlock, uploads
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
 from loader.web.replies import register_error_handlers
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> Flask:
     slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(uploads.blueprint(store, slots))
+    app.register_blueprint(models.blueprint(store, ModelList(cache, trust), slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
     app.register_blueprint(unlock.blueprint(settings, engine, throttle))
     app.register_blueprint(images.blueprint(settings, cache.received))

@@ -136,6 +136,17 @@ class UploadMismatch(CallerError):
     hint = "Upload the whole file again."
 
 
+class RangeNotSatisfiable(CallerError):
+    """The range begins after the end of the model. `size` is that of the model in bytes."""
+
+    code = "RANGE_NOT_SATISFIABLE"
+    hint = "Ask for the whole model: what is here already may belong to another edition."
+
+    def __init__(self, detail: str, size: int) -> None:
+        super().__init__(detail)
+        self.size = size
+
+
 class ArchiveNotFound(CallerError):
     """There is no archive, and its images are not in the engine."""
 
@@ -360,11 +371,20 @@ class LoaderUnreachable(CommandFault):
 class LoaderProblem(CommandFault):
     """The loader responded with an error, whose `code`, `hint` and `retryable` this error carries."""
 
-    def __init__(self, code: str, detail: str, hint: str | None = None, *, retryable: bool = False) -> None:
-        """Use the hint that belongs to `code` if `hint` is None."""
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        hint: str | None = None,
+        *,
+        retryable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        """Use the hint that belongs to `code` if `hint` is None. `retry_after` are the seconds of Retry-After."""
         super().__init__(detail, hint=hint if hint is not None else hint_of(code))
         self.code = code
         self.retryable = retryable
+        self.retry_after = retry_after
 
 
 class AnswerCut(CommandFault):

@@ -343,17 +343,28 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def replacement(path: Path) -> Iterator[BinaryIO]:
+def replacement(path: Path, start: Path | None = None, keep_as: Path | None = None) -> Iterator[BinaryIO]:
     """Yield a new file with mode 0600, open for writing and reading, that replaces `path` at the end of the block.
 
-    The file is beside `path` until then. If the block raises, it is removed. Of several processes that replace `path`
-    at the same time, the last to end wins. What killed processes left is removed first. Raises OSError.
+    The file is beside `path` until then. It is empty at first, or has the bytes of `start`, which is gone then, unless
+    that is not a file of this user or another process has just taken it. If the block raises, the file is removed, or
+    gets the name `keep_as` unless it is empty. Of several processes that replace `path` at the same time, the last to
+    end wins. What killed processes left is removed first. Raises OSError.
     """
     remove_unfinished(path)
     file, temporary = _locked_file(path)
     try:
+        taken = _taken(start, temporary) if start is not None else None
+        if taken is not None:
+            file.close()
+            file = taken
         with file:
-            yield file
+            try:
+                yield file
+            except BaseException:
+                if keep_as is not None:
+                    _keep(file, temporary, keep_as)
+                raise
             file.flush()
             os.fsync(file.fileno())
             # Before the file is closed, because the lock ends then.
@@ -362,6 +373,43 @@ def replacement(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def is_own_file(status: os.stat_result) -> bool:
+    """Return whether a file is a regular one of this user without a second name.
+
+    In a directory that others may write to, any other file could have anything in it, or be changed later.
+    """
+    return stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_nlink) == (os.geteuid(), 1)
+
+
+def _taken(start: Path, temporary: Path) -> BinaryIO | None:
+    """Give the file `start` the name `temporary` and open it; None if it cannot be taken."""
+    try:
+        descriptor = open_regular(start, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        # The lock is taken before the name, because `remove_unfinished` of another process removes what has none.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
+        if not is_own_file(status) or not os.path.samestat(status, start.lstat()):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(start))
+        start.replace(temporary)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "r+b")
+
+
+def _keep(file: BinaryIO, temporary: Path, kept: Path) -> None:
+    """Give the file the name `kept` unless it is empty. A failure does not count, because the block has failed."""
+    with suppress(OSError):
+        file.flush()
+        if os.fstat(file.fileno()).st_size:
+            # Sync before renaming, because a power cut must not leave the name on missing data.
+            os.fsync(file.fileno())
+            temporary.replace(kept)
 
 
 def _locked_file(path: Path) -> tuple[BinaryIO, Path]:

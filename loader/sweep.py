@@ -21,7 +21,6 @@ from loader.crypto.model_parts import ResourceName, SmallPart
 from loader.errors import CorruptCiphertext, ResourceNotFound, ValidationFailed
 from loader.files import read_small, storage, write_whole
 
-SMALL_SUFFIX = ".small"
 MAX_STATE_SIZE = 64 << 20
 _BIG = re.compile(r"(?P<path>.+)\.[0-9a-f]{32}\.big")
 
@@ -62,9 +61,8 @@ def _left_over(objects: Mapping[str, int]) -> tuple[list[str], list[str]]:
     """Return the big objects that no small one names, and the small objects that cannot be read."""
     named, unreadable, kept = set(), [], set()
     for path in objects:
-        if path.endswith(SMALL_SUFFIX):
+        if (name := ResourceName.of_small(path)) is not None:
             try:
-                name = _resource(path.removesuffix(SMALL_SUFFIX))
                 part = SmallPart.from_bytes(get_api_client().small_object(path)).big
                 named |= {name.big(part)} if part is not None else set()
             except ResourceNotFound:  # it was removed since the list was made
@@ -74,11 +72,6 @@ def _left_over(objects: Mapping[str, int]) -> tuple[list[str], list[str]]:
                 kept.add(name.path)
     big = ((path, match["path"]) for path in objects if (match := _BIG.fullmatch(path)) is not None)
     return [path for path, model in big if path not in named and model not in kept], unreadable
-
-
-def _resource(path: str) -> ResourceName:
-    folder, _, filename = path.rpartition("/")
-    return ResourceName(folder, filename)
 
 
 def _read(state: Path, api_url: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ from loader.crypto.pieces import PieceHash
 from loader.errors import LoaderError, Rollback, UntrustedPublisher
 from loader.model_cache.cache import ModelCache
 from loader.model_trust import ModelTrust
-from loader.resources import ResourceStore
+from loader.resources import Choose, ResourceStore, Span, whole
 from tests.support.faulty_api import FaultyApi
 from tests.support.publishers import EVE, TRUSTED
 from tests.support.signed_models import NAME, SignedModel, signed_model, unsigned
@@ -128,11 +128,11 @@ def world(logged_in: FaultyApi, tmp_path: Path) -> World:
     return made
 
 
-def outcome(store: ResourceStore) -> tuple[str, bytes]:
+def outcome(store: ResourceStore, choose: Choose = whole) -> tuple[str, bytes]:
     """Load the model, and return the code of the error or "ok", and the bytes that came out."""
     arrived = bytearray()
     try:
-        plaintext = store.load(NAME)
+        plaintext = store.load(NAME, choose)
         try:
             for piece in plaintext:
                 arrived += piece
@@ -165,6 +165,18 @@ def test_no_forged_byte_comes_out(
         assert code in ("ok", "UNTRUSTED_PUBLISHER", "ROLLBACK", "RESOURCE_CORRUPT")
     world.serve(NEW)
     assert outcome(store) == ("ok", CONTENT)
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_no_forged_byte_comes_out_of_a_range(world: World, attack: Callable[[World], None]) -> None:
+    span = Span(1_200_000, 1_300_000)
+    expected = {model.content[span.begin : span.end] for model in (NEW, OLD)} | {b""}
+    store = world.restart()
+    attack(world)
+    for _ in range(2):
+        code, arrived = outcome(store, lambda _: span)
+        assert arrived in expected
+        assert code in ("ok", "UNTRUSTED_PUBLISHER", "ROLLBACK", "RESOURCE_CORRUPT")
 
 
 PASSES_WITHOUT_KEYS = {

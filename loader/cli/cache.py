@@ -21,7 +21,8 @@ def cache() -> None:
 def list_parts(loader: LoaderClient) -> None:
     """List the parts, least recently used first.
 
-    Prints the first 16 digits of the piece digest of each part, and times in UTC.
+    Prints the first 16 digits of the piece digest of each part, times in UTC, and the name of the model if it was
+    loaded or listed since the start of the loader.
     """
     document = loader.get("/cache")
     limit = f" of {size_text(document['max_bytes'])}" if document["max_bytes"] else ""
@@ -59,4 +60,5 @@ def _entry_text(entry: dict[str, Any]) -> str:
     in_use = ", in use" if entry["in_use"] else ""
     # 16 digits and whole seconds are enough to tell parts apart; the JSON document has everything.
     name, used = entry["digest"][:16], entry["last_used"].partition(".")[0]
-    return f"{name}  {size_text(entry['bytes']):>7}  {used}Z  {kind}{in_use}"
+    model = "" if entry["name"] is None else f"  {entry['name']}"
+    return f"{name}  {size_text(entry['bytes']):>7}  {used}Z  {kind}{in_use}{model}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import re
 import select
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -32,9 +33,9 @@ class LoaderClient:
     def __init__(self, url: str, ca: Path | None = None) -> None:
         self._address = LoaderAddress(url, ca)
 
-    def get(self, path: str) -> dict[str, Any]:
-        """Return the JSON document at `path`."""
-        with self.request("GET", path) as response:
+    def get(self, path: str, *, patient: bool = False) -> dict[str, Any]:
+        """Return the JSON document at `path`. `patient` is explained at `request`."""
+        with self.request("GET", path, patient=patient) as response:
             return self.document(response)
 
     def post(self, path: str, document: dict[str, Any] | None = None, *, patient: bool = False) -> dict[str, Any]:
@@ -51,8 +52,9 @@ class LoaderClient:
         headers: Mapping[str, str] | None = None,
         *,
         patient: bool = False,
+        expected: Container[int] = (HTTPStatus.OK,),
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send a request, and yield the response with status 200 before its body is read; close the connection after.
+        """Send a request, and yield the response with an expected status before its body is read; close the connection.
 
         `body` is sent piece by piece until the loader responds. The loader may be silent for 30 seconds. After a
         `patient` request it may take any time until its response starts, and may be silent for 600 seconds otherwise.
@@ -73,7 +75,7 @@ class LoaderClient:
             except (OSError, http.client.HTTPException, UnicodeError) as exc:
                 raise self._unreachable(exc) from exc
             with response:
-                if response.status != HTTPStatus.OK:
+                if response.status not in expected:
                     raise self._problem(response)
                 yield response
 
@@ -101,8 +103,14 @@ class LoaderClient:
         errors = document.get("errors")
         if isinstance(errors, dict):
             detail = " ".join([detail, *(f"{field}: {' '.join(found)}" for field, found in sorted(errors.items()))])
-        retryable = document.get("retryable") is True
-        return LoaderProblem(document.get("code", LoaderError.code), detail, document.get("hint"), retryable=retryable)
+        asked = response.headers.get("Retry-After", "")
+        return LoaderProblem(
+            document.get("code", LoaderError.code),
+            detail,
+            document.get("hint"),
+            retryable=document.get("retryable") is True,
+            retry_after=float(asked) if re.fullmatch("[0-9]{1,6}", asked) else None,
+        )
 
 
 def json_body(document: dict[str, Any] | None) -> tuple[list[bytes], dict[str, str]]:

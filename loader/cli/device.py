@@ -1,12 +1,10 @@
-"""`azaion-loader status`, `login`, `lock`, `load` and `upload`: a running loader, used from a terminal or a script."""
+"""`azaion-loader status`, `login`, `lock` and `upload`: a running loader, used from a terminal or a script."""
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
@@ -19,16 +17,11 @@ from loader.cli.output import (
     json_wanted,
     loader_option,
     print_result,
-    require_replaceable,
     size_text,
 )
 from loader.cli.password import read_password
 from loader.cli.sending import FileUpload
-from loader.cli.transfers import open_load
 from loader.cli.unlock import readiness_text
-from loader.files import replacement, storage
-
-STANDARD_OUTPUT = Path("-")
 
 
 @click.command()
@@ -76,45 +69,6 @@ def lock(loader: LoaderClient) -> None:
 
 
 @click.command()
-@click.argument("resource", metavar="FOLDER/NAME")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False, readable=False, allow_dash=True, path_type=Path),
-    help="File to write, replaced if it exists; - for standard output.",
-)
-@loader_option
-@json_option
-def load(resource: str, output: Path, loader: LoaderClient) -> None:
-    """Write the plaintext of a model to a file.
-
-    The file appears complete or not at all, and only its owner can read it. If the load fails, an existing file stays
-    as it was, and the next load starts from the first byte. Bytes on standard output cannot be taken back: only the
-    exit code tells whether they are complete.
-    """
-    folder, _, filename = resource.rpartition("/")
-    if not filename:
-        raise click.BadParameter("The name after the folder is missing.", param_hint="FOLDER/NAME")
-    if output == STANDARD_OUTPUT and json_wanted():
-        raise click.UsageError("--json and -o - both write to standard output.")
-    target = output if output == STANDARD_OUTPUT else require_replaceable(output)
-    started = time.monotonic()
-    with (
-        open_load(loader, folder, filename) as plaintext,
-        storage(output, plaintext.size),
-        _opened(target) as file,
-        ProgressBar(f"loading {resource}", plaintext.size) as advance,
-    ):
-        for piece in plaintext:
-            file.write(piece)
-            advance(len(piece))
-        file.flush()
-    if output != STANDARD_OUTPUT:
-        _print_transfer({"file": str(output)}, plaintext.size, started)
-
-
-@click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("folder")
 @loader_option
@@ -134,14 +88,6 @@ def upload(file: Path, folder: str, loader: LoaderClient) -> None:
     with ProgressBar(f"uploading {file.name}", size) as advance:
         FileUpload(loader, file, folder, advance, _say).send()
     _print_transfer({"file": str(file), "folder": folder}, size, started)
-
-
-def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
-    if output != STANDARD_OUTPUT:
-        return replacement(output)
-    if sys.stdout is None:
-        raise click.UsageError("Standard output is closed.")
-    return nullcontext(sys.stdout.buffer)
 
 
 def _say(event: str) -> None:

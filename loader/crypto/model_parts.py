@@ -14,6 +14,7 @@ A signature covers `azaion-loader/2 model\\0` | uint16 BE length | folder/filena
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from collections.abc import Iterable
@@ -45,6 +46,7 @@ MAGIC = b"AZSMALL2"
 HEAD_SIZE = 65_536
 KEY_SIZE = 32
 OBJECT_SIZE = 16
+SMALL_SUFFIX = ".small"
 SMALL_MAX_SIZE = len(MAGIC) + 4 + JSON_MAX_SIZE + 4 + SEALS_MAX_SIZE + HEAD_SIZE
 MODEL_LABEL = b"azaion-loader/2 model\0"
 
@@ -59,6 +61,12 @@ class ResourceName:
     folder: str
     filename: str
 
+    @classmethod
+    def of_small(cls, path: str) -> ResourceName | None:
+        """Return the name of the model with the small object at `path`; None if that is no path of a small object."""
+        folder, _, filename = path.removesuffix(SMALL_SUFFIX).rpartition("/")
+        return cls(folder, filename) if path.endswith(SMALL_SUFFIX) else None
+
     @property
     def path(self) -> str:
         """`folder/filename`, or `filename` without a folder; the associated data of the ciphertext."""
@@ -67,7 +75,7 @@ class ResourceName:
     @property
     def small(self) -> str:
         """The path of the small object."""
-        return f"{self.path}.small"
+        return f"{self.path}{SMALL_SUFFIX}"
 
     def big(self, part: BigPart) -> str:
         """Return the path of the big object."""
@@ -184,8 +192,13 @@ class SmallPart:
         """Return what a signature of this model under this name covers."""
         return NamedModel(name, self.header, self.head)
 
-    def decrypt(self, name: ResourceName, big: SeekableSource | None, first_segment: int = 0) -> DecryptingReader:
-        """Return a reader of the plaintext from a segment on. `big` reads the big object; None if there is none."""
+    def decrypt(
+        self, name: ResourceName, big: SeekableSource | None, first_segment: int = 0, end_segment: int | None = None
+    ) -> DecryptingReader:
+        """Return a reader of the plaintext of some segments, None being the end of the model.
+
+        `big` reads the big object; None if there is none. No other bytes of it are read than those of these segments.
+        """
         begin = first_segment * SEGMENT_SIZE
         if big is not None:
             big.seek(max(0, begin - len(self.head)))
@@ -196,6 +209,7 @@ class SmallPart:
             name.path.encode(),
             header=self.head[:HEADER_SIZE] if first_segment else None,
             first_segment=first_segment,
+            end_segment=end_segment,
         )
 
     def big_range(self, segment: int) -> tuple[int, int]:
@@ -218,6 +232,11 @@ class NamedModel:
         """What a signature of the model covers."""
         path = self.name.path.encode()
         return b"".join((MODEL_LABEL, len(path).to_bytes(2, "big"), path, self.header, self.head))
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what a signature covers, 64 hex digits: another one for each upload."""
+        return hashlib.sha256(self.signed).hexdigest()
 
 
 class _HeadThenBig:

@@ -46,6 +46,16 @@ def plaintext_size(ciphertext_size_: int) -> int:
     return size
 
 
+def segment_at(offset: int) -> int:
+    """Return the number of the segment that has the byte at this offset of the plaintext."""
+    return (offset + HEADER_SIZE) // PLAINTEXT_SIZE
+
+
+def segment_begin(number: int) -> int:
+    """Return the offset of the plaintext at which a segment begins."""
+    return max(0, number * PLAINTEXT_SIZE - HEADER_SIZE)
+
+
 def segment_key(key_material: bytes, salt: bytes, associated_data: bytes) -> bytes:
     """Return the 32-byte AES key of one ciphertext: HKDF-SHA256 with the associated data as info, as Tink does it.
 

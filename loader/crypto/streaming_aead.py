@@ -98,17 +98,20 @@ class DecryptingReader:
         *,
         header: bytes | None = None,
         first_segment: int = 0,
+        end_segment: int | None = None,
         prove: Prove | None = None,
     ) -> None:
         """Read nothing yet. `size` is the size of the whole ciphertext in bytes, header included.
 
         To start at a later segment, give its number and the 40-byte `header`; `source` must stand at that segment.
+        Segments from `end_segment` on are neither read nor released.
         `prove` gets each segment before it is decrypted, on any thread, and raises CorruptCiphertext to refuse it.
         """
         self.plaintext_size = plaintext_size(size)
         self._source = source
         self._size = size
         self._segments = -(-size // SEGMENT_SIZE)
+        self._end = self._segments if end_segment is None else end_segment
         self._derive = functools.partial(
             SegmentCipher.derive, key_material=key_material, associated_data=associated_data
         )
@@ -125,7 +128,7 @@ class DecryptingReader:
     def __next__(self) -> memoryview:
         if self._failure is not None:
             raise self._failure
-        if self._released == self._segments:
+        if self._released >= self._end:
             raise StopIteration
         try:
             self._read_ahead()
@@ -139,13 +142,13 @@ class DecryptingReader:
     def _read_ahead(self) -> None:
         # Open the window one segment at a time, because a slow source should deliver its first segment at once.
         window = min(self._released - self._first + 1, READ_AHEAD)
-        while len(self._work) < window and self._read < self._segments:
+        while len(self._work) < window and self._read < self._end:
             number, last = self._read, self._read == self._segments - 1
             try:
                 piece = self._read_segment(number, last)
             except Exception as exc:  # noqa: BLE001  # it is raised after the segments that were read before it
                 self._work.put(functools.partial(_raise, exc), alone=True)
-                self._read = self._segments
+                self._read = self._end
                 return
             self._read += 1
             self._work.put(functools.partial(self._open, number, last, piece), alone=number == self._first)

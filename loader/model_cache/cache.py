@@ -28,6 +28,8 @@ MAX_ORPHANS = 4
 FORM_MAX_SIZE = 1 << 21
 # With less room than this hardly any model fits.
 ROOM_SIZE = 1 << 20
+# More parts than a cache has. Beyond it the name that was noted first is forgotten.
+MAX_NAMES = 4096
 NO_GROWTH = "The cache cannot grow: only the models that are whole there can be loaded."
 
 
@@ -89,7 +91,9 @@ class ModelCache:
         self._directory = CacheDirectory(path, max_bytes)
         self._lock = threading.Lock()
         self._in_use: dict[str, _PartInUse] = {}
-        self.upkeep = CacheUpkeep(self._directory, self._lock, self._in_use.keys())
+        # Only in memory, because what a captured device has on its disk should not tell the names of its models.
+        self._names: dict[str, str] = {}
+        self.upkeep = CacheUpkeep(self._directory, self._lock, self._in_use.keys(), self._names)
         # Counts running downloads and parts that are being settled; `_idle` is notified whenever one of them ends.
         self._working = 0
         self._idle = threading.Condition(self._lock)
@@ -125,6 +129,7 @@ class ModelCache:
             if use is None or use.file.failure is not None:
                 use = self._start_use(part, label, fetch)
             self._directory.touch(part.digest)
+            self._note_name(part, label)
             use.users += 1
         return CacheReader(use, fetch)
 
@@ -176,6 +181,14 @@ class ModelCache:
             if part.digest not in self._in_use:
                 self._directory.keep_limit(part.size, self._in_use.keys())
                 upload.replace(self._directory.big(part.digest))
+
+    def has(self, part: BigPart, label: str) -> bool:
+        """Return whether the part is here as a whole. `label` is as for `open`."""
+        with self._lock:
+            is_here = self._directory.has_whole(part.digest, part.size)
+            if is_here:
+                self._note_name(part, label)
+            return is_here
 
     def discard(self, digest: str) -> None:
         """Remove a part unless it is in use, so that the next load downloads it again."""
@@ -229,6 +242,11 @@ class ModelCache:
         with self._lock:
             others = self._in_use.keys()
             return self._directory.room(others) >= _missing(use.file) and self._directory.evict_one(others)
+
+    def _note_name(self, part: BigPart, label: str) -> None:
+        self._names[part.digest] = label
+        if len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
 
     def _start_use(self, part: BigPart, label: str, fetch: Fetch) -> _PartInUse:
         self._directory.prepare()

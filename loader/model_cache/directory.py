@@ -81,6 +81,13 @@ class PartDirectory:
         with suppress(OSError):
             write_whole(self.pieces(digest), digests)
 
+    def has_whole(self, digest: str, size: int) -> bool:
+        """Return whether a part of `size` bytes is here as a whole. Never raises."""
+        try:
+            return _has_size(self.big(digest), size)
+        except OSError:
+            return False
+
     def open_part(self, digest: str, size: int) -> tuple[int, bool]:
         """Open the file of a part of `size` bytes, or create it. Raises OSError.
 

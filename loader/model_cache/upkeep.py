@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 
 from loader.crypto.pieces import PieceDigests
 from loader.errors import CorruptCiphertext, StorageError
 from loader.files import Unreadable, storage
-from loader.model_cache.directory import CacheDirectory
+from loader.model_cache.directory import CachedFile, CacheDirectory
 from loader.stored_blobs import StoredBlob
 
 log = logging.getLogger(__name__)
@@ -20,9 +20,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PartListing:
-    """One part. `bytes` is its size on the disk; `last_used` is in seconds since the epoch."""
+    """One part. `bytes` is its size on the disk; `last_used` is in seconds since the epoch.
+
+    `name` is that of its model if a load or a list has told it since the start, else None.
+    """
 
     digest: str
+    name: str | None
     bytes: int
     whole: bool
     in_use: bool
@@ -50,11 +54,17 @@ class Clearance:
 class CacheUpkeep:
     """Lists, verifies and clears the cache. Every method raises StorageError."""
 
-    def __init__(self, directory: CacheDirectory, lock: threading.Lock, in_use: Collection[str]) -> None:
-        """`in_use` is a view of the digests of the parts in use, which change only while `lock` is held."""
+    def __init__(
+        self, directory: CacheDirectory, lock: threading.Lock, in_use: Collection[str], names: Mapping[str, str]
+    ) -> None:
+        """`in_use` is a view of the digests of the parts in use, and `names` has the names of models by digests.
+
+        Both change only while `lock` is held.
+        """
         self._directory = directory
         self._lock = lock
         self._in_use = in_use
+        self._names = names
 
     @property
     def max_bytes(self) -> int:
@@ -64,10 +74,7 @@ class CacheUpkeep:
     def listing(self) -> list[PartListing]:
         """Return all parts, least recently used first."""
         with self._lock:
-            return [
-                PartListing(file.digest, file.size, file.whole, file.digest in self._in_use, file.last_used)
-                for file in self._directory.files()
-            ]
+            return [self._listed(file) for file in self._directory.files()]
 
     def verify(self) -> Verification:
         """Read every whole part and remove those with a wrong digest, so that the next load downloads them again.
@@ -100,6 +107,10 @@ class CacheUpkeep:
                 self._directory.remove(file.digest)
         log.info("cleared the cache of %d parts", len(idle))
         return Clearance(len(idle), sum(file.size for file in idle), len(files) - len(idle))
+
+    def _listed(self, file: CachedFile) -> PartListing:
+        name, in_use = self._names.get(file.digest), file.digest in self._in_use
+        return PartListing(file.digest, name, file.size, file.whole, in_use, file.last_used)
 
     def _verify(self, digest: str) -> bool | None:
         """Return whether the part was damaged and is removed; None if there is none under this name."""

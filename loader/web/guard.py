@@ -30,12 +30,15 @@ EVENTS = {
     "auth.login": "login",
     "auth.lock": "lock",
     "resources.load": "load",
-    "resources.upload": "upload",
+    "models.model": "load",
+    "uploads.upload": "upload",
     "unlock.unlock": "unlock",
     "unlock.back": "back",
     "images.fetch": "fetch",
     "images.cancel": "cancel",
 }
+# A page of another origin must neither get a model nor make the loader download one.
+MODELS_PATH = "/models"
 # The delay is random, because clients that were refused together would otherwise retry together.
 RETRY_AFTER_SECONDS = range(1, 4)
 
@@ -73,7 +76,9 @@ def register_guard(app: Flask, trusted_hosts: tuple[str, ...]) -> None:
         set_client(client_address() or UNIX_SOCKET)
         _limit_silence()
         event = EVENTS.get(request.endpoint or "")
-        with failures_audited(event, (request.view_args or {}).get("filename")) if event else nullcontext():
+        named = request.view_args or {}
+        file = named.get("filename", named.get("path"))
+        with failures_audited(event, file) if event else nullcontext():
             _require_fair(trusted)
 
 
@@ -82,7 +87,7 @@ def _require_fair(trusted: frozenset[str]) -> None:
         raise LoaderError("The server runs the loader in several processes; it must run one.")
     if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
         raise UntrustedHost("The loader does not serve this host name.")
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
+    if request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith(MODELS_PATH):
         _refuse_other_origins()
 
 

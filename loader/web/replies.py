@@ -14,6 +14,7 @@ from loader.errors import (
     CallerError,
     CrossOrigin,
     LoaderError,
+    RangeNotSatisfiable,
     TooEarly,
     UntrustedHost,
     ValidationFailed,
@@ -39,6 +40,7 @@ STATUS_BY_CODE = {
     "ARCHIVE_NOT_FOUND": 404,
     "PAYLOAD_TOO_LARGE": 413,
     "LENGTH_REQUIRED": 411,
+    "RANGE_NOT_SATISFIABLE": 416,
     "API_ERROR": 502,
     "API_PROTOCOL": 502,
     "RESOURCE_CORRUPT": 502,
@@ -121,6 +123,8 @@ def _loader_problem(error: LoaderError) -> Response:
     reply = problem(error.code, status, str(error), hint=error.hint, retryable=error.retryable, **fields)
     if isinstance(error, TooEarly):
         reply.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, RangeNotSatisfiable):
+        reply.headers["Content-Range"] = f"bytes */{error.size}"
     return reply
 
 

@@ -33,31 +33,32 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
             body = json_body(LoadRequest(filename))
             name = ResourceName(body["folder"], filename)
             audit.file = name.path
-            response = _streamed(_PlaintextBody(store.load(name), audit, slot))
+            response = streamed(PlaintextBody(store.load(name), audit, slot))
             on_failure.pop_all()
         return response
 
     return routes
 
 
-def _streamed(body: _PlaintextBody) -> Response:
+def streamed(body: PlaintextBody) -> Response:
+    """Return the response with a plaintext."""
     response = Response(body, mimetype="application/octet-stream")
-    response.content_length = body.size
+    response.content_length = body.plaintext.size
+    response.set_etag(body.plaintext.model.digest)
     # Forbid proxies to buffer or cache the response, because plaintext must not reach their disks.
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-class _PlaintextBody:
+class PlaintextBody:
     """The body of a load's response. At its end it closes the resource and the slot and writes the audit line.
 
     A failure raises an exception. The server then cuts the connection, so that no client mistakes a part for the whole.
     """
 
     def __init__(self, plaintext: Plaintext, audit: Audit, slot: Slot) -> None:
-        self.size = plaintext.size
-        self._plaintext = plaintext
+        self.plaintext = plaintext
         self._audit = audit
         self._slot = slot
         self._failure: LoaderError | None = None
@@ -68,7 +69,7 @@ class _PlaintextBody:
 
     def __next__(self) -> bytes:
         try:
-            return next(self._plaintext)
+            return next(self.plaintext)
         except StopIteration:
             raise
         except LoaderError as exc:
@@ -76,7 +77,7 @@ class _PlaintextBody:
             raise
         except Exception:
             self._failure = LoaderError("The loader itself failed; its log says why.")
-            log.exception("%s is cut after %d bytes", self._audit.file, self._plaintext.sent)
+            log.exception("%s is cut after %d bytes", self._audit.file, self.plaintext.sent)
             raise
 
     def close(self) -> None:
@@ -84,10 +85,10 @@ class _PlaintextBody:
         if self._closed:
             return
         self._closed = True
-        self._plaintext.close()
+        self.plaintext.close()
         self._slot.close()
-        self._audit.size = self._plaintext.sent
+        self._audit.size = self.plaintext.sent
         if self._failure is not None:
             self._audit.write("cut", self._failure.code, str(self._failure))
         else:
-            self._audit.write("ok" if self._plaintext.sent == self._plaintext.size else "disconnected")
+            self._audit.write("ok" if self.plaintext.sent == self.plaintext.size else "disconnected")

@@ -23,6 +23,7 @@ NAME_PATTERN = rf"^(?!.*\.\.){_COMPONENT}$"
 VERSION_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 SOURCE_PATTERN = r"^(/[^\u0000]{0,1000}|https?://[^/?#@\s][^?#@\s]{0,1000})$"
 FOLDER_PATTERN = rf"^(?!.*\.\.)({_COMPONENT}(/{_COMPONENT})*)?$"
+MODEL_PATTERN = rf"^(?!.*\.\.){_COMPONENT}(/{_COMPONENT})*$"
 
 
 HEAD_PATTERN = "^[0-9a-f]{64}$"
@@ -198,10 +199,37 @@ class StatusResponse(Schema):
     cache = fields.Nested(CacheStatus, required=True)
 
 
+class ModelEntry(Schema):
+    """A model at the resource API: `size` of the plaintext in bytes, `created` RFC 3339, `etag` as GET sends it.
+
+    `cached` says whether its big part, if it has one, is on this device. `code` is that of the error with which a load
+    is refused, null if none is known. The others are null if the small part is damaged.
+    """
+
+    folder = fields.String(required=True)
+    filename = fields.String(required=True)
+    size = fields.Integer(required=True, allow_none=True)
+    serial = fields.Integer(required=True, allow_none=True)
+    created = fields.String(required=True, allow_none=True, metadata=_TIME)
+    etag = fields.String(required=True, allow_none=True)
+    cached = fields.Boolean(required=True)
+    code = fields.String(required=True, allow_none=True)
+
+
+class ModelsResponse(Schema):
+    """The models at the resource API, in the order of their names."""
+
+    models = fields.List(fields.Nested(ModelEntry), required=True)
+
+
 class CacheEntry(Schema):
-    """One encrypted part on the disk; `last_used` is RFC 3339."""
+    """One encrypted part on the disk; `last_used` is RFC 3339.
+
+    `name` is `folder/filename` if a load or GET /models has told it since the start of the loader, else null.
+    """
 
     digest = fields.String(required=True)
+    name = fields.String(required=True, allow_none=True)
     bytes = fields.Integer(required=True)
     whole = fields.Boolean(required=True)
     in_use = fields.Boolean(required=True)

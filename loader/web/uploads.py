@@ -6,6 +6,7 @@ import re
 
 from flask import Blueprint, request
 
+from loader import api_client
 from loader.crypto.model_parts import ResourceName
 from loader.logs import failures_audited
 from loader.resources import ResourceStore
@@ -30,7 +31,7 @@ def blueprint(store: ResourceStore, slots: TransferSlots) -> Blueprint:
     @routes.post("/upload/<filename>")
     def upload(filename: str) -> dict[str, object]:
         """Store a resource, which is encrypted while it arrives."""
-        with failures_audited("upload", filename) as audit, slots.take():
+        with failures_audited("upload", filename, api_client.user()) as audit, slots.take():
             check_path(filename)
             offset, digest = _place()
             form = StreamedForm()

@@ -85,7 +85,7 @@ def test_a_busy_loader_is_reported_with_exit_code_and_hint(
     with OpenLoad(site.url, resource.filename, receive_buffer=1 << 16) as opened:
         assert opened.read(1) == 1
         listed = run(site, "list")
-        assert re.search(rf"{resource.big.digest[:16]}  .*, in use\n", listed.stdout)
+        assert re.search(rf"{resource.big.digest[:16]}  .*, in use  .*/medium\n", listed.stdout)
         for arguments in (
             ("cache", "verify"),
             ("load", f"{FOLDER}/{resource.filename}", "-o", str(tmp_path / "model")),

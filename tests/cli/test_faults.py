@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import threading
@@ -51,10 +50,10 @@ def assert_untouched(output: Path) -> None:
 
 
 def test_a_complete_load_replaces_the_file(fake: FaultyApi, output: Path) -> None:
-    fake.answer("POST", "/load/model", Fault(body=CONTENT))
+    fake.answer("GET", "/models/day/model", Fault(body=CONTENT))
     assert load(fake.url, output).exit_code == 0
     assert output.read_bytes() == CONTENT
-    assert json.loads(fake.requests()[0].body) == {"filename": "model", "folder": "day"}
+    assert "range" not in fake.requests()[0].headers
 
 
 CUT = "ANSWER_CUT"
@@ -76,7 +75,7 @@ UNREACHABLE = "LOADER_UNREACHABLE"
     ids=["cut at once", "cut", "a byte short", "no length", "chunked", "another type", "redirect", "no problem"],
 )
 def test_an_incomplete_load_changes_nothing(fake: FaultyApi, output: Path, fault: Fault, code: str) -> None:
-    fake.answer("POST", "/load/model", fault)
+    fake.answer("GET", "/models/day/model", fault)
     result = load(fake.url, output)
     assert (result.exit_code, result.stdout) == (3, "")
     assert f"({code})" in result.stderr
@@ -88,14 +87,14 @@ def test_a_load_fails_when_the_loader_falls_silent(
     fake: FaultyApi, output: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.3)
-    fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=at))
+    fake.answer("GET", "/models/day/model", Fault(body=CONTENT, stall_after=at))
     result = load(fake.url, output)
     assert result.exit_code == 3
     assert re.search(rf"fell silent after \d+ of {len(CONTENT)} bytes. \(ANSWER_CUT\)", result.stderr)
     assert_untouched(output)
 
 
-@pytest.mark.parametrize("path", ["/load/model", "/upload/model", "/cache/verify", "/login"])
+@pytest.mark.parametrize("path", ["/models/day/model", "/upload/model", "/cache/verify", "/login"])
 def test_patient_requests_wait_for_a_slow_loader(
     fake: FaultyApi, output: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -103,10 +102,10 @@ def test_patient_requests_wait_for_a_slow_loader(
     monkeypatch.setattr(device_client, "TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.4)
     body = b'{"status": "ok", "checked": 0, "bytes": 0, "damaged": []}'
-    fake.answer("POST", path, Fault(body=body, silent=True))
+    fake.answer("GET" if path.startswith("/models") else "POST", path, Fault(body=body, silent=True))
     fake.answer("GET", "/cache", Fault(body=b"{}", silent=True))
     arguments = {
-        "/load/model": ["load", "day/model", "-o", str(output)],
+        "/models/day/model": ["load", "day/model", "-o", str(output)],
         "/upload/model": ["upload", str(output), "day"],
         "/cache/verify": ["cache", "verify"],
         "/login": ["login", "--email", EMAIL],
@@ -142,7 +141,7 @@ def test_an_unreachable_loader_changes_no_file(output: Path) -> None:
 def test_an_interrupted_load_leaves_nothing(
     fake: FaultyApi, output: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=MIB))
+    fake.answer("GET", "/models/day/model", Fault(body=CONTENT, stall_after=MIB))
     # The tests themselves may run under nohup.
     command = ["env", "--default-signal=HUP", *COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
     with ManagedProcess("load", command, tmp_path, env=clean_env(tmp_path), cwd=REPOSITORY) as process:
@@ -157,7 +156,7 @@ def test_an_interrupted_load_leaves_nothing(
 
 
 def test_nohup_protects_a_load_from_sighup(fake: FaultyApi, output: Path, tmp_path: Path) -> None:
-    fake.answer("POST", "/load/model", Fault(body=CONTENT, stall_after=MIB))
+    fake.answer("GET", "/models/day/model", Fault(body=CONTENT, stall_after=MIB))
     command = ["nohup", *COMMAND, "load", "day/model", "-o", str(output), "--url", fake.url]
     with ManagedProcess("load", command, tmp_path, env=clean_env(tmp_path), cwd=REPOSITORY) as process:
         process.wait_until(lambda: len(list(output.parent.iterdir())) > 1, SECONDS, "the temporary file")

@@ -115,7 +115,7 @@ def test_closed_streams_are_no_tracebacks(lonely: BareSite, tmp_path: Path, stre
 def test_a_reader_that_goes_ends_a_load_as_it_ends_other_tools(
     fake: FaultyApi, tmp_path: Path, reader: str, both: str
 ) -> None:
-    fake.answer("POST", "/load/x", Fault(body=CONTENT))
+    fake.answer("GET", "/models/day/x", Fault(body=CONTENT))
     done = shell(tmp_path, f"loader load day/x -o - {both} | {reader} >/dev/null", LOADER_URL=fake.url)
     assert done.returncode == 128 + signal.SIGPIPE
     assert b"Error" not in done.stderr
@@ -129,7 +129,7 @@ def test_a_reader_that_has_gone_ends_a_summary(lonely: BareSite, tmp_path: Path)
 
 
 def test_names_that_are_not_utf_8_are_printed_as_they_are(fake: FaultyApi, tmp_path: Path) -> None:
-    fake.answer("POST", "/load/x", *[Fault(body=CONTENT)] * 2)
+    fake.answer("GET", "/models/day/x", *[Fault(body=CONTENT)] * 2)
     line = f"cd {tmp_path}; loader load day/x -o $'m\\xef\\xee.bin'"
     done = shell(tmp_path, line, LOADER_URL=fake.url)
     assert done.returncode == 0, done.stderr
@@ -152,7 +152,7 @@ def test_an_upload_of_a_name_that_is_not_utf_8_is_refused_by_name(lonely: BareSi
 
 @pytest.mark.parametrize(("term", "draws"), [("xterm", True), ("dumb", False), ("", False)])
 def test_bars_are_drawn_where_the_terminal_can(fake: FaultyApi, tmp_path: Path, term: str, draws: bool) -> None:
-    fake.answer("POST", "/load/x", Fault(body=CONTENT))
+    fake.answer("GET", "/models/day/x", Fault(body=CONTENT))
     arguments = ("load", "day/x", "-o", str(tmp_path / "x"), "--url", fake.url)
     with terminal(tmp_path, *arguments, term=term) as screen:
         assert screen.end() == 0, screen.shown

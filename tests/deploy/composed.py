@@ -13,12 +13,14 @@ from typing import Any
 from docker.models.containers import Container
 
 from loader.version import VERSION
+from tests.deploy.nginx_checks import services_variant
 from tests.support.engines import Engine
 from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
-from tests.support.processes import clean_env, poll
+from tests.support.processes import clean_env, free_port, poll
 
 COMPOSE_FILE = REPOSITORY / "deploy" / "compose.yaml"
+SERVICES_FILE = COMPOSE_FILE.with_name("compose.services.yaml")
 IMAGE = f"azaion-loader:{VERSION}"
 USER = 10001
 PROJECT = "composed"
@@ -68,6 +70,11 @@ class Composed:
         return self._container("loader")
 
     @property
+    def detector(self) -> Container:
+        """The container of the service, as it is now."""
+        return self._container("detector")
+
+    @property
     def nginx(self) -> Container:
         """nginx's container, as it is now."""
         return self._container("nginx")
@@ -96,15 +103,27 @@ class Composed:
         return found
 
 
+def _with_services(directory: Path) -> list[Path]:
+    """Copy the files to `directory`, turn on the block for services, and publish another port, which may be taken."""
+    shutil.copytree(COMPOSE_FILE.parent, directory)
+    (directory / "nginx.conf").write_text(services_variant())
+    files = [directory / path.name for path in (COMPOSE_FILE, SERVICES_FILE)]
+    files[0].write_text(COMPOSE_FILE.read_text().replace("127.0.0.1:8080:80", f"127.0.0.1:{free_port()}:80"))
+    return files
+
+
 @contextmanager
-def composed(engine: Engine, home: Path, device: Path, resource_api_url: str) -> Iterator[Composed]:
+def composed(
+    engine: Engine, home: Path, device: Path, resource_api_url: str, detector: str | None = None
+) -> Iterator[Composed]:
     """Start the services on the disk `device`, and remove them with their volumes. `home` is a new directory.
 
-    They differ from a device in their disk, their engine, the interval of the health check, and their networks: the
+    With an image for `detector`, those of compose.services.yaml are started as well, and nginx has its networks. They
+    differ from a device in their disk, their engine, the interval of the health check, and their networks: the
     loader has the network of the host, where the API of the tests listens on loopback, and nginx has none.
     """
     home.mkdir()
-    differences = {
+    differences: dict[str, dict[str, Any]] = {
         "loader": {
             "network_mode": "host",
             "volumes": [f"{device}:/opt/azaion", f"{engine.socket}:/var/run/docker.sock"],
@@ -113,12 +132,21 @@ def composed(engine: Engine, home: Path, device: Path, resource_api_url: str) ->
         # Debian's nginx uses /var/lib/nginx where the official image uses /var/cache/nginx.
         "nginx": {"network_mode": "none", "tmpfs": ["/var/lib/nginx:mode=0700,uid=101,size=1m"]},
     }
+    files = [COMPOSE_FILE]
+    if detector is not None:
+        files = _with_services(home / "deploy")
+        del differences["nginx"]["network_mode"]
+        # The image of the tests has no shell.
+        differences["nginx"]["command"] = ["nginx", "-g", "daemon off;"]
+        differences["detector"] = {"command": ["python", "-c", "import time; time.sleep(1e6)"]}
+        differences["detector"]["stop_grace_period"] = "0s"
     override = home / "override.json"
     override.write_text(json.dumps({"services": differences}))
     group = str(engine.socket.stat().st_gid)
     env = {"RESOURCE_API_URL": resource_api_url, "API_VERSION": "1.4", "DOCKER_GID": group}
+    env |= {"DETECTOR_IMAGE": detector} if detector is not None else {}
     try:
-        running = Composed(engine, home, [COMPOSE_FILE, override], env)
+        running = Composed(engine, home, [*files, override], env)
         yield running
     finally:
-        compose(home, [COMPOSE_FILE, override], "down", "--volumes", **env, DOCKER_HOST=engine.host)
+        compose(home, [*files, override], "down", "--volumes", **env, DOCKER_HOST=engine.host)

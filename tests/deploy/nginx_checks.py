@@ -5,17 +5,25 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.support.nginx_server import configuration, require_nginx
+from tests.support.nginx_server import CONFIGURATION, configuration, require_nginx
 from tests.support.processes import free_port
 
 # The command that the file itself gives for TLS.
 TO_TLS = "s/#tls //; /#plain$/d"
+TO_SERVICES = "s/#services //"
 
 
 def tls_variant(text: str) -> str:
     """Return `text` after the command in its head that turns TLS on."""
     assert f"sed '{TO_TLS}'" in text
     return subprocess.run(["sed", TO_TLS], input=text, capture_output=True, text=True, check=True).stdout
+
+
+def services_variant() -> str:
+    """Return the configuration after the command in compose.services.yaml, which turns on the block for services."""
+    assert f"sed -i '{TO_SERVICES}'" in CONFIGURATION.with_name("compose.services.yaml").read_text()
+    done = subprocess.run(["sed", TO_SERVICES, str(CONFIGURATION)], capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def checked(directory: Path, text: str) -> subprocess.CompletedProcess[str]:

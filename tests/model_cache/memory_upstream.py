@@ -12,7 +12,7 @@ from loader.crypto.model_parts import BigPart, ResourceName, SmallPart
 from loader.errors import ApiUnreachable, LoaderError
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import Fetch
-from loader.resources import Plaintext
+from loader.resources import Model, Plaintext, whole
 from tests.support.sealed_objects import seal_resource
 
 FOLDER = "models"
@@ -53,6 +53,11 @@ class MemoryPart:
         return self.small.big
 
     @property
+    def model(self) -> Model:
+        """Return the model, as the API describes it."""
+        return Model(self.name, self.small)
+
+    @property
     def fetch(self) -> Fetch:
         """Return the function that `ModelCache.open` calls to fetch a range."""
 
@@ -68,7 +73,7 @@ class MemoryPart:
         """Start a load through `cache` and return its plaintext. Raises LoaderError as a load does."""
         big = cache.open(self.big, self.name.path, self.fetch)
         try:
-            return Plaintext(self.name, self.small, big, lambda: None, set())
+            return Plaintext(self.model, big, whole(self.model), lambda: None, set())
         except BaseException:
             big.close()
             raise

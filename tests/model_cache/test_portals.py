@@ -11,7 +11,7 @@ import pytest
 from loader.api_client.client import ApiClient
 from loader.model_cache.cache import ModelCache
 from loader.model_cache.part_file import Stream
-from loader.resources import Plaintext
+from loader.resources import Plaintext, whole
 from tests.model_cache.memory_upstream import MIB, MemoryPart
 from tests.support.breakable_api import BreakableApi, says
 from tests.support.faulty_api import Fault
@@ -50,5 +50,5 @@ def test_a_portal_costs_no_byte_that_is_here(
 
     cache = ModelCache(tmp_path / "cache", 0, PATIENCE_SECONDS)
     with closing(cache.open(part.big, part.name.path, fetch)) as reader:
-        assert b"".join(Plaintext(part.name, part.small, reader, lambda: None, set())) == part.content
+        assert b"".join(Plaintext(part.model, reader, whole(part.model), lambda: None, set())) == part.content
     assert fetches == [0, here, here, here]

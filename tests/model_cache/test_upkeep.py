@@ -65,8 +65,9 @@ def test_the_listing_shows_whole_and_partial_parts_and_whether_they_are_in_use(
     opened = cache.open(growing.big, "growing", growing.fetch)
     poll(lambda: cache.status().downloads[0].bytes_done == MIB, SECONDS, "the first MiB has arrived")
     whole, partial = cache.upkeep.listing()
-    assert whole == PartListing(part.big.digest, part.big.size, True, False, warm.stat().st_mtime)
-    assert (partial.digest, partial.bytes, partial.whole, partial.in_use) == (growing.big.digest, MIB, False, True)
+    assert whole == PartListing(part.big.digest, part.name.path, part.big.size, True, False, warm.stat().st_mtime)
+    assert (partial.digest, partial.name, partial.bytes) == (growing.big.digest, "growing", MIB)
+    assert (partial.whole, partial.in_use) == (False, True)
     assert time.time() - partial.last_used < SECONDS
     growing.gate = None
     growing.opened.set()

@@ -38,6 +38,7 @@ LAYERS = (
         "fetch",
         "held_blobs",
         "install",
+        "model_list",
         "model_trust",
         "packing",
         "published",

@@ -38,8 +38,8 @@ def curl_lines() -> list[str]:
 def run(line: str, directory: Path) -> str:
     """Run a command and return its output; it must succeed, and curl must see no error status."""
     # curl refuses -f beside --fail-with-body.
-    failing = "" if line.startswith("curl -f ") else "--fail-with-body "
-    command = line.replace("curl ", f"curl --silent --show-error {failing}", 1)
+    fail = "" if " -f " in line else "--fail-with-body "
+    command = line.replace("curl ", f"curl --silent --show-error {fail}", 1)
     done = subprocess.run(["bash", "-c", command], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (line, done.stdout, done.stderr)
     return done.stdout

@@ -14,9 +14,12 @@ DOCUMENT: dict[str, Any] = json.loads(OPENAPI_PATH.read_text())
 
 
 def operations() -> list[tuple[str, str]]:
-    """Return the method and path of every operation, with `model.onnx` in place of the path's parameter."""
+    """Return the method and path of every operation, with `model.onnx` in place of the path's parameter.
+
+    `/models/{path}` has `day/model.onnx` in its place.
+    """
     return [
-        (method.upper(), path.replace("{filename}", "model.onnx"))
+        (method.upper(), path.replace("{filename}", "model.onnx").replace("{path}", "day/model.onnx"))
         for path, methods in DOCUMENT["paths"].items()
         for method in methods
     ]
@@ -33,7 +36,9 @@ def require_described(method: str, path: str, reply: Reply) -> None:
     `method` and `path` are one of `operations`. A response with the code INTERNAL fails although the document describes
     it, because it means a defect of the loader.
     """
-    operation = DOCUMENT["paths"][path.replace("model.onnx", "{filename}")][method.lower()]
+    operation = DOCUMENT["paths"][path.replace("day/model.onnx", "{path}").replace("model.onnx", "{filename}")][
+        method.lower()
+    ]
     described = operation["responses"].get(str(reply.status))
     assert described is not None, (method, path, reply)
     media = described.get("content", {}).get(reply.headers.get_content_type())

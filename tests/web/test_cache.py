@@ -54,7 +54,9 @@ def test_the_parts_are_listed(cached: Site, stocked: Path) -> None:
     (entry,) = document["entries"]
     last_used = datetime.fromisoformat(entry.pop("last_used"))
     assert abs(datetime.now(UTC) - last_used) < timedelta(minutes=1)
-    assert entry == {"digest": stocked.stem, "bytes": size, "whole": True, "in_use": False}
+    assert entry == {"digest": stocked.stem, "name": None, "bytes": size, "whole": True, "in_use": False}
+    assert load(cached.url, "m", "x").status == 200
+    assert listing(cached)["entries"][0]["name"] == "m/x"
     assert (document["bytes"], document["max_bytes"]) == (size, 64 * MIB)
     assert set(document) == {"entries", "bytes", "max_bytes"}
 

@@ -67,7 +67,12 @@ def test_a_bare_device_responds_as_described(lonely: BareSite, tmp_path: Path, r
     assert run.passed, run.output
     refused = {"POST /login": 503, "POST /unlock": 404, "GET /unlock/plan": 404, "GET /ready": 503}
     refused |= {"POST /unlock/back": 409, "POST /images/fetch": 401}
-    refused |= {"POST /load/{filename}": 401, "POST /upload/{filename}": 401}
+    refused |= {
+        "POST /load/{filename}": 401,
+        "POST /upload/{filename}": 401,
+        "GET /models/{path}": 401,
+        "GET /models": 401,
+    }
     for label, status in refused.items():
         assert run.statuses[label][status], label
         assert not run.statuses[label][200], label

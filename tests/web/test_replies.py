@@ -93,6 +93,11 @@ def _chunked_form(sites: Sites) -> Reply:
     )
 
 
+def _range_behind_the_end(sites: Sites) -> Reply:
+    assert upload(sites.site.url, "m", "short", b"content").status == 200
+    return call(sites.site.url, "GET", "/models/m/short", headers={"Range": "bytes=7-"})
+
+
 SMALL = "/resources/m/x.small"
 CASES: dict[str, Case] = {
     "a field is missing": (422, "VALIDATION_FAILED", False, lambda s: login(s.lonely.url, {"email": "a"})),
@@ -161,6 +166,7 @@ CASES: dict[str, Case] = {
         lambda s: call(s.lonely.url, "POST", "/login", bytes(64 * 1024 + 1), JSON),
     ),
     "an upload of unknown length": (411, "LENGTH_REQUIRED", False, _chunked_form),
+    "a range behind the end": (416, "RANGE_NOT_SATISFIABLE", False, _range_behind_the_end),
     "the API fails": (502, "API_ERROR", True, _upstream("GET", SMALL, Fault(500), _load_x)),
     "the API forbids": (502, "API_ERROR", True, _upstream("GET", SMALL, Fault(403, b"<html>no</html>"), _load_x)),
     "the API forbids it to this account": (

@@ -17,9 +17,9 @@ from werkzeug.routing import Rule
 from loader import create_app
 from loader.settings import Settings
 from loader.version import VERSION
-from loader.web.guard import PROBED_PATHS
+from loader.web.guard import MODELS_PATH, PROBED_PATHS
 from loader.web.replies import title_of
-from loader.web.schemas import NAME_PATTERN
+from loader.web.schemas import MODEL_PATTERN, NAME_PATTERN
 
 from . import problems
 from .examples import FILENAME, REQUEST_ID
@@ -43,6 +43,15 @@ FILENAME_PARAMETER = {
     "schema": {"type": "string", "pattern": NAME_PATTERN},
     "example": FILENAME,
 }
+MODEL_PARAMETER = {
+    "name": "path",
+    "in": "path",
+    "required": True,
+    "description": "`folder/filename`, or `filename` without a folder.",
+    "schema": {"type": "string", "pattern": MODEL_PATTERN},
+    "example": f"day/{FILENAME}",
+}
+PARAMETERS = {"filename": FILENAME_PARAMETER, "path": MODEL_PARAMETER}
 REQUEST_ID_PARAMETER = {
     "name": "X-Request-ID",
     "in": "header",
@@ -77,7 +86,7 @@ def document(app: Flask) -> dict[str, Any]:
     for code in sorted(codes_of(app)):
         spec.components.example(code, problems.example(code))
     for rule in described(app):
-        path, method = re.sub("<(.+?)>", r"{\1}", rule.rule), method_of(rule).lower()
+        path, method = re.sub("<(?:path:)?(.+?)>", r"{\1}", rule.rule), method_of(rule).lower()
         spec.path(path, operations={method: _operation(app, rule)})
     whole = spec.to_dict()
     _finish(whole["components"]["schemas"], sorted(codes_of(app)))
@@ -102,7 +111,7 @@ def codes(rule: Rule) -> set[str]:
     found = {"INTERNAL", *operation.codes}
     if rule.rule not in PROBED_PATHS:
         found.add("UNTRUSTED_HOST")
-    if method_of(rule) == "POST":
+    if method_of(rule) == "POST" or rule.rule.startswith(MODELS_PATH):
         found.add("CROSS_ORIGIN")
     if rule.arguments:
         found.update(("NOT_FOUND", "VALIDATION_FAILED"))
@@ -119,7 +128,7 @@ def method_of(rule: Rule) -> str:
 
 def _operation(app: Flask, rule: Rule) -> dict[str, Any]:
     operation = OPERATIONS[rule.endpoint]
-    parameters = [{**FILENAME_PARAMETER, "name": name} for name in sorted(rule.arguments)]
+    parameters = [PARAMETERS[name] for name in sorted(rule.arguments)]
     found: dict[str, Any] = {
         "operationId": _operation_id(app, rule),
         "tags": [rule.endpoint.partition(".")[0]],
@@ -133,8 +142,8 @@ def _operation(app: Flask, rule: Rule) -> dict[str, Any]:
 
 
 def _operation_id(app: Flask, rule: Rule) -> str:
-    """Return the words of the path, after the method if the path has several."""
-    words = re.findall("[a-z]+", re.sub("<.*?>", "", rule.rule))
+    """Return the words of the path, after the method if the path has several. A `path` is one of its words."""
+    words = re.findall("[a-z]+", re.sub("<(?:path:(.+?)|.+?)>", r"\1", rule.rule))
     is_shared = sum(other.rule == rule.rule for other in described(app)) > 1
     return "_".join([method_of(rule).lower(), *words] if is_shared else words)
 

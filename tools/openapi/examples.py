@@ -40,6 +40,21 @@ STATUS = {
     },
 }
 
+MODELS = {
+    "models": [
+        {
+            "folder": "day",
+            "filename": FILENAME,
+            "size": 524288000,
+            "serial": 1738256400000,
+            "created": "2025-01-30T17:00:00Z",
+            "etag": '"f60cd1e2a2d5e4ba4bd5f4d6b9a4e5ff0f7e30e2a4ff6d3a8b9fb7f1f2d0c3b1"',
+            "cached": True,
+            "code": None,
+        }
+    ]
+}
+
 UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False, "started": True}
 
 UNLOCK_STATUS = {
@@ -147,6 +162,7 @@ CACHE = {
     "entries": [
         {
             "digest": "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0",
+            "name": f"day/{FILENAME}",
             "bytes": 524222464,
             "whole": True,
             "in_use": False,

@@ -20,6 +20,7 @@ from loader.web.schemas import (
     LoadRequest,
     LockResponse,
     LoginRequest,
+    ModelsResponse,
     OkResponse,
     Problem,
     ReadyResponse,
@@ -82,9 +83,16 @@ UPLOAD_FORM: Content = {
 }
 PLAINTEXT: Content = {"application/octet-stream": {"schema": BINARY}}
 
+ETAG = {
+    "description": "Changes with each upload of the model, and at no other time.",
+    "required": True,
+    "schema": {"type": "string"},
+}
+
 UPSTREAM = ("API_UNREACHABLE", "API_ERROR", "API_PROTOCOL", "FORBIDDEN")
 DISK = ("DISK_SPACE", "STORAGE_ERROR")
 TRANSFER = ("BUSY", "NOT_LOGGED_IN", "LOGIN_REJECTED", *UPSTREAM, *DISK, "INTERRUPTED")
+LOAD = (*TRANSFER, "RESOURCE_NOT_FOUND", "RESOURCE_CORRUPT", "UNTRUSTED_PUBLISHER", "ROLLBACK")
 ENGINE = ("ENGINE_UNAVAILABLE", "ENGINE_REJECTED")
 
 # The codes with which an unlock can end; GET /unlock/status reports them in its body.
@@ -115,6 +123,20 @@ OPERATIONS = {
         reply=json_of(ReadyResponse, {"ready": True}),
         other_replies={503: {"application/problem+json": {"schema": Problem, "example": examples.NOT_READY}}},
     ),
+    "models.listing": Operation(
+        reply=json_of(ModelsResponse, examples.MODELS),
+        codes=("BUSY", "NOT_LOGGED_IN", "LOGIN_REJECTED", *UPSTREAM, "INTERRUPTED"),
+    ),
+    "models.model": Operation(
+        reply=PLAINTEXT,
+        headers={"ETag": ETAG},
+        parameters=tuple(
+            {"name": name, "in": "header", "schema": {"type": "string"}}
+            for name in ("If-None-Match", "If-Range", "Range")
+        ),
+        other_replies={206: PLAINTEXT, 304: {}},
+        codes=(*LOAD, "RANGE_NOT_SATISFIABLE"),
+    ),
     "resources.load": Operation(
         body=json_of(LoadRequest(examples.FILENAME), {"filename": examples.FILENAME, "folder": "day"}),
         reply=PLAINTEXT,
@@ -123,9 +145,10 @@ OPERATIONS = {
                 "description": "A connection that ends before so many bytes means a failure.",
                 "required": True,
                 "schema": {"type": "integer", "minimum": 0},
-            }
+            },
+            "ETag": ETAG,
         },
-        codes=(*TRANSFER, "RESOURCE_NOT_FOUND", "RESOURCE_CORRUPT", "UNTRUSTED_PUBLISHER", "ROLLBACK"),
+        codes=LOAD,
     ),
     "uploads.upload": Operation(
         body=UPLOAD_FORM,

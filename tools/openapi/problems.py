@@ -19,6 +19,7 @@ FLASK_MEANINGS = {
 }
 
 _WITH_ERRORS = "VALIDATION_FAILED"
+_RANGE = "RANGE_NOT_SATISFIABLE"
 
 
 def status_of(code: str) -> int:
@@ -69,6 +70,14 @@ def _response(codes: list[str]) -> dict[str, Any]:
             }
         },
     }
+    if codes == [_RANGE]:
+        response["headers"] = {
+            "Content-Range": {
+                "description": "`bytes */` and the size of the model.",
+                "required": True,
+                "schema": {"type": "string"},
+            }
+        }
     if WITH_RETRY_AFTER.intersection(codes):
         response["headers"] = {
             "Retry-After": {
