@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -40,9 +41,9 @@ class StrictStore(FaultServer):
     objects: key -> content, by bucket. refusals: what was refused so far, for tests that expect none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen, so that connections wait until the `with` block begins."""
-        super().__init__()
+        super().__init__(tls=tls)
         self.objects: dict[str, dict[str, bytes]] = {name: {} for name in KEYS}
         self.uploads: dict[str, StoredUpload] = {}
         self.refusals: list[tuple[int, str, str]] = []

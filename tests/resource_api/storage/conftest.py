@@ -14,8 +14,9 @@ from resource_api.fragments import Fragments
 from tests.resource_api.conftest import FRAGMENT, RESPONSE_SECONDS, Api, Reply, new_data
 from tests.support.swift_store import SwiftStore
 
-# Where big objects lie, and where the others do.
-KINDS = ("directory", "bucket-and-directory", "two-buckets")
+# Where the objects lie. The third kind, which only some tests need, has the small ones in the data directory.
+KINDS = ("directory", "two-buckets")
+ALL_KINDS = (*KINDS, "bucket-and-directory")
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,18 @@ import pytest
 from resource_api.accounts import Role, Users
 from resource_api.storage.upload_rules import PART_BYTES
 from tests.resource_api.conftest import PASSWORD, Api, Reply
-from tests.resource_api.storage.conftest import followed, send_to
+from tests.resource_api.storage.conftest import ALL_KINDS, followed, send_to
 
 LAST = 1000
 FIRST, SECOND = b"first part".ljust(PART_BYTES, b"."), b"second part".ljust(LAST, b"-")
 BIG = f"models/day/x.{'ab' * 16}.big"
 Bearer = dict[str, str]
+
+
+@pytest.fixture(scope="module", params=ALL_KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return a kind of storage."""
+    return str(request.param)
 
 
 def post(api: Api, bearer: Bearer, path: str, document: object) -> Reply:
