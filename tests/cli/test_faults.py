@@ -103,6 +103,7 @@ def test_patient_requests_wait_for_a_slow_loader(
     monkeypatch.setattr(device_client, "SILENCE_SECONDS", 0.4)
     body = b'{"status": "ok", "checked": 0, "bytes": 0, "damaged": []}'
     fake.answer("GET" if path.startswith("/models") else "POST", path, Fault(body=body, silent=True))
+    fake.answer("POST", "/upload/model/offset", Fault(body=b'{"offset": 0, "complete": false}'))
     fake.answer("GET", "/cache", Fault(body=b"{}", silent=True))
     arguments = {
         "/models/day/model": ["load", "day/model", "-o", str(output)],

@@ -26,7 +26,7 @@ def test_a_fetch_that_is_started_and_joined(flaky: RangeSite, tmp_path: Path, fi
     assert json.loads(started.stdout) == {"state": "checking", "version": VERSION}
     joined = run_loader(tmp_path, "images", "fetch", "--wait", "--json", LOADER_URL=flaky.url)
     assert (joined.returncode, json.loads(joined.stdout)["state"]) == (0, "fetched")
-    assert len(flaky.audit_lines("fetch")) == 1
+    assert [line["outcome"] for line in flaky.audit_lines("fetch")] == ["joined", "ok"]
 
 
 def test_a_fetch_that_is_cancelled(flaky: RangeSite, fetcher: Fetcher, tmp_path: Path, first: Path) -> None:

@@ -63,7 +63,7 @@ def upload(api: Api, bearer: dict[str, str], path: str = "/resources/new", conte
         connection.putheader(name, value)
     connection.endheaders(content[:MIB])
     # A request that no thread has taken is not waited for.
-    unfinished = str(api.data.temporary)
+    unfinished = (str(api.data.temporary), str(api.data.uploads))
     poll(
         lambda: any(name.startswith(unfinished) for name in open_descriptors(api.worker()).values()),
         SECONDS,

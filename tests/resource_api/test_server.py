@@ -94,14 +94,15 @@ def test_the_log_has_one_line_per_request_and_no_secrets(data: DataDirectory) ->
     log = api.process.stderr()
     lines = [json.loads(line) for line in log.splitlines()]
     audits = [line for line in lines if line["logger"] == "resource_api.audit" and line["object"] != "/"]
-    assert [(line["event"], line["user"], line["outcome"]) for line in audits] == [
+    # Each request has a connection of its own, whose line may be written after that of the next one.
+    assert sorted((line["event"], line["user"] or "", line["outcome"]) for line in audits) == [
+        ("fragment", "", "refused"),
+        ("fragment", EMAIL, "done"),
         ("login", EMAIL, "done"),
         ("login", EMAIL, "refused"),
-        ("fragment", EMAIL, "done"),
-        ("other", None, "refused"),
-        ("fragment", None, "refused"),
+        ("other", "", "refused"),
     ]
-    assert audits[3]["object"] == "/resources/a\r\nforged"
+    assert [line["object"] for line in audits if line["event"] == "other"] == ["/resources/a\r\nforged"]
     token = bearer["Authorization"].removeprefix("Bearer ")
     for secret in (PASSWORD, "not the password", token, "forged-token", "fragment-fragment", fragment.hex()):
         assert secret not in log

@@ -9,5 +9,5 @@ from loader.last_events import NAME
 
 
 def left(paths: Iterable[Path]) -> list[Path]:
-    """Return `paths` in order, without the file of the last events."""
-    return sorted(path for path in paths if path.name != NAME)
+    """Return `paths` in order, without the file of the last events, and without the one that is to replace it."""
+    return sorted(path for path in paths if NAME not in path.name)

@@ -122,7 +122,7 @@ def test_a_cache_on_a_read_only_disk_is_a_reason(tmp_path: Path, api: FaultyApi)
         missing("small disk", "mounting one needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode != 0:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=False).returncode != 0:
         missing("small disk", "it cannot be mounted")
     try:
         with with_engine(tmp_path / "disk-loader", api.url, MODEL_CACHE_DIR=f"{disk}/models") as running:
