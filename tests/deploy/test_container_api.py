@@ -180,15 +180,16 @@ print(json.dumps([got[0], got[1].hex()]))
 def test_an_upload_in_parts_and_a_download_survive_the_end_of_one_server(running: ComposedApi) -> None:
     begin = """
 _, begun = post("/uploads", {"name": "models/x.big", "size": 9 << 20}, **bearer)
-upload = "/uploads/" + json.loads(begun)["upload"]
+begun = json.loads(begun)
+upload = "/uploads/" + begun["upload"]
 first = call("PUT", upload + "/parts/1", b"1" * (8 << 20), **bearer)[0]
-print(json.dumps([first, upload]))
+print(json.dumps([first, upload, (8 << 20) // begun["min_part_size"] + 1]))
 """
-    first, upload = running.client(begin)
+    first, upload, number = running.client(begin)
     assert first == 200
     running.container("api-1").kill()
     end = f"""
-second = call("PUT", {upload!r} + "/parts/2", b"2" * (1 << 20), **bearer)[0]
+second = call("PUT", "{upload}/parts/{number}", b"2" * (1 << 20), **bearer)[0]
 parts = json.loads(call("GET", {upload!r}, **bearer)[1])["parts"]
 done = post({upload!r} + "/complete", {{"parts": parts}}, **bearer)[0]
 content = call("GET", "/resources/models/x.big", **bearer)[1]
