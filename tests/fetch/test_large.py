@@ -19,8 +19,8 @@ from tests.support.sites import bare_site
 MAX_EXCESS = 1.01
 MAX_GROWTH = 32 * MIB
 KILLS = 5
-# The loader keeps up at this rate on four connections, so few bytes are lost when it is killed.
-RATE = 5 * MIB
+# The loader keeps up at this rate on four connections, on a busy machine too, so a cut or a kill loses few bytes.
+RATE = 3 * MIB
 
 
 @pytest.mark.long
