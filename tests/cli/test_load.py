@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from loader.cli import loaded_file
 from tests.cli.cli_runs import invoke
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call, login, upload
@@ -136,6 +137,43 @@ def test_bytes_that_may_be_of_somebody_else_are_not_used(site: Site, output: Pat
     assert loaded(site, output)[1] == SIZE
     assert output.read_bytes() == CONTENT
     assert (output.parent / "planted").read_bytes() == OTHER[:MIB]
+
+
+def test_a_note_that_may_be_of_somebody_else_does_not_count(site: Site, output: Path) -> None:
+    loaded(site, output)
+    os.chown(output.with_name(".model.etag"), 65534, 65534)
+    assert loaded(site, output)[1] == SIZE
+    assert loaded(site, output)[1] == 0
+
+
+def test_the_note_is_of_the_file_that_was_loaded_and_of_no_other(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two loads end at one moment: the file is that of the one, and the note would be that of the other."""
+
+    def end_of_another_load(target: Path) -> None:
+        target.write_bytes(OTHER)
+        os.utime(target, ns=(1, 1))
+
+    monkeypatch.setattr(loaded_file, "forget_begun", end_of_another_load)
+    with loaded_file.loaded_file(output, ETAG, 0) as file:
+        file.write(CONTENT)
+    assert output.read_bytes() == OTHER
+    assert loaded_file.known_etag(output) is None
+
+
+def test_what_is_here_of_another_edition_makes_room_before_the_load(fake: FaultyApi, output: Path) -> None:
+    stale = partial(output, ETAG.replace("a", "b"))
+    stale.write_bytes(OTHER[:MIB])
+    fake.answer("GET", PATH, Fault(body=CONTENT, cut_after=MIB, headers=NAMED))
+    assert load(fake.url, output).exit_code == 3
+    assert {path.name for path in output.parent.iterdir()} == {partial(output, ETAG).name}
+
+
+def test_a_model_that_is_here_leaves_no_part_of_a_load(site: Site, output: Path) -> None:
+    """Of two loads at a time one was cut after the other had ended."""
+    loaded(site, output)
+    partial(output, ETAG).write_bytes(OTHER[:MIB])
+    assert loaded(site, output)[1] == 0
+    assert {path.name for path in output.parent.iterdir()} == {"model", ".model.etag"}
 
 
 def test_a_cut_load_keeps_what_has_come(fake: FaultyApi, output: Path) -> None:
