@@ -306,6 +306,19 @@ def test_standard_output_never_mixes_editions(fake: FaultyApi, pauses: list[floa
     assert len(pauses) == 1
 
 
+@pytest.mark.parametrize("headers", [{"ETag": f'"{"b" * 64}"'}, {"ETag": f"W/{ETAG}"}, {}])
+def test_a_range_of_another_edition_is_refused(fake: FaultyApi, output: Path, headers: dict[str, str]) -> None:
+    """As from a cache on the way that knows nothing of If-Range."""
+    rest = Fault(206, OTHER[MIB:], {**headers, "Content-Range": f"bytes {MIB}-{SIZE - 1}/{SIZE}"})
+    fake.answer("GET", PATH, Fault(body=CONTENT, cut_after=MIB, headers=NAMED), rest)
+    done = to_standard_output(fake, "--wait", "1")
+    assert (done.exit_code, done.stdout_bytes) == (3, CONTENT[:MIB])
+    partial(output, ETAG).write_bytes(CONTENT[: MIB + 1])
+    fake.answer("GET", PATH, rest)
+    assert load(fake.url, output).exit_code == 3
+    assert not output.exists()
+
+
 def test_ready_tells_why_not_and_waits(tmp_path: Path) -> None:
     """It waits for a loader that is not there yet, and then for a login; there is no engine, so it never gets ready."""
     socket = f"unix:{tmp_path}/loader.sock"
