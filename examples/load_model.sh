@@ -16,8 +16,8 @@ etag=$(field '[Ee][Tt]ag') size=$(field '[Cc]ontent-[Ll]ength')
 if [ -e "$file" ] && [ "$etag" = "$(cat "$file.etag" 2>/dev/null)" ]; then exit 0; fi
 if [ "$etag" != "$(cat "$part.etag" 2>/dev/null)" ]; then rm -f "$part" && echo "$etag" >"$part.etag"; fi
 while [ "$(size_of "$part")" -lt "$size" ]; do
-    # Exit code 33: the model has just changed, so that the bytes that are here cannot be continued.
-    curl -C - -H "If-Range: $etag" -o "$part" "$url" || { [ $? -ne 33 ] && sleep 2; }
+    # Exit code 33: the model has just changed, so the bytes that are here cannot be continued, and all starts again.
+    curl -C - -H "If-Range: $etag" -o "$part" "$url" || { [ $? -ne 33 ] || exec sh "$0" "$@"; sleep 2; }
 done
 [ "$(size_of "$part")" -eq "$size" ]
 mv "$part" "$file" && mv "$part.etag" "$file.etag"

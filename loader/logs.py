@@ -26,6 +26,8 @@ from loader.errors import LoaderError
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _client: ContextVar[str | None] = ContextVar("client", default=None)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# An @ alone proves nothing: it is in many passwords, such as P@ssw0rd.
+_ADDRESS = re.compile(r"[^@\s]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _SECRETS = re.compile(r"(?P<url>https?://[^\s?\"'\\]+)\?[^\s\"'\\)]*|(?P<scheme>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+")
 
 _audit = logging.getLogger("loader.audit")
@@ -133,9 +135,9 @@ class Audit:
 def told_user(email: str) -> str | None:
     """Return what a line may tell of the account before the API has accepted it.
 
-    None if it has no @, because people type passwords into the wrong field.
+    None if it does not look like an address with a domain, because people type passwords into the wrong field.
     """
-    return email if "@" in email else None
+    return email if _ADDRESS.fullmatch(email) else None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from loader.api_client import get_api_client
-from loader.crypto.model_parts import ResourceName, SmallPart
+from loader.crypto.model_parts import Edition, ResourceName, SmallPart
 from loader.errors import CorruptCiphertext, ResourceCorrupt, ResourceNotFound, Rollback, UntrustedPublisher
 from loader.model_cache.cache import ModelCache
 from loader.model_trust import ModelTrust
@@ -21,15 +21,18 @@ AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model, None if its small part is damaged. `cached` says whether a load needs nothing but the small part.
+    """A model. `cached` says whether a load needs nothing but the small part.
 
-    `code` is that of the error with which a load is refused, None if none is known beforehand.
+    `size` in bytes, `edition` and `digest` (see `Model`) are None if the small part is damaged. `code` is that of the
+    error with which a load is refused, None if none is known beforehand.
     """
 
     name: ResourceName
-    model: Model | None
     cached: bool
     code: str | None
+    size: int | None = None
+    edition: Edition | None = None
+    digest: str | None = None
 
 
 class ModelList:
@@ -60,9 +63,12 @@ class ModelList:
         except ResourceNotFound:  # it was removed since the names were asked for
             return None
         except CorruptCiphertext:
-            return ListedModel(name, None, cached=False, code=ResourceCorrupt.code)
+            return ListedModel(name, cached=False, code=ResourceCorrupt.code)
         cached = small.big is None or self._cache.has(small.big, name.path)
-        return ListedModel(name, Model(name, small), cached, self._refusal(name, small))
+        # Without the small part, because the keys and the heads of all models must not be in memory at a time.
+        return ListedModel(
+            name, cached, self._refusal(name, small), small.size, small.edition, Model(name, small).digest
+        )
 
     def _refusal(self, name: ResourceName, small: SmallPart) -> str | None:
         try:

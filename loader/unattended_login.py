@@ -27,7 +27,7 @@ from loader.last_events import login_audited
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
 from loader.unlock.plan import plan_unlock
-from loader.unlock.run import Credentials, start_unlock, unlock_record
+from loader.unlock.run import Credentials, interrupt, start_unlock, unlock_record
 from loader.unlock_state import AT_REST, UnlockRecord, UnlockState
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class UnattendedLogin:
     def waiting(self) -> LoaderError | None:
         """Return what the next step waits for; None if nothing is left to do."""
         waiting = self._waiting
-        return waiting() if waiting is not None else None
+        return waiting() if waiting is not None and not self._locked.is_set() else None
 
     def lock(self) -> None:
         """Do nothing more until the file changes, because a person has locked the loader."""
@@ -124,6 +124,7 @@ class UnattendedLogin:
                 self._locked.clear()
                 # The file may have changed since the lock, and then it counts.
                 self._settled, self._unlocks = self._seen or account.identity, False
+                self._waiting = None
             self._seen = account.identity
             if unlock_record().state is UnlockState.READY:
                 # Once only, because a person may go back to the previous release later.
@@ -178,7 +179,7 @@ class UnattendedLogin:
 
     def _require_not_locked(self) -> None:
         if self._locked.is_set():
-            raise NotLoggedIn("The loader was locked during the login.")
+            raise NotLoggedIn("The loader was locked meanwhile.")
 
     def _unlock(self, account: Account) -> bool:
         """Unlock unless that is settled. Return whether nothing is left to do. Raises what stands in the way."""
@@ -201,8 +202,12 @@ class UnattendedLogin:
         return False
 
     def _start_unlock(self, account: Account) -> None:
+        self._require_not_locked()
         credentials = Credentials("", account.email, account.password)
-        start_unlock(self._settings, self._engine, self._throttle, credentials)
+        answer = start_unlock(self._settings, self._engine, self._throttle, credentials)
+        if answer.started and self._locked.is_set():
+            # A lock in the moment before has found no unlock to interrupt.
+            interrupt()
 
 
 def _error(code: str, text: str, hint: str, *, retryable: bool) -> LoaderError:

@@ -165,7 +165,11 @@ def test_a_login_is_remembered_if_the_api_was_asked(
     ("email", "error", "told"),
     [
         ("a@example.com", LoginRejected("No."), "a@example.com"),
+        ("a@b-1.example.com", LoginRejected("No."), "a@b-1.example.com"),
         ("a password in the wrong field", LoginRejected("No."), None),
+        ("P@ssw0rd", LoginRejected("No."), None),
+        ("p@ss.w@rd", LoginRejected("No."), None),
+        ("p@ss.word!", LoginRejected("No."), None),
         ("device-7", None, "device-7"),
     ],
 )

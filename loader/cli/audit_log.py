@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,7 +20,7 @@ LOGGER = "loader.audit"
 
 @dataclass(frozen=True)
 class AuditLine:
-    """The moment of an audit line, and all of its fields as the log has them."""
+    """The moment of an audit line in UTC, and all of its fields as the log has them."""
 
     when: datetime
     fields: dict[str, Any]
@@ -56,6 +56,7 @@ def _parsed(text: bytes) -> AuditLine | None:
         if fields["logger"] != LOGGER or not isinstance(fields["event"], str):
             return None
         when = datetime.fromisoformat(fields["timestamp"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        # A moment near the first or the last year has none in UTC.
+        return AuditLine(when.astimezone(UTC), fields) if when.tzinfo is not None else None
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
-    return AuditLine(when, fields) if when.tzinfo is not None else None

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import click
 
 from loader.cli.client import LoaderClient
-from loader.cli.loaded_file import begun, known_etag, loaded_file
+from loader.cli.loaded_file import begun, forget_begun, known_etag, loaded_file
 from loader.cli.output import (
     ProgressBar,
     json_option,
@@ -86,6 +86,7 @@ class _Loading:
             try:
                 with open_load(self._loader, self._folder, self._filename, known=known, here=here) as plaintext:
                     if plaintext is None:
+                        forget_begun(target)
                         return None
                     with (
                         storage(target, plaintext.size - plaintext.begin),

@@ -11,7 +11,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,16 +34,19 @@ def loaded_file(target: Path, etag: str | None, begin: int) -> Iterator[BinaryIO
     that of a loader is kept for the next load. Raises OSError, and StorageError if another load has taken the bytes.
     """
     partial = _partial(target, etag) if etag is not None and _ETAG.fullmatch(etag) else None
+    # What is here of other editions is useless from now on, and this one may need its room.
+    _remove(path for path in _partials(target) if path != partial)
     with replacement(target, partial if begin else None, partial) as file:
         if file.seek(0, os.SEEK_END) < begin:
             raise StorageError(f"Another load continues {target} as well.")
         file.seek(begin)
         file.truncate()
         yield file
-    for path in _partials(target):
-        with suppress(OSError):
-            path.unlink()
-    _note(target, etag)
+        file.flush()
+        # Of this very file, because another load may replace it before the note is written.
+        state = _state(os.fstat(file.fileno()))
+    forget_begun(target)
+    _note(target, etag, state)
 
 
 def begun(target: Path) -> tuple[str, int] | None:
@@ -56,35 +59,47 @@ def begun(target: Path) -> tuple[str, int] | None:
     return f'"{newest.name.rsplit(".", 2)[1]}"', found[newest].st_size - 1
 
 
+def forget_begun(target: Path) -> None:
+    """Remove what is here of editions whose load was cut."""
+    _remove(_partials(target))
+
+
 def known_etag(target: Path) -> str | None:
     """Return the ETag of the edition that `target` is; None if nobody knows it, or the file has changed since."""
+    path = _note_path(target)
     with suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
-        note = json.loads(read_small(_note_path(target), _MAX_NOTE_SIZE))
-        if note["file"] == _state(target) and _ETAG.fullmatch(note["etag"]):
+        # In a directory that others may write to, a note of somebody else could call any file the model.
+        note = json.loads(read_small(path, _MAX_NOTE_SIZE)) if is_own_file(path.lstat()) else {}
+        if note["file"] == _state(target.stat()) and _ETAG.fullmatch(note["etag"]):
             return str(note["etag"])
     return None
 
 
-def _note(target: Path, etag: str | None) -> None:
+def _note(target: Path, etag: str | None, state: list[int]) -> None:
     """Write down which edition the file is. A failure does not count, because the next load then loads it again."""
     with suppress(OSError):
         if etag is None:
             _note_path(target).unlink(missing_ok=True)
         else:
-            write_whole(_note_path(target), json.dumps({"etag": etag, "file": _state(target)}).encode())
+            write_whole(_note_path(target), json.dumps({"etag": etag, "file": state}).encode())
 
 
 def _note_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.etag")
 
 
-def _state(target: Path) -> list[int]:
-    status = target.stat()
+def _state(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
 def _partial(target: Path, etag: str) -> Path:
     return target.with_name(f".{target.name}.{etag.strip(chr(34))}.partial")
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _partials(target: Path) -> list[Path]:

@@ -20,6 +20,8 @@ COLUMNS = ("when", "event", "outcome", "user", "client", "version", "file", "byt
 NO_LOG = (
     "Give a LOGFILE, or the log on standard input: journalctl --output=cat --unit azaion-loader | azaion-loader log"
 )
+# Names of models are rarely longer. A client may ask for a name of some thousand characters.
+WIDEST = 64
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _AGO = re.compile(r"([0-9]{1,5})([mhd])")
 
@@ -79,19 +81,20 @@ def _all_lines(files: Iterable[Path]) -> Iterator[AuditLine]:
 
 
 def _table(lines: Iterable[AuditLine]) -> Iterator[str]:
-    """Yield a heading and a row for each line, with columns of equal width."""
+    """Yield a heading and a row for each line, with columns of equal width; a long cell widens its own row only."""
     table = [COLUMNS, *(tuple(map(_cell, _row(line))) for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(len(cell) for cell in column if len(cell) <= WIDEST) for column in zip(*table, strict=True)]
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(line: AuditLine) -> Iterator[Any]:
     fields = line.fields
-    yield line.when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    yield line.when.strftime("%Y-%m-%d %H:%M:%SZ")
     for name in COLUMNS[1:-1]:
         value = fields.get(name)
-        yield size_text(value) if name == "bytes" and isinstance(value, int) else value
+        # No file is larger, and Python makes no floating point number of an integer with hundreds of digits.
+        yield size_text(value) if name == "bytes" and isinstance(value, int) and value < 1 << 64 else value
     reason, code = fields.get("reason"), fields.get("code")
     yield f"{reason} ({code})" if reason and code else reason or code
 

@@ -66,7 +66,10 @@ def _opened(client: LoaderClient, response: http.client.HTTPResponse, here: tupl
     if length is None or response.headers.get("Content-Type") != "application/octet-stream":
         raise client.not_a_loader()
     if response.status == HTTPStatus.PARTIAL_CONTENT:
-        begin = here[1] if here is not None else 0
+        etag, begin = here if here is not None else (None, 0)
+        # A cache on the way may know nothing of If-Range, and two editions must never be joined.
+        if etag is not None and response.headers.get("ETag") != etag:
+            raise client.not_a_loader()
         if response.headers.get("Content-Range") != f"bytes {begin}-{begin + length - 1}/{begin + length}":
             raise client.not_a_loader()
     return OpenLoad(response, begin, begin + length)

@@ -47,4 +47,5 @@ class Waiting:
             self._told = str(failure)
             click.echo(f"waiting: {failure} ({failure.code})", err=True)
         asked = failure.retry_after if isinstance(failure, LoaderProblem) else None
-        time.sleep(min(left, asked if asked is not None else PAUSE_SECONDS + _random.random()))
+        # A server that says 0 must not be asked without a pause.
+        time.sleep(min(left, asked or PAUSE_SECONDS + _random.random()))

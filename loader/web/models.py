@@ -73,14 +73,14 @@ def _complaints(name: ResourceName) -> dict[str, list[str]]:
 
 
 def _entry(listed: ListedModel) -> dict[str, object]:
-    model = listed.model
+    edition = listed.edition
     return {
         "folder": listed.name.folder,
         "filename": listed.name.filename,
-        "size": model and model.size,
-        "serial": model and model.small.edition.serial,
-        "created": model and model.small.edition.created,
-        "etag": model and quote_etag(model.digest),
+        "size": listed.size,
+        "serial": edition and edition.serial,
+        "created": edition and edition.created,
+        "etag": listed.digest and quote_etag(listed.digest),
         "cached": listed.cached,
         "code": listed.code,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from loader.cli import loaded_file
 from tests.cli.cli_runs import invoke
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD, call, login, upload
@@ -138,6 +139,43 @@ def test_bytes_that_may_be_of_somebody_else_are_not_used(site: Site, output: Pat
     assert (output.parent / "planted").read_bytes() == OTHER[:MIB]
 
 
+def test_a_note_that_may_be_of_somebody_else_does_not_count(site: Site, output: Path) -> None:
+    loaded(site, output)
+    os.chown(output.with_name(".model.etag"), 65534, 65534)
+    assert loaded(site, output)[1] == SIZE
+    assert loaded(site, output)[1] == 0
+
+
+def test_the_note_is_of_the_file_that_was_loaded_and_of_no_other(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two loads end at one moment: the file is that of the one, and the note would be that of the other."""
+
+    def end_of_another_load(target: Path) -> None:
+        target.write_bytes(OTHER)
+        os.utime(target, ns=(1, 1))
+
+    monkeypatch.setattr(loaded_file, "forget_begun", end_of_another_load)
+    with loaded_file.loaded_file(output, ETAG, 0) as file:
+        file.write(CONTENT)
+    assert output.read_bytes() == OTHER
+    assert loaded_file.known_etag(output) is None
+
+
+def test_what_is_here_of_another_edition_makes_room_before_the_load(fake: FaultyApi, output: Path) -> None:
+    stale = partial(output, ETAG.replace("a", "b"))
+    stale.write_bytes(OTHER[:MIB])
+    fake.answer("GET", PATH, Fault(body=CONTENT, cut_after=MIB, headers=NAMED))
+    assert load(fake.url, output).exit_code == 3
+    assert {path.name for path in output.parent.iterdir()} == {partial(output, ETAG).name}
+
+
+def test_a_model_that_is_here_leaves_no_part_of_a_load(site: Site, output: Path) -> None:
+    """Of two loads at a time one was cut after the other had ended."""
+    loaded(site, output)
+    partial(output, ETAG).write_bytes(OTHER[:MIB])
+    assert loaded(site, output)[1] == 0
+    assert {path.name for path in output.parent.iterdir()} == {"model", ".model.etag"}
+
+
 def test_a_cut_load_keeps_what_has_come(fake: FaultyApi, output: Path) -> None:
     output.write_bytes(b"old")
     rest = {**NAMED, "Content-Range": f"bytes {MIB - 1}-{SIZE - 1}/{SIZE}"}
@@ -203,12 +241,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_what_may_pass_is_tried_again(fake: FaultyApi, output: Path, pauses: list[float]) -> None:
-    fake.answer("GET", PATH, BUSY, LOCKED, problem(503, "API_UNREACHABLE", retryable=True), WHOLE)
+    unreachable = problem(503, "API_UNREACHABLE", retryable=True)
+    fake.answer("GET", PATH, BUSY, LOCKED, unreachable, problem(429, "BUSY", retryable=True, Retry_After="0"), WHOLE)
     done = load(fake.url, output, "--wait", "60")
     assert done.exit_code == 0, done.output
     assert output.read_bytes() == CONTENT
     assert pauses[0] == 1
-    assert all(1 <= pause <= 2 for pause in pauses[1:])
+    assert [1 <= pause <= 2 for pause in pauses[1:]] == [True] * 3
     assert done.stderr.splitlines()[:3] == [
         "waiting: It is BUSY. (BUSY)",
         "waiting: It is NOT_LOGGED_IN. (NOT_LOGGED_IN)",
@@ -266,6 +305,19 @@ def test_standard_output_never_mixes_editions(fake: FaultyApi, pauses: list[floa
     assert (done.exit_code, done.stdout_bytes) == (3, CONTENT[:MIB])
     assert "(ANSWER_CUT)" in done.stderr
     assert len(pauses) == 1
+
+
+@pytest.mark.parametrize("headers", [{"ETag": f'"{"b" * 64}"'}, {"ETag": f"W/{ETAG}"}, {}])
+def test_a_range_of_another_edition_is_refused(fake: FaultyApi, output: Path, headers: dict[str, str]) -> None:
+    """As from a cache on the way that knows nothing of If-Range."""
+    rest = Fault(206, OTHER[MIB:], {**headers, "Content-Range": f"bytes {MIB}-{SIZE - 1}/{SIZE}"})
+    fake.answer("GET", PATH, Fault(body=CONTENT, cut_after=MIB, headers=NAMED), rest)
+    done = to_standard_output(fake, "--wait", "1")
+    assert (done.exit_code, done.stdout_bytes) == (3, CONTENT[:MIB])
+    partial(output, ETAG).write_bytes(CONTENT[: MIB + 1])
+    fake.answer("GET", PATH, rest)
+    assert load(fake.url, output).exit_code == 3
+    assert not output.exists()
 
 
 def test_ready_tells_why_not_and_waits(tmp_path: Path) -> None:

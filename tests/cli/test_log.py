@@ -100,6 +100,8 @@ def test_files_are_read_also_rotated_and_prefixed_ones(tmp_path: Path) -> None:
         b'{"logger": "loader.audit", "event": "x", "timestamp": "2026-01-01T00:00:00"}\n',
         b'{"logger": "gunicorn.access", "event": "x", "timestamp": "2099-01-01T00:00:00+00:00"}\n',
         b"\xff\xfe\n",
+        line("load", timestamp="9999-12-31T23:59:59-23:59").encode(),
+        line("load", timestamp="0001-01-01T00:00:00+23:59").encode(),
         b"[" * 9999 + b"\n",
         b"x" * (2 * MAX_LINE_BYTES) + b"\n",
         line("load", reason="r" * MAX_LINE_BYTES).encode(),
@@ -114,6 +116,21 @@ def test_a_name_cannot_command_the_terminal() -> None:
     done = invoke(URL, "log", stdin=line("load", file="\x1b[2Jx"))
     assert "\x1b" not in done.stdout
     assert "\\x1b[2Jx" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "size", [10**400, -1, True, 1.5, "x", [[]]], ids=["huge", "negative", "bool", "float", "text", "list"]
+)
+def test_a_size_that_is_none_is_shown(size: object) -> None:
+    rows = shown(line("load", bytes=size))
+    assert len(rows) == 2
+
+
+def test_a_long_name_widens_no_other_line() -> None:
+    """Anybody who reaches the loader can ask for a model with a name of some thousand characters."""
+    heading, long, load = shown(line("load", 20, file="x" * 4000) + LOAD)
+    assert "x" * 4000 in long
+    assert max(map(len, ("  ".join(heading), "  ".join(load)))) < 200
 
 
 def test_without_a_log_the_command_says_where_one_comes_from(tmp_path: Path) -> None:

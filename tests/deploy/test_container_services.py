@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 CONTENT = bytes(range(256)) * 8192
 FORBIDDEN = ("/unlock", "/lock", "/login", "/cache")
-# Sends the requests of a service, by a socket or by a network, with nothing but Python.
+# Sends the requests of a service, by a socket or by a port of nginx, with nothing but Python.
 CLIENT = """
 import hashlib, http.client, socket, sys
 way, method, path = sys.argv[1:]
@@ -29,8 +29,8 @@ if way == "socket":
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect("/run/azaion-models/models.sock")
 else:
-    connection = http.client.HTTPConnection("loader-models", 8081)
-connection.request(method, path)
+    connection = http.client.HTTPConnection("loader-models", int(way))
+connection.request(method, path, headers={"Host": "loader.example"} if way == "80" else {})
 response = connection.getresponse()
 print(response.status, hashlib.sha256(response.read()).hexdigest())
 """
@@ -60,10 +60,16 @@ def ask(services: Composed, way: str, method: str, path: str) -> list[str]:
     return list(done.output.decode().split())
 
 
-@pytest.mark.parametrize("way", ["socket", "network"])
+@pytest.mark.parametrize("way", ["socket", "8081"])
 def test_a_service_loads_a_model_and_can_do_nothing_else(services: Composed, way: str) -> None:
     assert ask(services, way, "GET", "/models/day/m") == ["200", hashlib.sha256(CONTENT).hexdigest()]
     for path in FORBIDDEN:
         for method in ("GET", "POST"):
             assert ask(services, way, method, path)[0] == "403", path
     assert ask(services, way, "GET", "/models/day/m")[0] == "200"
+
+
+def test_a_service_cannot_use_the_port_of_the_operators(services: Composed) -> None:
+    for path in ("/", *FORBIDDEN):
+        assert ask(services, "80", "POST", path)[0] == "403", path
+    assert ask(services, "8081", "GET", "/models/day/m")[0] == "200"

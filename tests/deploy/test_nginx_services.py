@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.composed import SERVICES_FILE
 from tests.deploy.conftest import fronted_site
 from tests.deploy.nginx_checks import checked, services_variant
 from tests.support.http_calls import call, load, parse_reply, upload
@@ -17,6 +18,7 @@ from tests.support.processes import free_port
 from tests.support.sites import BareSite
 
 CONTENT = bytes(range(256)) * 8192
+SUBNET = "172.31.255.0/28"
 FORBIDDEN = (
     "/unlock",
     "/unlock/status",
@@ -36,6 +38,7 @@ class Ways:
 
     loader: BareSite
     urls: dict[str, str]
+    operators: str
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,12 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     directory = tmp_path_factory.mktemp("services")
     port, shared = free_port(), directory / "models.sock"
     changes = {"listen 8081;": f"listen 127.0.0.1:{port};", "/run/azaion-models/models.sock": str(shared)}
+    # The containers of the tests have the address of loopback.
+    changes[f"deny {SUBNET};"] = "deny 127.0.0.1;"
     with fronted_site(directory / "device") as site:
         assert upload(site.url, "day", "m", CONTENT).status == 200
-        with nginx(directory / "services", site.upstream, changes, services_variant()):
-            yield Ways(site, {"socket": f"unix:{shared}", "network": f"http://loader-models:{port}"})
+        with nginx(directory / "services", site.upstream, changes, services_variant()) as server:
+            yield Ways(site, {"socket": f"unix:{shared}", "network": f"http://loader-models:{port}"}, server.url)
 
 
 def address(ways: Ways, way: str) -> tuple[str, dict[str, str]]:
@@ -93,6 +98,15 @@ def test_no_other_spelling_reaches_the_rest(ways: Ways, path: str) -> None:
     assert call(url, "POST", path, headers=headers).status in (400, 403, 404, 405)
     # Nobody has locked the loader.
     assert load(ways.loader.url, "day", "m").status == 200
+
+
+@pytest.mark.parametrize("path", ["/lock", "/login", "/unlock", "/cache/clear", "/upload/x", "/models/day/m"])
+def test_the_network_of_the_services_is_refused_at_the_port_of_the_operators(ways: Ways, path: str) -> None:
+    assert call(ways.operators, "POST", path).status == 403
+
+
+def test_the_refused_network_is_that_of_the_services() -> None:
+    assert f"subnet: {SUBNET} " in SERVICES_FILE.read_text()
 
 
 def test_every_user_of_a_container_may_use_the_socket(ways: Ways) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_engine import FakeEngine
+from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import call, login, upload
 from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
@@ -107,6 +108,22 @@ def test_an_example_waits_until_the_loader_is_ready(site: Site, tmp_path: Path, 
     finally:
         login(site.url)
     assert file.read_bytes() == CONTENT
+
+
+def test_the_shell_starts_again_if_the_model_changes_during_a_load(tmp_path: Path) -> None:
+    """A fake loader, because the model changes between two requests of the program."""
+    file, part = tmp_path / "model.f32", tmp_path / "model.f32.part"
+    former, present = ({"ETag": f'"{digit * 64}"'} for digit in "ab")
+    part.write_bytes(CONTENT[::-1][:MIB])
+    Path(f"{part}.etag").write_text(former["ETag"] + "\n")
+    whole = Fault(body=CONTENT, headers=present)
+    with FaultyApi() as fake:
+        fake.answer("GET", "/ready", Fault())
+        fake.answer("HEAD", "/models/day/model.f32", Fault(body=CONTENT, headers=former), whole)
+        fake.answer("GET", "/models/day/model.f32", whole)
+        run(tmp_path, fake.url, "sh", str(EXAMPLES / "load_model.sh"), "day/model.f32", str(file))
+    assert file.read_bytes() == CONTENT
+    assert {path.name for path in tmp_path.iterdir()} == {"model.f32", "model.f32.etag"}
 
 
 def test_a_model_that_is_not_there_ends_the_examples(site: Site, tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from loader import unattended_login as module
 from loader.docker_engine import DockerEngine
-from loader.errors import StorageError
+from loader.errors import ApiUnreachable, StorageError
 from loader.settings import BadSettings, Settings
 from loader.unattended_login import (
     FIRST_WAIT,
@@ -22,6 +24,7 @@ from loader.unattended_login import (
     Account,
     UnattendedLogin,
 )
+from loader.unlock.run import UnlockAnswer
 from loader.unlock_state import UnlockRecord, UnlockState
 from tests.support.archives import APP, remove_all_images
 from tests.support.engines import Engine
@@ -208,6 +211,51 @@ def test_it_unlocks_once_so_that_a_person_can_go_back(credentials: Path, monkeyp
     del states[0]
     assert unattended.step() == LOOK_SECONDS
     assert plans == []
+    assert unattended.waiting() is None
+
+
+@pytest.mark.parametrize("moment", ["plan", "start"])
+def test_a_lock_after_the_login_stops_the_unlock_as_well(
+    credentials: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A lock between the login and the unlock finds no unlock to interrupt, and the unlock would log in again."""
+    settings = Settings.from_env({"CREDENTIALS_FILE": str(credentials), "AUTO_UNLOCK": "1"})
+    unattended = UnattendedLogin(credentials, settings, DockerEngine(1))
+    done: list[str] = []
+
+    def during(name: str, answer: object) -> object:
+        done.append(name)
+        if name == moment:
+            unattended.lock()
+        return answer
+
+    record = UnlockRecord(UnlockState.IDLE)
+    monkeypatch.setattr(module, "authenticated", lambda: True)
+    monkeypatch.setattr(module, "unlock_record", lambda: record)
+    monkeypatch.setattr(UnattendedLogin, "_find_images", lambda *_: None)
+    monkeypatch.setattr(module, "identify", lambda _: None)
+    monkeypatch.setattr(module, "plan_unlock", lambda *_: during("plan", SimpleNamespace(failure=None)))
+    monkeypatch.setattr(module, "start_unlock", lambda *_: during("start", UnlockAnswer(record, started=True)))
+    monkeypatch.setattr(module, "interrupt", lambda: done.append("interrupt"))
+    unattended.step()
+    assert done == (["plan"] if moment == "plan" else ["plan", "start", "interrupt"])
+
+
+def test_after_a_lock_nothing_is_waited_for(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.from_env({"CREDENTIALS_FILE": str(credentials)})
+    unattended = UnattendedLogin(credentials, settings, DockerEngine(1))
+
+    def unreachable() -> None:
+        raise ApiUnreachable("There is no network.")
+
+    monkeypatch.setattr(module, "authenticated", lambda: False)
+    monkeypatch.setattr(module, "get_api_client", unreachable)
+    monkeypatch.setattr(module, "login_audited", lambda *_: nullcontext())
+    unattended.step()
+    assert WAITS in str(unattended.waiting())
+    unattended.lock()
+    assert unattended.waiting() is None
+    unattended.step()
     assert unattended.waiting() is None
 
 

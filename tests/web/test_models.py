@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -390,7 +391,9 @@ def test_what_a_load_would_refuse_is_listed_with_its_code(logged_in: FaultyApi, 
     logged_in.objects[f"/resources/{stranger.name.small}"] = stranger.small.to_bytes()
     assert read_whole(store.load(NAME)) == b"newest"
     names = (NAME, stranger.name, ResourceName("m", "gone"))
-    assert [each.code for each in models_of_api.describe(names)] == [None, "UNTRUSTED_PUBLISHER"]
+    described = models_of_api.describe(names)
+    assert [each.code for each in described] == [None, "UNTRUSTED_PUBLISHER"]
+    assert newest.small.key not in pickle.dumps(described), "a list of many models must not hold their small parts"
     logged_in.objects[f"/resources/{NAME.small}"] = older.small.to_bytes()
     assert [each.code for each in models_of_api.describe([NAME])] == ["ROLLBACK"]
 
