@@ -137,12 +137,16 @@ class KeptUpload:
                 self._changed.notify_all()
 
     def finish(self, turn: Turn) -> Stored:
-        """Note that the whole file has arrived. Return once the model is stored, or raise why it is not."""
+        """Note that the whole file has arrived. Return once the model is stored, or raise why it is not.
+
+        Raises BodyTruncated once another connection has the turn.
+        """
         with self._changed:
             self._require_open(turn)
             self._whole = True
             self._changed.notify_all()
-            while not self._stored.done():
+            # A client that came back has another connection, and this one must not keep its transfer slot.
+            while not self._stored.done() and self._require_open(turn):
                 self._changed.wait(CHECK_SECONDS)
         return self._stored.result()
 

@@ -11,15 +11,17 @@ from types import SimpleNamespace
 import pytest
 
 from loader.crypto.model_parts import ResourceName
-from loader.errors import LoaderError
+from loader.errors import BodyTruncated, LoaderError
 from loader.uploads import keeping, kept
-from loader.uploads.keeping import KeptUploads
+from loader.uploads.keeping import KeptUploads, Place
 from loader.uploads.kept import Stored, Turn
 from loader.uploads.model import UploadForm
+from tests.support.processes import poll
 
 NAME = ResourceName("m", "x")
 BEGIN, REST = b"ab", [b"c", b"d"]
 ROUNDS = 300
+SECONDS = 10
 
 
 class FirstForm:
@@ -96,3 +98,28 @@ def test_of_two_connections_that_go_on_at_the_same_time_one_does() -> None:
         for thread in threads:
             thread.join()
         assert (model.content, sorted(outcomes)) == (BEGIN + b"".join(REST), ["ok", "refused"])
+
+
+def test_a_connection_waits_for_the_model_until_its_client_comes_back() -> None:
+    # Otherwise each cut would cost one more transfer slot, for as long as the API takes.
+    model, failures = Model(), list[LoaderError]()
+    uploads = begun(model)
+
+    def finish(turn: Turn) -> None:
+        try:
+            turn.finish()
+        except LoaderError as exc:
+            failures.append(exc)
+
+    with resumed(uploads) as turn:
+        waiting = threading.Thread(target=finish, args=(turn,), daemon=True)
+        waiting.start()
+        poll(lambda: model.content == BEGIN, SECONDS, "all is read")
+        place = uploads.place(NAME)
+        waiting.join(SECONDS)
+        assert not waiting.is_alive()
+    assert [type(failure) for failure in failures] == [BodyTruncated]
+    assert place == Place(len(BEGIN), complete=False)
+    with resumed(uploads) as turn:
+        model.may_end.set()
+        assert turn.finish() == (NAME, len(BEGIN))
