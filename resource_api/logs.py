@@ -44,5 +44,7 @@ def config(file: str) -> dict[str, Any]:
         "loggers": {
             "gunicorn.error": {"handlers": ["log"], "level": "INFO", "propagate": False},
             "gunicorn.access": {"level": "WARNING"},
+            # It warns of damaged responses with the whole URL, which is signed.
+            "urllib3": {"level": "ERROR"},
         },
     }

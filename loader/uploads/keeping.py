@@ -61,11 +61,7 @@ class KeptUploads:
         upload = self._find(name)
         if upload is None:
             raise UploadMismatch(f"The loader has no upload of {name.path} that goes on.")
-        if upload.offset != offset:
-            raise UploadMismatch(f"The upload of {name.path} goes on after {upload.offset} bytes, not {offset}.")
-        if not upload.begins_with(offset, digest):
-            raise UploadMismatch(f"The upload of {name.path} began with other bytes than those that go on.")
-        return upload.take_turn()
+        return upload.resume(offset, digest)
 
     def _find(self, name: ResourceName) -> KeptUpload | None:
         get_api_client().checkpoint()

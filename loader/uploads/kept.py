@@ -86,17 +86,26 @@ class KeptUpload:
         """Since when no connection has the turn, by the monotonic clock; None while one has it."""
         return self._left if self._turn is None else None
 
-    def begins_with(self, offset: int, digest: str) -> bool:
-        """Return whether `offset` bytes have arrived, and have this SHA-256, in hex."""
-        with self._changed:
-            return self.offset == offset and self._digest.hexdigest() == digest
-
     def take_turn(self) -> Turn:
         """Let a new connection bring the next pieces."""
         with self._changed:
             self._turn = Turn(self)
             self._changed.notify_all()
             return self._turn
+
+    def resume(self, offset: int, digest: str) -> Turn:
+        """Let a new connection go on after `offset` bytes, whose SHA-256 is `digest`, in hex.
+
+        Raises UploadMismatch unless just these bytes have arrived.
+        """
+        # In one step, because an earlier connection brings pieces until its turn is taken.
+        path = self._name.path
+        with self._changed:
+            if self.offset != offset:
+                raise UploadMismatch(f"The upload of {path} goes on after {self.offset} bytes, not {offset}.")
+            if self._digest.hexdigest() != digest:
+                raise UploadMismatch(f"The upload of {path} began with other bytes than those that go on.")
+            return self.take_turn()
 
     def end_turn(self, turn: Turn | None = None) -> None:
         """End the turn of this connection, or of any."""
@@ -128,12 +137,16 @@ class KeptUpload:
                 self._changed.notify_all()
 
     def finish(self, turn: Turn) -> Stored:
-        """Note that the whole file has arrived. Return once the model is stored, or raise why it is not."""
+        """Note that the whole file has arrived. Return once the model is stored, or raise why it is not.
+
+        Raises BodyTruncated once another connection has the turn.
+        """
         with self._changed:
             self._require_open(turn)
             self._whole = True
             self._changed.notify_all()
-            while not self._stored.done():
+            # A client that came back has another connection, and this one must not keep its transfer slot.
+            while not self._stored.done() and self._require_open(turn):
                 self._changed.wait(CHECK_SECONDS)
         return self._stored.result()
 

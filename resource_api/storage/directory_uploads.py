@@ -178,8 +178,8 @@ class DirectoryUploads:
     def _read(self, upload: str) -> Upload | None:
         try:
             return Upload(**json.loads((self._root / upload / _RECORD).read_bytes()))
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, ValueError, TypeError):
+            return None  # one that is damaged, or that another version has written, must not stop the server
 
     def _require_possible(self, path: Path) -> None:
         """Raise NameCollisionError if no object can be made at `path`, before anything is sent for it."""

@@ -71,7 +71,8 @@ class StoreClient:
         try:
             response = self._sent(request, repeatable=not isinstance(body, SizedBody))
             with response:
-                if not response.ok or response.is_redirect:
+                # Stores redirect without a Location, too, which the library takes for a success.
+                if not 200 <= response.status_code < 300:
                     raise StoreRefusalError(response.status_code, _code(response))
                 yield response
         except RequestException as error:

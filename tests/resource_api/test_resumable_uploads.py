@@ -452,6 +452,20 @@ def test_parts_grow_so_that_there_are_never_too_many(size: int, smallest: int, l
     upload.require_part(upload.part_count, last)
 
 
+@pytest.mark.parametrize("record", ["", '{"name": "a", "size": 1}', "[]"])
+def test_a_record_that_cannot_be_read_costs_its_upload_only(
+    uploads: DirectoryUploads, data: DataDirectory, record: str
+) -> None:
+    # Such as one that the disk has damaged, or that another version has written.
+    lost, kept = uploads.create("a", 1, EMAIL), uploads.create("b", 1, EMAIL)
+    (data.uploads / lost.id / "upload.json").write_text(record)
+    started_again = DirectoryUploads(data)
+    with pytest.raises(UploadMissingError):
+        started_again.find(lost.id, EMAIL)
+    assert started_again.find(kept.id, EMAIL) == kept
+    assert started_again.create("c", 1, EMAIL).name == "c"
+
+
 def test_a_data_directory_of_an_earlier_version_gets_its_folder(data: DataDirectory) -> None:
     data.uploads.rmdir()
     assert DirectoryUploads(data).create("a", 1, EMAIL).part_count == 1

@@ -86,6 +86,14 @@ def test_a_body_in_pieces_is_not_sent_twice() -> None:
     assert sent == [1]
 
 
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "304 Not Modified"])
+def test_an_object_is_stored_only_if_the_store_says_so(status: str) -> None:
+    # Amazon's S3 responds so, without a Location, if the bucket is in another region.
+    response = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+    with serving(responding(response)) as url, pytest.raises(StoreError, match=status[:3]):
+        bucket_at(url).put("x", 1, [b"x"])
+
+
 @pytest.mark.parametrize(
     "response",
     [
