@@ -46,7 +46,8 @@ class Patience:
 
         Each wait is random, and added to what the API asks for, because it asks many devices for the same.
         """
-        if not failure.retryable:
+        # A certificate that lacks something lacks it the next time, too.
+        if isinstance(failure, ApiUnreachable) and not failure.retryable:
             return None
         least = 0.0
         if isinstance(failure, ApiError):

@@ -73,8 +73,8 @@ class FileUpload:
                     self._on_event(f"starts again: {exc}")
                     offset = 0
                     continue
-                # The connection that was cut may still have the slot.
-                if exc.code != BodyTruncated.code and not (was_cut and exc.code == Busy.code):
+                # The connection that was cut may still have the slot, and the loader may have started again since.
+                if exc.code != BodyTruncated.code and not (was_cut and exc.code in (Busy.code, NotLoggedIn.code)):
                     raise
                 failure = exc
             was_cut = True

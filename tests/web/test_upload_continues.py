@@ -17,7 +17,8 @@ from tests.support.sealed_objects import debris
 from tests.support.sites import Site, bare_site
 
 MIB = 1 << 20
-CONTENT = bytes(range(251)) * (40 * MIB // 251)
+# Large enough that the API is killed long before the end.
+CONTENT = bytes(range(251)) * (160 * MIB // 251)
 SECONDS = 30
 
 
