@@ -26,6 +26,9 @@ from loader.patience import Patience
 
 # How long an upload that was cut tries to go on without getting further.
 PATIENCE_SECONDS = 300.0
+# How often an upload starts again because the loader has other bytes. Without a limit, two commands that upload
+# different files under one name would replace each other forever.
+MAX_RESTARTS = 3
 _FILE_FIELD = b'"file"; filename="file"\r\n\r\n'
 
 
@@ -63,13 +66,15 @@ class FileUpload:
             self._on_event(f"goes on after {size_text(offset)}")
         patience: Patience | None = None
         was_cut = False
+        restarts = 0
         while True:
             try:
                 return self._send_from(offset)
             except LoaderUnreachable as exc:
                 failure: LoaderError = exc
             except LoaderProblem as exc:
-                if exc.code == UploadMismatch.code:
+                if exc.code == UploadMismatch.code and restarts < MAX_RESTARTS:
+                    restarts += 1
                     self._on_event(f"starts again: {exc}")
                     offset = 0
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -165,3 +166,13 @@ def test_nohup_protects_a_load_from_sighup(fake: FaultyApi, output: Path, tmp_pa
         fake.resume()
         assert process.wait(SECONDS) == 0, process.stderr()
     assert output.read_bytes() == CONTENT
+
+
+def test_an_upload_that_another_one_replaces_again_and_again_ends(fake: FaultyApi, output: Path) -> None:
+    problem = {"status": 409, "code": "UPLOAD_MISMATCH", "detail": "other bytes", "hint": "again", "retryable": False}
+    headers = {"Content-Type": "application/problem+json"}
+    fake.answer_all("POST", Fault(409, headers=headers, body=json.dumps(problem).encode()))
+    fake.answer("POST", "/upload/model/offset", Fault(body=b'{"offset": 0, "complete": false}'))
+    result = CliRunner().invoke(main, ["upload", str(output), "day", "--url", fake.url])
+    assert (result.exit_code, "UPLOAD_MISMATCH" in result.stderr) == (4, True)
+    assert len([seen for seen in fake.requests("POST") if seen.path == "/upload/model"]) == 4
