@@ -21,6 +21,7 @@ from tests.support.processes import ManagedProcess, clean_env, free_port
 
 NGINX_CONFIGURATION = REPOSITORY / "deploy" / "nginx-api.conf"
 SECONDS = 30.0
+KEY, CERTIFICATE = "key.pem", "chain.pem"
 DEVICE, FRAGMENT = "device-7", bytes(range(32))
 
 
@@ -55,10 +56,13 @@ class Site:
 
 
 @contextmanager
-def api_site(directory: Path, changes: Mapping[str, str] | None = None) -> Iterator[Site]:
-    """Run the site with all its files in `directory`, and `changes` of the configuration of nginx."""
+def api_site(directory: Path, changes: Mapping[str, str] | None = None, **environment: str) -> Iterator[Site]:
+    """Run the site with all its files in `directory`, with `changes` of the configuration of nginx.
+
+    `environment` is added to that of both processes. The certificate of nginx is CERTIFICATE in `directory`.
+    """
     require_nginx()
-    key, chain, port = directory / "key.pem", directory / "chain.pem", free_port()
+    key, chain, port = directory / KEY, directory / CERTIFICATE, free_port()
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     options = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(chain)]
     subprocess.run([*command, *options], check=True, capture_output=True)
@@ -66,7 +70,7 @@ def api_site(directory: Path, changes: Mapping[str, str] | None = None) -> Itera
     Fragments(data).set(FRAGMENT)
     _, _, secret = Users(data).set_secret(DEVICE, Role.PUBLISHER)
     with ExitStack() as running:
-        apis = [running.enter_context(Api(data)) for _ in range(2)]
+        apis = [running.enter_context(Api(data, **environment)) for _ in range(2)]
         places = {
             "user www-data;": "user root;",
             "pid /run/nginx.pid;": f"pid {directory}/nginx.pid;",

@@ -1,4 +1,7 @@
-"""A loader goes on when one of two processes of the resource API is killed over its transfer, behind nginx."""
+"""A loader goes on when one of two processes of the resource API is killed over its transfer, behind nginx.
+
+The objects are in a directory, or in a real store.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.api_site import DEVICE, Site, api_site
+from tests.deploy.api_site import CERTIFICATE, DEVICE, KEY, Site, api_site
 from tests.fetch.published import VERSION, Fetcher, objects, release, write_objects
 from tests.resource_api.conftest import Api
 from tests.support.http_calls import call, load, login, upload
 from tests.support.loader_server import LoaderServer
-from tests.support.processes import poll
+from tests.support.processes import free_port, poll
 from tests.support.procfs import open_descriptors
+from tests.support.swift_store import BIG, SwiftStore
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -32,10 +37,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield running
 
 
-@pytest.fixture
-def loader(site: Site, tmp_path: Path) -> Iterator[LoaderServer]:
-    """A loader that is logged in, with an empty cache."""
-    directory = tmp_path / "device"
+@contextmanager
+def logged_in(site: Site, directory: Path) -> Iterator[LoaderServer]:
+    """Start a loader that is logged in, with an empty cache."""
     directory.mkdir()
     env = {
         "RESOURCE_API_URL": f"https://localhost:{site.port}",
@@ -46,6 +50,12 @@ def loader(site: Site, tmp_path: Path) -> Iterator[LoaderServer]:
     }
     with LoaderServer(directory, env) as running:
         assert login(running.url, {"email": DEVICE, "password": site.secret}).status == 200
+        yield running
+
+
+@pytest.fixture
+def loader(site: Site, tmp_path: Path) -> Iterator[LoaderServer]:
+    with logged_in(site, tmp_path / "device") as running:
         yield running
 
 
@@ -106,3 +116,64 @@ def test_a_fetch_goes_on(site: Site, loader: LoaderServer, tmp_path: Path) -> No
     kill_over(site, ".blob")
     assert fetcher.wait()["state"] == "fetched"
     fetcher.require(archive)
+
+
+# Clients reach the store by nginx, too, because a way from https to http is none. The signature names the host.
+STORE_SERVER = """
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        server_name localhost;
+        ssl_certificate {directory}/{certificate};
+        ssl_certificate_key {directory}/{key};
+        client_max_body_size 0;
+        location / {{
+            proxy_pass http://127.0.0.1:{store};
+            proxy_set_header Host $http_host;
+            proxy_request_buffering off;
+            proxy_buffering off;
+            limit_rate 8m;
+        }}
+    }}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SwiftStore]:
+    (tmp_path / "store").mkdir()
+    with SwiftStore(tmp_path / "store") as running:
+        yield running
+
+
+@pytest.fixture
+def store_site(store: SwiftStore, tmp_path: Path) -> Iterator[Site]:
+    """Two processes of the API whose objects are in a store."""
+    (directory := tmp_path / "site").mkdir()
+    port = free_port()
+    server = STORE_SERVER.format(port=port, directory=directory, certificate=CERTIFICATE, key=KEY, store=store.port)
+    settings = store.settings() | {
+        "RESOURCE_API_STORE": f"https://localhost:{port}",
+        "RESOURCE_API_STORE_CA": str(directory / CERTIFICATE),
+    }
+    with api_site(directory, {"send_timeout 60s;": f"send_timeout 60s;{server}"}, **settings) as running:
+        yield running
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("killed", [0, 1])
+def test_transfers_with_a_store_go_on(store: SwiftStore, store_site: Site, tmp_path: Path, killed: int) -> None:
+    """One of the two has begun the upload; the other continues it, if that one is killed."""
+    content = os.urandom(SIZE)
+    lame = store_site.apis[killed]
+    with logged_in(store_site, tmp_path / "device") as loader, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(upload, loader.url, "models", "net", content)
+        poll(lambda: any(store.bucket(BIG).uploads()), SECONDS, "an upload has begun")
+        kill(lame)
+        assert sending.result().status == 200
+
+        assert call(loader.url, "POST", "/cache/clear").status == 200
+        loading = pool.submit(load, loader.url, "models", "net")
+        partial = tmp_path / "device" / "models"
+        poll(lambda: any(path.stat().st_size > MIB for path in partial.rglob("*.partial")), SECONDS, "a part is here")
+        store.kill()
+        store.restart()
+        assert loading.result().body == content
