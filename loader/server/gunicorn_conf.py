@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+import loader.app  # noqa: F401  # before the fork, so that master and worker share its memory
 from loader import logs
 from loader.api_client import deadlines
 from loader.fetch.run import stop as stop_fetch

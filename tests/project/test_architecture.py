@@ -50,7 +50,8 @@ LAYERS = (
     },
     {"server", "web", "cli"},
     {"app"},
-    {"", "__main__", "server.wsgi"},  # "" is loader/__init__.py, which defines create_app
+    # "" is loader/__init__.py, which defines create_app
+    {"", "__main__", "server.gunicorn_conf", "server.wsgi"},
 )
 
 OWNERS = {
