@@ -20,7 +20,7 @@ from loader.settings import Settings
 from loader.unattended_login import start_unattended_login
 from loader.unlock.run import undo_leftover
 from loader.version import VERSION
-from loader.web import auth, health, images, models, page, resources, unlock, uploads
+from loader.web import auth, health, images, metrics, models, page, resources, unlock, uploads
 from loader.web import cache as cache_routes
 from loader.web.guard import RequestIds, TransferSlots, register_guard
 from loader.web.replies import register_error_handlers
@@ -49,10 +49,12 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     register_guard(app, settings.trusted_hosts)
     register_error_handlers(app)
+    slots = TransferSlots(settings.max_transfers)
+    # Before the first thread that writes audit lines, because all of them are counted.
+    app.register_blueprint(metrics.blueprint(settings, cache, slots))
     unattended = start_unattended_login(settings, engine)
     app.register_blueprint(health.blueprint(settings, engine, cache, unattended))
     app.register_blueprint(auth.blueprint(throttle, settings.model_cache_dir, unattended))
-    slots = TransferSlots(settings.max_transfers)
     app.register_blueprint(resources.blueprint(store, slots))
     app.register_blueprint(uploads.blueprint(store, slots))
     app.register_blueprint(models.blueprint(store, ModelList(cache, trust), slots))

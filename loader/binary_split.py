@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from loader.blob_directory import blob_directory, open_blobs
 from loader.crypto.archive import ArchiveIndex
-from loader.crypto.archive_head import GZIP, Blob, Head
+from loader.crypto.archive_head import GZIP, Blob, Head, StoredHead
 from loader.crypto.blobs import open_blob, require_stored
 from loader.crypto.gzip_members import decompress
 from loader.crypto.pieces import PieceDigests
@@ -258,6 +258,15 @@ def open_archive(path: Path) -> Iterator[Archive]:
                 continue
             yield archive
             return
+
+
+def read_head(path: Path) -> StoredHead:
+    """Return the head of the archive at `path`, which nobody has authenticated.
+
+    Raises ArchiveNotFound, ArchiveCorrupt or StorageError.
+    """
+    with _opened(path) as file, archive_faults(path):
+        return ArchiveIndex.read(file, os.fstat(file.fileno()).st_size).stored
 
 
 def _read(path: Path, opened: ExitStack) -> Archive:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 NAME = "last-events.json"
 EVENTS = ("login", "unlock", "fetch")
+# The outcome of one that ended well.
+SUCCESS = "ok"
 MAX_TEXT = 500
 # Three events whose texts are all as long as they may be, with 12 bytes a character as JSON escapes them.
 MAX_SIZE = 256 * 1024
@@ -31,7 +33,10 @@ _writing = threading.Lock()
 
 @dataclass(frozen=True)
 class LastEvent:
-    """How one of them ended. `at` is RFC 3339; the others are the fields of its audit line, None if unknown."""
+    """How one of them ended. `at` is RFC 3339; the others are the fields of its audit line, None if unknown.
+
+    `last_success` is when one ended well last, this one or one before.
+    """
 
     at: str
     outcome: str
@@ -42,22 +47,40 @@ class LastEvent:
     version: str | None = None
     seconds: float | None = None
     request_id: str | None = None
+    last_success: str | None = None
 
     @classmethod
     def parse(cls, document: Any) -> LastEvent | None:
-        """Return what `asdict` has made a document of; None if it is something else."""
-        if not isinstance(document, dict) or document.keys() != {field.name for field in fields(cls)}:
+        """Return what `asdict` has made a document of; None if it is something else.
+
+        Files of older loaders have no `last_success`.
+        """
+        if not isinstance(document, dict):
+            return None
+        document = {"last_success": None, **document}
+        if document.keys() != {field.name for field in fields(cls)}:
             return None
         seconds, texts = document["seconds"], {name: value for name, value in document.items() if name != "seconds"}
         fine = all(value is None or isinstance(value, str) for value in texts.values()) and isinstance(
             seconds, float | None
         )
         fine = fine and isinstance(document["outcome"], str) and _moment(document["at"]) is not None
+        fine = fine and (document["last_success"] is None or _moment(document["last_success"]) is not None)
         return cls(**document) if fine else None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it ended well."""
+        return self.outcome == SUCCESS
+
+    @property
+    def succeeded_at(self) -> str | None:
+        """When one ended well last, also if this is an event of an older loader; RFC 3339, None if unknown."""
+        return self.at if self.is_success else self.last_success
 
     def is_like(self, other: LastEvent) -> bool:
         """Return whether both say the same within SAME_SECONDS."""
-        apart = {"at", "seconds", "request_id"}
+        apart = {"at", "seconds", "request_id", "last_success"}
         mine, its = asdict(self), asdict(other)
         then, now = _moment(self.at), _moment(other.at)
         near = then is not None and now is not None and abs(now - then) < timedelta(seconds=SAME_SECONDS)
@@ -82,10 +105,12 @@ def note(directory: Path, line: Mapping[str, Any]) -> None:
     names = ("outcome", "code", "reason", "user", "client", "version", "request_id")
     texts: dict[str, Any] = {name: line[name][:MAX_TEXT] if line[name] is not None else None for name in names}
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    new = LastEvent(at=at, seconds=float(line["seconds"]), **texts)
     with _writing:
         events = last_events(directory)
         former = events[line["event"]]
+        before = former.succeeded_at if former is not None else None
+        success = at if line["outcome"] == SUCCESS else before
+        new = LastEvent(at=at, seconds=float(line["seconds"]), last_success=success, **texts)
         if former is not None and former.is_like(new):
             return
         events[line["event"]] = new

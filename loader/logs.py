@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,6 +31,13 @@ _ADDRESS = re.compile(r"[^@\s]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _SECRETS = re.compile(r"(?P<url>https?://[^\s?\"'\\]+)\?[^\s\"'\\)]*|(?P<scheme>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+")
 
 _audit = logging.getLogger("loader.audit")
+_observer: Callable[[Mapping[str, Any]], None] | None = None
+
+
+def observe_audit(observer: Callable[[Mapping[str, Any]], None]) -> None:
+    """Call `observer`, and no earlier one, with the fields of each audit line from now on, except that of the start."""
+    global _observer
+    _observer = observer
 
 
 def sane_request_id(proposed: str | None) -> str:
@@ -129,6 +136,8 @@ class Audit:
             fields["allow_older"] = self.allow_older
         level = logging.INFO if code is None else logging.WARNING
         _audit.log(level, "%s %s", self.event, outcome, extra=fields)
+        if _observer is not None:
+            _observer(fields)
         return {**fields, "request_id": _request_id.get()}
 
 

@@ -55,6 +55,30 @@ def test_each_event_has_its_own_place(tmp_path: Path) -> None:
     assert [last.version for last in last_events(tmp_path).values() if last] == list(EVENTS)
 
 
+def test_the_last_success_outlives_failures(tmp_path: Path) -> None:
+    note(tmp_path, LINE)
+    assert last_of(tmp_path).succeeded_at is None
+    note(tmp_path, {**LINE, "outcome": "ok", "code": None})
+    success = last_of(tmp_path)
+    assert success.is_success
+    for code in ("DISK_SPACE", "ENGINE_STALLED"):
+        note(tmp_path, {**LINE, "code": code})
+        last = last_of(tmp_path)
+        assert (last.is_success, last.code) == (False, code)
+        assert last.succeeded_at == success.at
+
+
+def test_a_file_of_an_older_loader_has_no_last_success(tmp_path: Path) -> None:
+    note(tmp_path, {**LINE, "outcome": "ok", "code": None})
+    document = json.loads((tmp_path / NAME).read_bytes())
+    del document["unlock"]["last_success"]
+    (tmp_path / NAME).write_text(json.dumps(document))
+    at = last_of(tmp_path).succeeded_at
+    assert at is not None
+    note(tmp_path, LINE)
+    assert (last_of(tmp_path).outcome, last_of(tmp_path).succeeded_at) == ("failed", at)
+
+
 def test_the_file_is_bounded(tmp_path: Path) -> None:
     names = ("outcome", "code", "reason", "user", "client", "version", "request_id")
     texts = dict.fromkeys(names, "\U0001f511" * 9999)
@@ -97,7 +121,16 @@ def test_a_damaged_file_tells_nothing_and_is_replaced(tmp_path: Path, content: b
 
 @pytest.mark.parametrize(
     "changed",
-    [{"at": "yesterday"}, {"at": "2026-01-01T00:00:00"}, {"outcome": None}, {"seconds": "1"}, {"user": 1}, {"more": 1}],
+    [
+        {"at": "yesterday"},
+        {"at": "2026-01-01T00:00:00"},
+        {"outcome": None},
+        {"seconds": "1"},
+        {"user": 1},
+        {"more": 1},
+        {"last_success": 1},
+        {"last_success": "x"},
+    ],
 )
 def test_an_entry_of_another_form_tells_nothing(tmp_path: Path, changed: dict[str, Any]) -> None:
     note(tmp_path, LINE)

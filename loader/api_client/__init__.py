@@ -70,6 +70,12 @@ def failure() -> ApiUnreachable | None:
     return None if client is None or client.reachable else client.failure
 
 
+def is_lost() -> bool:
+    """Return whether the last request to the API, however long ago, got no response. Makes no client."""
+    client = _api_client
+    return client is not None and client.failure is not None
+
+
 def forget_login() -> None:
     """Drop token and credentials, see `ApiClient.forget`. Makes no client."""
     client = _api_client

@@ -114,26 +114,39 @@ class TransferSlots:
     """
 
     def __init__(self, count: int) -> None:
-        self._free = threading.BoundedSemaphore(count)
+        self.count = count
+        self._lock = threading.Lock()
+        self._taken: set[Slot] = set()
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken now."""
+        return len(self._taken)
 
     def take(self) -> Slot:
         """Take a slot, which the caller must close. Raises Busy if all slots are taken."""
-        if not self._free.acquire(blocking=False):
-            raise Busy("All transfer slots are taken.", secrets.choice(RETRY_AFTER_SECONDS))
-        return Slot(self._free)
+        slot = Slot(self)
+        with self._lock:
+            if len(self._taken) >= self.count:
+                raise Busy("All transfer slots are taken.", secrets.choice(RETRY_AFTER_SECONDS))
+            self._taken.add(slot)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """Make a slot free; see `Slot.close`."""
+        with self._lock:
+            self._taken.discard(slot)
 
 
 class Slot:
     """A slot that a request holds until `close()` or the end of its `with` block."""
 
-    def __init__(self, free: threading.BoundedSemaphore) -> None:
-        self._free = free
-        self._held = threading.Lock()
+    def __init__(self, slots: TransferSlots) -> None:
+        self._slots = slots
 
     def close(self) -> None:
         """Give the slot back; further calls do nothing."""
-        if self._held.acquire(blocking=False):
-            self._free.release()
+        self._slots.give_back(self)
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from loader.errors import (
@@ -88,7 +88,11 @@ def name_of(status: int) -> str:
 
 
 def problem(code: str, status: int, detail: str, *, hint: str, retryable: bool = False, **fields: Any) -> Response:
-    """Return a response with problem details; `fields` are further members of the document."""
+    """Return a response with problem details; `fields` are further members of the document.
+
+    The code is also `g.code`, by which the metrics count the request.
+    """
+    g.code = code
     document = {
         "title": title_of(status),
         "status": status,

@@ -25,7 +25,7 @@ THREADS = 50
 WATCH = """
 import importlib, os, pkgutil, sys, threading
 import Crypto.Cipher.AES, Crypto.Hash.SHA256, Crypto.Protocol.KDF, Crypto.Random
-import docker, flask, marshmallow, multipart, pythonjsonlogger.json, urllib3
+import docker, flask, marshmallow, multipart, prometheus_client, pythonjsonlogger.json, urllib3
 
 WATCHED = ("socket.", "subprocess.", "os.mkdir", "os.rename", "os.remove", "os.fork", "os.posix_spawn", "os.chmod")
 seen = []

@@ -22,6 +22,7 @@ SUBNET = "172.31.255.0/28"
 FORBIDDEN = (
     "/unlock",
     "/unlock/status",
+    "/metrics",
     "/lock",
     "/login",
     "/cache",

@@ -59,6 +59,7 @@ OWNERS = {
     "docker": {"loader.docker_engine.connection"},
     "gunicorn": {"loader.cli.serve", "loader.server.body", "loader.server.worker"},
     "multipart": {"loader.web.upload_form"},
+    "prometheus_client": {"loader.web.metrics"},
     "pythonjsonlogger": {"loader.logs"},
     "urllib3": {
         "loader.api_client.reasons",  # for its timeouts, and to read the URLs that it has accepted
@@ -193,6 +194,7 @@ def test_requirements_txt_lists_exactly_the_agreed_packages() -> None:
         "gunicorn",
         "marshmallow",
         "multipart",
+        "prometheus-client",
         "pycryptodome",
         "python-json-logger",
         "requests",

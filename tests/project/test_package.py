@@ -26,7 +26,7 @@ NOT_COPIED = (".git", ".venv", "__pycache__", "build", "dist", "*.egg-info", ".*
 DIST_INFO = f"azaion_loader-{VERSION}.dist-info"
 DATA = f"azaion_loader-{VERSION}.data/data/share/azaion-loader/deploy"
 DEPLOY = (
-    *("Dockerfile-api", "azaion-loader.service", "azaion-resource-api.service"),
+    *("Dockerfile-api", "alerts.yaml", "azaion-loader.service", "azaion-resource-api.service"),
     *("compose-api.yaml", "compose.services.yaml", "compose.yaml"),
     *("healthcheck.py", "nginx-api.conf", "nginx.conf"),
 )

@@ -20,7 +20,7 @@ from tests.support.processes import clean_env
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.unlocking import PASSWORD
 
-MAX_FILES_OF_A_LOAD = 24
+MAX_FILES_OF_A_LOAD = 25
 MAX_FILES_OF_AN_UNLOCK = 53
 TRACE_SECONDS = 120
 

@@ -182,3 +182,9 @@ NOT_READY = {
     "hint": "Give the user of the loader the right to use that socket, often by the group `docker`, and try again.",
     "reasons": ["ENGINE_UNAVAILABLE"],
 }
+
+METRICS = """\
+# HELP azaion_loader_authenticated 1 if somebody is logged in.
+# TYPE azaion_loader_authenticated gauge
+azaion_loader_authenticated 1.0
+"""

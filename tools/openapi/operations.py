@@ -111,6 +111,7 @@ OPERATIONS = {
         parameters=({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},),
         other_replies={304: {}},
     ),
+    "metrics.metrics": Operation(reply={"text/plain": {"schema": {"type": "string"}, "example": examples.METRICS}}),
     "health.health": Operation(reply=json_of(HealthResponse, {"status": "healthy"})),
     "health.status": Operation(reply=json_of(StatusResponse, examples.STATUS), codes=("STORAGE_ERROR",)),
     "auth.login": Operation(
