@@ -1,4 +1,4 @@
-"""Two processes of the resource API behind nginx with deploy/nginx-api.conf."""
+"""Two processes of the resource API behind nginx with deploy/nginx-api.conf, whose objects may be in a store."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from pathlib import Path
 from resource_api.accounts import Role, Users
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments
+from tests.deploy.nginx_checks import API_CONFIGURATION, store_variant
 from tests.resource_api.conftest import Api
-from tests.support.loader_server import REPOSITORY
 from tests.support.nginx_server import adapted, require_nginx
 from tests.support.processes import ManagedProcess, clean_env, free_port
+from tests.support.swift_store import SwiftStore
 
-NGINX_CONFIGURATION = REPOSITORY / "deploy" / "nginx-api.conf"
 SECONDS = 30.0
-KEY, CERTIFICATE = "key.pem", "chain.pem"
 DEVICE, FRAGMENT = "device-7", bytes(range(32))
 
 
@@ -56,16 +55,19 @@ class Site:
 
 
 @contextmanager
-def api_site(directory: Path, changes: Mapping[str, str] | None = None, **environment: str) -> Iterator[Site]:
+def api_site(
+    directory: Path, changes: Mapping[str, str] | None = None, store: SwiftStore | None = None
+) -> Iterator[Site]:
     """Run the site with all its files in `directory`, with `changes` of the configuration of nginx.
 
-    `environment` is added to that of both processes. The certificate of nginx is CERTIFICATE in `directory`.
+    With a `store` the objects are there, and clients reach it through the same nginx under the name 127.0.0.1.
     """
     require_nginx()
-    key, chain, port = directory / KEY, directory / CERTIFICATE, free_port()
+    key, chain, port = directory / "key.pem", directory / "chain.pem", free_port()
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    options = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(chain)]
+    options = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
     subprocess.run([*command, *options], check=True, capture_output=True)
+    text, environment = _with_store(store, port, chain) if store else (API_CONFIGURATION.read_text(), {})
     data = DataDirectory.create(directory / "one" / "data")
     Fragments(data).set(FRAGMENT)
     _, _, secret = Users(data).set_secret(DEVICE, Role.PUBLISHER)
@@ -84,13 +86,20 @@ def api_site(directory: Path, changes: Mapping[str, str] | None = None, **enviro
             "api.example": "localhost",
         }
         file = directory / "nginx.conf"
-        file.write_text(adapted(NGINX_CONFIGURATION.read_text(), {**places, **(changes or {})}))
+        file.write_text(adapted(text, {**places, **(changes or {})}))
         command = ["nginx", "-p", str(directory), "-c", str(file), "-e", str(directory / "start.log")]
         command += ["-g", "daemon off;"]
         process = running.enter_context(ManagedProcess("nginx", command, directory, env=clean_env(directory)))
         made = Site(apis, port, chain, ssl.create_default_context(cafile=str(chain)), secret)
         process.wait_until(lambda: _answers(made), SECONDS, "nginx responds")
         yield made
+
+
+def _with_store(store: SwiftStore, port: int, authority: Path) -> tuple[str, dict[str, str]]:
+    """Return the configuration of nginx, and the settings of the API that has its objects in `store` behind it."""
+    text = adapted(store_variant(), {"store.example": "127.0.0.1", "http://store:8080": store.url})
+    own = {"RESOURCE_API_STORE": f"https://127.0.0.1:{port}", "RESOURCE_API_STORE_CA": str(authority)}
+    return text, store.settings() | own
 
 
 def _answers(site: Site) -> bool:

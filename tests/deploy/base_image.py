@@ -18,6 +18,8 @@ from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
 
 PYTHON, NGINX = "python:3.11-slim", "nginx:1.28"
+STORE = "swift-of-the-tests:1"
+STORE_PACKAGES, STORE_SERVER = Path("/opt/swift/packages"), Path("/opt/swift/server.py")
 LOCK = REPOSITORY / "requirements.lock"
 WHEELS = Path("/opt/wheels")
 # A company puts such a file into its own base image, because pip must then use the company's mirror.
@@ -45,19 +47,23 @@ def download_wheels(directory: Path) -> Path:
 
 def python_image(wheels: Path) -> bytes:
     """Return the tar of a root file system with the running Python, whose pip finds only `wheels`."""
-    executable = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # sys.executable is only a link in a venv
-    standard_library = Path(sysconfig.get_path("stdlib"))
-    root = _RootFileSystem()
-    root.copy(executable, executable)
-    root.link(Path("/usr/local/bin/python"), executable)
+    root = _with_python()
     root.programs(*SHELL)
-    root.libraries_of(executable, *standard_library.joinpath("lib-dynload").glob("*.so"))
-    root.copy(standard_library, standard_library)
     for path in _tools():
-        root.copy(path, _site_packages(executable) / path.name)
+        root.copy(path, _site_packages(_executable()) / path.name)
     root.copy(wheels, WHEELS)
     root.write(Path("/etc/pip.conf"), PIP_CONF)
     root.directory(Path("/tmp"), 0o1777)  # inside the image
+    return root.tar()
+
+
+def store_image(packages: Path, server: Path) -> bytes:
+    """Return the tar of a root file system with the running Python, the directory `packages` of Swift, and `server`."""
+    root = _with_python()
+    # The wheels bring other libraries with them.
+    root.libraries_of(*packages.rglob("*.so"), without=packages)
+    root.copy(packages, STORE_PACKAGES)
+    root.copy(server, STORE_SERVER)
     return root.tar()
 
 
@@ -70,6 +76,20 @@ def nginx_image() -> bytes:
     root.link(Path("/var/log/nginx/access.log"), Path("/dev/stdout"))
     root.link(Path("/var/log/nginx/error.log"), Path("/dev/stderr"))
     return root.tar()
+
+
+def _with_python() -> _RootFileSystem:
+    executable, standard_library = _executable(), Path(sysconfig.get_path("stdlib"))
+    root = _RootFileSystem()
+    root.copy(executable, executable)
+    root.link(Path("/usr/local/bin/python"), executable)
+    root.libraries_of(executable, *standard_library.joinpath("lib-dynload").glob("*.so"))
+    root.copy(standard_library, standard_library)
+    return root
+
+
+def _executable() -> Path:
+    return Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # sys.executable is only a link in a venv
 
 
 def _tools() -> list[Path]:
@@ -106,11 +126,15 @@ class _RootFileSystem:
             self.copy(path, Path("/bin") / name)
         self.libraries_of(*found)
 
-    def libraries_of(self, *files: Path) -> None:
-        """Add the shared libraries that `files` and wheels are linked to, and the dynamic linker."""
+    def libraries_of(self, *files: Path, without: Path | None = None) -> None:
+        """Add the shared libraries that `files` and wheels are linked to, and the dynamic linker.
+
+        Those below `without` are left out.
+        """
         done = subprocess.run(["ldd", *map(str, files)], capture_output=True, text=True, check=True)
         found = {Path(path) for path in re.findall(r"(/\S+) \(0x", done.stdout)}
         (c_library,) = (path for path in found if path.name == "libc.so.6")
+        found = {path for path in found if without is None or not path.is_relative_to(without)}
         for path in self._new({*found, *(c_library.with_name(name) for name in FOR_WHEELS)}):
             self.copy(path.resolve(), path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def compose_command() -> list[str]:
 
 
 def compose(
-    home: Path, files: list[Path], *arguments: str, project: str = PROJECT, **env: str
+    home: Path, files: Sequence[Path], *arguments: str, project: str = PROJECT, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run compose on `files` with exactly `env`, as a project of the tests."""
     named = [argument for file in files for argument in ("--file", str(file))]

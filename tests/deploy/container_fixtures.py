@@ -14,6 +14,7 @@ import pytest
 from tests.deploy.base_image import NGINX, PYTHON, download_wheels, nginx_image, python_image
 from tests.deploy.careless_checkout import careless_checkout
 from tests.deploy.composed import IMAGE, USER, Composed, composed
+from tests.deploy.composed_api import API_IMAGE
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
 from tests.support.images import image_id, remove_image
@@ -22,7 +23,7 @@ from tests.support.processes import clean_env
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.unlocking import EMAIL, PASSWORD
 
-BUILD_SECONDS = 120
+BUILD_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +49,29 @@ def engine(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="module")
 def image(engine: Engine, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The engine's description of the image."""
-    # The classic builder, because the newer one needs a plugin; the image is the same.
-    env = clean_env(tmp_path_factory.mktemp("home"), DOCKER_HOST=engine.host, DOCKER_BUILDKIT="0")
-    command = ["make", "image"]
-    done = subprocess.run(
-        command, cwd=checkout, env=env, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    yield engine.client.api.inspect_image(IMAGE)
+    yield make_image(engine, checkout, tmp_path_factory.mktemp("home"), "image", IMAGE)
     for reference in (IMAGE, "azaion-loader:latest"):
         remove_image(engine, reference)
+
+
+@pytest.fixture(scope="module")
+def api_image(engine: Engine, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The engine's description of the image of the API."""
+    yield make_image(engine, checkout, tmp_path_factory.mktemp("home"), "image-api", API_IMAGE)
+    for reference in (API_IMAGE, "azaion-resource-api:latest"):
+        remove_image(engine, reference)
+
+
+def make_image(engine: Engine, checkout: Path, home: Path, target: str, reference: str) -> dict[str, Any]:
+    """Run make with a target that builds an image, and return the engine's description of the image `reference`."""
+    # The classic builder, because the newer one needs a plugin; the image is the same.
+    env = clean_env(home, DOCKER_HOST=engine.host, DOCKER_BUILDKIT="0")
+    done = subprocess.run(
+        ["make", target], cwd=checkout, env=env, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    described: dict[str, Any] = engine.client.api.inspect_image(reference)
+    return described
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from tests.support.processes import free_port
 # The command that the file itself gives for TLS.
 TO_TLS = "s/#tls //; /#plain$/d"
 TO_SERVICES = "s/#services //"
+TO_STORE = "s/#store //"
+API_CONFIGURATION = CONFIGURATION.with_name("nginx-api.conf")
 
 
 def tls_variant(text: str) -> str:
@@ -21,9 +23,17 @@ def tls_variant(text: str) -> str:
 
 def services_variant() -> str:
     """Return the configuration after the command in compose.services.yaml, which turns on the block for services."""
-    assert f"sed -i '{TO_SERVICES}'" in CONFIGURATION.with_name("compose.services.yaml").read_text()
-    done = subprocess.run(["sed", TO_SERVICES, str(CONFIGURATION)], capture_output=True, text=True, check=True)
-    return done.stdout
+    return _turned_on(CONFIGURATION, TO_SERVICES, "compose.services.yaml")
+
+
+def store_variant() -> str:
+    """Return nginx-api.conf after the command in compose-api-store.yaml, which turns on the block for the store."""
+    return _turned_on(API_CONFIGURATION, TO_STORE, "compose-api-store.yaml")
+
+
+def _turned_on(configuration: Path, command: str, described_in: str) -> str:
+    assert f"sed -i '{command}' {configuration.name}" in configuration.with_name(described_in).read_text()
+    return subprocess.run(["sed", command, str(configuration)], capture_output=True, text=True, check=True).stdout
 
 
 def checked(directory: Path, text: str) -> subprocess.CompletedProcess[str]:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.api_site import CERTIFICATE, DEVICE, KEY, Site, api_site
+from tests.deploy.api_site import DEVICE, Site, api_site
 from tests.fetch.published import VERSION, Fetcher, objects, release, write_objects
 from tests.resource_api.conftest import Api
 from tests.support.http_calls import call, load, login, upload
 from tests.support.loader_server import LoaderServer
-from tests.support.processes import free_port, poll
+from tests.support.processes import poll
 from tests.support.procfs import open_descriptors
 from tests.support.swift_store import BIG, SwiftStore
 
@@ -118,25 +118,6 @@ def test_a_fetch_goes_on(site: Site, loader: LoaderServer, tmp_path: Path) -> No
     fetcher.require(archive)
 
 
-# Clients reach the store by nginx, too, because a way from https to http is none. The signature names the host.
-STORE_SERVER = """
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        server_name localhost;
-        ssl_certificate {directory}/{certificate};
-        ssl_certificate_key {directory}/{key};
-        client_max_body_size 0;
-        location / {{
-            proxy_pass http://127.0.0.1:{store};
-            proxy_set_header Host $http_host;
-            proxy_request_buffering off;
-            proxy_buffering off;
-            limit_rate 8m;
-        }}
-    }}
-"""
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SwiftStore]:
     (tmp_path / "store").mkdir()
@@ -146,15 +127,8 @@ def store(tmp_path: Path) -> Iterator[SwiftStore]:
 
 @pytest.fixture
 def store_site(store: SwiftStore, tmp_path: Path) -> Iterator[Site]:
-    """Two processes of the API whose objects are in a store."""
-    (directory := tmp_path / "site").mkdir()
-    port = free_port()
-    server = STORE_SERVER.format(port=port, directory=directory, certificate=CERTIFICATE, key=KEY, store=store.port)
-    settings = store.settings() | {
-        "RESOURCE_API_STORE": f"https://localhost:{port}",
-        "RESOURCE_API_STORE_CA": str(directory / CERTIFICATE),
-    }
-    with api_site(directory, {"send_timeout 60s;": f"send_timeout 60s;{server}"}, **settings) as running:
+    (tmp_path / "site").mkdir()
+    with api_site(tmp_path / "site", SLOW, store) as running:
         yield running
 
 
@@ -168,6 +142,7 @@ def test_transfers_with_a_store_go_on(store: SwiftStore, store_site: Site, tmp_p
         sending = pool.submit(upload, loader.url, "models", "net", content)
         poll(lambda: any(store.bucket(BIG).uploads()), SECONDS, "an upload has begun")
         kill(lame)
+        assert not sending.done()
         assert sending.result().status == 200
 
         assert call(loader.url, "POST", "/cache/clear").status == 200
@@ -175,5 +150,8 @@ def test_transfers_with_a_store_go_on(store: SwiftStore, store_site: Site, tmp_p
         partial = tmp_path / "device" / "models"
         poll(lambda: any(path.stat().st_size > MIB for path in partial.rglob("*.partial")), SECONDS, "a part is here")
         store.kill()
+        assert not loading.done()
         store.restart()
         assert loading.result().body == content
+    errors = (tmp_path / "site" / "error.log").read_text()
+    assert "X-Amz-Signature" not in errors

@@ -1,4 +1,4 @@
-"""deploy/compose-api.yaml as a text: it is valid, and grants no privilege that is not needed."""
+"""deploy/compose-api.yaml and deploy/compose-api-store.yaml as texts: valid, and without needless privileges."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import yaml
 
 from resource_api import gunicorn_conf
 from tests.deploy.composed import compose
-from tests.support.loader_server import REPOSITORY
+from tests.deploy.composed_api import COMPOSE_FILE, SERVERS, STORE_FILE
 
-COMPOSE_FILE = REPOSITORY / "deploy" / "compose-api.yaml"
-SERVERS = ("api-1", "api-2")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
+WITH_STORE: dict[str, Any] = yaml.safe_load(STORE_FILE.read_text())
 NEEDED = {"STATE_DIR": "/srv/resource-api", "TLS_DIR": "/etc/azaion-resource-api/tls"}
+NEEDED_BY_STORE = {**NEEDED, "STORE_IMAGE": "store", "STORE_KEYS": "/srv/store-keys"}
 
 
-def test_compose_accepts_it(tmp_path: Path) -> None:
-    done = compose(tmp_path, [COMPOSE_FILE], "config", "--quiet", **NEEDED)
+@pytest.mark.parametrize(("files", "env"), [([COMPOSE_FILE], NEEDED), ([COMPOSE_FILE, STORE_FILE], NEEDED_BY_STORE)])
+def test_compose_accepts_them(tmp_path: Path, files: list[Path], env: dict[str, str]) -> None:
+    done = compose(tmp_path, files, "config", "--quiet", **env)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", NEEDED_BY_STORE)
 def test_compose_names_a_variable_that_is_missing(tmp_path: Path, name: str) -> None:
-    others = {other: value for other, value in NEEDED.items() if other != name}
-    done = compose(tmp_path, [COMPOSE_FILE], "config", "--quiet", **others)
+    files = [COMPOSE_FILE] if name in NEEDED else [COMPOSE_FILE, STORE_FILE]
+    others = {other: value for other, value in NEEDED_BY_STORE.items() if other != name}
+    done = compose(tmp_path, files, "config", "--quiet", **others)
     assert done.returncode != 0
     assert name in done.stderr
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", [*SERVICES, "store"])
 def test_no_service_has_privileges(service: str) -> None:
-    described = SERVICES[service]
+    described = SERVICES.get(service) or WITH_STORE["services"][service]
     assert described["read_only"] is True
     assert described["cap_drop"] == ["ALL"]
     assert described["security_opt"] == ["no-new-privileges:true"]
@@ -46,3 +48,14 @@ def test_a_server_has_its_state_read_only_no_network_and_time_to_stop(service: s
     assert described["network_mode"] == "none"
     assert [volume for volume in described["volumes"] if volume.endswith(":/srv/resource-api:ro")]
     assert int(described["stop_grace_period"].removesuffix("s")) > gunicorn_conf.graceful_timeout
+
+
+def test_with_a_store_the_servers_are_in_the_network_of_the_store_only() -> None:
+    (network,) = WITH_STORE["networks"].values()
+    assert network["internal"] is True
+    for service in SERVERS:
+        described = WITH_STORE["services"][service]
+        assert described["network_mode"] == network["name"]
+        assert "networks" not in described
+    assert WITH_STORE["services"]["store"]["networks"] == list(WITH_STORE["networks"])
+    assert "ports" not in WITH_STORE["services"]["store"]

@@ -66,14 +66,15 @@ class Authority:
         name: str,
         *,
         host: str = "localhost",
+        further_hosts: Sequence[str] = (),
         new_key: Sequence[str] = NEW_KEY,
         extensions: Sequence[str] = SERVER,
     ) -> Certificate:
-        """Return a certificate for `host` whose files are called `name`, and which has these `extensions`.
+        """Return a certificate for `host` and `further_hosts` whose files are called `name`, with these `extensions`.
 
         `new_key` are the arguments of openssl for its key.
         """
-        made = self._requested(name, host, new_key, extensions)
+        made = self._requested(name, [host, *further_hosts], new_key, extensions)
         by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext"]
         self._openssl("x509", "-req", "-in", f"{name}.csr", *by, "-days", "2", "-out", f"{name}.pem")
         return made
@@ -94,18 +95,20 @@ class Authority:
         return made
 
     def _signed_for(self, year: int, name: str) -> Certificate:
-        made = self._requested(name, "localhost", NEW_KEY, SERVER)
+        made = self._requested(name, ["localhost"], NEW_KEY, SERVER)
         (self._directory / "index.txt").touch()
         (self._directory / "ca.conf").write_text(SIGNING)
         valid = ["-startdate", f"{year}0101000000Z", "-enddate", f"{year}1231000000Z", "-extfile", f"{name}.ext"]
         self._openssl("ca", "-batch", "-config", "ca.conf", *valid, "-in", f"{name}.csr", "-out", f"{name}.pem")
         return made
 
-    def _requested(self, name: str, host: str, new_key: Sequence[str], extensions: Sequence[str]) -> Certificate:
+    def _requested(
+        self, name: str, hosts: Sequence[str], new_key: Sequence[str], extensions: Sequence[str]
+    ) -> Certificate:
         """Write the key, the request and the extensions of a certificate that is to be signed."""
-        lines = (f"subjectAltName=DNS:{host}", *extensions)
+        lines = ("subjectAltName=" + ",".join(f"DNS:{host}" for host in hosts), *extensions)
         (self._directory / f"{name}.ext").write_text("".join(f"{line}\n" for line in lines))
-        self._openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}")
+        self._openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={hosts[0]}")
         return Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
 
     def _openssl(self, *arguments: str) -> None:

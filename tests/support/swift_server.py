@@ -1,6 +1,6 @@
-"""OpenStack Swift with its S3 API on one port of 127.0.0.1. The Python of the virtual environment of Swift runs this.
+"""OpenStack Swift with its S3 API on one port. The Python of the virtual environment of Swift runs this.
 
-Usage: swift_server.py DIRECTORY PORT NAME:SECRET...
+Usage: swift_server.py DIRECTORY ADDRESS:PORT NAME:SECRET...
 
 Each NAME is an account of its own, whose access key is NAME:NAME. All servers run in this process, without memcached.
 """
@@ -77,7 +77,7 @@ class Cache:
         self._values.pop(key, None)
 
 
-def main(root: Path, port: int, accounts: list[str]) -> None:
+def main(root: Path, address: str, port: int, accounts: list[str]) -> None:
     """Serve until a signal ends the process."""
     (root / "devices" / "disk").mkdir(parents=True, exist_ok=True)
     (root / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = test\n")
@@ -91,7 +91,7 @@ def main(root: Path, port: int, accounts: list[str]) -> None:
     users = "\n".join("user_{0}_{0} = {1} .admin".format(*account.split(":")) for account in accounts)
     filters = "\n".join(f"[filter:{name}]\nuse = egg:swift#{name}" for name in PLAIN)
     proxy = PROXY.format(root=root, filters=filters, users=users, page=PAGE)
-    serve(pool, eventlet.listen(("127.0.0.1", port)), root / "proxy.conf", proxy)
+    serve(pool, eventlet.listen((address, port)), root / "proxy.conf", proxy)
     pool.waitall()
 
 
@@ -118,4 +118,5 @@ def serve(pool: eventlet.GreenPool, listener: socket.socket, configuration: Path
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    listen_address, _, listen_port = sys.argv[2].partition(":")
+    main(Path(sys.argv[1]), listen_address, int(listen_port), sys.argv[3:])

@@ -46,10 +46,7 @@ class SwiftStore:
 
     def __init__(self, directory: Path) -> None:
         """Skip the test, or fail it in CI, if Swift cannot be installed."""
-        try:
-            python = _made()
-        except SwiftUnavailable as exc:
-            missing("OpenStack Swift", str(exc))
+        python = swift_environment() / "bin" / "python"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._directory = directory
@@ -62,7 +59,7 @@ class SwiftStore:
         accounts = [f"{name}:{keys.secret_key}" for name, keys in self._keys.items()]
         self.process = ManagedProcess(
             "swift",
-            [str(python), "-W", "ignore", str(SERVER), str(directory), str(self.port), *accounts],
+            [str(python), "-W", "ignore", str(SERVER), str(directory), f"127.0.0.1:{self.port}", *accounts],
             directory,
             env=clean_env(directory),
         )
@@ -133,9 +130,17 @@ class SwiftStore:
         self.process.stop()
 
 
+def swift_environment() -> Path:
+    """Return the virtual environment of Swift. Skip the test, or fail it in CI, if Swift cannot be installed."""
+    try:
+        return _made()
+    except SwiftUnavailable as exc:
+        missing("OpenStack Swift", str(exc))
+
+
 @cache
 def _made() -> Path:
-    """Return the Python of the virtual environment, which one process makes while the others wait."""
+    """Return the virtual environment, which one process makes while the others wait."""
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "azaion-loader"
     place.mkdir(parents=True, exist_ok=True)
     identity = f"{REQUIREMENTS.read_text()}{sys.version}{sys.base_prefix}"
@@ -144,7 +149,7 @@ def _made() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "ready").exists():
             _make(root)
-    return root / "bin" / "python"
+    return root
 
 
 def _make(root: Path) -> None:
