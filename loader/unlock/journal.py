@@ -100,6 +100,12 @@ class Journal:
         """Whether nothing is to be restored, now or later."""
         return all(former.proven and not former.new for former in self.formers)
 
+    @property
+    def undone(self) -> frozenset[tuple[str, str]]:
+        """Pairs of a reference and an ID that do not count as there, because what has brought them is not proven."""
+        unproven = (former for former in self.formers if not former.proven)
+        return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
+
     def document(self) -> dict[str, object]:
         """Return what `parse` reads."""
         references = {
@@ -141,14 +147,23 @@ class JournalFile:
         if the file cannot be read now.
         """
         try:
-            return Journal.parse(self._data())
-        except FileNotFoundError:
-            return None
+            return self._parsed()
         except (ValueError, RecursionError) as exc:
             log.warning("the journal %s cannot be used, so that nothing is undone: %s", self._path, exc)
             with suppress(OSError):
                 self._path.unlink()
             return None
+
+    def undone(self) -> frozenset[tuple[str, str]]:
+        """Return `Journal.undone` of the journal, and change nothing. Nothing is undone without one that can be used.
+
+        Raises StorageError if the file cannot be read now.
+        """
+        try:
+            journal = self._parsed()
+        except (ValueError, RecursionError):
+            return frozenset()
+        return journal.undone if journal is not None else frozenset()
 
     def write(self, journal: Journal) -> None:
         """Replace the journal, so that it survives a power cut. Raises StorageError or DiskSpace."""
@@ -170,6 +185,12 @@ class JournalFile:
     def remove_unfinished(self) -> None:
         """Remove what a process left that was killed while it wrote the journal. Never raises."""
         remove_unfinished(self._path)
+
+    def _parsed(self) -> Journal | None:
+        try:
+            return Journal.parse(self._data())
+        except FileNotFoundError:
+            return None
 
     def _data(self) -> bytes:
         """Return the content of the file. Raises FileNotFoundError, StorageError, and ValueError for no file at all."""

@@ -15,6 +15,7 @@ from loader.oci import Layout
 from loader.references import split_tag
 from loader.settings import Settings
 from loader.unlock.checks import PlannedFailure, first_failure, no_archive
+from loader.unlock.journal import JournalFile
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
 from loader.unlock.obstacles import obstacles
 from loader.unlock.previous import freed_without
@@ -121,7 +122,8 @@ def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = F
 
 def _plan_of(settings: Settings, engine: DockerEngine, archive: Archive, *, is_active: bool) -> UnlockPlan:
     try:
-        images = look_up_images(engine, archive)
+        # An image is there once its unlock is proven: until then the unlock may still take it back.
+        images = look_up_images(engine, archive, JournalFile(settings.model_cache_dir).undone())
     except EngineUnavailable as exc:
         unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
         plan = _plan(settings, archive, tuple(unknown), None, None)
@@ -140,8 +142,8 @@ def _without_archive(settings: Settings, engine: DockerEngine) -> UnlockPlan:
     remembered = Remembered.read_if_sound(settings.model_cache_dir).present
     images: tuple[PlannedImage, ...] = ()
     if remembered is not None:
-        head = remembered.head
-        images = tuple(_planned(head, image, engine.find(image.reference), ()) for image in head.images)
+        head, undone = remembered.head, JournalFile(settings.model_cache_dir).undone()
+        images = tuple(_planned(head, image, engine.find(image.reference), undone) for image in head.images)
         present = all(image.present for image in images)
     else:
         references = settings.expected_references

@@ -86,8 +86,7 @@ class Rollback:
             with _logged():
                 journal = self._drop_proven(journal)
             self._restore(journal)
-            unproven = (former for former in journal.formers if not former.proven)
-            return frozenset((former.reference, new) for former in unproven for new in former.replaced_by)
+            return journal.undone
         finally:
             _changing.release()
 

@@ -27,6 +27,7 @@ DIST_INFO = f"azaion_loader-{VERSION}.dist-info"
 DATA = f"azaion_loader-{VERSION}.data/data/share/azaion-loader/deploy"
 DEPLOY = (
     *("Dockerfile-api", "alerts.yaml", "azaion-loader.service", "azaion-resource-api.service"),
+    *("azaion-services.path", "azaion-services.service"),
     *("compose-api-store.yaml", "compose-api.yaml", "compose.services.yaml", "compose.yaml"),
     *("healthcheck.py", "nginx-api.conf", "nginx.conf"),
 )

@@ -13,6 +13,7 @@ from loader.errors import ArchiveNotFound, EngineUnavailable
 from loader.settings import Settings
 from loader.unlock import plan as plan_module
 from loader.unlock.checks import PlannedFailure
+from loader.unlock.journal import JOURNAL_NAME, Former, Journal, JournalFile
 from loader.unlock.plan import UnlockPlan, plan_unlock
 from loader.unlock.release_mark import MARK_NAME, KnownRelease, ReleaseMark
 from loader.unlock.remembered import remember
@@ -130,3 +131,28 @@ def test_expected_images_need_no_archive(device: Settings) -> None:
     assert (made.done, made.failure, made.release, made.images) == (True, None, None, ())
     with pytest.raises(ArchiveNotFound):
         plan_unlock(expecting, EMPTY)
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_images_of_an_unlock_that_ended_in_the_middle_are_not_there(device: Settings, proven: bool) -> None:
+    """The loader was killed when all images were loaded and before they were proven: the next one takes them back."""
+    new = frozenset({APP.image.config})
+    former = Former(APP.image.reference, None, new, new)
+    JournalFile(device.model_cache_dir).write(Journal((former.proven_as(new) if proven else former,), 1.0))
+    made = plan_unlock(device, having(found(APP), found(DATABASE)))
+    assert [image.present for image in made.images] == [proven, True]
+    assert made.done is proven
+    remember(device.model_cache_dir, index_of(device.images_path).stored)
+    device.images_path.unlink()
+    if proven:
+        assert plan_unlock(device, having(found(APP), found(DATABASE))).done
+    else:
+        with pytest.raises(ArchiveNotFound):
+            plan_unlock(device, having(found(APP), found(DATABASE)))
+
+
+def test_a_damaged_journal_is_left_to_the_unlock(device: Settings) -> None:
+    journal = device.model_cache_dir / JOURNAL_NAME
+    journal.write_bytes(b"{")
+    assert plan_unlock(device, having(found(APP), found(DATABASE))).done
+    assert journal.read_bytes() == b"{"
