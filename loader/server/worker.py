@@ -43,6 +43,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from loader.server.body import read_directly
+from loader.server.memory import limit_stacks
 
 SILENCE_SECONDS = 5.0
 HEAD_SECONDS = 10.0
@@ -98,6 +99,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def init_process(self) -> None:
         """Make what the event loop needs, then serve until the worker is told to stop."""
+        limit_stacks()
         self._urgent_threads = ThreadPoolExecutor(URGENT_THREADS, thread_name_prefix="urgent")
         # Edge-triggered, because half a head would wake the level-triggered poller of gunicorn again and again.
         self._heads = select.epoll()

@@ -1,11 +1,18 @@
-"""What the allocator gives back to the kernel, seen by the page faults of getting it again."""
+"""What freed memory costs to get again, seen by page faults, and the size of the stacks of threads."""
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
+from loader.server.memory import STACK_SIZE
+from tests.conftest import StartLoader
+from tests.support.http_calls import call
 from tests.support.loader_server import REPOSITORY
+
+JSON = {"Content-Type": "application/json"}
 
 PIECES = 500
 PAGES_OF_A_PIECE = 256
@@ -39,3 +46,24 @@ def test_freed_pieces_are_used_again() -> None:
 
 def test_without_the_setting_they_come_from_the_kernel_each_time() -> None:
     assert page_faults("") > PIECES * PAGES_OF_A_PIECE
+
+
+def stacks(pid: int) -> list[int]:
+    """Return the sizes in bytes of the stacks of threads: of the mappings above one page without any right."""
+    ends: set[int] = set()
+    found = []
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+        if line.split()[1] == "---p" and end - begin == resource.getpagesize():
+            ends.add(end)
+        elif begin in ends and line.split()[1] == "rw-p":
+            found.append(end - begin)
+    return found
+
+
+def test_threads_of_the_worker_have_small_stacks(start_loader: StartLoader) -> None:
+    """So nested brackets, which Python 3.14 follows until a stack is full, cost at most 1 MiB for each thread."""
+    loader = start_loader()
+    nested = b"[" * 60_000
+    assert {call(loader.url, "POST", "/login", nested, JSON).status for _ in range(4)} == {400}
+    assert 0 < max(stacks(loader.worker_pid)) <= STACK_SIZE
