@@ -35,6 +35,7 @@ def status(loader: LoaderClient) -> None:
     lines = [
         f"login: {'logged in' if document['authenticated'] else 'nobody has logged in'}",
         f"unlock: {_unlock_text(unlock)}",
+        *([f"What to do: {unlock['hint']}"] if unlock["hint"] else []),
         *(f"last {event}: {_last_text(last)}" for event, last in document["last"].items() if last is not None),
         f"cache: {count_text(cache['entries'], 'model')}, {size_text(cache['bytes'])} in {document['modelCacheDir']}",
         *(f"download: {_download_text(download)}" for download in cache["downloads"]),

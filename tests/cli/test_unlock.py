@@ -94,7 +94,8 @@ def test_a_failed_unlock_prints_code_and_hint(rig: Rig, packed: Packed, tmp_path
     ]
     assert "a wrong password" not in done.stderr
     shown = invoke(url(rig), "status").stdout
-    assert "unlock: error: The resource API rejected the e-mail or the password. (LOGIN_REJECTED)\n" in shown
+    error = "unlock: error: The resource API rejected the e-mail or the password. (LOGIN_REJECTED)"
+    assert f"{error}\nWhat to do: {errors.LoginRejected.hint}\n" in shown
 
 
 def test_the_status_shows_a_running_unlock(rig: Rig, packed: Packed) -> None:
