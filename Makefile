@@ -12,10 +12,10 @@ CHECKS := check-style check-format check-types check-security check-page check-p
 PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-long test-fast test-newer lint $(CHECKS) openapi demo bench soak image image-api lock clean
+.PHONY: help test test-long test-fast test-newer arm64 lint $(CHECKS) openapi demo bench soak image image-api lock clean
 
 help: ## Show these commands
-	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
 
 test: lint ## Run all checks of `make lint`, then the tests
 	$(PYTEST) -m "not long"
@@ -28,6 +28,9 @@ test-fast: $(READY) ## Run the tests that need no browser, engine or container, 
 
 test-newer: $(READY) ## Run those of `make test-fast` under Python 3.13 and 3.14, with the programs of their Debian
 	$(VENV)/bin/python -m tools.newer_python
+
+arm64: $(READY) ## Run tests of models and archives under Python for ARM64, which qemu emulates
+	$(VENV)/bin/python -m tools.arm64
 
 lint: $(READY) ## Run the checks that follow here, all of them even if one fails
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)

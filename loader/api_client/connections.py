@@ -23,13 +23,15 @@ from loader.api_client import deadlines
 from loader.api_client.deadlines import Deadline, deadline, wait_within
 from loader.background import start_daemon
 
+# From Linux' linux/tcp.h, because a Python that was built on an old system has no name for it in `socket`.
+TCP_NOTSENT_LOWAT = 25
 UNSENT_SIZE = 1 << 17
 # NAT and load balancers forget idle connections without a word, and a request would then hang until the time-out.
 IDLE_SECONDS = 4.0
 SOCKET_OPTIONS = (
     *HTTPConnection.default_socket_options,
     # Limit what waits in the kernel, because the API responds only once it has arrived and would seem to be late.
-    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_SIZE),
+    (socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_SIZE),
     # Keep the way through NAT open while the API works on a response; these are seconds, and the last is a count.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from loader.api_client.client import ApiClient
-from loader.api_client.connections import PlainConnection
+from loader.api_client.connections import TCP_NOTSENT_LOWAT, PlainConnection
 from resource_api.accounts import Role
 from tests.api_client.conftest import TIMEOUTS
 from tests.support.http_calls import EMAIL, PASSWORD
+from tests.support.loader_server import REPOSITORY
 from tests.support.resource_api_server import ResourceApiServer
 
 
@@ -30,3 +35,10 @@ def test_an_upload_leaves_its_connection_for_the_next(
     for content in (b"first", b"second"):
         client.put_object("x.small", content)
     assert len(made) == 1
+
+
+def test_a_python_from_an_old_system_can_connect() -> None:
+    """Such as those that uv installs: their `socket` lacks a name, without which no loader started."""
+    assert getattr(socket, "TCP_NOTSENT_LOWAT", TCP_NOTSENT_LOWAT) == TCP_NOTSENT_LOWAT
+    program = "import socket; vars(socket).pop('TCP_NOTSENT_LOWAT', None); import loader.api_client.connections"
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)

@@ -10,9 +10,10 @@ import pytest
 
 from tests.conftest import HEAVY_PLACES, TESTS
 from tests.support.loader_server import REPOSITORY
+from tools import arm64
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
-TARGETS = re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
+TARGETS = re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE)
 TOOLS = ("ruff", "mypy", "bandit", "biome", "python")
 CALLS = ["ruff check", "ruff format", "mypy", "bandit --quiet", "biome lint", "python -m"]
 
@@ -22,7 +23,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_every_target() -> None:
-    assert re.findall(r"^make ([a-z-]+) +\S", make("help").stdout, re.MULTILINE) == TARGETS
+    assert re.findall(r"^make ([a-z0-9-]+) +\S", make("help").stdout, re.MULTILINE) == TARGETS
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
     checks = re.search(r"^CHECKS := (.*)$", MAKEFILE, re.MULTILINE)
     assert phony is not None
@@ -53,6 +54,10 @@ def test_lint_runs_every_check_and_fails_if_one_fails(environment: Path, failing
 
 def test_the_places_that_test_fast_leaves_out_exist() -> None:
     assert [place for place in HEAVY_PLACES if not (TESTS / place).exists()] == []
+
+
+def test_the_tests_of_make_arm64_exist() -> None:
+    assert [test for test in arm64.TESTS if not (REPOSITORY / test).exists()] == []
 
 
 def test_a_test_is_fast_unless_it_is_known_to_be_heavy(request: pytest.FixtureRequest) -> None:
