@@ -12,7 +12,7 @@ CHECKS := check-style check-format check-types check-security check-page check-p
 PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-long test-fast test-newer arm64 lint $(CHECKS) openapi demo bench soak image image-api lock clean
+.PHONY: help test test-long test-fast test-newer arm64 lint $(CHECKS) openapi pictures demo bench soak image image-api lock clean
 
 help: ## Show these commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' Makefile | expand --tabs=22
@@ -55,6 +55,14 @@ check-packages: $(READY) ## Ask whether a pinned package has a known vulnerabili
 
 openapi: $(READY) ## Write loader/web/openapi.json and the tables of error codes in docs/
 	$(VENV)/bin/python -m tools.openapi
+
+PICTURES := build/screenshots
+
+pictures: $(READY) ## Make the pictures of the page in docs/images again
+	$(PYTEST) tests/browser/test_looks.py --numprocesses=0 --basetemp=/tmp/azaion-pictures
+	cp $(PICTURES)/running-light-1280.png docs/images/page-1280.png
+	cp $(PICTURES)/running-light-360.png docs/images/page-360.png
+	cp $(PICTURES)/listed-dark-768.png docs/images/page-768.png
 
 demo: $(READY) ## Show the whole flow on this machine (ONCE=1: end after one run)
 	ONCE=$(ONCE) $(VENV)/bin/python -m tools.demo

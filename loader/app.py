@@ -59,8 +59,8 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(uploads.blueprint(store, slots))
     app.register_blueprint(models.blueprint(store, ModelList(cache, trust), slots))
     app.register_blueprint(cache_routes.blueprint(cache.upkeep, slots))
-    app.register_blueprint(unlock.blueprint(settings, engine, throttle))
-    app.register_blueprint(images.blueprint(settings, cache.received))
+    app.register_blueprint(unlock.blueprint(settings, engine, throttle, unattended))
+    app.register_blueprint(images.blueprint(settings, cache.received, slots))
     app.register_blueprint(page.blueprint())
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]  # Flask documents this as the place for middleware
     start_unattended(settings, cache.received)

@@ -342,7 +342,7 @@ class StorageError(DeviceFault):
 
 
 class Interrupted(DeviceFault):
-    """The loader was told to stop or was locked, or the fetch was cancelled."""
+    """The loader was told to stop or was locked, or the unlock or the fetch was cancelled."""
 
     code = "INTERRUPTED"
     retryable = True

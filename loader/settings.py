@@ -338,6 +338,11 @@ class Settings:
         return {variable.name: _told(getattr(self, name)) for name, variable in variables().items()}
 
     @property
+    def api_host(self) -> str:
+        """Host and port of the API, as its URL has them."""
+        return urlsplit(self.resource_api_url).netloc.rpartition("@")[2]
+
+    @property
     def api_in_the_clear(self) -> bool:
         """Whether requests to the API cross a network without TLS."""
         url = urlsplit(self.resource_api_url)

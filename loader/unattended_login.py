@@ -107,6 +107,10 @@ class UnattendedLogin:
         waiting = self._waiting
         return waiting() if waiting is not None and not self._locked.is_set() else None
 
+    def cancel_unlock(self) -> None:
+        """Unlock nothing more, because a person has cancelled the unlock."""
+        self._unlocks = False
+
     def lock(self) -> None:
         """Do nothing more until the file changes, because a person has locked the loader."""
         self._locked.set()

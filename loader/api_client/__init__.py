@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from loader.errors import ApiUnreachable
+from loader.errors import ApiUnreachable, LoaderError
 from loader.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ def user() -> str | None:
     """Return the e-mail of the login that is kept; None if nobody has logged in. Makes no client."""
     client = _api_client
     return client.user if client is not None else None
+
+
+def refusal() -> LoaderError | None:
+    """Return why the API has ended the last login, see `Logins.refusal`. Makes no client."""
+    client = _api_client
+    return client.refusal if client is not None else None
 
 
 def failure() -> ApiUnreachable | None:

@@ -30,6 +30,7 @@ from loader.errors import (
     ApiUnreachable,
     Checkpoint,
     KeyMismatch,
+    LoaderError,
     LoginRejected,
     NotLoggedIn,
     ResourceNotFound,
@@ -109,6 +110,11 @@ class ApiClient:
         """The e-mail of the login that is kept."""
         present = self._logins.present
         return present.email if present is not None else None
+
+    @property
+    def refusal(self) -> LoaderError | None:
+        """Why the API has ended the last login, see `Logins.refusal`."""
+        return self._logins.refusal
 
     @property
     def reachable(self) -> bool:

@@ -39,11 +39,18 @@ class Logins:
         self._failed_renewals = 0
         # A constructor and no error, because an error that was raised keeps its frames, and with them the password.
         self._renewal_failure: Callable[[], LoaderError] | None = None
+        self._refusal: Callable[[], LoaderError] | None = None
 
     @property
     def present(self) -> Login | None:
         """The login that is kept."""
         return self._present
+
+    @property
+    def refusal(self) -> LoaderError | None:
+        """The LoginRejected that has ended the last login; None if another cause has, or there is a login."""
+        make = self._refusal
+        return make() if make is not None and self._present is None else None
 
     def require(self) -> Login:
         """Return the login that is kept. Raises NotLoggedIn if there is none."""
@@ -70,7 +77,7 @@ class Logins:
         """Drop the login at once, and a login under way as well."""
         with self._storing:
             self._forgotten += 1
-            self._present = self._renewal_failure = None
+            self._present = self._renewal_failure = self._refusal = None
 
     def checkpoint(self) -> Checkpoint:
         """Return a function that raises NotLoggedIn once `forget` has been called."""
@@ -111,6 +118,7 @@ class Logins:
                 self._failed_renewals += 1
                 self._renewal_failure = partial(type(exc), str(exc), hint=exc.hint)
                 if isinstance(exc, LoginRejected):
+                    self._refusal = self._renewal_failure if self._present is expired else None
                     self._present = None
             raise
         with self._storing:

@@ -27,9 +27,7 @@ ENDS = ("ready", "error", "idle")
 UNLOCK_COMMAND = "azaion-loader unlock --email EMAIL"
 # The exit codes of --plan; those of `terraform plan -detailed-exitcode` mean the same.
 NOTHING_TO_DO, WOULD_FAIL, WOULD_CHANGE = 0, 1, 2
-GOES_ON = (
-    "The unlock goes on; azaion-loader status shows it. To stop it: azaion-loader lock, which also forgets the login."
-)
+GOES_ON = "The unlock goes on; azaion-loader status shows it. To stop it: azaion-loader unlock --cancel"
 NOT_PROVEN = (
     "not proven: the images are in the engine, but no key fragment has authenticated on this device that they are right"
 )
@@ -68,9 +66,10 @@ def _usage_would_fail(plan: bool) -> Iterator[None]:
 @click.option(
     "--allow-older", is_flag=True, help="Permit the release that the plan shows, though this device had a newer one."
 )
+@click.option("--cancel", is_flag=True, help="Stop the unlock that runs, and keep the login.")
 @loader_option
 @json_option
-def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClient) -> None:
+def unlock(email: str | None, plan: bool, allow_older: bool, cancel: bool, loader: LoaderClient) -> None:
     """Unlock the images of this device.
 
     Prompts for the password on a terminal, and reads it as one line of standard input elsewhere; it is never an
@@ -80,12 +79,18 @@ def unlock(email: str | None, plan: bool, allow_older: bool, loader: LoaderClien
     --plan makes every check that needs no login. Its exit code is 0 if there is nothing to do, 2 if an unlock would
     change something, and 1 if it would fail, or if the usage of the command is wrong.
     """
+    if cancel:
+        if plan or allow_older or email is not None:
+            raise click.UsageError("--cancel stands alone.")
+        outcome = loader.post("/unlock/cancel")
+        print_result(outcome, "no unlock runs" if outcome["state"] in ENDS else "the unlock stops")
+        return
     if plan:
         if allow_older:
             raise click.UsageError("--allow-older is for an unlock, not for its --plan.")
         click.get_current_context().exit(_show_plan(loader))
     if email is None:
-        raise click.UsageError("--email is needed, or --plan.")
+        raise click.UsageError("--email is needed, or --plan, or --cancel.")
     permitted = _permitted(loader) if allow_older else {}
     credentials = {"email": email, "password": read_password()}
     started = loader.post("/unlock", {**credentials, **permitted})["started"]

@@ -32,8 +32,9 @@ from loader.unlock.remembered import Remembered
 log = logging.getLogger(__name__)
 
 NOT_PUBLISHED_HINT = "Ask the publisher whether this release is published, and publish it again if a blob is missing."
+ASKING = "waiting for the resource API at {}"
 CHECKING = "comparing what is on this device with its digests"
-DOWNLOADING = "waiting for the resource API, or for loads of models, which go first"
+DOWNLOADING = "waiting for the resource API at {}, or for loads of models, which go first"
 INSTALLING = "comparing the blobs with their digests, and putting the release in its place"
 # How often a wait looks whether it must end.
 CHECK_SECONDS = 0.5
@@ -100,6 +101,7 @@ def run_fetch(run: FetchRun) -> None:
 def _download_head(run: FetchRun) -> FetchedHead:
     """Return an acceptable head. While the API cannot be reached, try again for as long as patience lasts."""
     patience = Patience(run.settings.api_patience)
+    run.go_on(ASKING.format(run.settings.api_host))
     while True:
         try:
             head = run.interrupter.call(lambda: FetchedHead(published_head(run.version)))
@@ -160,7 +162,8 @@ def _download_blobs(run: FetchRun, stock: Stock) -> None:
     run.progress.expect(run.right_of_way.received + coming)
     source = source_of(run.source) if run.source is not None else None
     downloads = BlobDownloads(run.parts, run.right_of_way, run.settings.api_patience, source)
-    downloads.run(stock.missing, lambda: run.go_on(DOWNLOADING))
+    activity = DOWNLOADING.format(run.settings.api_host)
+    downloads.run(stock.missing, lambda: run.go_on(activity))
 
 
 def _install(run: FetchRun) -> None:

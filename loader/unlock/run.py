@@ -62,6 +62,8 @@ UNDOING_SECONDS = 10
 EXCHANGE_SECONDS = 2
 # After how many seconds a caller of `go_back` should try again while an unlock is under way.
 UNLOCK_SECONDS = 60
+# What the login and the download of the key fragment wait for.
+WAITING = "The loader waits for the resource API at {}."
 
 
 _unlock = _UnlockStateHolder()
@@ -131,9 +133,9 @@ def stop() -> None:
     _interrupter.stop("the loader was told to stop")
 
 
-def interrupt() -> None:
-    """Interrupt the current run. Called when the loader is locked."""
-    _interrupter.stop("the loader was locked")
+def interrupt(reason: str = "the loader was locked") -> None:
+    """Interrupt the current run. `reason` completes "... because"."""
+    _interrupter.stop(reason)
 
 
 def start_unlock(
@@ -321,6 +323,8 @@ def _pace(run: UnlockRun, plan: UnlockPlan, *, fell_back: bool) -> Pace | None:
 
 def _log_in(run: UnlockRun, api: ApiClient) -> None:
     _unlock.set(UnlockState.AUTHENTICATING)
+    # The next step with progress takes the sentence away again.
+    run.progress.reach(0, WAITING.format(run.settings.api_host))
 
     def log_in() -> None:
         # An interrupt may leave this call behind. The outcome of its login counts in the throttle even then.
@@ -342,6 +346,7 @@ def _download_fragment(run: UnlockRun, api: ApiClient, archive: Archive) -> byte
 
 def _decrypt(run: UnlockRun, plan: UnlockPlan, delivery: Delivery, fragment: bytes) -> None:
     _unlock.set(UnlockState.DECRYPTING)
+    run.progress.reach(0)
     # Each byte that is sent counts twice: when the engine has taken it, and when the engine has unpacked it.
     run.progress.expect(delivery.preparation + 2 * plan.work.to_send)
     delivery.prepare(fragment, run.progress.reach)

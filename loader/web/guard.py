@@ -34,11 +34,12 @@ EVENTS = {
     "uploads.upload": "upload",
     "unlock.unlock": "unlock",
     "unlock.back": "back",
+    "unlock.cancel": "cancel",
     "images.fetch": "fetch",
     "images.cancel": "cancel",
 }
-# A page of another origin must neither get a model nor make the loader download one.
-MODELS_PATH = "/models"
+# A page of another origin must neither get a model nor make the loader ask the API for anything.
+ASKING_PATHS = ("/models", "/images/published")
 # The delay is random, because clients that were refused together would otherwise retry together.
 RETRY_AFTER_SECONDS = range(1, 4)
 
@@ -87,7 +88,7 @@ def _require_fair(trusted: frozenset[str]) -> None:
         raise LoaderError("The server runs the loader in several processes; it must run one.")
     if request.path not in PROBED_PATHS and _host_name(request.headers.get("Host", "")) not in trusted:
         raise UntrustedHost("The loader does not serve this host name.")
-    if request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith(MODELS_PATH):
+    if request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith(ASKING_PATHS):
         _refuse_other_origins()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from flask import Blueprint, Response
 
 from loader import api_client
 from loader.docker_engine import DockerEngine
-from loader.errors import LoaderError, NotLoggedIn
-from loader.last_events import last_events
+from loader.errors import LoaderError, NotLoggedIn, hint_of
+from loader.last_events import LastEvent, last_events
 from loader.model_cache.cache import ModelCache
 from loader.settings import Settings
 from loader.unattended_login import UnattendedLogin
@@ -47,19 +48,30 @@ def blueprint(
 
     @routes.get("/status")
     def status() -> dict[str, object]:
-        """The version, whether somebody has logged in, what happened last, and what the cache holds and downloads."""
+        """The version, the login, what happened last, and what the cache holds and downloads."""
         fields = {
             "status": "healthy",
             "version": VERSION,
             "device": settings.device_name,
+            "api": settings.api_host,
             "authenticated": api_client.authenticated(),
-            "last": last_events(settings.model_cache_dir),
+            "refused": _told(api_client.refusal()),
+            "last": {event: _with_hint(last) for event, last in last_events(settings.model_cache_dir).items()},
             "modelCacheDir": str(settings.model_cache_dir),
             "cache": cache.status(),
         }
         return dict(StatusResponse().dump(fields))
 
     return routes
+
+
+def _told(failure: LoaderError | None) -> dict[str, str] | None:
+    return {"code": failure.code, "detail": str(failure), "hint": failure.hint} if failure is not None else None
+
+
+def _with_hint(last: LastEvent | None) -> dict[str, object] | None:
+    """Return the event as JSON, with the hint of its code, because its audit line has none."""
+    return {**asdict(last), "hint": hint_of(last.code) if last.code is not None else None} if last is not None else None
 
 
 def _reasons(engine: DockerEngine, cache: ModelCache, unattended: UnattendedLogin | None) -> Iterator[LoaderError]:

@@ -1,4 +1,4 @@
-"""POST /images/fetch, GET /images/fetch and POST /images/fetch/cancel."""
+"""The releases of this device and of the API, POST and GET /images/fetch, and POST /images/fetch/cancel."""
 
 from __future__ import annotations
 
@@ -6,23 +6,47 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 
 from flask import Blueprint
+from marshmallow import ValidationError
 
 from loader import api_client
 from loader.fetch.run import fetch_status, interrupt, start_fetch
 from loader.logs import failures_audited
-from loader.published import head_path
+from loader.published import head_path, published_objects, published_versions
 from loader.settings import Settings
+from loader.unlock.remembered import ProvenRelease, Remembered
 from loader.unlock_state import ProgressReport
 from loader.web.bodies import json_body
-from loader.web.schemas import FetchRequest, FetchResponse, FetchStatusResponse
+from loader.web.guard import TransferSlots
+from loader.web.schemas import (
+    FetchRequest,
+    FetchResponse,
+    FetchStatusResponse,
+    PublishedResponse,
+    ReleasesResponse,
+    check_version,
+)
 
 # The fields of a progress report before the first run.
 _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
 
 
-def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint:
-    """Return the routes of the fetch. `loaded` is described at `loader.fetch.right_of_way.RightOfWay`."""
+def blueprint(settings: Settings, loaded: Callable[[], int | None], slots: TransferSlots) -> Blueprint:
+    """Return the routes of releases. `loaded` is described at `loader.fetch.right_of_way.RightOfWay`."""
     routes = Blueprint("images", __name__)
+
+    @routes.get("/images/releases")
+    def releases() -> dict[str, object]:
+        """The release that was unlocked last on this device, and the one before. Asks no other service."""
+        remembered = Remembered.read_if_sound(settings.model_cache_dir)
+        both = {"present": _known(remembered.present), "previous": _known(remembered.previous)}
+        return dict(ReleasesResponse().dump(both))
+
+    @routes.get("/images/published")
+    def published() -> dict[str, object]:
+        """The versions that the resource API has. Takes a slot, because it waits for the API."""
+        with slots.take():
+            versions = published_versions(published_objects())
+        return dict(PublishedResponse().dump({"versions": [version for version in versions if _is_version(version)]}))
 
     @routes.post("/images/fetch")
     def fetch() -> dict[str, object]:
@@ -63,3 +87,15 @@ def blueprint(settings: Settings, loaded: Callable[[], int | None]) -> Blueprint
         return dict(FetchResponse().dump(fetch_status()[0]))
 
     return routes
+
+
+def _known(release: ProvenRelease | None) -> dict[str, object] | None:
+    return {**asdict(release.head.release), "head": release.digest} if release is not None else None
+
+
+def _is_version(version: str) -> bool:
+    try:
+        check_version(version)
+    except ValidationError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from werkzeug.http import quote_etag
 
 from loader import api_client
 from loader.crypto.model_parts import ResourceName
-from loader.errors import RangeNotSatisfiable
+from loader.errors import RangeNotSatisfiable, hint_of
 from loader.logs import failures_audited
 from loader.model_list import ListedModel, ModelList
 from loader.resources import Model, ResourceStore, Span, whole
@@ -83,6 +83,7 @@ def _entry(listed: ListedModel) -> dict[str, object]:
         "etag": listed.digest and quote_etag(listed.digest),
         "cached": listed.cached,
         "code": listed.code,
+        "hint": listed.code and hint_of(listed.code),
     }
 
 

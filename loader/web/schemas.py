@@ -163,7 +163,10 @@ class CacheStatus(Schema):
 
 
 class LastEvent(Schema):
-    """How a login, an unlock or a fetch ended; the fields are those of its audit line, null if they say nothing."""
+    """How a login, an unlock or a fetch ended; the fields are those of its audit line, null if they say nothing.
+
+    `hint` says what to do about `code`.
+    """
 
     at = fields.String(required=True, metadata=_TIME)
     outcome = fields.String(required=True)
@@ -174,6 +177,7 @@ class LastEvent(Schema):
     version = fields.String(required=True, allow_none=True)
     seconds = fields.Float(required=True, allow_none=True)
     request_id = fields.String(required=True, allow_none=True)
+    hint = fields.String(required=True, allow_none=True)
 
 
 class LastEvents(Schema):
@@ -184,16 +188,27 @@ class LastEvents(Schema):
     fetch = fields.Nested(LastEvent, required=True, allow_none=True)
 
 
-class StatusResponse(Schema):
-    """The version, the name of the device, whether somebody has logged in, and what happened last.
+class RefusedLogin(Schema):
+    """Why the API has ended a login that the loader kept."""
 
-    Then the directory of the cache, and what the cache holds and downloads.
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    hint = fields.String(required=True)
+
+
+class StatusResponse(Schema):
+    """The version, the name of the device, host and port of the API, whether somebody has logged in.
+
+    `refused` is null unless the API has refused to renew the last login. Then what happened last, the directory of the
+    cache, and what the cache holds and downloads.
     """
 
     status = fields.String(required=True, validate=validate.Equal("healthy"))
     version = fields.String(required=True)
     device = fields.String(required=True)
+    api = fields.String(required=True)
     authenticated = fields.Boolean(required=True)
+    refused = fields.Nested(RefusedLogin, required=True, allow_none=True)
     last = fields.Nested(LastEvents, required=True)
     modelCacheDir = fields.String(required=True)  # noqa: N815  # the name on the wire
     cache = fields.Nested(CacheStatus, required=True)
@@ -203,7 +218,7 @@ class ModelEntry(Schema):
     """A model at the resource API: `size` of the plaintext in bytes, `created` RFC 3339, `etag` as GET sends it.
 
     `cached` says whether its big part, if it has one, is on this device. `code` is that of the error with which a load
-    is refused, null if none is known. The others are null if the small part is damaged.
+    is refused, null if none is known, and `hint` what to do about it. The others are null if the small part is damaged.
     """
 
     folder = fields.String(required=True)
@@ -214,6 +229,7 @@ class ModelEntry(Schema):
     etag = fields.String(required=True, allow_none=True)
     cached = fields.Boolean(required=True)
     code = fields.String(required=True, allow_none=True)
+    hint = fields.String(required=True, allow_none=True)
 
 
 class ModelsResponse(Schema):
@@ -350,10 +366,23 @@ class Release(Schema):
     created = fields.String(required=True, metadata=_TIME)
 
 
-class UnlockPlanRelease(Release):
+class KnownRelease(Release):
     """A release. `head` names exactly its head."""
 
     head = fields.String(required=True, metadata={"pattern": HEAD_PATTERN})
+
+
+class ReleasesResponse(Schema):
+    """The release that was unlocked last on this device and proven, and the one before; null if there is none."""
+
+    present = fields.Nested(KnownRelease, required=True, allow_none=True)
+    previous = fields.Nested(KnownRelease, required=True, allow_none=True)
+
+
+class PublishedResponse(Schema):
+    """The versions of the releases at the resource API, in the order of their names; `latest` is a further name."""
+
+    versions = fields.List(fields.String(), required=True)
 
 
 class UnlockPlanPlace(Schema):
@@ -401,8 +430,8 @@ class UnlockPlanResponse(Schema):
     """
 
     archive = fields.String(required=True)
-    release = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
-    older_than = fields.Nested(UnlockPlanRelease, required=True, allow_none=True)
+    release = fields.Nested(KnownRelease, required=True, allow_none=True)
+    older_than = fields.Nested(KnownRelease, required=True, allow_none=True)
     work = fields.Nested(UnlockPlanWork, required=True)
     seconds = fields.Float(required=True, allow_none=True)
     mode = fields.String(required=True, validate=validate.OneOf(("tar", "stream")))

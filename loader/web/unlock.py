@@ -1,4 +1,4 @@
-"""POST /unlock, GET /unlock/status, GET /unlock/plan and POST /unlock/back."""
+"""POST /unlock, GET /unlock/status, POST /unlock/cancel, GET /unlock/plan and POST /unlock/back."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from loader.docker_engine import DockerEngine
 from loader.login_throttle import LoginThrottle
 from loader.logs import failures_audited, told_user
 from loader.settings import Settings
+from loader.unattended_login import UnattendedLogin
 from loader.unlock.remembered import ProvenRelease
-from loader.unlock.run import Credentials, go_back, start_unlock, unlock_status
+from loader.unlock.run import Credentials, go_back, interrupt, start_unlock, unlock_status
 from loader.unlock.shared_plan import SharedPlan
 from loader.unlock_state import AT_REST, ProgressReport, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
 from loader.web.schemas import (
     UnlockBackResponse,
+    UnlockOutcome,
     UnlockPlanResponse,
     UnlockRequest,
     UnlockResponse,
@@ -29,7 +31,9 @@ from loader.web.schemas import (
 _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
 
 
-def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle) -> Blueprint:
+def blueprint(
+    settings: Settings, engine: DockerEngine, throttle: LoginThrottle, unattended: UnattendedLogin | None
+) -> Blueprint:
     """Return the routes of the unlock."""
     routes = Blueprint("unlock", __name__)
     shared = SharedPlan(settings, engine)
@@ -61,6 +65,16 @@ def blueprint(settings: Settings, engine: DockerEngine, throttle: LoginThrottle)
             **(asdict(progress) if progress is not None else _NO_PROGRESS),
         }
         return dict(UnlockStatusResponse().dump(report))
+
+    @routes.post("/unlock/cancel")
+    def cancel() -> dict[str, object]:
+        """Interrupt the unlock, if one is running. The login stays, and AUTO_UNLOCK starts no further unlock."""
+        with failures_audited("cancel", str(settings.images_path), api_client.user()) as audit:
+            if unattended is not None:
+                unattended.cancel_unlock()
+            interrupt("it was cancelled")
+        audit.write("ok")
+        return dict(UnlockOutcome().dump(_outcome(unlock_status()[0])))
 
     @routes.get("/unlock/plan")
     def plan() -> dict[str, object]:

@@ -132,3 +132,33 @@ def test_what_is_under_way_when_the_loader_is_locked_is_not_kept(
         api.answer(email, "token")
         assert isinstance(job.exception(SECONDS), NotLoggedIn)
     assert logins.present is None
+
+
+def test_a_login_that_the_api_has_ended_says_why_until_a_lock_or_a_new_login(
+    pool: ThreadPoolExecutor, logins: Logins, api: Api
+) -> None:
+    rejected = LoginRejected("Wrong.", hint="Do this.")
+    for end in (logins.forget, lambda: logged_in(pool, logins, api, "new")):
+        old = logged_in(pool, logins, api, "old")
+        assert logins.refusal is None
+        renewal = pool.submit(logins.renewed, old)
+        api.answer("old", rejected)
+        assert renewal.exception(SECONDS) is rejected
+        refusal = logins.refusal
+        assert isinstance(refusal, LoginRejected)
+        assert (str(refusal), refusal.hint) == ("Wrong.", "Do this.")
+        end()
+        assert logins.refusal is None
+
+
+@pytest.mark.parametrize("failure", [LoginRejected("Wrong."), ApiUnreachable("Nobody listens.")])
+def test_a_login_that_a_lock_has_ended_was_not_refused(
+    pool: ThreadPoolExecutor, logins: Logins, api: Api, failure: LoaderError
+) -> None:
+    old = logged_in(pool, logins, api, "old")
+    renewal = pool.submit(logins.renewed, old)
+    poll(lambda: api.asked("old"), SECONDS, "the renewal")
+    logins.forget()
+    api.answer("old", failure)
+    assert renewal.exception(SECONDS) is failure
+    assert logins.refusal is None

@@ -34,7 +34,6 @@ PATIENCE_SECONDS = 20.0
 # The browser logs each refused or failed request with this text. It is no complaint, because some tests make requests
 # fail and check what the page shows then.
 FAILED_REQUEST = "Failed to load resource:"
-SERIOUS = ("serious", "critical")
 # Windows by their width: two phones, a tablet and a laptop.
 HEIGHTS = {320: 720, 360: 740, 768: 1024, 1280: 800}
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
@@ -154,14 +153,13 @@ class LoaderPage(Visit):
         return bool(self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
     def findings(self) -> list[str]:
-        """Return the faults of accessibility that axe-core rates serious or critical."""
+        """Return the faults of accessibility that axe-core finds."""
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE)  # The page's policy would forbid a script element.
         results: dict[str, Any] = self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
         return [
             f"{violation['id']}: {node['html']} {node['failureSummary']}"
             for violation in results["violations"]
-            if violation["impact"] in SERIOUS
             for node in violation["nodes"]
         ]
 
@@ -179,8 +177,14 @@ def assert_fit(page: LoaderPage, state: str) -> None:
             page.page.set_viewport_size({"width": width, "height": height})
             page.screenshot(f"{state}-{scheme}-{width}")
             assert not page.scrolls_sideways(), (state, scheme, width)
-        assert page.findings() == [], (state, scheme)
+            assert page.findings() == [], (state, scheme, width)
     assert page.page.evaluate("document.getAnimations().length") == 0, state
+
+
+def rows(page: LoaderPage, element_id: str) -> list[str]:
+    """Return the rows of a list on the page as "name: tag"."""
+    texts = [page.at(element_id).locator(part).all_inner_texts() for part in (".name", ".tag")]
+    return [": ".join(pair) for pair in zip(*texts, strict=True)]
 
 
 def blocked(page: Page, script: str) -> str | None:

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.browsing import LoaderPage, assert_fit
+from tests.browser.browsing import LoaderPage, assert_fit, rows
 from tests.browser.conftest import Open
 from tests.fetch.published import VERSION, Fetcher, hold, objects, release, write_objects
-from tests.support.archives import Packed
+from tests.support.archives import APP, Packed
 from tests.support.engines import Engine
-from tests.support.http_calls import call
-from tests.support.range_sites import RangeSite, range_site
+from tests.support.handmade_image import HandmadeImage, seal
+from tests.support.http_calls import call, login
+from tests.support.processes import free_port
+from tests.support.range_sites import RangeSite, hasty_device, range_site
+from tests.support.range_upstream import RangeUpstream
+from tests.support.sites import HASTE
 from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
@@ -85,6 +89,26 @@ def test_a_version_and_what_is_wrong_with_it(site: RangeSite, open_page: Open) -
     assert Fetcher(site.url, site.models).status()["version"] == "1.5"
 
 
+def test_a_restart_during_a_fetch_is_told(tmp_path: Path, open_page: Open) -> None:
+    env = {"API_VERSION": VERSION, "LOADER_BIND": f"127.0.0.1:{free_port()}"}
+    (tmp_path / "upstream").mkdir()
+    with RangeUpstream(tmp_path / "upstream") as api:
+        for held in hold(api, tmp_path / "published", objects(release(tmp_path / "1.enc", 1))):
+            held.rate = RATE
+        with hasty_device(tmp_path / "site", api.url, HASTE, **env) as first:
+            assert login(first.url).status == 200
+            page = open_page(first.url)
+            press(page, "Fetch")
+            page.wait_for_text("fetch-note", "Downloading")
+            first.loader.process.kill_tree()
+            page.wait_for_badge("no answer")
+        with hasty_device(tmp_path / "site", api.url, HASTE, **env):
+            page.look_again()
+            page.wait_for_text("fetch-failure", "The loader was restarted during the fetch.")
+            page.wait_for_text("fetch-failure", "Log in and start the fetch again; what has come stays.")
+            page.wait_for_text("fetch-note", "Log in to fetch a release")
+
+
 def test_without_a_login_the_card_asks_for_one(site: RangeSite, open_page: Open) -> None:
     page = open_page(site.url)
     expect(page.at("fetch-form")).to_be_visible()
@@ -102,7 +126,8 @@ def test_a_fetched_release_lies_ready_to_be_unlocked(
 ) -> None:
     write_objects(unlock_device.api.data_dir / "resources", objects(packed.path, "1.4"))
     page = open_page(unlock_device.start(docker.host).loader.url, reduced_motion="reduce")
-    page.enter(PASSWORD, button="Log in only", email=EMAIL)
+    page.wait_for_text("title", "No archive on this device")
+    page.enter(PASSWORD, button="Log in", email=EMAIL)
     press(page, "Fetch")
     page.wait_for_text("fetch-ready", "Release 1.4")
     expect(page.at("fetch-ready")).to_contain_text("lies ready to be unlocked.")
@@ -112,3 +137,15 @@ def test_a_fetched_release_lies_ready_to_be_unlocked(
     page.wait_for_badge("ready")
     page.wait_for_text("fetch-note", "is on this device.")
     expect(page.at("fetch-ready")).to_be_hidden()
+    page.wait_for_text("releases", "proven")
+    proven = f"1.4 (serial {packed.head.release.serial}): proven"
+    assert rows(page, "releases") == [proven]
+    page.wait_for_text("releases", "unlocked last, its images are in the engine")
+    page.page.get_by_text("Releases at the resource API", exact=True).click()
+    page.wait_for_text("published-rows", "1.4proven here")
+
+    seal(unlock_device.archive, [HandmadeImage(APP)], serial=packed.head.release.serial + 1)
+    page.page.reload()
+    page.wait_for_text("releases", "not proven")
+    assert rows(page, "releases") == [proven, f"1.4 (serial {packed.head.release.serial + 1}): not proven"]
+    page.wait_for_text("releases", "in the archive")

@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, expect
 from loader.errors import ArchiveCorrupt, StorageError
 from tests.browser.browsing import LoaderPage
 from tests.browser.conftest import Open
+from tests.support.archives import APP
+from tests.support.handmade_image import HandmadeImage, seal
 from tests.support.http_calls import EMAIL, PASSWORD, call, login
 from tests.support.sites import Site, bare_site
 
@@ -35,27 +37,44 @@ def test_the_form_works_with_the_keyboard_alone(site: Site, open_page: Open) -> 
     assert focused(page) == "password"
     keys.type(PASSWORD)
     keys.press("Tab")
-    assert focused(page) == "unlock"
-    keys.press("Tab")
     assert focused(page) == "login"
     keys.press("Space")
     page.wait_for_text("done", "Logged in.")
     assert page.spoken() == ["Logged in."]
     assert focused(page) == "login"
+    assert [request.path for request in site.api.requests("POST")] == ["/login"]
 
-    keys.press("Shift+Tab")
-    keys.press("Shift+Tab")
+
+def test_an_archive_that_goes_is_told_to_who_unlocks(site: Site, open_page: Open) -> None:
+    archive = site.models.parent / "images.enc"
+    seal(archive, [HandmadeImage(APP)])
+    page = open_page(site.url)
+    page.wait_for_text("title", "Unlock this device")
+    keys = page.page.keyboard
+    keys.press("Tab")
+    keys.type(EMAIL)
+    keys.press("Tab")
     keys.type(PASSWORD)
+    keys.press("Tab")
+    assert focused(page) == "unlock"
+    keys.press("Tab")
+    assert focused(page) == "login"
+    archive.unlink()
+    keys.press("Shift+Tab")
     keys.press("Enter")
     page.wait_for_text("refusal", "There is no archive")
     page.wait_for_text("refusal", "ARCHIVE_NOT_FOUND")
     assert focused(page) == "password"
     assert "There is no archive" in page.spoken()[-1]
-    assert [request.path for request in site.api.requests("POST")] == ["/login"]
+    assert site.api.requests("POST") == []
 
 
 def test_nothing_is_sent_before_both_fields_are_filled(site: Site, open_page: Open) -> None:
+    archive = site.models.parent / "images.enc"
+    seal(archive, [HandmadeImage(APP)])
     page = open_page(site.url)
+    page.wait_for_text("title", "Unlock this device")
+    archive.unlink()
     for button in ("Unlock", "Log in only"):
         page.enter("", button, email=EMAIL)
         expect(page.at("password")).to_be_focused()
@@ -66,10 +85,10 @@ def test_nothing_is_sent_before_both_fields_are_filled(site: Site, open_page: Op
 
 def test_the_page_drops_the_password_after_a_login_a_refusal_and_leaving_the_page(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
-    page.enter("a wrong password", "Log in only", email=EMAIL)
+    page.enter("a wrong password", "Log in", email=EMAIL)
     page.wait_for_text("refusal", "LOGIN_REJECTED")
     expect(page.at("password")).to_have_value("")
-    page.enter(PASSWORD, "Log in only", email=EMAIL)
+    page.enter(PASSWORD, "Log in", email=EMAIL)
     page.wait_for_text("done", "Logged in.")
     expect(page.at("refusal")).to_be_hidden()
     assert "a wrong password" not in page.kept()
@@ -114,21 +133,21 @@ def test_without_javascript_the_page_says_so_and_shows_no_form(site: Site, brows
 def test_the_page_reports_a_login_without_a_response(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     page.page.route("**/login", lambda route: route.abort())
-    page.enter(PASSWORD, "Log in only", email=EMAIL)
+    page.enter(PASSWORD, "Log in", email=EMAIL)
     page.wait_for_text("refusal", "The loader does not respond.")
     expect(page.at("password")).to_have_value("")
 
 
 def test_the_lock_button_ends_the_login(site: Site, open_page: Open) -> None:
     page = open_page(site.url, viewport={"width": 320, "height": 720})
-    page.enter(PASSWORD, "Log in only")
+    page.enter(PASSWORD, "Log in")
     page.wait_for_text("done", "Logged in.")
-    page.wait_for_text("cache-note", "Somebody has logged in")
+    page.wait_for_text("cache-note", "Somebody is logged in")
     assert page.findings() == []
     page.screenshot("logged-in-light-320")
     page.page.get_by_role("button", name="Lock", exact=True).click()
-    page.wait_for_text("cache-note", "Nobody has logged in")
-    expect(page.at("locking")).to_be_hidden()
+    page.wait_for_text("cache-note", "Nobody is logged in")
+    expect(page.at("lock-part")).to_be_hidden()
     assert page.spoken()[-1] == "Locked."
     assert page.page.evaluate("document.activeElement.id") == "title"
     assert call(site.url, "GET", "/status").json()["authenticated"] is False
@@ -138,7 +157,7 @@ def test_the_lock_button_ends_the_login(site: Site, open_page: Open) -> None:
 def test_the_page_reports_a_failed_lock(site: Site, open_page: Open) -> None:
     assert login(site.url).status == 200
     page = open_page(site.url)
-    page.wait_for_text("locking", "Lock")
+    page.wait_for_text("lock-part", "Lock")
     page.page.route("**/lock", lambda route: route.abort())
     page.page.get_by_role("button", name="Lock", exact=True).click()
     page.wait_for_text("lock-refusal", "The loader is not locked.")
@@ -148,7 +167,7 @@ def test_the_page_reports_a_failed_lock(site: Site, open_page: Open) -> None:
 def test_a_refusal_says_what_to_do(site: Site, open_page: Open) -> None:
     assert login(site.url).status == 200
     page = open_page(site.url)
-    page.wait_for_text("locking", "Lock")
+    page.wait_for_text("lock-part", "Lock")
     refusal = {"detail": "It failed.", "code": "INTERNAL", "hint": "Do this."}
     page.page.route("**/lock", lambda route: route.fulfill(status=500, json=refusal))
     page.page.get_by_role("button", name="Lock", exact=True).click()
@@ -174,6 +193,6 @@ def test_a_problem_without_a_hint_shows_none(site: Site, open_page: Open) -> Non
     """A proxy in front of the loader may send such a document."""
     page = open_page(site.url)
     page.page.route("**/login", lambda route: route.fulfill(status=502, json={"detail": "It failed.", "code": "X"}))
-    page.enter(PASSWORD, "Log in only")
+    page.enter(PASSWORD, "Log in")
     page.wait_for_text("refusal", "It failed.")
     assert "undefined" not in page.at("refusal").inner_text()

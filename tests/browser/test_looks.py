@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from resource_api.accounts import Role
 from tests.browser.browsing import assert_fit
 from tests.browser.conftest import Open
 from tests.support.archives import APP, DATABASE, Packed
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import HandmadeImage, seal
+from tests.support.http_calls import call, post_json, upload
 from tests.support.sites import Site
 from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
@@ -17,11 +19,27 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 HELD_AFTER = 2 << 20
 
 
+def store_models(device: UnlockDevice, url: str) -> None:
+    """Let the API have models and releases, of which some are on the device."""
+    publisher = {"email": "publisher@example.com", "password": "the password of a publisher"}
+    device.api.add_user(publisher["email"], publisher["password"], Role.PUBLISHER)
+    assert post_json(url, "/login", publisher).status == 200
+    for folder, name, size in (("day", "detector.onnx", 8 << 20), ("night", "detector.onnx", 6 << 20)):
+        assert upload(url, folder, name, bytes(size)).status == 200
+        if folder == "day":
+            assert call(url, "POST", "/cache/clear").status == 200
+    published = device.api.data_dir / "resources" / "images"
+    published.mkdir(exist_ok=True)
+    for version in ("1.4", "1.5"):
+        (published / f"{version}.head").write_bytes(b"not read")
+
+
 def test_every_state_is_accessible_and_fits_every_window(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
     unlock_device.put(packed.path)
-    page = open_page(unlock_device.start(wire.host).loader.url, reduced_motion="reduce")
+    url = unlock_device.start(wire.host, DEVICE_NAME="device-7").loader.url
+    page = open_page(url, reduced_motion="reduce")
     page.wait_for_badge("locked")
     assert_fit(page, "idle")
 
@@ -40,6 +58,14 @@ def test_every_state_is_accessible_and_fits_every_window(
     wire.release()
     page.wait_for_badge("ready")
     assert_fit(page, "ready")
+
+    store_models(unlock_device, url)
+    page.look_again()
+    page.page.get_by_text("Models at the resource API", exact=True).click()
+    page.page.get_by_text("Releases at the resource API", exact=True).click()
+    page.wait_for_text("models-rows", "day/detector.onnx")
+    page.wait_for_text("published-rows", "1.5")
+    assert_fit(page, "listed")
 
     seal(
         unlock_device.archive,

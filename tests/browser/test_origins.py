@@ -103,7 +103,7 @@ def test_a_foreign_page_can_neither_read_nor_frame_the_loader(attack: Attack) ->
 
 def test_the_loaders_own_page_can_post_without_sec_fetch_site(site: Site, open_page: Open) -> None:
     page = open_page(f"http://{DEVICE_HOST}:{urlsplit(site.url).port}")
-    page.enter(PASSWORD, "Log in only", email=EMAIL)
+    page.enter(PASSWORD, "Log in", email=EMAIL)
     page.wait_for_text("done", "Logged in.")
     assert [request.path for request in site.api.requests("POST")] == ["/login"]
     assert PASSWORD not in page.kept()

@@ -59,9 +59,9 @@ def proxied(tmp_path: Path, site: Site) -> Iterator[str]:
 def test_the_page_works_below_a_path_of_a_proxy(proxied: str, site: Site, open_page: Open) -> None:
     page = open_page(proxied)
     page.wait_for_badge("idle")
-    page.enter(PASSWORD, "Log in only", email=EMAIL)
+    page.enter(PASSWORD, "Log in", email=EMAIL)
     page.wait_for_text("done", "Logged in.")
-    page.wait_for_text("cache-note", "Somebody has logged in")
+    page.wait_for_text("cache-note", "Somebody is logged in")
     assert [request.path for request in site.api.requests("POST")] == ["/login"]
     page.page.route("**/unlock/status", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
     page.look_again()

@@ -78,7 +78,7 @@ def test_the_page_shows_what_happened_last(unlock_device: UnlockDevice, docker: 
     seal(unlock_device.archive, [HandmadeImage(APP)])
     operator = unlock_device.start(docker.host)
     page = open_page(operator.loader.url)
-    page.wait_for_text("last-note", "Nothing is known of an earlier login, unlock or fetch.")
+    page.wait_for_text("last-note", "Nothing is known of what happened earlier.")
     assert operator.unlock("a wrong password").code == "LOGIN_REJECTED"
     page.wait_for_text("last", "Unlockfailed")
     page.wait_for_text("last", f"{EMAIL} · from 127.0.0.1 · release 1.4 · The resource API rejected")

@@ -8,30 +8,22 @@ from playwright.sync_api import expect
 
 from loader.references import full_reference
 from loader.unlock.release_mark import MARK_NAME, KnownRelease, ReleaseMark
-from tests.browser.browsing import LoaderPage
+from tests.browser.browsing import rows
 from tests.browser.conftest import Open
 from tests.support.archives import APP, ARCHITECTURE, DATABASE, PLATFORM, Packed
 from tests.support.engines import Engine
 from tests.support.faulty_wire import FaultyWire
 from tests.support.handmade_image import CREATED, HandmadeImage, seal
 from tests.support.images import remove_image
-from tests.support.processes import free_port
+from tests.support.processes import free_port, poll
 from tests.support.sites import NO_ENGINE
 from tests.support.unlocking import EMAIL, PASSWORD, UnlockDevice
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 HELD_AFTER = 1 << 20
+PLAN_SECONDS = 20.0
 FULL_APP, FULL_DATABASE = full_reference(APP), full_reference(DATABASE)
-
-
-def rows(page: LoaderPage, element_id: str) -> list[str]:
-    """Return the rows of a list on the page as "name: tag"."""
-    texts = zip(
-        *(page.at(element_id).locator(part).all_inner_texts() for part in (".name", ".tag")),
-        strict=True,
-    )
-    return [": ".join(pair) for pair in texts]
 
 
 def test_an_unlock_from_the_form_to_ready(
@@ -59,7 +51,7 @@ def test_an_unlock_from_the_form_to_ready(
     assert any(re.fullmatch(r"\d+ [kM]?B/s", rate) and re.search(r"\d s|seconds", left) for _, rate, left in seen)
 
     page.wait_for_text("title", "Images are ready")
-    page.wait_for_text("cache-note", "Somebody has logged in")
+    page.wait_for_text("cache-note", "Somebody is logged in")
     assert rows(page, "images") == [f"{FULL_APP}: in the engine", f"{FULL_DATABASE}: in the engine"]
     assert page.at("steps").locator("[data-status=done]").count() == 5
     expect(page.at("form")).to_be_hidden()
@@ -158,7 +150,7 @@ def test_present_images_need_only_a_login_and_missing_images_an_unlock(
     page.at("email").fill(EMAIL)
     page.at("password").fill(PASSWORD)
     page.page.keyboard.press("Enter")
-    page.wait_for_text("cache-note", "Somebody has logged in")
+    page.wait_for_text("cache-note", "Somebody is logged in")
     assert [request.path for request in unlock_device.api.requests("POST")] == ["/login"]
     assert operator.status().state == "idle"
     # The page moves the focus from the hidden form to the title, because a keyboard user must keep a place in the page.
@@ -175,6 +167,16 @@ def test_present_images_need_only_a_login_and_missing_images_an_unlock(
     page.enter(PASSWORD, email=EMAIL)
     page.wait_for_badge("ready")
     assert rows(page, "images") == [f"{FULL_APP}: in the engine", f"{FULL_DATABASE}: in the engine"]
+
+    # The ticks of the run that loaded them say nothing true any more.
+    expect(page.at("steps")).to_be_visible()
+    remove_image(docker, APP)
+    # Requests of two seconds share a plan.
+    poll(lambda: not operator.get("/unlock/plan")["done"], PLAN_SECONDS, "the plan lacks an image")
+    page.page.reload()
+    page.wait_for_text("title", "Images are missing")
+    expect(page.at("steps")).to_be_hidden()
+    assert "unlocked last, images of it are missing" in page.at("releases").inner_text()
 
 
 def test_the_page_reports_a_loader_that_restarts_during_an_unlock(
@@ -194,7 +196,7 @@ def test_the_page_reports_a_loader_that_restarts_during_an_unlock(
     wire.heal()
 
     unlock_device.start(wire.host, LOADER_BIND=bind)
-    page.wait_for_badge("failed")
+    page.wait_for_badge("interrupted")
     expect(page.at("unreachable")).to_be_hidden()
     page.wait_for_text("failure", "The loader was restarted during the unlock.")
     expect(page.at("password")).to_have_value("")

@@ -78,10 +78,12 @@ def test_ctrl_c_says_that_the_unlock_goes_on_and_how_to_stop_it(rig: Rig, packed
         assert screen.end() == 1
     assert GOES_ON in screen.shown
     assert rig.operator.status().state == "loading_images"
-    assert "azaion-loader lock" in GOES_ON
-    assert invoke(url(rig), "lock").exit_code == 0
+    assert "azaion-loader unlock --cancel" in GOES_ON
+    assert invoke(url(rig), "unlock", "--cancel").stdout == "the unlock stops\n"
     rig.wire.release()
     assert rig.operator.rest().code == "INTERRUPTED"
+    assert rig.operator.document()["authenticated"] is True
+    assert invoke(url(rig), "unlock", "--cancel").stdout == "no unlock runs\n"
 
 
 def test_a_failed_unlock_prints_code_and_hint(rig: Rig, packed: Packed, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ LIMITED = [
     "/unlock",
     "/unlock/plan",
     "/unlock/back",
+    "/unlock/cancel",
     "/cache",
     "/cache/clear",
     "/cache/verify",

@@ -241,6 +241,18 @@ def test_a_lock_after_the_login_stops_the_unlock_as_well(
     assert done == (["plan"] if moment == "plan" else ["plan", "start", "interrupt"])
 
 
+def test_after_a_cancel_nothing_is_unlocked(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.from_env({"CREDENTIALS_FILE": str(credentials), "AUTO_UNLOCK": "1"})
+    unattended = UnattendedLogin(credentials, settings, DockerEngine(1))
+    plans: list[object] = []
+    monkeypatch.setattr(module, "authenticated", lambda: True)
+    monkeypatch.setattr(module, "plan_unlock", lambda *each: plans.append(each))
+    monkeypatch.setattr(module, "unlock_record", lambda: UnlockRecord(UnlockState.IDLE))
+    unattended.cancel_unlock()
+    assert unattended.step() == LOOK_SECONDS
+    assert (plans, unattended.waiting()) == ([], None)
+
+
 def test_after_a_lock_nothing_is_waited_for(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env({"CREDENTIALS_FILE": str(credentials)})
     unattended = UnattendedLogin(credentials, settings, DockerEngine(1))

@@ -93,6 +93,7 @@ AUDITED = {
     "/unlock/back": "back",
     "/images/fetch": "fetch",
     "/images/fetch/cancel": "cancel",
+    "/unlock/cancel": "cancel",
 }
 
 

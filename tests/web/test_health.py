@@ -53,12 +53,15 @@ def cached_bytes(running: BareSite) -> int:
 
 
 def test_status_shows_the_version_and_whether_somebody_has_logged_in(lonely: BareSite, site: Site) -> None:
-    for running, authenticated in ((lonely, False), (site, True)):
+    host = site.api.url.removeprefix("http://")
+    for running, authenticated, api in ((lonely, False, "127.0.0.1:9"), (site, True, host)):
         assert call(running.url, "GET", "/status").json() == {
             "status": "healthy",
             "version": VERSION,
             "device": os.uname().nodename,
+            "api": api,
             "authenticated": authenticated,
+            "refused": None,
             "last": {"login": ANY, "unlock": None, "fetch": None},
             "modelCacheDir": str(running.models),
             "cache": {"entries": len([*running.models.glob("*.big")]), "bytes": cached_bytes(running), "downloads": []},

@@ -18,6 +18,7 @@ import requests
 
 from loader.crypto.model_parts import ResourceName
 from loader.crypto.segments import segment_begin
+from loader.errors import ResourceCorrupt
 from loader.model_cache.cache import ModelCache
 from loader.model_list import ModelList
 from loader.model_trust import ModelTrust
@@ -369,6 +370,7 @@ def test_the_models_of_the_api_are_listed(tmp_path: Path) -> None:
         damaged = found["day/damaged"]
         assert (damaged.pop("folder"), damaged.pop("filename")) == ("day", "damaged")
         assert damaged.pop("code") == "RESOURCE_CORRUPT"
+        assert damaged.pop("hint") == ResourceCorrupt.hint
         assert damaged.pop("cached") is False
         assert set(damaged.values()) == {None}
         names = {entry["name"] for entry in call(site.url, "GET", "/cache").json()["entries"]}

@@ -17,7 +17,7 @@ from werkzeug.routing import Rule
 from loader import create_app
 from loader.settings import Settings
 from loader.version import VERSION
-from loader.web.guard import MODELS_PATH, PROBED_PATHS
+from loader.web.guard import ASKING_PATHS, PROBED_PATHS
 from loader.web.replies import title_of
 from loader.web.schemas import MODEL_PATTERN, NAME_PATTERN
 
@@ -111,7 +111,7 @@ def codes(rule: Rule) -> set[str]:
     found = {"INTERNAL", *operation.codes}
     if rule.rule not in PROBED_PATHS:
         found.add("UNTRUSTED_HOST")
-    if method_of(rule) == "POST" or rule.rule.startswith(MODELS_PATH):
+    if method_of(rule) == "POST" or rule.rule.startswith(ASKING_PATHS):
         found.add("CROSS_ORIGIN")
     if rule.arguments:
         found.update(("NOT_FOUND", "VALIDATION_FAILED"))

@@ -18,13 +18,16 @@ LAST_EVENT = {
     "version": None,
     "seconds": None,
     "request_id": REQUEST_ID,
+    "hint": None,
 }
 
 STATUS = {
     "status": "healthy",
     "version": VERSION,
     "device": "device-7",
+    "api": "api.example.com",
     "authenticated": True,
+    "refused": None,
     "last": {
         "login": {**LAST_EVENT, "seconds": 0.412},
         "unlock": {**LAST_EVENT, "version": "1.4", "seconds": 41.2},
@@ -51,11 +54,14 @@ MODELS = {
             "etag": '"f60cd1e2a2d5e4ba4bd5f4d6b9a4e5ff0f7e30e2a4ff6d3a8b9fb7f1f2d0c3b1"',
             "cached": True,
             "code": None,
+            "hint": None,
         }
     ]
 }
 
 UNLOCK = {"state": "authenticating", "authenticated": False, "proven": False, "started": True}
+
+UNLOCK_CANCEL = {"state": "decrypting", "authenticated": True, "proven": False}
 
 UNLOCK_STATUS = {
     "state": "decrypting",
@@ -141,6 +147,8 @@ UNLOCK_PLAN = {
     "fits": True,
     "failure": None,
 }
+
+RELEASES = {"present": UNLOCK_PLAN["release"], "previous": None}
 
 UNLOCK_BACK = {
     "present": {

@@ -3,6 +3,8 @@
 const GET_PATIENCE_MS = 15_000;
 // The timeout is this long, because the loader itself waits up to a minute for the resource API.
 const POST_PATIENCE_MS = 90_000;
+// The loader asks the resource API once for each entry of such a list.
+const LIST_PATIENCE_MS = 600_000;
 
 /** No loader responded: none runs, the network is broken, or a proxy responded instead. */
 export class Unreachable extends Error {}
@@ -19,6 +21,11 @@ export class Problem extends Error {
 /** Return the JSON response to GET `path`. Throws Unreachable or Problem. */
 export function get(path) {
   return ask(path, GET_PATIENCE_MS, {});
+}
+
+/** Return the JSON response to GET `path`, for which the loader asks the resource API. Throws Unreachable or Problem. */
+export function getSlowly(path) {
+  return ask(path, LIST_PATIENCE_MS, {});
 }
 
 /** Return `{answer, problem}` of GET `path`, one of them null. Throws Unreachable. */

@@ -1,9 +1,10 @@
 // The card of the next release: starts, shows and cancels a fetch. The loader fetches on without this page.
 
-import { post, Problem } from "./api.js";
+import { post } from "./api.js";
 import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
+import { showRefusal } from "./refusal.js";
 import { bytes, duration, guess, rate } from "./units.js";
-import { hasWork } from "./view_unlock.js";
+import { hasWork } from "./view_plan.js";
 
 const STEPS = {
   checking: "Comparing what is here with the release.",
@@ -15,8 +16,15 @@ const NOTHING = "No release was fetched since the loader was started.";
 const ENDED = "The last fetch ended early. What has come stays for the next one.";
 // After this time without a byte the page tells what is going on.
 const SILENT_SECONDS = 5;
+const LOST = {
+  error: "The loader was restarted during the fetch.",
+  hint: "Log in and start the fetch again; what has come stays.",
+  code: "INTERRUPTED",
+};
 
+// The response that is shown, and the failure of a fetch that a restart of the loader has ended and forgotten.
 let shown = null;
+let lost = null;
 let sending = false;
 
 /** Return whether a fetch runs. */
@@ -44,23 +52,16 @@ async function send(path, document, changed) {
     await post(path, document);
     changed();
   } catch (error) {
-    refuse(error);
+    showRefusal(byId("fetch-refusal"), error);
   } finally {
     sending = false;
   }
 }
 
-function refuse(error) {
-  const known = error instanceof Problem;
-  const what = known ? error.message : "The loader does not respond.";
-  const hint = known ? error.hint : "Try again when it does.";
-  showTrouble(byId("fetch-refusal"), what, hint, known ? error.code : "");
-  announce(`${what} ${hint}`);
-}
-
 /** Show the response to GET /images/fetch, with the plan (null if there is none) and whether somebody is logged in. */
 export function showFetch(fetch, plan, authenticated) {
   const hadFocus = byId("fetch-actions").contains(document.activeElement);
+  lost = fetch.state === "idle" ? (lost ?? lostBy(shown)) : null;
   const words = describe(fetch, plan, authenticated);
   setText(byId("fetch-note"), words.note);
   setShown(byId("fetch-ready"), words.ready !== "");
@@ -68,15 +69,24 @@ export function showFetch(fetch, plan, authenticated) {
   showRun(fetch);
   setShown(byId("fetch-form"), authenticated && !isFetching(fetch));
   setShown(byId("fetch-cancel"), isFetching(fetch));
-  const failed = fetch.state === "error";
-  showTrouble(byId("fetch-failure"), failed ? fetch.error : "", failed ? fetch.hint : "", failed ? fetch.code : "");
+  const failure = lost ?? fetch;
+  const failed = lost !== null || fetch.state === "error";
+  showTrouble(byId("fetch-failure"), ...(failed ? [failure.error, failure.hint, failure.code] : []));
   if (hadFocus && document.activeElement.closest("[hidden]") !== null) {
     byId("fetch-title").focus();
   }
   if (shown !== null && fetch.state !== shown.state) {
-    announce(failed ? `The fetch failed. ${fetch.error} ${fetch.hint}` : words.ready || words.note);
+    announce(failed ? `The fetch failed. ${failure.error} ${failure.hint}` : words.ready || words.note);
   }
   shown = fetch;
+}
+
+function lostBy(former) {
+  if (former !== null && isFetching(former)) {
+    return LOST;
+  }
+  // The loader may have said that it stops before it went away.
+  return former?.code === LOST.code ? former : null;
 }
 
 function describe(fetch, plan, authenticated) {
@@ -93,7 +103,7 @@ function describe(fetch, plan, authenticated) {
   if (!authenticated) {
     return { note: LOGIN, ready: "" };
   }
-  return { note: fetch.state === "error" ? ENDED : NOTHING, ready: "" };
+  return { note: lost !== null || fetch.state === "error" ? ENDED : NOTHING, ready: "" };
 }
 
 function title({ version, release }) {

@@ -3,7 +3,20 @@
 import { byId, fillRow, setShown, setText, showRows, showTrouble } from "./dom.js";
 import { bytes, guess, moment } from "./units.js";
 
-const ENGINE_SILENT = "The Docker engine does not respond, so it is not known which images it already has.";
+const ENGINE_SILENT =
+  "The Docker engine does not respond, so it is not known which images it already has. Start it, or check DOCKER_HOST.";
+// Without an archive a plan fails with these: the images are not there, or the engine does not tell.
+const WITHOUT_ARCHIVE = ["ARCHIVE_NOT_FOUND", "ENGINE_UNAVAILABLE"];
+
+/** Return whether an unlock would change something, as far as the page knows. `plan`: the answer, null without one. */
+export function hasWork(plan) {
+  return plan !== null && plan.engine_answers && !plan.done;
+}
+
+/** Return whether there is anything to unlock. */
+export function canUnlock({ answer, problem }) {
+  return answer !== null || !WITHOUT_ARCHIVE.includes(problem?.code);
+}
 
 /** Show a plan, or the problem of the response. */
 export function showPlan(plan, problem) {

@@ -1,47 +1,39 @@
 // The state of the unlock: badge, headline, steps, bar, figures, failure.
 
 import { announce, byId, setShown, setText, showTrouble } from "./dom.js";
-import { duration, guess, moment, rate } from "./units.js";
+import { duration, guess, rate } from "./units.js";
+import { describe } from "./unlock_words.js";
 
 const LOADING = "loading_images";
 // After this time without a byte the page tells what is going on.
 const SILENT_SECONDS = 5;
-const FIRST = "Log in with your account of the resource API.";
-const MISSING = "The archive holds images that the engine does not have. Unlock again to load them.";
-const PROVEN = "Proven: a key fragment has authenticated on this device that they are the right ones.";
-const NOT_PROVEN = "Not proven: no key fragment has authenticated on this device that they are the right ones.";
 const LOST = {
   error: "The loader was restarted during the unlock.",
   hint: "Start the unlock again.",
   code: "INTERRUPTED",
 };
 
-// The state that is shown, and whether the loader restarted during a run and lost it.
+// The state that is shown, and the failure of a run that a restart of the loader has ended and forgotten.
 let shown = null;
-let lost = false;
+let lost = null;
 
 /** Return whether an unlock runs. */
 export function isRunning(run) {
   return !["idle", "ready", "error"].includes(run.state);
 }
 
-/** Return whether an unlock would change something, as far as the page knows. */
-export function hasWork(plan) {
-  return plan !== null && plan.engine_answers && !plan.done;
-}
-
 /**
- * Show the response to GET /unlock/status, with the plan (null if there is none) and whether somebody is logged in.
+ * Show the response to GET /unlock/status, with `answer` and `problem` of the plan, and whether somebody is logged in.
  * Return whether the state is new.
  */
 export function showUnlock(run, plan, authenticated) {
-  lost = run.state === "idle" && (lost || (shown !== null && (isRunning(shown) || shown.code === LOST.code)));
-  const words = describe(run, plan, authenticated);
+  lost = run.state === "idle" ? (lost ?? lostBy(shown)) : null;
+  const words = describe({ run, plan, authenticated, isRunning: isRunning(run), lost: lost !== null });
   setText(byId("title"), words.title);
   setText(byId("lead"), words.lead);
   showBadge(words.badge, words.tone);
   showRun(run);
-  showSteps(run);
+  showSteps(run, words.tone);
   showFailure(run);
   const isNew = shown !== null && run.state !== shown.state;
   if (isNew || (isRunning(run) && run.step.name !== shown?.step?.name)) {
@@ -51,37 +43,18 @@ export function showUnlock(run, plan, authenticated) {
   return isNew;
 }
 
+function lostBy(former) {
+  if (former !== null && isRunning(former)) {
+    return LOST;
+  }
+  // The loader may have said that it stops before it went away.
+  return former?.code === LOST.code ? former : null;
+}
+
 /** Set the word beside the name of the page. `tone`: good, bad, busy or quiet. */
 export function showBadge(text, tone) {
   setText(byId("badge"), text);
   byId("badge").dataset.tone = tone;
-}
-
-function describe(run, plan, authenticated) {
-  if (isRunning(run)) {
-    return { badge: "unlocking", tone: "busy", title: "Unlocking", lead: "It continues even if this page is closed." };
-  }
-  if (run.state === "error" || lost) {
-    return { badge: "failed", tone: "bad", title: "The unlock failed", lead: "" };
-  }
-  if (run.state === "ready" && hasWork(plan)) {
-    return { badge: "images missing", tone: "busy", title: "Images are missing", lead: MISSING };
-  }
-  if (run.state === "ready") {
-    return { badge: "ready", tone: "good", title: "Images are ready", lead: readyLead(run, authenticated) };
-  }
-  return plan !== null && plan.done
-    ? { badge: "idle", tone: "quiet", title: "All images are here", lead: loginLead(authenticated) }
-    : { badge: plan === null ? "idle" : "locked", tone: "quiet", title: "Unlock this device", lead: FIRST };
-}
-
-function readyLead(run, authenticated) {
-  const when = run.started_at === null ? "" : ` since ${moment(run.updated_at)}`;
-  return `All images are in the engine${when}. ${run.proven ? PROVEN : NOT_PROVEN} ${loginLead(authenticated)}`;
-}
-
-function loginLead(authenticated) {
-  return authenticated ? "Logged in." : "Not logged in: log in, so that services here can load models.";
 }
 
 function showRun(run) {
@@ -97,7 +70,7 @@ function showRun(run) {
   showActivity(run);
 }
 
-/** While the engine is silent, the bar shimmers and a sentence says what is known, because no byte is counted. */
+/** While engine or API are silent, the bar shimmers and a sentence says what is known, because no byte is counted. */
 function showActivity(run) {
   const silent = run.activity !== null && run.silent_seconds >= SILENT_SECONDS;
   byId("bar").dataset.silent = silent;
@@ -105,9 +78,11 @@ function showActivity(run) {
   setText(byId("activity"), silent ? `${run.activity} No news for ${duration(run.silent_seconds)}.` : "");
 }
 
-function showSteps(run) {
-  // Hide the steps of a run that found everything in place, because its only step says nothing.
-  const told = isRunning(run) || run.state === "error" || LOADING in (run.duration_seconds ?? {});
+function showSteps(run, tone) {
+  // Hide the steps of a run that found everything in place, because its only step says nothing, and those of a run
+  // whose images are not all there any more, because they would look as if all was well.
+  const loaded = run.state === "ready" && tone === "good" && LOADING in (run.duration_seconds ?? {});
+  const told = isRunning(run) || run.state === "error" || loaded;
   setShown(byId("steps"), told && run.step !== null);
   if (run.step === null) {
     return;
@@ -133,8 +108,8 @@ function stepStatus(run, number) {
 }
 
 function showFailure(run) {
-  if (run.state === "error" || lost) {
-    const { error, hint, code } = lost ? LOST : run;
+  if (run.state === "error" || lost !== null) {
+    const { error, hint, code } = lost ?? run;
     showTrouble(byId("failure"), error, hint, code);
   } else {
     showTrouble(byId("failure"));
@@ -147,8 +122,8 @@ function tell(run, title) {
     const { number, of } = run.step;
     const name = byId("steps").children[number - 1].firstElementChild.textContent;
     announce(`Step ${number} of ${of}: ${name}`);
-  } else if (run.state === "error" || lost) {
-    const { error, hint } = lost ? LOST : run;
+  } else if (run.state === "error" || lost !== null) {
+    const { error, hint } = lost ?? run;
     announce(`${title}. ${error} ${hint}`);
   } else {
     announce(title);
