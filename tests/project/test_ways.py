@@ -21,7 +21,7 @@ from tests.support.resource_api_server import ResourceApiServer
 from tests.support.unlocking import PASSWORD
 
 MAX_FILES_OF_A_LOAD = 25
-MAX_FILES_OF_AN_UNLOCK = 53
+MAX_FILES_OF_AN_UNLOCK = 54
 TRACE_SECONDS = 120
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
