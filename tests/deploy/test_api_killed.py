@@ -26,6 +26,8 @@ from tests.support.swift_store import BIG, SwiftStore
 MIB = 1 << 20
 SIZE = 24 * MIB
 SECONDS = 60.0
+# A store that starts again, and the wait of the loader for it.
+RESTART_SECONDS = 180.0
 # nginx sends so slowly that a transfer lasts for seconds.
 SLOW = {"send_timeout 60s;": "send_timeout 60s; limit_rate 8m;"}
 
@@ -146,7 +148,7 @@ def test_transfers_with_a_store_go_on(store: SwiftStore, store_site: Site, tmp_p
         assert sending.result().status == 200
 
         assert call(loader.url, "POST", "/cache/clear").status == 200
-        loading = pool.submit(load, loader.url, "models", "net")
+        loading = pool.submit(call, loader.url, "GET", "/models/models/net", silence_seconds=RESTART_SECONDS)
         partial = tmp_path / "device" / "models"
         poll(lambda: any(path.stat().st_size > MIB for path in partial.rglob("*.partial")), SECONDS, "a part is here")
         store.kill()

@@ -49,6 +49,8 @@ pytestmark = pytest.mark.long
 MIB = 1 << 20
 SIZE = 64 * MIB
 SECONDS = 60.0
+# A store that starts again, and the wait of the loader for it.
+RESTART_SECONDS = 180.0
 OUTER, INNER = f"{PROJECT}_default", "azaion-resource-api"
 KEYS_INSIDE = "/etc/azaion-resource-api/store"
 NAMES = ("api.example", "store.example")
@@ -179,12 +181,12 @@ def test_a_load_goes_on_when_the_store_is_killed_and_started_again(running: Comp
     assert upload(device.url, "models", "net", content).status == HTTPStatus.OK
     assert call(device.url, "POST", "/cache/clear").status == HTTPStatus.OK
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load, device.url, "models", "net")
+        loading = pool.submit(call, device.url, "GET", "/models/models/net", silence_seconds=RESTART_SECONDS)
         parts = device.cache.rglob
         poll(lambda: any(part.stat().st_size > MIB for part in parts("*.partial")), SECONDS, "a part is here")
         running.container("store").kill()
         assert not loading.done()
-        running.run("start", "store")
+        running.container("store").start()
         assert loading.result().body == content
     assert b"X-Amz-Signature" not in running.container("nginx").logs()
 

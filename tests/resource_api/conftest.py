@@ -20,7 +20,7 @@ from tests.support.processes import ManagedProcess, clean_env, free_port
 from tests.support.procfs import children
 
 REPOSITORY = Path(__file__).parents[2]
-START_SECONDS = 20
+START_SECONDS = 60
 RESPONSE_SECONDS = 30
 EMAIL = "operator@example.com"
 PASSWORD = "correct horse battery staple"
