@@ -66,6 +66,7 @@ LONG_PLACES = (
     "packing/test_matrix.py",
     "packing/test_matrix_whole.py",
     "packing/test_memory.py",
+    "project/operations/test_commands.py",
     "project/test_soak.py",
     "unlock/engines/test_back.py",
     "unlock/engines/test_back_kills.py",
