@@ -65,7 +65,7 @@ class Sandbox:
         try:
             self._process.wait_until((directory / "ready").exists, READY_SECONDS, "the namespaces are made")
         except AssertionError as exc:
-            self._process.stop()
+            self._process.kill_tree()
             missing("namespaces", str(exc).splitlines()[-1])
 
     def try_run(self, script: str, *, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
@@ -93,4 +93,5 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stop()
+        # unshare ignores SIGTERM; its child ends with it.
+        self._process.kill_tree()
