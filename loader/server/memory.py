@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 
 # From <malloc.h> of glibc.
@@ -12,7 +13,6 @@ M_ARENA_MAX = -8
 
 KEPT_SIZE = 8 << 20
 LARGE_SIZE = 4 << 20
-# What CPython itself gives its threads on musl.
 STACK_SIZE = 1 << 20
 
 
@@ -31,10 +31,11 @@ def keep_freed_memory() -> None:
 
 
 def limit_stacks() -> None:
-    """Give each thread that starts from now on a stack of 1 MiB instead of the usual 8 MiB.
+    """Give each thread that starts from now on a stack of 1 MiB instead of the usual 8 MiB, from Python 3.14 on.
 
-    A thread keeps the pages of its stack that it has used once. From Python 3.14 on, the JSON parser follows nested
-    brackets until the stack is full, so that one request with 60,000 of them would cost 8 MiB for as long as the thread
-    lives.
+    A thread keeps the pages of its stack that it has used once. The JSON parser of Python 3.14 follows nested brackets
+    until the stack is full, so that one request with 60,000 of them would cost 8 MiB for as long as the thread lives.
+    Older versions count the brackets, and 3.12 and 3.13 allow so many that a stack of 1 MiB would overflow.
     """
-    threading.stack_size(STACK_SIZE)
+    if sys.version_info >= (3, 14):
+        threading.stack_size(STACK_SIZE)
