@@ -21,6 +21,8 @@ start() {{
 case "$*" in
     daemon-reload) ;;
     "enable --now azaion-loader") systemd-analyze verify --man=no /etc/systemd/system/azaion-loader.service ;;
+    "enable --now azaion-services.path azaion-services.service")
+        systemd-analyze verify --man=no /etc/systemd/system/azaion-services.{{path,service}} ;;
     "stop azaion-loader") stop ;;
     "start azaion-loader") start ;;
     "restart azaion-loader") stop; start ;;
@@ -41,8 +43,9 @@ files=()
 while [ "$1" = --file ]; do files+=("$1" "$2"); shift 2; done
 COMPOSE "${files[@]}" config --quiet
 case "$*" in
-    "up --detach") ;;
+    "up --detach" | "up --detach loader") ;;
     "exec loader "*) exec "${@:3}" ;;
+    "exec -T loader "*) exec "${@:4}" ;;
     "logs --no-log-prefix loader") exec cat /var/log/azaion-loader.journal ;;
     *) echo "the stand-in for compose does not know: $*" >&2; exit 1 ;;
 esac

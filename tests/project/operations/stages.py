@@ -99,10 +99,24 @@ def _former(field: Field) -> None:
 
 def _with_model(field: Field) -> None:
     field.logged_in()
-    field.sandbox.run("azaion-loader load day/model.onnx -o loaded.onnx; mkdir -p /media/disk")
+    field.sandbox.run("rm -f loaded.onnx; azaion-loader load day/model.onnx -o loaded.onnx; mkdir -p /media/disk")
+
+
+def _with_package(field: Field) -> None:
+    """A package without content takes the place of the new version, because there is no network for its packages."""
+    field.unlocked("1.4")
+    field.sandbox.run(f"rm -rf /srv/azaion-loader; mkdir -p /srv/azaion-loader; : > requirements.lock; {_ENV}")
+    field.sandbox.run(
+        "info=azaion_loader-1.5.dist-info; mkdir -p $info; cd $info\n"
+        "printf 'Metadata-Version: 2.1\\nName: azaion-loader\\nVersion: 1.5\\n' > METADATA\n"
+        "printf 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n' > WHEEL\n"
+        "printf '%s,,\\n' $info/METADATA $info/WHEEL $info/RECORD > RECORD; cd ..\n"
+        "python3 -m zipfile -c azaion_loader-1.5-py3-none-any.whl $info"
+    )
 
 
 _PASSWORD = f"{PASSWORD}\n"
+_ENV = "printf '%s\\n' DOCKER_GID=1 RESOURCE_API_URL=https://api.example API_VERSION=1.4 > deploy/.env"
 _VALID = "nginx -t -q -c /etc/nginx/nginx.conf"
 _UNIT = "mkdir -p /srv/azaion-loader/.venv/bin; ln -sf $(command -v azaion-loader) /srv/azaion-loader/.venv/bin"
 STAGES = {
@@ -119,10 +133,10 @@ STAGES = {
         checked="systemd-creds decrypt --name=account /etc/azaion-loader/account.cred -",
     ),
     "Services in containers": Stage(
-        prepare=_script(
-            "printf '%s\\n' DOCKER_GID=1 RESOURCE_API_URL=https://api.example API_VERSION=1.4 > deploy/.env"
-        )
+        prepare=_script(_ENV),
     ),
+    "Started after the unlock": Stage(prepare=_script(_UNIT)),
+    "Updating the loader": Stage((r"Successfully installed azaion-loader-1\.5", "unlocked|ready"), _with_package),
     "Before an unlock": Stage(
         (r"release 1\.4, made", "missing", "fits"), lambda field: field.device("1.4"), codes=(2,)
     ),
