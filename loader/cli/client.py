@@ -182,5 +182,10 @@ def _has_response(client: socket.socket, reader: io.BufferedReader) -> bool:
 
 def _response(reader: io.BufferedReader, method: str) -> http.client.HTTPResponse:
     response = http.client.HTTPResponse(_Opened(reader), method=method)  # type: ignore[arg-type]  # only `makefile`
-    response.begin()
+    try:
+        response.begin()
+    except BaseException:
+        # Before the reader, which it would otherwise use when it is collected.
+        response.close()
+        raise
     return response

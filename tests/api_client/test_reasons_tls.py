@@ -51,12 +51,12 @@ CLOCK = r"clock of this device if it is wrong: it says {} \d\d:\d\d:\d\d UTC"
 CONTEXTS: dict[str, tuple[Callable[[Authority, Authority], ssl.SSLContext], str, str]] = {
     "not yet valid": (
         lambda known, _: known.not_yet_valid("future").server_context(),
-        f"{UNVERIFIED}certificate is not yet valid",
+        f"{UNVERIFIED}certificate is not yet valid( or the system clock is incorrect)?",
         CLOCK,
     ),
     "expired": (
         lambda known, _: known.expired("expired").server_context(),
-        f"{UNVERIFIED}certificate has expired",
+        f"{UNVERIFIED}certificate has expired( or the system clock is incorrect)?",
         CLOCK,
     ),
     "for another host": (

@@ -57,12 +57,12 @@ KINDS: dict[str, Kind] = {
     ),
     "not yet valid": (
         lambda way: with_tls(way.known.not_yet_valid("future").server_context()),
-        f"{UNVERIFIED}certificate is not yet valid",
+        f"{UNVERIFIED}certificate is not yet valid( or the system clock is incorrect)?",
         r"clock of this device .* UTC",
     ),
     "expired": (
         lambda way: with_tls(way.known.expired("expired").server_context()),
-        f"{UNVERIFIED}certificate has expired",
+        f"{UNVERIFIED}certificate has expired( or the system clock is incorrect)?",
         r"clock of this device .* UTC",
     ),
     "another host": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tempfile
@@ -132,7 +133,7 @@ def _operation(app: Flask, rule: Rule) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": _operation_id(app, rule),
         "tags": [rule.endpoint.partition(".")[0]],
-        "summary": app.view_functions[rule.endpoint].__doc__,
+        "summary": _text_of(app.view_functions[rule.endpoint]),
         "parameters": ["RequestId", *parameters, *operation.parameters],
         "responses": _with_request_ids({**_successes(operation), **problems.responses(codes(rule))}),
     }
@@ -165,6 +166,12 @@ def _with_request_ids(responses: dict[str, Any]) -> dict[str, Any]:
     return responses
 
 
+def _text_of(described: Any) -> str | None:
+    """Return the docstring without its indentation, which Python keeps before 3.13."""
+    text = described.__doc__
+    return inspect.cleandoc(text) if text is not None else None
+
+
 def _schema_name(schema: type[Schema] | Schema) -> str:
     return schema.__name__ if isinstance(schema, type) else type(schema).__name__
 
@@ -172,5 +179,5 @@ def _schema_name(schema: type[Schema] | Schema) -> str:
 def _finish(schemas: dict[str, Any], all_codes: list[str]) -> None:
     """Add the descriptions and the codes, which marshmallow does not know."""
     for name, schema in schemas.items():
-        schema["description"] = class_registry.get_class(name).__doc__
+        schema["description"] = _text_of(class_registry.get_class(name))
     schemas["Problem"]["properties"]["code"]["enum"] = all_codes
