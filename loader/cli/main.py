@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -26,6 +28,7 @@ from loader.errors import (
     LoginThrottled,
     NotLoggedIn,
     SourceCorrupt,
+    StorageError,
     kind_of,
 )
 from loader.version import VERSION
@@ -144,7 +147,27 @@ def run() -> None:
     if sys.stdout is not None:
         # Names of files come out as they came in, also if they are not UTF-8.
         cast("TextIOWrapper", sys.stdout).reconfigure(errors="surrogateescape")
-    main()
+    try:
+        main()
+    except OSError as exc:
+        # The owners of all else translate their errors, so that only standard output is left, such as a full disk.
+        click.echo(f"Error: standard output cannot be written: {exc.strerror}", err=True)
+        _drop_output()
+        sys.exit(exit_code(StorageError.code))
+    except SystemExit as exc:
+        if exc.code:
+            _drop_output()
+        raise
+
+
+def _drop_output() -> None:
+    """Drop what standard output has not taken, because Python would try once more at its end, and exit with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

@@ -128,6 +128,22 @@ def test_a_reader_that_has_gone_ends_a_summary(lonely: BareSite, tmp_path: Path)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["status", "status --json", "--version", "--help", "log < /dev/null"])
+def test_an_output_on_a_full_disk_is_an_error(lonely: BareSite, tmp_path: Path, command: str, unbuffered: str) -> None:
+    env = {"LOADER_URL": lonely.url, "PYTHONUNBUFFERED": unbuffered}
+    done = shell(tmp_path, f"loader {command} > /dev/full", **env)
+    assert (done.returncode, done.stderr) == (8, b"Error: standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("size", [1, 10_000, 200_000])
+def test_a_model_of_any_size_on_a_full_disk_is_an_error(fake: FaultyApi, tmp_path: Path, size: int) -> None:
+    fake.answer("GET", "/models/day/x", Fault(body=CONTENT[:size]))
+    done = shell(tmp_path, "loader load day/x -o - > /dev/full", LOADER_URL=fake.url)
+    assert done.returncode == 8
+    assert done.stderr.endswith(b"(DISK_SPACE)\n")
+
+
 def test_names_that_are_not_utf_8_are_printed_as_they_are(fake: FaultyApi, tmp_path: Path) -> None:
     fake.answer("GET", "/models/day/x", *[Fault(body=CONTENT)] * 2)
     line = f"cd {tmp_path}; loader load day/x -o $'m\\xef\\xee.bin'"

@@ -32,6 +32,7 @@ ALLOWED = {
     ("loader.server.one_loader", "os.open"): "only a directory is opened",
     ("loader.install", "os.open"): "only a directory is opened",
     ("loader.server.log_handler", "os.open"): "the standard error of the process is opened once more",
+    ("loader.cli.main", "Path(os.devnull).open"): "the device that takes everything",
     ("loader.web.page", "path.read_bytes"): "a file of the package",
     ("loader.web.page", "OPENAPI_PATH.read_bytes"): "a file of the package",
 }
