@@ -71,7 +71,9 @@ IMAGES = [
 ]
 
 
-@pytest.mark.parametrize("device", ENGINES)
+@pytest.mark.parametrize(
+    "device", [ENGINES[0], *(pytest.param(engine, marks=pytest.mark.long) for engine in ENGINES[1:])]
+)
 def test_an_unusual_image_is_unlocked_and_packed_again_as_it_is(
     request: pytest.FixtureRequest, output: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

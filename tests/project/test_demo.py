@@ -90,6 +90,7 @@ def test_with_once_the_demo_shows_every_step_and_exits_with_0(start_demo: StartD
     _assert_nothing_left(demo, scratch)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_engine_possible")
 def test_the_demo_keeps_serving_until_ctrl_c(start_demo: StartDemo, scratch: Path) -> None:
     demo = start_demo()

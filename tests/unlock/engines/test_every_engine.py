@@ -17,7 +17,17 @@ from tests.unlock.watched_device import MODES
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 
-@pytest.mark.parametrize(("kind", "mode"), list(zip(KINDS, cycle(MODES), strict=False)))
+# The engine of this machine in each run, the others, half a minute each, in the long one.
+HERE = "docker_engine"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        pytest.param(kind, mode, marks=() if kind == HERE else pytest.mark.long)
+        for kind, mode in zip(KINDS, cycle(MODES), strict=False)
+    ],
+)
 def test_an_engine_has_the_old_release_until_it_has_the_new_one(kind: str, mode: str, make_scene: MakeScene) -> None:
     with engine_of(kind) as engine:
         scene = make_scene(engine, mode)
