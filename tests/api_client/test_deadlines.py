@@ -67,9 +67,9 @@ CALLS: dict[str, Callable[[ApiClient], object]] = {
 }
 
 
-def assert_late(call: Callable[[], object], least: float = 0.0) -> None:
+def assert_late(call: Callable[[], object], least: float = 0.0, told: str = LATE) -> None:
     started = time.monotonic()
-    with pytest.raises(ApiUnreachable, match=LATE) as caught:
+    with pytest.raises(ApiUnreachable, match=told) as caught:
         call()
     assert least <= time.monotonic() - started < SOON_SECONDS
     assert caught.value.retryable
@@ -79,7 +79,11 @@ def assert_late(call: Callable[[], object], least: float = 0.0) -> None:
 @pytest.mark.parametrize("trickle", TRICKLES)
 def test_a_key_fragment_that_trickles_ends_in_time(api: BreakableApi, client: ApiClient, trickle: str) -> None:
     api.behaviour = TRICKLES[trickle]
-    assert_late(lambda: client.key_fragment(CHECK), HEAD_SECONDS)
+    if trickle == "interim responses at full speed":
+        # Newer versions of Python count them, and take a hundred.
+        assert_late(lambda: client.key_fragment(CHECK), told=f"{LATE}|its response is not HTTP")
+    else:
+        assert_late(lambda: client.key_fragment(CHECK), HEAD_SECONDS)
     api.behaviour = None
     assert client.key_fragment(CHECK).content == api.fragment
 

@@ -46,7 +46,8 @@ KINDS: dict[str, Kind] = {
     "closed": (lambda _: closed, "TLS failed: .*eof.*", "firewall or a proxy"),
     "closed after the handshake": (
         lambda way: with_tls(way.known.sign("right").server_context()),
-        "it closed the connection without a response",
+        # It has not read the request, so the connection may also be reset: that depends on who is faster.
+        "(it closed the connection without a response|Connection reset by peer|Broken pipe)",
         "firewall or a proxy",
     ),
     "not TLS": (lambda _: says(b"HTTP/1.1 200 OK\r\n\r\n"), "TLS failed: .*", "scheme in RESOURCE_API_URL"),
