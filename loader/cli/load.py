@@ -48,7 +48,7 @@ def load(resource: str, output: Path, wait: float, loader: LoaderClient) -> None
     on standard output cannot be taken back: only the exit code tells whether they are complete.
 
     With --wait the command tries again: while no loader responds, nobody has logged in, all transfer slots are taken,
-    or an error may pass by itself. The seconds start anew whenever bytes arrive.
+    or an error may pass by itself. The seconds start again whenever bytes arrive.
     """
     folder, _, filename = resource.rpartition("/")
     if not filename:

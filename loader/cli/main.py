@@ -150,7 +150,9 @@ def run() -> None:
     try:
         main()
     except OSError as exc:
-        # The owners of all else translate their errors, so that only standard output is left, such as a full disk.
+        # Errors of standard output, such as a full disk, name no file. The owners of all else translate their errors.
+        if exc.filename is not None:
+            raise
         click.echo(f"Error: standard output cannot be written: {exc.strerror}", err=True)
         _drop_output()
         sys.exit(exit_code(StorageError.code))

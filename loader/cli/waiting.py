@@ -24,7 +24,7 @@ wait_option = click.option(
 
 
 class Waiting:
-    """The time that is left to try again. It starts anew whenever there is progress."""
+    """The time that is left to try again. It starts again whenever there is progress."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -38,7 +38,7 @@ def test_an_upload_leaves_its_connection_for_the_next(
 
 
 def test_a_python_from_an_old_system_can_connect() -> None:
-    """Such as those that uv installs: their `socket` lacks a name, without which no loader started."""
+    """Its `socket` lacks a name, without which no loader started."""
     assert getattr(socket, "TCP_NOTSENT_LOWAT", TCP_NOTSENT_LOWAT) == TCP_NOTSENT_LOWAT
     program = "import socket; vars(socket).pop('TCP_NOTSENT_LOWAT', None); import loader.api_client.connections"
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)

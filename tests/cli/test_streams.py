@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.cli import main as command_line
 from tests.cli.cli_runs import invoke, terminal
 from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.loader_server import COMMAND, REPOSITORY, RUN_SECONDS
@@ -134,6 +136,15 @@ def test_an_output_on_a_full_disk_is_an_error(lonely: BareSite, tmp_path: Path, 
     env = {"LOADER_URL": lonely.url, "PYTHONUNBUFFERED": unbuffered}
     done = shell(tmp_path, f"loader {command} > /dev/full", **env)
     assert (done.returncode, done.stderr) == (8, b"Error: standard output cannot be written: No space left on device\n")
+
+
+def test_an_error_that_names_a_file_is_not_taken_for_one_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a file")
+
+    monkeypatch.setattr(command_line, "main", failing)
+    with pytest.raises(PermissionError, match="a file"):
+        command_line.run()
 
 
 @pytest.mark.parametrize("size", [1, 10_000, 200_000])
