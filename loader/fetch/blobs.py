@@ -58,6 +58,22 @@ class BlobParts(PartDirectory):
         return blob.stored_size
 
 
+class Turn:
+    """The turn of one side, for one download. Once it is over it stays over, whatever other downloads decide.
+
+    Otherwise a download that ended with its turn would look like one that failed, if the next turn has ended as well.
+    """
+
+    def __init__(self, condition: Callable[[], bool]) -> None:
+        self._condition = condition
+        self.is_over = False
+
+    def lasts(self) -> bool:
+        """Return whether the turn lasts."""
+        self.is_over = self.is_over or not self._condition()
+        return not self.is_over
+
+
 class BlobDownloads:
     """Downloads blobs until all are here, or one fails, or the caller is told to stop."""
 
@@ -130,14 +146,15 @@ class BlobDownloads:
 
         After anything else but not having a blob, and being slow, a source is not asked again.
         """
+        turn = Turn(lambda: self._pace.asks_source)
         try:
-            if self._attempt(blob, source, lambda: self._is_wanted() and self._pace.asks_source, 0):
+            if self._attempt(blob, source, lambda: self._is_wanted() and turn.lasts(), 0):
                 return True, True
             log.warning("the source of the fetch sent a wrong blob, and is not asked again")
         except ResourceNotFound:
             return False, False
         except (ApiFault, StorageError) as exc:
-            if not self._pace.asks_source:
+            if turn.is_over:
                 return False, True
             log.warning("the source of the fetch failed, and is not asked again: %s", exc)
         self._source = None
@@ -145,18 +162,17 @@ class BlobDownloads:
 
     def _ask_api(self, blob: Blob, *, is_in_turns: bool) -> bool | None:
         """Return whether the blob is whole and right, None if the turn of the source came before its end."""
-
-        def is_wanted() -> bool:
-            return self._is_wanted() and not (is_in_turns and self._pace.asks_source)
-
+        turn = Turn(lambda: not (is_in_turns and self._pace.asks_source))
         is_trial = is_in_turns and self._pace.is_trial
         try:
-            is_whole = self._attempt(blob, Api(), is_wanted, 0 if is_trial else self._patience)
+            is_whole = self._attempt(
+                blob, Api(), lambda: self._is_wanted() and turn.lasts(), 0 if is_trial else self._patience
+            )
         except LoaderError:
             if is_trial:
                 self._pace.end_trial()
             # An API that failed on trial is asked again with all patience, once it is known that it is the faster one.
-            if is_trial or (self._is_wanted() and not is_wanted()):
+            if is_trial or turn.is_over:
                 return None
             raise
         if not is_whole:
