@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +15,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartLoader
+from tests.support.hostile_clients import (
+    BODY_TO_COME,
+    HOST,
+    KINDS,
+    STATUS,
+    linger,
+    read_nothing,
+    send_half_a_head,
+    stay_silent,
+)
 from tests.support.http_calls import call, open_socket
 from tests.support.loader_server import run_python
 from tests.support.processes import free_port, poll
@@ -28,9 +37,6 @@ URGENT_MAX_SECONDS = 1.0
 HOSTILE_CONNECTIONS = 500
 MEMORY_GROWTH = 32 << 20
 DRAIN_SECONDS = 1.0
-HOST = b"Host: localhost\r\n"
-STATUS = b"GET /status HTTP/1.1\r\n" + HOST
-BODY_TO_COME = b"POST /login HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 UPLOAD_TO_COME = (
     b"POST /upload/x HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-data; boundary=b\r\n"
     b"Content-Length: 1000000\r\nConnection: close\r\n\r\n"
@@ -47,54 +53,6 @@ def seconds_of(running: BareSite, method: str, path: str) -> float:
     started = time.monotonic()
     assert call(running.url, method, path).status == 200
     return time.monotonic() - started
-
-
-def stay_silent(_: socket.socket) -> None:
-    """Send nothing."""
-
-
-def send_half_a_head(client: socket.socket) -> None:
-    client.sendall(STATUS)
-
-
-def send_a_head_without_its_body(client: socket.socket) -> None:
-    client.sendall(BODY_TO_COME)
-
-
-def linger(client: socket.socket) -> None:
-    client.sendall(STATUS + b"Connection: close\r\n\r\n")
-
-
-def reset(client: socket.socket) -> None:
-    client.sendall(STATUS + b"\r\n")
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-
-
-def pipeline(client: socket.socket) -> None:
-    client.sendall((STATUS + b"\r\n") * 20 + STATUS)
-
-
-def read_nothing(client: socket.socket) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-    client.sendall(b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n")
-
-
-def end_at_once(client: socket.socket) -> None:
-    client.sendall(b"POST /lock HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
-    client.shutdown(socket.SHUT_WR)
-
-
-KINDS: tuple[Callable[[socket.socket], None], ...] = (
-    stay_silent,
-    send_half_a_head,
-    send_a_head_without_its_body,
-    linger,
-    reset,
-    pipeline,
-    read_nothing,
-    end_at_once,
-)
 
 
 def trickle(clients: list[socket.socket], seconds: float) -> None:

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from time import monotonic
 
-from tools.soak.clients import Client, Operator, Prober
+from tools.soak.clients import Client, Operator, Prober, Stranger
 from tools.soak.inspection import faults_at_rest, worker_line
 from tools.soak.schedule import Schedule
 from tools.soak.tally import Tally
@@ -59,7 +59,7 @@ def _soak(running: World, tally: Tally, seconds: float) -> None:
     over = threading.Event()
     schedule = Schedule(running, tally, over, seconds)
     threads: list[threading.Thread] = [Client(running, tally, over, number) for number in range(CLIENTS)]
-    threads += [Operator(running, tally, over), Prober(running, tally, over), schedule]
+    threads += [Operator(running, tally, over), Prober(running, tally, over), Stranger(running, over), schedule]
     started = monotonic()
     for thread in threads:
         thread.start()

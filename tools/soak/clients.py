@@ -1,18 +1,19 @@
-"""The users of the loader: clients that load, upload, log in and lock, an operator that unlocks, and a prober."""
+"""The users of the loader: clients that load, upload, log in and lock, an operator, a prober, and a stranger."""
 
 from __future__ import annotations
 
 import os
 import random
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic, sleep
 
 import docker.errors
 import requests.exceptions
 
 from tests.support.archives import APP, DATABASE
-from tests.support.http_calls import call
+from tests.support.hostile_clients import KINDS
+from tests.support.http_calls import call, open_socket
 from tests.support.images import remove_image
 from tools.soak.tally import Tally
 from tools.soak.user import User
@@ -23,6 +24,9 @@ POLL_SECONDS = 0.1
 STUCK_SECONDS = 60.0
 # Stay below five wrong logins a minute, because five make all logins wait.
 WRONG_LOGIN_SECONDS = 30.0
+# A stranger holds this many connections, each for this long.
+HOSTILE_CONNECTIONS = 24
+HOSTILE_SECONDS = 3.0
 AT_REST = ("idle", "ready", "error")
 ACTIONS, WEIGHTS = ("load", "upload", "login", "lock"), (80, 15, 4, 1)
 
@@ -115,3 +119,21 @@ class Prober(threading.Thread):
         while not self._over.wait(POLL_SECONDS):
             self._user.health()
             self._user.ready()
+
+
+class Stranger(threading.Thread):
+    """Opens connections that hold up the loader if they can."""
+
+    def __init__(self, world: World, over: threading.Event) -> None:
+        super().__init__(name="stranger")
+        self._url, self._over = world.loader.url, over
+
+    def run(self) -> None:
+        """Open connections of all kinds, hold them and drop them, until `over` is set."""
+        while not self._over.is_set():
+            with ExitStack() as opened:
+                # The loader may refuse a connection or end it, and is away for a moment after a kill.
+                for kind in KINDS * (HOSTILE_CONNECTIONS // len(KINDS)):
+                    with suppress(OSError):
+                        kind(opened.enter_context(open_socket(self._url)))
+                self._over.wait(HOSTILE_SECONDS)

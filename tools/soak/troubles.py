@@ -26,6 +26,9 @@ TELL_SECONDS = 10.0
 # After a trouble of the link, a request that was swallowed fails when API_READ_TIMEOUT is over.
 LINGER_SECONDS = 12.0
 SAMPLE = 3
+DAY = 86_400
+# A device whose clock has no battery starts in 1970.
+SINCE_1970 = 56 * 365 * DAY
 
 
 def _each(code: str, *actions: str) -> frozenset[str]:
@@ -69,6 +72,12 @@ def _replica_restarted(user: User) -> Iterator[None]:
 @contextmanager
 def _engine_restarted(user: User) -> Iterator[None]:
     with _stopped(user.world.engine_process, user.world.engine.host, "/_ping"):
+        yield
+
+
+@contextmanager
+def _store_restarted(user: User) -> Iterator[None]:
+    with _stopped(user.world.store.process, user.world.store.url, "/healthcheck"):
         yield
 
 
@@ -157,6 +166,7 @@ def _unserved(user: User) -> Iterator[str]:
 
 TROUBLES = (
     Trouble("replica restarted", _replica_restarted, 4, AWAY),
+    Trouble("store restarted", _store_restarted, 10, AWAY),
     Trouble("API refused connections", lambda user: user.world.link.refusing(), 60, AWAY, LINGER_SECONDS),
     Trouble("API swallowed bytes", lambda user: user.world.link.swallowing(), 60, AWAY, LINGER_SECONDS),
     Trouble("portal with a page", partial(_portal, manner=Manner.PAGE), 20, AWAY, LINGER_SECONDS),
@@ -166,5 +176,7 @@ TROUBLES = (
     Trouble("disk full", _disk_full, 20, FULL, faults=_filled_again),
     Trouble("disk read-only", _disk_read_only, 20, READ_ONLY, faults=_unserved),
     Trouble("engine restarted", _engine_restarted, 4, ENGINE),
+    Trouble("clock a day ahead", lambda user: user.world.clock.stepped(DAY), 10),
+    Trouble("clock in 1970", lambda user: user.world.clock.stepped(-SINCE_1970), 10),
     Trouble("worker killed", _worker_killed, 0, KILLED),
 )

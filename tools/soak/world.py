@@ -1,4 +1,4 @@
-"""Starts a private dockerd, two replicas of the resource API, the way to them, a small disk, and the loader."""
+"""Starts a private dockerd, a store, two resource APIs, the way to them, a small disk, and the loader."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.support.loader_server import LoaderServer
 from tests.support.processes import ManagedProcess
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.small_disk import small_disk
+from tests.support.stepped_clock import SteppedClock
+from tests.support.swift_store import SwiftStore
 from tools.soak.disk import SIZE, CacheDisk
 from tools.soak.link import Link
 from tools.soak.models import Models
@@ -41,15 +43,18 @@ class CannotSoak(Exception):
 class World:
     """All running programs.
 
-    `link` leads from the loader to the `replicas`. `device` is the directory with the files of the loader. While
+    `link` leads from the loader to the `replicas`, which keep the big parts in the `store`. `clock` is that of the
+    loader. `device` is the directory with the files of the loader. While
     `silence` is set, no client sends anything.
     """
 
     engine: Engine
     engine_process: ManagedProcess
+    store: SwiftStore
     replicas: tuple[ResourceApiServer, ...]
     link: Link
     portal: Portal
+    clock: SteppedClock
     loader: LoaderServer
     device: Path
     disk: CacheDisk
@@ -69,14 +74,18 @@ def world(directory: Path) -> Iterator[World]:
     for path in (directory / "packed", device):
         path.mkdir(parents=True)
     with ExitStack() as running:
-        engine, process = _private_dockerd(running)
+        with _required():
+            engine, process = _private_dockerd(running)
+            store = running.enter_context(SwiftStore(_made(directory / "store")))
+            disk = CacheDisk(running.enter_context(small_disk(device / "disk", SIZE)), directory / "data" / "resources")
+            clock = SteppedClock(_made(directory / "clock"))
         sealed_images(directory / "packed").path.rename(device / "images.enc")
-        replicas = _replicas(running, directory)
+        replicas = _replicas(running, directory, store)
         link = running.enter_context(Link([replica.url for replica in replicas], NAT_SECONDS))
         portal = running.enter_context(Portal())
-        disk = _cache_disk(running, device / "disk", replicas[0].data_dir / "resources")
-        loader = running.enter_context(LoaderServer(directory, _settings(device, disk, link, engine)))
-        yield World(engine, process, replicas, link, portal, loader, device, disk)
+        settings = _settings(device, disk, link, engine) | clock.env
+        loader = running.enter_context(LoaderServer(directory, settings))
+        yield World(engine, process, store, replicas, link, portal, clock, loader, device, disk)
 
 
 def _settings(device: Path, disk: CacheDisk, link: Link, engine: Engine) -> dict[str, str]:
@@ -94,32 +103,39 @@ def _settings(device: Path, disk: CacheDisk, link: Link, engine: Engine) -> dict
     }
 
 
-def _replicas(running: ExitStack, directory: Path) -> tuple[ResourceApiServer, ...]:
-    """Start the replicas of one API, which share their data directory."""
+def _replicas(running: ExitStack, directory: Path, store: SwiftStore) -> tuple[ResourceApiServer, ...]:
+    """Start the replicas of one API, which share their data directory and the store."""
     replicas = []
     for number in range(REPLICAS):
-        home = directory / f"api-{number}"
-        home.mkdir()
-        replicas.append(
-            running.enter_context(ResourceApiServer(home, data_dir=directory / "data", keep_alive=KEEP_ALIVE_SECONDS))
+        home = _made(directory / f"api-{number}")
+        api = ResourceApiServer(
+            home,
+            data_dir=directory / "data",
+            keep_alive=KEEP_ALIVE_SECONDS,
+            store=store.settings(small_bucket=False),
         )
+        replicas.append(running.enter_context(api))
     replicas[0].add_user(EMAIL, PASSWORD, Role.PUBLISHER)
     replicas[0].set_fragment(FRAGMENT)
     return tuple(replicas)
 
 
-def _cache_disk(running: ExitStack, path: Path, resources: Path) -> CacheDisk:
-    try:
-        return CacheDisk(running.enter_context(small_disk(path, SIZE)), resources)
-    except (pytest.skip.Exception, pytest.fail.Exception) as exc:
-        raise CannotSoak(str(exc)) from exc
-
-
 def _private_dockerd(running: ExitStack) -> tuple[Engine, ManagedProcess]:
-    try:
-        engine = running.enter_context(docker_engine())
-    except (pytest.skip.Exception, pytest.fail.Exception) as exc:
-        raise CannotSoak(str(exc)) from exc
+    engine = running.enter_context(docker_engine())
     if engine.process is None:
         raise CannotSoak("a private dockerd (it needs root, and cannot run everywhere)")
     return engine, engine.process
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+@contextmanager
+def _required() -> Iterator[None]:
+    """Raise CannotSoak for what the machine lacks."""
+    try:
+        yield
+    except (pytest.skip.Exception, pytest.fail.Exception) as exc:
+        raise CannotSoak(str(exc)) from exc
