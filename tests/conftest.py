@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -229,6 +230,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("heavy")
     heavy_files = {item.path for item in items if item.get_closest_marker("heavy")}
     items.sort(key=lambda item: item.path not in heavy_files)
+
+
+def pytest_collection_finish() -> None:
+    """Leave the objects of the collection out of later garbage collections.
+
+    There are millions of them, and each collection of a test would take 0.2 s to look at all of them.
+    """
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -6,7 +6,9 @@ import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,10 +131,13 @@ def test_a_signing_key_that_others_may_use_is_refused(tmp_path: Path, mode: int)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("make", "told"),
     [
-        *((data, "is no signing key: it is no ") for data in (b"", b"secret", PEM_START + b"\nsecret\n", ANNA.public)),
-        (seal_signing_key(ANNA, "passphrase"), "has a passphrase, and nobody can be asked for it here"),
+        *(
+            (partial(bytes, data), "is no signing key: it is no ")
+            for data in (b"", b"secret", PEM_START + b"\nsecret\n", ANNA.public)
+        ),
+        (partial(seal_signing_key, ANNA, "passphrase"), "has a passphrase, and nobody can be asked for it here"),
     ],
     ids=["empty", "text", "PEM", "public", "passphrase"],
 )
@@ -140,10 +145,10 @@ def test_a_signing_key_that_others_may_use_is_refused(tmp_path: Path, mode: int)
     ("command", "code"), [(["-m", "loader", "serve"], BAD_SETTINGS_EXIT_CODE), (["-c", "import wsgi"], 3)]
 )
 def test_a_file_without_a_usable_signing_key_stops_the_start(
-    tmp_path: Path, data: bytes, told: str, command: list[str], code: int
+    tmp_path: Path, make: Callable[[], bytes], told: str, command: list[str], code: int
 ) -> None:
     path = write_key(tmp_path / "anna.key", ANNA)
-    path.write_bytes(data)
+    path.write_bytes(make())
     ended = subprocess.run(
         [sys.executable, *command],
         env={
