@@ -72,6 +72,7 @@ LONG_PLACES = (
     "unlock/engines/test_back.py",
     "unlock/engines/test_back_kills.py",
     "unlock/engines/test_back_room.py",
+    "unlock/engines/test_broken_images.py",
     "unlock/engines/test_engine_kills.py",
     "unlock/engines/test_failures.py",
     "unlock/engines/test_foreign_names.py",

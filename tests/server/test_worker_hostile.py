@@ -238,6 +238,7 @@ def test_a_gunicorn_without_what_the_worker_needs_is_refused_in_one_line(tmp_pat
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 def test_a_frozen_machine_does_not_cost_the_login(start_loader: StartLoader) -> None:
     timeout = 3
     loader = start_loader("--timeout", str(timeout))
