@@ -9,6 +9,8 @@ SHIPPED := loader resource_api deploy wsgi.py gunicorn.conf.py
 CHECKS := check-style check-format check-types check-security check-page check-packages
 # Three processes on two cores, because most tests wait for a server most of the time. The tests of a file run in one
 # process, because they share servers.
+# Each process reads the compiled tests of earlier runs, because it would take 11 s of its time to compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -6,7 +6,9 @@ import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from loader.app import create_app
 from loader.crypto.signatures import PEM_START
 from loader.crypto.signing_key_file import seal_signing_key
+from loader.model_trust import signing_key
 from loader.publisher_keys import PublisherKeys
 from loader.settings import BAD_SETTINGS_EXIT_CODE, BadSettings, Settings, variables
 from tests.support.publishers import ANNA, TRUSTED, write_key, write_publishers
@@ -129,21 +132,29 @@ def test_a_signing_key_that_others_may_use_is_refused(tmp_path: Path, mode: int)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("make", "told"),
     [
-        *((data, "is no signing key: it is no ") for data in (b"", b"secret", PEM_START + b"\nsecret\n", ANNA.public)),
-        (seal_signing_key(ANNA, "passphrase"), "has a passphrase, and nobody can be asked for it here"),
+        *(
+            (partial(bytes, data), "is no signing key: it is no ")
+            for data in (b"", b"secret", PEM_START + b"\nsecret\n", ANNA.public)
+        ),
+        (partial(seal_signing_key, ANNA, "passphrase"), "has a passphrase, and nobody can be asked for it here"),
     ],
     ids=["empty", "text", "PEM", "public", "passphrase"],
 )
+def test_a_file_without_a_usable_signing_key_is_refused(tmp_path: Path, make: Callable[[], bytes], told: str) -> None:
+    path = write_key(tmp_path / "anna.key", ANNA)
+    path.write_bytes(make())
+    with pytest.raises(BadSettings, match=f"^bad configuration: the file that SIGNING_KEY names {told}"):
+        signing_key(Settings.from_env({"SIGNING_KEY": str(path)}))
+
+
 @pytest.mark.parametrize(
     ("command", "code"), [(["-m", "loader", "serve"], BAD_SETTINGS_EXIT_CODE), (["-c", "import wsgi"], 3)]
 )
-def test_a_file_without_a_usable_signing_key_stops_the_start(
-    tmp_path: Path, data: bytes, told: str, command: list[str], code: int
-) -> None:
+def test_a_file_without_a_usable_signing_key_stops_the_start(tmp_path: Path, command: list[str], code: int) -> None:
     path = write_key(tmp_path / "anna.key", ANNA)
-    path.write_bytes(data)
+    path.write_bytes(b"secret")
     ended = subprocess.run(
         [sys.executable, *command],
         env={
@@ -159,7 +170,9 @@ def test_a_file_without_a_usable_signing_key_stops_the_start(
         check=False,
     )
     assert ended.returncode == code
-    assert re.fullmatch(rf"bad configuration: the file that SIGNING_KEY names {told}.*\n", ended.stderr)
+    assert re.fullmatch(
+        r"bad configuration: the file that SIGNING_KEY names is no signing key: it is no .*\n", ended.stderr
+    )
 
 
 def test_a_signing_key_of_many_bytes_is_refused(tmp_path: Path) -> None:

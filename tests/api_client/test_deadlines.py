@@ -261,7 +261,7 @@ def test_forget_ends_a_call_that_hangs_and_the_next_login_works_at_once(stuck: S
         hanging = stuck.submit(pool, CALLS[name])
         started = time.monotonic()
         stuck.client.forget()
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < SOON_SECONDS
         stuck.api.behaviour = None
         stuck.client.login(EMAIL, PASSWORD)
         assert stuck.client.key_fragment(CHECK).content == stuck.api.fragment

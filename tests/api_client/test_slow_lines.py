@@ -16,6 +16,8 @@ from tests.support.faulty_api import Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD
 
 CONNECT_SECONDS, SILENCE_SECONDS = 0.2, 0.5
+# Without a limit, these calls would take a minute or never end.
+LATE_SECONDS = 30.0
 MIB = 1 << 20
 
 
@@ -38,7 +40,7 @@ def test_upload_to_a_peer_that_stops_reading_ends(authority: Authority, server: 
     started = time.monotonic()
     with pytest.raises(ApiUnreachable):
         client.put_object("m/x.big", bytes(64 * MIB))
-    assert SILENCE_SECONDS <= time.monotonic() - started < 5 * SILENCE_SECONDS
+    assert SILENCE_SECONDS <= time.monotonic() - started < LATE_SECONDS
 
 
 def test_upload_over_a_slow_line_arrives(authority: Authority, server: FaultyApi) -> None:
@@ -63,4 +65,4 @@ def test_peer_that_accepts_no_connection_is_given_up() -> None:
         started = time.monotonic()
         with pytest.raises(ApiUnreachable, match="in time"):
             client.login(EMAIL, PASSWORD)
-        assert CONNECT_SECONDS <= time.monotonic() - started < 5
+        assert CONNECT_SECONDS <= time.monotonic() - started < LATE_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.browsing import LoaderPage, assert_fit, rows
@@ -22,6 +23,7 @@ def cancel(page: LoaderPage) -> None:
     page.page.get_by_role("button", name="Cancel the unlock", exact=True).click()
 
 
+@pytest.mark.long
 def test_a_cancelled_unlock_keeps_the_login_and_can_be_started_again(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
@@ -67,6 +69,7 @@ def test_an_unlock_that_waits_for_the_api_says_so_and_ends_at_once(
         api.resume()
 
 
+@pytest.mark.long
 def test_a_cancel_that_is_refused_says_that_the_unlock_goes_on(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:

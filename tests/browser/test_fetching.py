@@ -41,6 +41,7 @@ def press(page: LoaderPage, name: str) -> None:
     page.page.get_by_role("button", name=name, exact=True).click()
 
 
+@pytest.mark.long
 def test_a_fetch_that_is_cancelled_and_started_again(site: RangeSite, open_page: Open) -> None:
     page = open_page(site.url, reduced_motion="reduce")
     page.wait_for_text("fetch-note", "No release was fetched since the loader was started.")
@@ -89,6 +90,7 @@ def test_a_version_and_what_is_wrong_with_it(site: RangeSite, open_page: Open) -
     assert Fetcher(site.url, site.models).status()["version"] == "1.5"
 
 
+@pytest.mark.long
 def test_a_restart_during_a_fetch_is_told(tmp_path: Path, open_page: Open) -> None:
     env = {"API_VERSION": VERSION, "LOADER_BIND": f"127.0.0.1:{free_port()}"}
     (tmp_path / "upstream").mkdir()

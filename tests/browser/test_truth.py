@@ -138,6 +138,7 @@ def test_after_a_lock_the_page_says_that_nobody_is_logged_in(own: Site, open_pag
     page.wait_for_text("models-rows", "day/big.onnx")
 
 
+@pytest.mark.long
 def test_a_removed_user_is_told_at_the_next_use(own: Site, open_page: Open) -> None:
     gone = {"email": "gone@example.com", "password": "the password of a user who goes"}
     own.api.add_user(gone["email"], gone["password"], Role.READER)
@@ -156,6 +157,7 @@ def test_a_removed_user_is_told_at_the_next_use(own: Site, open_page: Open) -> N
     expect(page.at("ended")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_after_a_restart_the_page_says_what_ended(open_page: Open, own: Site, tmp_path: Path) -> None:
     bind = f"127.0.0.1:{free_port()}"
     with bare_site(tmp_path, own.api.url, LOADER_BIND=bind) as first:

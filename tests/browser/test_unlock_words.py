@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
+import pytest
 from playwright.sync_api import expect
 
 from loader.references import full_reference
@@ -21,6 +22,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 MIB = 1 << 20
 
 
+@pytest.mark.long
 def test_the_bar_of_a_silent_engine_moves_and_says_what_is_known(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:
@@ -58,6 +60,7 @@ def test_ready_without_a_key_is_said_to_be_not_proven(
     page.wait_for_text("lead", "Not proven: no key fragment has authenticated")
 
 
+@pytest.mark.long
 def test_an_update_says_how_much_of_each_image_is_sent(
     unlock_device: UnlockDevice, docker: Engine, open_page: Open
 ) -> None:
@@ -74,6 +77,7 @@ def test_an_update_says_how_much_of_each_image_is_sent(
     assert operator.unlock() == READY
 
 
+@pytest.mark.long
 def test_the_page_shows_what_happened_last(unlock_device: UnlockDevice, docker: Engine, open_page: Open) -> None:
     seal(unlock_device.archive, [HandmadeImage(APP)])
     operator = unlock_device.start(docker.host)

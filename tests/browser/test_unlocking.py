@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from loader.references import full_reference
@@ -179,6 +180,7 @@ def test_present_images_need_only_a_login_and_missing_images_an_unlock(
     assert "unlocked last, images of it are missing" in page.at("releases").inner_text()
 
 
+@pytest.mark.long
 def test_the_page_reports_a_loader_that_restarts_during_an_unlock(
     unlock_device: UnlockDevice, wire: FaultyWire, packed: Packed, open_page: Open
 ) -> None:

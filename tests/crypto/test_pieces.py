@@ -115,7 +115,9 @@ def test_bytes_of_any_lengths_have_the_same_digest(size: int, step: int) -> None
     data, digest = pattern(size), PieceHash()
     for begin in range(0, size, step):
         digest.update(memoryview(data)[begin : begin + step])
-        assert digest.hex() == piece_digest(data[: begin + step])
+        # Look before, at and after the ends of pieces only, because each look hashes all bytes so far.
+        if any((begin + near * step) % MIB < step for near in range(3)):
+            assert digest.hex() == piece_digest(data[: begin + step])
     assert digest.hex() == digest_of_pieces(digest.digests()) == piece_digest(data)
     assert len(digest.digests()) == -(-size // MIB) * DIGEST_SIZE
 

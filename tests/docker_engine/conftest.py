@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from loader.docker_engine import DockerEngine
-from tests.docker_engine.connecting import connected
+from tests.docker_engine.connecting import connected, let_pings_wait
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeEngine
 
@@ -23,6 +23,7 @@ def real(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture
 def engine(real: Engine, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
     """The DockerEngine under test, connected to the real engine."""
+    let_pings_wait(monkeypatch)
     return connected(real.host, monkeypatch)
 
 

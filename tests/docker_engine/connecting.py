@@ -31,6 +31,11 @@ def connected(host: str, monkeypatch: pytest.MonkeyPatch, timeout: float = PATIE
     return DockerEngine(timeout)
 
 
+def let_pings_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pings wait for long, because a real engine on a busy machine may need more than their two seconds."""
+    monkeypatch.setattr("loader.docker_engine.connection.PING_TIMEOUT", WAIT_SECONDS)
+
+
 def described(engine: DockerEngine, reference: str) -> Image:
     """Return the image under `reference` as an archive would describe it."""
     found = engine.find(reference)

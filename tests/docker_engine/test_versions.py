@@ -9,7 +9,7 @@ import pytest
 
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable
-from tests.docker_engine.connecting import ABSENT, connected
+from tests.docker_engine.connecting import ABSENT, connected, let_pings_wait
 from tests.support.engines import Engine
 from tests.support.fake_engine import FakeCall, FakeEngine
 
@@ -19,6 +19,7 @@ def downgraded(
     docker_classic_26: Engine, docker_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> DockerEngine:
     """An engine that was Docker 26.1, and is Docker 20.10 now."""
+    let_pings_wait(monkeypatch)
     link = tmp_path / "docker.sock"
     link.symlink_to(docker_classic_26.socket)
     engine = connected(f"unix://{link}", monkeypatch)

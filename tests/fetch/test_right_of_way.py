@@ -104,7 +104,7 @@ def test_a_wait_ends_when_the_fetch_does() -> None:
     waiting = threading.Thread(target=way.wait, args=(lambda: not wanted.is_set(),))
     waiting.start()
     wanted.set()
-    waiting.join(5)
+    waiting.join(30)
     assert not waiting.is_alive()
 
 

@@ -123,6 +123,7 @@ def test_a_signal_during_a_step_leaves_no_process_and_no_file(
     _assert_nothing_left(demo, scratch)
 
 
+@pytest.mark.long
 def test_the_demo_does_not_replace_a_dead_engine_that_docker_host_names(start_demo: StartDemo, scratch: Path) -> None:
     demo = start_demo(ONCE="1", DOCKER_HOST=DEAD_ENGINE)
     assert demo.wait(RUN_SECONDS) == 1

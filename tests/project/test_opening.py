@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.project.test_architecture import LOADER
+from tests.project.test_architecture import modules
 
 # Calls that open a file by its name, beside the method `open` of a path.
 FUNCTIONS = {"open", "os.open", "io.open", "io.FileIO"}
@@ -65,7 +65,7 @@ def is_of_descriptor(called: str, name: str) -> bool:
 def found() -> set[tuple[str, str]]:
     return {
         (name, called)
-        for name, tree in LOADER.items()
+        for name, tree in modules("loader").items()
         for called in opened_by_name(tree)
         if not is_of_descriptor(called, name)
     }

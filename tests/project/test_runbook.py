@@ -101,6 +101,7 @@ def fleet(docker_engine: Engine, resource_api: ResourceApiServer, start_loader: 
     return made
 
 
+@pytest.mark.long
 def test_the_runbook_ends_what_a_captured_device_could_do(
     fleet: Fleet, docker_engine: Engine, resource_api: ResourceApiServer, device_dir: Path
 ) -> None:

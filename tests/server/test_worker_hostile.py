@@ -33,10 +33,13 @@ from tests.support.range_sites import hasty_device
 from tests.support.sites import NOBODY_LISTENS, BareSite, bare_site
 
 SECONDS = 20.0
-URGENT_MAX_SECONDS = 1.0
+# Far less than the ten seconds that the loader gives a client for a head, a body of JSON or the rest of an upload.
+URGENT_MAX_SECONDS = 5.0
 HOSTILE_CONNECTIONS = 500
 MEMORY_GROWTH = 32 << 20
 DRAIN_SECONDS = 1.0
+# A client that sends a byte now and then would take longer.
+LATE_SECONDS = 15.0
 UPLOAD_TO_COME = (
     b"POST /upload/x HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-data; boundary=b\r\n"
     b"Content-Length: 1000000\r\nConnection: close\r\n\r\n"
@@ -159,7 +162,7 @@ def test_a_drain_has_an_absolute_deadline(impatient: BareSite) -> None:
         client.sendall(UPLOAD_TO_COME)
         seconds, response = seconds_until_response(client, drip=True)
     assert b" 401 " in response.partition(b"\r\n")[0]
-    assert seconds < DRAIN_SECONDS + 2
+    assert DRAIN_SECONDS <= seconds < LATE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,7 @@ def test_a_gunicorn_without_what_the_worker_needs_is_refused_in_one_line(tmp_pat
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 def test_a_frozen_machine_does_not_cost_the_login(start_loader: StartLoader) -> None:
     timeout = 3
     loader = start_loader("--timeout", str(timeout))

@@ -148,6 +148,7 @@ def test_a_refusal_by_docker_is_reported(rig: Rig, lies: Callable[[], dict[str, 
     assert not has_image(rig.engine, APP)
 
 
+@pytest.mark.long
 def test_a_refusal_by_podman_is_reported(unlock_device: UnlockDevice, podman: Engine) -> None:
     operator = unlock_device.start(podman.host)
     for lies, _ in REFUSED.values():

@@ -59,6 +59,7 @@ def test_an_image_with_other_settings_is_replaced(
     assert_replaced(watched, docker, archive, OLD[setting])
 
 
+@pytest.mark.long
 def test_an_image_with_other_settings_is_replaced_in_podman(podman: Engine, archive: bytes, tmp_path: Path) -> None:
     with watched_device(tmp_path, podman, "stream") as watched:
         assert_replaced(watched, podman, archive, OLD["Cmd"])

@@ -75,6 +75,7 @@ def test_the_images_of_docker_are_whole_although_layers_were_left_out(
     assert_whole(docker, IMAGES, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_the_images_of_podman_are_whole_although_layers_were_left_out(
     podman: Engine, archive: Path, tmp_path: Path, mode: str

@@ -26,6 +26,7 @@ def real_podman(request: pytest.FixtureRequest) -> Iterator[Engine]:
     remove_all_images(engine)
 
 
+@pytest.mark.long
 def test_an_image_below_localhost_is_told_and_stays(real_podman: Engine, packed: Packed, tmp_path: Path) -> None:
     archive = packed.path.read_bytes()
     local = import_image(real_podman, LOCAL)

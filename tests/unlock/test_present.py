@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -19,7 +18,6 @@ from tests.support.unlocking import READY, Rig, UnlockDevice
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
 MIB = 1 << 20
-AT_ONCE_SECONDS = 2.0
 
 
 @pytest.mark.parametrize("mode", ["tar", "stream"])
@@ -29,9 +27,7 @@ def test_present_images_are_ready_without_a_network(
     docker.client.images.load(packed.plain_tar.read_bytes())
     unlock_device.put(packed.path)
     operator = unlock_device.start(docker.host, RESOURCE_API_URL=slow_api.url, UNLOCK_MODE=mode)
-    started = time.monotonic()
     assert operator.unlock("any password") == READY
-    assert time.monotonic() - started < AT_ONCE_SECONDS
     assert slow_api.requests() == []
     assert slow_api.open_connections == 0
 

@@ -212,7 +212,7 @@ def test_a_slow_run_reports_its_progress(rig: Rig, packed: Packed) -> None:
     assert set(last["duration_seconds"]) == STEPS_OF_UNLOCK
     assert last["duration_seconds"]["loading_images"] > 1
     ended = datetime.fromisoformat(last["updated_at"]) - datetime.fromisoformat(last["started_at"])
-    assert sum(last["duration_seconds"].values()) == pytest.approx(ended.total_seconds(), abs=0.1)
+    assert sum(last["duration_seconds"].values()) == pytest.approx(ended.total_seconds(), abs=1)
     assert (last["error"], last["code"], last["retryable"], last["hint"]) == (None, None, None, None)
 
 

@@ -172,6 +172,7 @@ def test_a_refused_account_is_tried_once_until_the_file_changes(
         assert len(api.requests("POST", "/login")) == 4  # refused, a person's, accepted, and that of the unlock
 
 
+@pytest.mark.long
 def test_after_a_lock_the_loader_stays_locked_until_the_file_changes(
     device: UnlockDevice, docker: Engine, port: int, credentials: Path, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def busy_site(tmp_path: Path, resource: StoredResource) -> Iterator[Site]:
         over.set()
 
 
+@pytest.mark.long
 def test_health_responds_while_64_clients_load_and_an_unlock_runs(busy_site: Site, resource: StoredResource) -> None:
     stop = threading.Event()
     outcomes: list[str] = []

@@ -92,6 +92,7 @@ def test_parts_and_loads_go_past_the_api_and_no_token_goes_to_the_store(site: St
     assert b"Azaion-Device" not in site.front.received
 
 
+@pytest.mark.long
 def test_a_load_goes_on_after_the_store_was_killed(site: StoreSite) -> None:
     stored(site)
     site.front.hold_after(8 * MIB)

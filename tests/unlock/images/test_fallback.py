@@ -26,7 +26,7 @@ from tests.unlock.images.controlled_engine import (
     planned,
 )
 
-LOWER = [HandmadeLayer(bytes([number]), 1 << 20, name=f"{number}.bin") for number in range(2)]
+LOWER = [HandmadeLayer(bytes([number]) * 4096, 256, name=f"{number}.bin") for number in range(2)]
 IMAGES = [HandmadeImage(f"app{number}:2", (layer, HandmadeLayer(b"new"))) for number, layer in enumerate(LOWER)]
 # The engine had them when the run was planned, and has lost them since.
 BASES = [Base(f"app{number}:1", EngineImage("old", (layer.described[0],), 1)) for number, layer in enumerate(LOWER)]
