@@ -17,7 +17,7 @@ from loader.unlock.plan import look_up_images, make_plan
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
-from tests.support.images import saved_images
+from tests.support.images import holds, saved_images
 from tests.support.inventory import Inventory, id_in
 
 CALL_SECONDS = 60
@@ -59,7 +59,7 @@ def nothing_else_appears(engine: Engine, images: Sequence[Image]) -> Iterator[No
 def assert_exact(engine: Engine, images: Sequence[Image], directory: Path) -> None:
     """Require that the engine of DOCKER_HOST has exactly these images, can use them, and can give them back whole."""
     loader_engine = DockerEngine(CALL_SECONDS)
-    assert loader_engine.holds(images)
+    assert holds(loader_engine, images)
     for image in images:
         found = loader_engine.find(image.reference)
         assert found is not None
