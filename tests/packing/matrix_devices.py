@@ -13,7 +13,7 @@ from loader.docker_engine import DockerEngine
 from loader.settings import Settings
 from loader.unlock.delivery import image_delivery
 from loader.unlock.images import Loading
-from loader.unlock.plan import look_up_images, make_plan
+from loader.unlock.plan import described, look_up_images, make_plan
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
@@ -31,13 +31,13 @@ def unlock(archive_path: Path, mode: str) -> None:
     paths = {"IMAGES_PATH": str(archive_path), "MODEL_CACHE_DIR": str(models)}
     settings = Settings.from_env({**paths, "UNLOCK_MODE": mode})
     with open_archive(archive_path) as archive:
-        found = look_up_images(engine, archive)
+        found = look_up_images(engine, archive.head)
         assert not any(image.present for image in found)
-        plan = make_plan(settings, engine, archive, found)
+        plan = make_plan(settings, archive, found, engine, described(engine))
         with image_delivery(settings, archive, plan.layouts, lambda: None) as delivery:
             delivery.prepare(FRAGMENT, lambda _: None)
             Loading(engine, archive.head, plan.layouts, delivery).run(lambda _: None)
-        assert make_plan(settings, engine, archive, look_up_images(engine, archive)).done
+        assert all(image.present for image in look_up_images(engine, archive.head))
 
 
 @contextmanager
