@@ -10,8 +10,7 @@ from functools import partial
 from benchmarks.tables import Figure, Figures
 from benchmarks.workload import Workload
 from loader.crypto.archive_head import StoredHead
-from loader.crypto.archive_seals import Signature
-from loader.crypto.json_header import JSON_MAX_SIZE
+from loader.crypto.json_header import JSON_MAX_SIZE, Signature
 from loader.crypto.model_parts import ResourceName
 from loader.crypto.signatures import SigningKey, is_valid
 from loader.model_trust import ModelTrust

@@ -95,7 +95,7 @@ def open_installed(place: Path, opened: ExitStack) -> Archive | None:
     return None
 
 
-def tidy(place: Path, kept: Sequence[Blob] = ()) -> None:
+def tidy(place: Path, kept: Sequence[Blob]) -> None:
     """Remove the blobs that neither the installed archive nor a fetch needs, but for `kept`; call it `alone`.
 
     Raises StorageError.

@@ -55,11 +55,6 @@ def set_request_id(value: str | None) -> None:
     _request_id.set(value)
 
 
-def current_client() -> str | None:
-    """Return the client of the request that this thread works for; None if the loader works of its own accord."""
-    return _client.get()
-
-
 def set_client(value: str | None) -> None:
     """Set the client that this thread's audit lines name from now on."""
     _client.set(value)

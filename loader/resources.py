@@ -16,7 +16,8 @@ from loader.crypto.segments import segment_at, segment_begin
 from loader.crypto.signatures import SigningKey
 from loader.errors import Checkpoint, CorruptCiphertext, ResourceCorrupt
 from loader.model_cache.cache import ModelCache
-from loader.model_cache.part_file import CacheReader, Stream
+from loader.model_cache.part_file import Stream
+from loader.model_cache.part_reader import CacheReader
 from loader.model_cache.proven_reader import ProvenReader
 from loader.model_trust import ModelTrust
 from loader.uploads.model import ModelUploads, UploadForm

@@ -6,10 +6,7 @@ fields, which `variables()` lists.
 
 from __future__ import annotations
 
-import os
 import re
-import ssl
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -17,13 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loader import setting_values as parse
 from loader.fetch_at import FetchAt
-from loader.files import open_regular
 from loader.publisher_keys import PublisherKeys
-
-# More than any private key of Ed25519 in the format PEM.
-MAX_KEY_FILE_SIZE = 4096
-
 
 # The exit code of a loader whose settings cannot be used: EX_CONFIG of sysexits.h, which systemd knows by that name.
 BAD_SETTINGS_EXIT_CODE = 78
@@ -31,122 +24,6 @@ BAD_SETTINGS_EXIT_CODE = 78
 
 class BadSettings(Exception):
     """The environment cannot be used. `str()` is one line that names every problem."""
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return value.strip()
-
-
-def _http_url(value: str) -> str:
-    url = urlsplit(value.strip())
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError("must be an http:// or https:// address")
-    if url.query or url.fragment or url.username or url.password:
-        raise ValueError("must not hold credentials, a query or a fragment")
-    return value.strip().rstrip("/")
-
-
-def _path(value: str) -> Path:
-    path = Path(_text(value))
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
-
-
-def _path_or_none(value: str) -> Path | None:
-    """Return the path; None for empty."""
-    return _path(value) if value else None
-
-
-def _switch(value: str) -> bool:
-    if value not in ("0", "1"):
-        raise ValueError("must be 0 or 1")
-    return value == "1"
-
-
-def _tag(value: str) -> str:
-    # The tag grammar of an image reference (OCI distribution specification, "Pulling manifests").
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", value):
-        raise ValueError("must be an image tag")
-    return value
-
-
-def _device_name(value: str) -> str:
-    """Return the name; for empty the host name, in which what a header cannot carry becomes a hyphen."""
-    name = value or re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename)[:128] or "unknown"
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
-        raise ValueError("must have 1 to 128 characters out of A-Z a-z 0-9 . _ -")
-    return name
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-def _positive_int(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) == 0:
-        raise ValueError("must be a whole number from 1 to 999999")
-    return int(value)
-
-
-def _byte_count(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", value):
-        raise ValueError("must be a number of bytes")
-    return int(value)
-
-
-def _unlock_mode(value: str) -> str:
-    if value not in ("tar", "stream"):
-        raise ValueError("must be tar or stream")
-    return value
-
-
-def _bind(value: str) -> str:
-    if value.startswith("unix:") and len(value) > len("unix:"):
-        return value
-    if re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):[0-9]{1,5}", value) and int(value.rpartition(":")[2]) <= 65535:
-        return value
-    raise ValueError("must be host:port or unix:/path")
-
-
-def _level(value: str) -> str:
-    if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-        raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    return value.upper()
-
-
-def _ca_bundle(value: str) -> str | None:
-    """Return the path of a file of PEM certificates; None for empty, which means those that the system trusts."""
-    if not value:
-        return None
-    try:
-        ssl.create_default_context(cafile=value)
-    except OSError as exc:
-        raise ValueError("names no file of PEM certificates") from exc
-    return value
-
-
-def _publisher_keys(value: str) -> PublisherKeys | None:
-    """Return the keys in the file at this path; None for empty, which means that signatures are not asked for."""
-    return PublisherKeys.read(Path(value)) if value else None
-
-
-def _signing_key(value: str) -> bytes | None:
-    """Return the content of the file at this path, which only its owner may read; None for empty."""
-    if not value:
-        return None
-    try:
-        with os.fdopen(open_regular(Path(value), follow=True), "rb") as file:
-            mode, data = stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read(MAX_KEY_FILE_SIZE + 1)
-    except OSError as exc:
-        raise ValueError(f"names a file that cannot be read: {exc.strerror}") from exc
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ValueError(f"names a file of mode {mode:04o}: only its owner may have access, as with mode 0600")
-    if len(data) > MAX_KEY_FILE_SIZE:
-        raise ValueError(f"names a file of more than {MAX_KEY_FILE_SIZE} bytes")
-    return data
 
 
 @dataclass(frozen=True)
@@ -172,26 +49,26 @@ class Settings:
     """The configuration of one loader. Times are in seconds."""
 
     resource_api_url: str = field(
-        metadata=_from("RESOURCE_API_URL", "https://api.azaion.com", _http_url, "base URL of the API")
+        metadata=_from("RESOURCE_API_URL", "https://api.azaion.com", parse.http_url, "base URL of the API")
     )
     device_name: str = field(
         metadata=_from(
-            "DEVICE_NAME", "", _device_name, "what this device calls itself in the API's log; empty: the host name"
+            "DEVICE_NAME", "", parse.device_name, "what this device calls itself in the API's log; empty: the host name"
         )
     )
     images_path: Path = field(
-        metadata=_from("IMAGES_PATH", "/opt/azaion/images.enc", _path, "the encrypted archive of images")
+        metadata=_from("IMAGES_PATH", "/opt/azaion/images.enc", parse.path, "the encrypted archive of images")
     )
     api_version: str = field(
         metadata=_from(
-            "API_VERSION", "latest", _tag, "the version of the release that the archive must be; `latest`: any"
+            "API_VERSION", "latest", parse.tag, "the version of the release that the archive must be; `latest`: any"
         )
     )
     model_cache_dir: Path = field(
         metadata=_from(
             "MODEL_CACHE_DIR",
             "/opt/azaion/models",
-            _path,
+            parse.path,
             "where encrypted parts of models and the head of the last unlocked archive lie",
         )
     )
@@ -199,7 +76,7 @@ class Settings:
         metadata=_from(
             "MODEL_CACHE_MAX_BYTES",
             "0",
-            _byte_count,
+            parse.byte_count,
             "limit of the encrypted parts there, in bytes; 0 means none. Least recently used ones go first",
         )
     )
@@ -207,7 +84,7 @@ class Settings:
         metadata=_from(
             "EXPECTED_IMAGES",
             "",
-            _names,
+            parse.names,
             "images expected when there is no archive, separated by commas; without a tag, `:API_VERSION` is meant",
         )
     )
@@ -215,23 +92,25 @@ class Settings:
         metadata=_from(
             "UNLOCK_MODE",
             "tar",
-            _unlock_mode,
+            parse.unlock_mode,
             "`tar`: decrypt to a file, then load it; "
             "`stream`: verify, then decrypt into the engine, no plaintext on disk",
         )
     )
     bind: str = field(
-        metadata=_from("LOADER_BIND", "127.0.0.1:8080", _bind, "address, or `unix:` and a path, to listen on")
+        metadata=_from("LOADER_BIND", "127.0.0.1:8080", parse.bind, "address, or `unix:` and a path, to listen on")
     )
-    threads: int = field(metadata=_from("LOADER_THREADS", "32", _positive_int, "threads that serve requests"))
+    threads: int = field(metadata=_from("LOADER_THREADS", "32", parse.positive_int, "threads that serve requests"))
     max_transfers: int = field(
-        metadata=_from("MAX_TRANSFERS", "8", _positive_int, "loads, uploads and verifications at a time; more get BUSY")
+        metadata=_from(
+            "MAX_TRANSFERS", "8", parse.positive_int, "loads, uploads and verifications at a time; more get BUSY"
+        )
     )
     trusted_hosts: tuple[str, ...] = field(
         metadata=_from(
             "TRUSTED_HOSTS",
             "localhost,127.0.0.1,[::1]",
-            _names,
+            parse.names,
             "Host headers that the loader accepts, separated by commas",
         )
     )
@@ -239,7 +118,7 @@ class Settings:
         metadata=_from(
             "RESOURCE_API_CA_BUNDLE",
             "",
-            _ca_bundle,
+            parse.ca_bundle,
             "PEM file of the authorities that vouch for the API; empty: the system's",
         )
     )
@@ -247,7 +126,7 @@ class Settings:
         metadata=_from(
             "PUBLISHER_KEYS",
             "",
-            _publisher_keys,
+            parse.publisher_keys,
             "file of the Ed25519 keys of which one must have signed archive and models; empty: none is asked for",
         )
     )
@@ -256,21 +135,21 @@ class Settings:
         metadata=_from(
             "SIGNING_KEY",
             "",
-            _signing_key,
+            parse.signing_key,
             "file of the Ed25519 key, mode 0600, that signs the models uploaded here; empty: they are not signed",
         ),
     )
     api_connect_timeout: int = field(
-        metadata=_from("API_CONNECT_TIMEOUT", "5", _positive_int, "seconds to connect to the API")
+        metadata=_from("API_CONNECT_TIMEOUT", "5", parse.positive_int, "seconds to connect to the API")
     )
     api_read_timeout: int = field(
-        metadata=_from("API_READ_TIMEOUT", "60", _positive_int, "seconds that the API may be silent")
+        metadata=_from("API_READ_TIMEOUT", "60", parse.positive_int, "seconds that the API may be silent")
     )
     api_patience: int = field(
         metadata=_from(
             "API_PATIENCE",
             "300",
-            _positive_int,
+            parse.positive_int,
             "seconds without a new byte after which a download is given up, and an upload that fails",
         )
     )
@@ -287,7 +166,7 @@ class Settings:
         metadata=_from(
             "CREDENTIALS_FILE",
             "",
-            _path_or_none,
+            parse.path_or_none,
             "file of two lines, e-mail and password, mode 0600 or a credential of systemd, with which the loader logs "
             "in by itself; empty: people log in",
         )
@@ -296,7 +175,7 @@ class Settings:
         metadata=_from(
             "AUTO_UNLOCK",
             "0",
-            _switch,
+            parse.switch,
             "1: unlock by itself after a start, with CREDENTIALS_FILE, if images are missing",
         )
     )
@@ -304,13 +183,13 @@ class Settings:
         metadata=_from(
             "ENGINE_TIMEOUT",
             "1800",
-            _positive_int,
+            parse.positive_int,
             "seconds that the Docker engine may be silent; more while it unpacks a large image",
         )
     )
     log_level: str = field(
         metadata=_from(
-            "LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING, ERROR or CRITICAL; audit lines are always written"
+            "LOG_LEVEL", "INFO", parse.level, "DEBUG, INFO, WARNING, ERROR or CRITICAL; audit lines are always written"
         )
     )
 

@@ -26,7 +26,7 @@ from loader.files import FileIdentity, open_regular
 from loader.last_events import login_audited
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
-from loader.unlock.plan import plan_unlock
+from loader.unlock.preview import plan_unlock
 from loader.unlock.run import Credentials, interrupt, start_unlock, unlock_record
 from loader.unlock_state import AT_REST, UnlockRecord, UnlockState
 

@@ -168,9 +168,8 @@ class _UnlockStateHolder:
 
     def may_start(self, archive: FileIdentity, *, again: bool = False) -> bool:
         """Return whether a run may start: no run is active, and `archive` is not unlocked yet unless `again` is set."""
-        record = self._record
-        unlocked = record.state is UnlockState.READY and record.archive == archive
-        return record.state in AT_REST and (again or not unlocked)
+        with self._lock:
+            return self._record.state in AT_REST and (again or not self.is_ready_for(archive))
 
     def start(self, progress: RunProgress) -> None:
         """Start a run with `progress`. The error of the last run stays until the run replaces the record.

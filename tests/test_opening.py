@@ -16,7 +16,6 @@ from tests.support.special_files import SECRET, SPECIAL_FILES, secret_beside
 
 pytestmark = pytest.mark.timeout(20)  # a pipe that is opened in the usual way waits for its other end, forever
 
-LINKS = {name for name in SPECIAL_FILES if "link" in name}
 FLAGS = {"read": os.O_RDONLY, "write": os.O_RDWR, "create": os.O_RDWR | os.O_CREAT}
 
 

@@ -214,7 +214,7 @@ class ApiClient:
         return Uploads(self._transport, self._authorized, self.checkpoint())
 
     def delete_object(self, path: str) -> None:
-        """Remove the object at `path`, if there is one. Raises NotPermitted if the account may only read."""
+        """Remove the object at `path`, if there is one. Raises Forbidden if the account may only read."""
         url_path = "/resources/" + quote(path)
         with self._transport.deadline(self._logins.checkpoint()):
             response = self._authorized(lambda token: self._transport.send("DELETE", url_path, token=token))

@@ -13,8 +13,7 @@ from loader.cli.key import read_fragment
 from loader.cli.output import ProgressBar, require_replaceable
 from loader.cli.signing import open_signing_key
 from loader.crypto.archive_head import GZIP, PLAIN, Head
-from loader.crypto.archive_seals import MAX_SIGNATURES
-from loader.crypto.json_header import INTEGER_LIMIT
+from loader.crypto.json_header import INTEGER_LIMIT, MAX_SIGNATURES
 from loader.crypto.signatures import SigningKey
 from loader.docker_engine import DockerEngine
 from loader.errors import EngineUnavailable, ValidationFailed

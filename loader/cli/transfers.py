@@ -45,7 +45,7 @@ class OpenLoad:
 
 @contextmanager
 def open_load(
-    client: LoaderClient, folder: str, filename: str, *, known: str | None = None, here: tuple[str, int] | None = None
+    client: LoaderClient, folder: str, filename: str, *, known: str | None = None, here: tuple[str, int] | None
 ) -> Iterator[OpenLoad | None]:
     """Start to load a model. Waits until the loader has fetched and verified the first bytes.
 

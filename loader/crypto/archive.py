@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from loader.crypto.archive_head import MAX_BLOBS, Blob, Head, StoredHead
-from loader.crypto.archive_seals import SEALS_MAX_SIZE, Seals
-from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE, read_json
+from loader.crypto.archive_seals import Seals
+from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE, SEALS_MAX_SIZE, read_json
 from loader.crypto.pieces import DIGEST_SIZE
 from loader.errors import CorruptCiphertext
 

@@ -10,7 +10,6 @@ beside these; they do not depend on the fragment.
 
 from __future__ import annotations
 
-import base64
 import hmac
 import io
 import re
@@ -21,22 +20,29 @@ from typing import Any
 from Crypto.Random import get_random_bytes
 
 from loader.crypto.archive_head import StoredHead
-from loader.crypto.json_header import exactly, is_text, parse_base64, require, write_json
+from loader.crypto.json_header import (
+    SEALS_MAX_SIZE,
+    Signature,
+    exactly,
+    is_text,
+    parse_base64,
+    parse_signatures,
+    require,
+    signature_documents,
+    to_base64,
+    write_json,
+)
 from loader.crypto.segments import ciphertext_size, hkdf
 from loader.crypto.streaming_aead import DecryptingReader, encrypt
 from loader.errors import CorruptCiphertext
-from loader.publisher_keys import PUBLIC_KEY_SIZE
 
 FRAGMENT_MIN_SIZE = 32
 FRAGMENT_MAX_SIZE = 4096
 ROOT_SIZE = 32
 ROOT_ID_SIZE = 16
 SEALED_ROOT_SIZE = ciphertext_size(ROOT_SIZE)
-SEALS_MAX_SIZE = 64 << 10
 KEY_CHECK_SIZE = 8
 MAC_KEY_SIZE = 32
-MAX_SIGNATURES = 16
-SIGNATURE_SIZE = 64
 
 KEY_CHECK_INFO = b"azaion-loader key check v1"
 ROOT_ID_INFO = b"azaion-loader/2 root id"
@@ -64,36 +70,6 @@ def key_check(fragment: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Signature:
-    """An Ed25519 signature of a release or a model: the raw public key and the raw signature."""
-
-    key: bytes
-    signature: bytes
-
-    @classmethod
-    def parse(cls, document: Any) -> Signature:
-        """Parse one entry of `signatures`. Raises CorruptCiphertext."""
-        require(isinstance(document, dict), "signatures")
-        key, signature = exactly(document, "key", "signature")
-        return cls(
-            parse_base64(key, PUBLIC_KEY_SIZE, "signatures"), parse_base64(signature, SIGNATURE_SIZE, "signatures")
-        )
-
-
-def parse_signatures(documents: Any) -> tuple[Signature, ...]:
-    """Parse the field `signatures`, at most 16 of distinct keys. Raises CorruptCiphertext."""
-    require(isinstance(documents, list) and len(documents) <= MAX_SIGNATURES, "signatures")
-    parsed = tuple(map(Signature.parse, documents))
-    require(len({signature.key for signature in parsed}) == len(parsed), "signatures")
-    return parsed
-
-
-def signature_documents(signatures: Iterable[Signature]) -> list[dict[str, str]]:
-    """Return the field `signatures` as it is stored."""
-    return [{"key": _base64(one.key), "signature": _base64(one.signature)} for one in signatures]
-
-
-@dataclass(frozen=True)
 class Seals:
     """The seals of one head. `check` and `mac` are hex digits, `root` is the sealed root."""
 
@@ -111,7 +87,7 @@ class Seals:
 
     def to_bytes(self) -> bytes:
         """Return uint32 BE S and the seals as they are stored."""
-        key = {"check": self.check, "root": _base64(self.root)}
+        key = {"check": self.check, "root": to_base64(self.root)}
         document = {"key": key, "mac": self.mac, "signatures": signature_documents(self.signatures)}
         return write_json(document, SEALS_MAX_SIZE)
 
@@ -149,10 +125,6 @@ class Seals:
 def _mac(stored: StoredHead, fragment: bytes) -> str:
     key = hkdf(fragment, MAC_KEY_INFO, MAC_KEY_SIZE)
     return hmac.digest(key, HEAD_LABEL + stored.raw, "sha256").hex()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def _joined(pieces: Iterable[memoryview]) -> bytes:

@@ -1,4 +1,7 @@
-"""JSON in the file formats: uint32 BE N, N bytes of UTF-8 JSON; at the start of a file behind 8 bytes of magic."""
+"""JSON in the file formats: uint32 BE N, N bytes of UTF-8 JSON; at the start of a file behind 8 bytes of magic.
+
+Archives and models have it in common, and their seals the field `signatures`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,19 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from loader.errors import CorruptCiphertext
+from loader.publisher_keys import PUBLIC_KEY_SIZE
 
 MAGIC_SIZE = 8
 LENGTH_SIZE = 4
 JSON_MAX_SIZE = 1 << 20
+SEALS_MAX_SIZE = 64 << 10
+MAX_SIGNATURES = 16
+SIGNATURE_SIZE = 64
 SIZE_LIMIT = 1 << 52  # no ciphertext is larger, because its segments of 1 MiB are numbered with 32 bits
 INTEGER_LIMIT = 1 << 53  # every JSON parser reads smaller integers exactly (RFC 8259, section 6)
 
@@ -110,5 +118,40 @@ def parse_base64(value: object, size: int, field: str) -> bytes:
     except (binascii.Error, ValueError):
         raise CorruptCiphertext(f"its field {field} is malformed") from None
     # Compare the encoded form, because spare bits of base64 must be zero (RFC 4648, section 3.5): one value, one form.
-    require(len(data) == size and base64.b64encode(data).decode() == value, field)
+    require(len(data) == size and to_base64(data) == value, field)
     return data
+
+
+def to_base64(data: bytes) -> str:
+    """Return `data` as `parse_base64` takes it."""
+    return base64.b64encode(data).decode()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An Ed25519 signature of a release or a model: the raw public key and the raw signature."""
+
+    key: bytes
+    signature: bytes
+
+    @classmethod
+    def parse(cls, document: Any) -> Signature:
+        """Parse one entry of `signatures`. Raises CorruptCiphertext."""
+        require(isinstance(document, dict), "signatures")
+        key, signature = exactly(document, "key", "signature")
+        return cls(
+            parse_base64(key, PUBLIC_KEY_SIZE, "signatures"), parse_base64(signature, SIGNATURE_SIZE, "signatures")
+        )
+
+
+def parse_signatures(documents: Any) -> tuple[Signature, ...]:
+    """Parse the field `signatures`, at most 16 of distinct keys. Raises CorruptCiphertext."""
+    require(isinstance(documents, list) and len(documents) <= MAX_SIGNATURES, "signatures")
+    parsed = tuple(map(Signature.parse, documents))
+    require(len({signature.key for signature in parsed}) == len(parsed), "signatures")
+    return parsed
+
+
+def signature_documents(signatures: Iterable[Signature]) -> list[dict[str, str]]:
+    """Return the field `signatures` as it is stored."""
+    return [{"key": to_base64(one.key), "signature": to_base64(one.signature)} for one in signatures]

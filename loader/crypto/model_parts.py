@@ -13,7 +13,6 @@ A signature covers `azaion-loader/2 model\\0` | uint16 BE length | folder/filena
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import re
@@ -23,18 +22,22 @@ from typing import Any, Protocol
 
 from Crypto.Random import get_random_bytes
 
-from loader.crypto.archive_seals import SEALS_MAX_SIZE, Signature, parse_signatures, signature_documents
 from loader.crypto.json_header import (
     JSON_MAX_SIZE,
+    SEALS_MAX_SIZE,
+    Signature,
     exactly,
     is_integer,
     is_size,
     is_text,
     is_time,
     parse_base64,
+    parse_signatures,
     read_header,
     read_json,
     require,
+    signature_documents,
+    to_base64,
     write_json,
 )
 from loader.crypto.pieces import PieceHash
@@ -141,7 +144,7 @@ class SealedModel:
         """Return the small part of this edition, without a signature."""
         big = None if self.big is None else asdict(self.big)
         document = {
-            "key": base64.b64encode(self.key).decode(),
+            "key": to_base64(self.key),
             "size": self.size,
             "serial": edition.serial,
             "created": edition.created,

@@ -12,7 +12,7 @@ from typing import Protocol
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 
-from loader.crypto.archive_seals import Signature
+from loader.crypto.json_header import Signature
 from loader.publisher_keys import PublisherKey, PublisherKeys, require_sound
 
 PEM_START = b"-----BEGIN PRIVATE KEY-----"

@@ -77,17 +77,14 @@ class DockerEngine:
         """Return all images of the engine. Raises EngineUnavailable, EngineRejected or DiskSpace."""
         return stored_images(self._connection)
 
-    def holds(self, expected: Iterable[Image]) -> bool:
-        """Return whether every expected image is in the engine. Raises EngineUnavailable or EngineRejected."""
-        return all(found is not None and found.is_image_of(image) for image, found in self._look_up(expected))
-
     def prove(self, expected: Iterable[Image]) -> None:
         """Raise ImageMismatch for the first expected image that is not in the engine, or is not exactly that image.
 
         Raises NotRunnable or DiskSpace for one that cannot be run, because the containerd store takes images that it
         cannot unpack, EngineRejected if a proxy forbids the proof, EngineStalled and EngineUnavailable.
         """
-        for image, found in self._look_up(expected):
+        for image in expected:
+            found = self.find(image.reference)
             if found is None:
                 raise ImageMismatch(f"After the load the engine has no image {image.reference}.")
             if not found.has_id_of(image):
@@ -227,6 +224,3 @@ class DockerEngine:
         with nonsense_refused(), self._connection.faults():
             response = api.get(f"{api.base_url}/{PODMAN_API}/libpod/info", timeout=api.timeout)
             return dict(response.json().get("store") or {}) if response.status_code == 200 else {}
-
-    def _look_up(self, images: Iterable[Image]) -> Iterator[tuple[Image, EngineImage | None]]:
-        return ((image, self.find(image.reference)) for image in images)

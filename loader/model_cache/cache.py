@@ -17,7 +17,8 @@ from loader.errors import DiskSpace, LoaderError, StorageError
 from loader.files import free_bytes, has_inodes, out_of_inodes, storage, sync_beside
 from loader.model_cache.directory import CacheDirectory
 from loader.model_cache.download import Download
-from loader.model_cache.part_file import BigFile, CacheReader, Fetch
+from loader.model_cache.part_file import BigFile, Fetch
+from loader.model_cache.part_reader import CacheReader
 from loader.model_cache.upkeep import CacheUpkeep
 
 log = logging.getLogger(__name__)

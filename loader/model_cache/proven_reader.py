@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from loader.crypto.pieces import PIECE_SIZE, PieceHash, digest_of_pieces, is_piece
 from loader.errors import CorruptCiphertext, ResourceCorrupt, StorageError
-from loader.model_cache.part_file import CacheReader
+from loader.model_cache.part_reader import CacheReader
 
 WRONG = "its big part is not the one that its small part names"
 

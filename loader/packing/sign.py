@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loader.binary_split import Stage, open_archive
 from loader.crypto.archive_head import Head
-from loader.crypto.archive_seals import MAX_SIGNATURES
+from loader.crypto.json_header import MAX_SIGNATURES
 from loader.crypto.signatures import SigningKey
 from loader.errors import ValidationFailed
 from loader.held_blobs import replace_archive

@@ -52,7 +52,7 @@ class SpooledFile:
 class SpooledSource:
     """All files of a source that were read."""
 
-    def __init__(self, spool: SealedSpool, codec: str, base: Base | None = None) -> None:
+    def __init__(self, spool: SealedSpool, codec: str, base: Base | None) -> None:
         """`codec` is what layers may be packed with: `none`, or `gzip` where it saves enough."""
         self._spool = spool
         self._codec = codec

@@ -1,4 +1,4 @@
-"""What an unlock would do: which images are in the engine, what is sent to it, and whether the disks have room."""
+"""The plan of an unlock: which images are in the engine, what is sent to it, and whether the disks have room."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from loader.binary_split import Archive, open_archive
+from loader.binary_split import Archive
 from loader.crypto.archive_head import Head, Image
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage
-from loader.errors import ArchiveNotFound, EngineUnavailable
+from loader.errors import EngineUnavailable
 from loader.oci import Layout
 from loader.references import split_tag
 from loader.settings import Settings
-from loader.unlock.checks import PlannedFailure, first_failure, no_archive
-from loader.unlock.journal import JournalFile
+from loader.unlock.checks import PlannedFailure
 from loader.unlock.layers import Base, find_bases, layouts_of, to_unpack
-from loader.unlock.obstacles import obstacles
 from loader.unlock.previous import freed_without
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
 from loader.unlock.remembered import Remembered
 from loader.unlock.room import JOURNAL_SIZE, Place, Work, places
-
-_NO_WORK = Work(to_read=0, to_send=0, largest=0, to_unpack=0, journal=0)
 
 
 @dataclass(frozen=True)
@@ -105,75 +101,14 @@ class UnlockPlan:
         return any(place.needs_spare for place in self.places)
 
 
-def plan_unlock(settings: Settings, engine: DockerEngine, *, is_active: bool = False) -> UnlockPlan:
-    """Return what an unlock would do now, and change nothing.
-
-    While an unlock `is_active`, the engine is only looked at, because it has other work than to refuse trials. Raises
-    ArchiveNotFound unless an unlock needs no archive, ArchiveCorrupt, UntrustedPublisher, StorageError, EngineRejected,
-    and EngineUnavailable if the engine goes meanwhile.
-    """
-    try:
-        with open_archive(settings.images_path) as archive:
-            archive.require_publisher(settings.publisher_keys)
-            return _plan_of(settings, engine, archive, is_active=is_active)
-    except ArchiveNotFound:
-        return _without_archive(settings, engine)
-
-
-def _plan_of(settings: Settings, engine: DockerEngine, archive: Archive, *, is_active: bool) -> UnlockPlan:
-    try:
-        # An image is there once its unlock is proven: until then the unlock may still take it back.
-        images = look_up_images(engine, archive, JournalFile(settings.model_cache_dir).undone())
-    except EngineUnavailable as exc:
-        unknown = (PlannedImage(image, archive.head.unpacked_size(image), None) for image in archive.head.images)
-        plan = _plan(settings, archive, tuple(unknown), None, None)
-        return replace(plan, failure=first_failure(settings, archive, plan.places, done=False, unavailable=exc))
-    description = _described(engine)
-    plan = _plan(settings, archive, images, engine, description)
-    plan = replace(plan, failure=first_failure(settings, archive, plan.places, done=plan.done))
-    if description is None:
-        return plan
-    further = obstacles(engine, description, archive.head.images, done=plan.done or is_active)
-    return replace(plan, warnings=(*plan.warnings, *further))
-
-
-def _without_archive(settings: Settings, engine: DockerEngine) -> UnlockPlan:
-    """Return the plan of an unlock that is `ready` without an archive. Raises ArchiveNotFound if it would not be."""
-    remembered = Remembered.read_if_sound(settings.model_cache_dir).present
-    images: tuple[PlannedImage, ...] = ()
-    if remembered is not None:
-        head, undone = remembered.head, JournalFile(settings.model_cache_dir).undone()
-        images = tuple(_planned(head, image, engine.find(image.reference), undone) for image in head.images)
-        present = all(image.present for image in images)
-    else:
-        references = settings.expected_references
-        present = bool(references) and all(engine.find(reference) is not None for reference in references)
-    if not present:
-        raise no_archive(settings)
-    return UnlockPlan(
-        archive=settings.images_path,
-        release=None,
-        older_than=None,
-        mode=settings.unlock_mode,
-        images=images,
-        layouts=(),
-        bases=(),
-        work=_NO_WORK,
-        seconds=None,
-        places=(),
-        warnings=(),
-        engine_answers=True,
-    )
-
-
 def look_up_images(
-    engine: DockerEngine, archive: Archive, undone: Container[tuple[str, str]] = ()
+    engine: DockerEngine, head: Head, undone: Container[tuple[str, str]] = ()
 ) -> tuple[PlannedImage, ...]:
-    """Look for each image of the archive in the engine, once.
+    """Look for each image of a head in the engine, once.
 
     The pairs of a reference and an ID in `undone` do not count. Raises EngineUnavailable or EngineRejected.
     """
-    return tuple(_planned(archive.head, image, engine.find(image.reference), undone) for image in archive.head.images)
+    return tuple(_planned(head, image, engine.find(image.reference), undone) for image in head.images)
 
 
 def runnable_images(engine: DockerEngine, images: Iterable[PlannedImage]) -> tuple[PlannedImage, ...]:
@@ -185,17 +120,7 @@ def runnable_images(engine: DockerEngine, images: Iterable[PlannedImage]) -> tup
     return tuple(map(partial(_proven, engine), images))
 
 
-def make_plan(
-    settings: Settings, engine: DockerEngine, archive: Archive, images: tuple[PlannedImage, ...]
-) -> UnlockPlan:
-    """Return the plan for an open archive with the `images` that were just looked up.
-
-    Raises StorageError, and the errors of the engine.
-    """
-    return _plan(settings, archive, images, engine, _described(engine))
-
-
-def _described(engine: DockerEngine) -> EngineDescription | None:
+def described(engine: DockerEngine) -> EngineDescription | None:
     """Return what the engine tells about itself; None if it went down."""
     try:
         return engine.describe()
@@ -203,14 +128,17 @@ def _described(engine: DockerEngine) -> EngineDescription | None:
         return None
 
 
-def _plan(
+def make_plan(
     settings: Settings,
     archive: Archive,
     images: tuple[PlannedImage, ...],
     engine: DockerEngine | None,
     description: EngineDescription | None,
 ) -> UnlockPlan:
-    """Return the plan. `engine` and `description` are None if the engine does not respond."""
+    """Return the plan for an open archive with the `images` that were just looked up.
+
+    `engine` and `description` are None if the engine does not respond. Raises StorageError, and errors of the engine.
+    """
     head, remembered = archive.head, Remembered.read_if_sound(settings.model_cache_dir)
     release = KnownRelease.of(archive.index.stored)
     newest = ReleaseMark.read(settings.model_cache_dir, remembered).newer_than(release)

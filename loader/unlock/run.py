@@ -21,7 +21,7 @@ from loader.unlock.delivery import Delivery, image_delivery, tar_path
 from loader.unlock.images import Loading, require_images_without_archive
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.layers import whole
-from loader.unlock.plan import PlannedImage, UnlockPlan, look_up_images, make_plan, runnable_images
+from loader.unlock.plan import PlannedImage, UnlockPlan, described, look_up_images, make_plan, runnable_images
 from loader.unlock.previous import Exchange, drop_previous, exchange, keep_present
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.release_mark import (
@@ -236,7 +236,7 @@ def _look_up(
 
     What was proven here must be able to run now.
     """
-    images = look_up_images(engine, archive, undone)
+    images = look_up_images(engine, archive.head, undone)
     proven = _remembered(settings).is_head(archive.index.stored)
     # Only an authenticated head may make containers.
     return (runnable_images(engine, images) if proven else images), proven
@@ -295,7 +295,7 @@ def _run_unlock(run: UnlockRun) -> None:
             _unlock.set(UnlockState.READY, prior_error, archive=archive.identity, proven=proven)
             return
         archive.require_complete()
-        plan = make_plan(run.settings, run.engine, archive, images)
+        plan = make_plan(run.settings, archive, images, run.engine, described(run.engine))
         require_room(plan.places)
         # Leaving the block removes the tar; a tar that cannot be removed is a warning in the log.
         with image_delivery(run.settings, archive, plan.layouts, run.interrupter.checkpoint) as delivery:

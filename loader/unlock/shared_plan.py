@@ -12,7 +12,8 @@ from loader.docker_engine import DockerEngine
 from loader.errors import Busy
 from loader.files import FileIdentity
 from loader.settings import Settings
-from loader.unlock.plan import UnlockPlan, plan_unlock
+from loader.unlock.plan import UnlockPlan
+from loader.unlock.preview import plan_unlock
 from loader.unlock.run import unlock_record
 from loader.unlock_state import AT_REST, UnlockRecord
 

@@ -15,7 +15,8 @@ from loader.unattended_login import UnattendedLogin
 from loader.unlock.run import interrupt as interrupt_unlock
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
-from loader.web.schemas import LockResponse, LoginRequest, OkResponse
+from loader.web.request_schemas import LoginRequest
+from loader.web.service_schemas import LockResponse, OkResponse
 
 
 def blueprint(throttle: LoginThrottle, directory: Path, unattended: UnattendedLogin | None) -> Blueprint:

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from loader.errors import BodyTruncated, NotJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-from loader.web.schemas import check_name
+from loader.web.request_schemas import check_name
 
 JSON_MAX_SIZE = 64 * 1024
 # Limits the whole body, because only loads and uploads, whose number the slots limit, may take longer.

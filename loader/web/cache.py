@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from loader.model_cache.upkeep import CacheUpkeep, PartListing
 from loader.web.guard import TransferSlots
-from loader.web.schemas import CacheClearResponse, CacheListResponse, CacheVerifyResponse
+from loader.web.model_schemas import CacheClearResponse, CacheListResponse, CacheVerifyResponse
 
 
 def blueprint(upkeep: CacheUpkeep, slots: TransferSlots) -> Blueprint:

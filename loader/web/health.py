@@ -16,7 +16,7 @@ from loader.settings import Settings
 from loader.unattended_login import UnattendedLogin
 from loader.version import VERSION
 from loader.web.replies import problem
-from loader.web.schemas import HealthResponse, ReadyResponse, StatusResponse
+from loader.web.service_schemas import HealthResponse, ReadyResponse, StatusResponse
 
 
 def blueprint(

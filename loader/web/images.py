@@ -17,14 +17,8 @@ from loader.unlock.remembered import ProvenRelease, Remembered
 from loader.unlock_state import ProgressReport
 from loader.web.bodies import json_body
 from loader.web.guard import TransferSlots
-from loader.web.schemas import (
-    FetchRequest,
-    FetchResponse,
-    FetchStatusResponse,
-    PublishedResponse,
-    ReleasesResponse,
-    check_version,
-)
+from loader.web.release_schemas import FetchResponse, FetchStatusResponse, PublishedResponse, ReleasesResponse
+from loader.web.request_schemas import FetchRequest, check_version
 
 # The fields of a progress report before the first run.
 _NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}

@@ -19,8 +19,9 @@ from loader.model_list import ListedModel, ModelList
 from loader.resources import Model, ResourceStore, Span, whole
 from loader.web.bodies import invalid
 from loader.web.guard import TransferSlots
+from loader.web.model_schemas import ModelsResponse
+from loader.web.request_schemas import check_folder, check_name
 from loader.web.resources import PlaintextBody, streamed
-from loader.web.schemas import ModelsResponse, check_folder, check_name
 
 # One range of bytes (RFC 9110, section 14.1.2). Python refuses to parse thousands of digits.
 _RANGE = re.compile(r"bytes=\s*(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})\s*", re.ASCII | re.IGNORECASE)

@@ -20,7 +20,7 @@ from loader.errors import (
     ValidationFailed,
 )
 from loader.web.bodies import limit_reading, read_piece
-from loader.web.schemas import Problem
+from loader.web.service_schemas import Problem
 
 log = logging.getLogger(__name__)
 

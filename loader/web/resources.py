@@ -15,7 +15,7 @@ from loader.logs import Audit, failures_audited
 from loader.resources import Plaintext, ResourceStore
 from loader.web.bodies import check_path, json_body
 from loader.web.guard import Slot, TransferSlots
-from loader.web.schemas import LoadRequest
+from loader.web.request_schemas import LoadRequest
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from loader.unlock.shared_plan import SharedPlan
 from loader.unlock_state import AT_REST, ProgressReport, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
-from loader.web.schemas import (
+from loader.web.request_schemas import UnlockRequest
+from loader.web.unlock_schemas import (
     UnlockBackResponse,
     UnlockOutcome,
     UnlockPlanResponse,
-    UnlockRequest,
     UnlockResponse,
     UnlockStatusResponse,
 )

@@ -11,7 +11,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from loader.errors import BodyTruncated, LengthRequired, UnsupportedMediaType
 from loader.web.bodies import invalid, read_piece
-from loader.web.schemas import MAX_FOLDER_LENGTH, check_folder
+from loader.web.request_schemas import MAX_FOLDER_LENGTH, check_folder
 
 READ_SIZE = 1 << 20
 DEFAULT_FOLDER = "models"

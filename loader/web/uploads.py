@@ -14,7 +14,9 @@ from loader.uploads.keeping import KeptUploads
 from loader.uploads.kept import Turn
 from loader.web.bodies import check_path, invalid, json_body
 from loader.web.guard import TransferSlots
-from loader.web.schemas import LoadRequest, OkResponse, UploadOffsetResponse
+from loader.web.model_schemas import UploadOffsetResponse
+from loader.web.request_schemas import LoadRequest
+from loader.web.service_schemas import OkResponse
 from loader.web.upload_form import StreamedForm
 
 OFFSET_HEADER = "Upload-Offset"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from loader.crypto.archive_head import Head, StoredHead
-from loader.crypto.archive_seals import SEALS_MAX_SIZE, Seals
-from loader.crypto.json_header import JSON_MAX_SIZE, read_json
+from loader.crypto.archive_seals import Seals
+from loader.crypto.json_header import JSON_MAX_SIZE, SEALS_MAX_SIZE, read_json
 from loader.errors import CorruptCiphertext
 from tests.crypto.framing import framed
 from tests.crypto.heads import blob, digest, document, head_of_one, image, parse

@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 
 from loader.crypto.archive_head import Head, StoredHead
-from loader.crypto.archive_seals import (
-    SEALED_ROOT_SIZE,
-    SEALS_MAX_SIZE,
-    Seals,
-    Signature,
-    key_check,
-    new_root,
-    root_id,
-)
-from loader.crypto.json_header import JSON_MAX_SIZE, read_json
+from loader.crypto.archive_seals import SEALED_ROOT_SIZE, Seals, key_check, new_root, root_id
+from loader.crypto.json_header import JSON_MAX_SIZE, SEALS_MAX_SIZE, Signature, read_json
 from loader.errors import CorruptCiphertext
 from tests.crypto.hostile_json import MISSING, NO_STRINGS, JsonPath, case_name, changed
 from tests.crypto.reference import ReferenceCipher, pattern

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from loader.crypto.archive import MAGIC as ARCHIVE
 from loader.crypto.archive import ArchiveIndex, archive_start
 from loader.crypto.archive_head import Head, StoredHead
-from loader.crypto.archive_seals import SEALS_MAX_SIZE, Seals
-from loader.crypto.json_header import JSON_MAX_SIZE, read_json
+from loader.crypto.archive_seals import Seals
+from loader.crypto.json_header import JSON_MAX_SIZE, SEALS_MAX_SIZE, read_json
 from loader.crypto.model_parts import MAGIC as SMALL
 from loader.crypto.model_parts import SmallPart
 from loader.crypto.segments import HEADER_SIZE, SegmentCipher, ciphertext_size, plaintext_size

@@ -11,7 +11,7 @@ import pytest
 
 from loader.crypto import archive_head, signatures
 from loader.crypto.archive_head import StoredHead
-from loader.crypto.archive_seals import MAX_SIGNATURES, Signature
+from loader.crypto.json_header import MAX_SIGNATURES, Signature
 from loader.crypto.signatures import SigningKey, find_signers, is_valid
 from loader.publisher_keys import PublisherKey, PublisherKeys
 from tests.crypto.reference_archive import ReferenceBlob, ReferenceImage, framed_json, head_of

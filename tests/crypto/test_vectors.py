@@ -12,10 +12,10 @@ import pytest
 
 from loader.binary_split import open_archive
 from loader.crypto.archive_head import GZIP, Blob, Head, StoredHead
-from loader.crypto.archive_seals import SEALS_MAX_SIZE, Seals, key_check, root_id
+from loader.crypto.archive_seals import Seals, key_check, root_id
 from loader.crypto.blobs import open_blob, seal_blob
 from loader.crypto.gzip_members import decompress
-from loader.crypto.json_header import JSON_MAX_SIZE, read_json
+from loader.crypto.json_header import JSON_MAX_SIZE, SEALS_MAX_SIZE, read_json
 from loader.crypto.model_parts import ResourceName, SmallPart
 from loader.crypto.pieces import PIECE_SIZE, PieceDigests
 from loader.crypto.signatures import is_valid

@@ -15,6 +15,7 @@ from tests.docker_engine.connecting import authenticated, connected
 from tests.support.archives import APP, remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
+from tests.support.images import holds
 
 HANDMADE = HandmadeImage(APP, (HandmadeLayer(b"broken later"),))
 IMAGE = HANDMADE.image
@@ -59,7 +60,7 @@ def test_an_image_whose_unpacked_files_are_lost_must_be_removed_before_a_load_re
     assert engine.can_run(IMAGE)
     for snapshot in store(docker_containerd_26, "io.containerd.snapshotter.v1.overlayfs/snapshots").iterdir():
         shutil.rmtree(snapshot)
-    assert engine.holds([IMAGE])
+    assert holds(engine, [IMAGE])
     assert not engine.can_run(IMAGE)
     engine.load(iter([tar]))
     assert not engine.can_run(IMAGE)

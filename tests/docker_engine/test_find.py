@@ -1,4 +1,4 @@
-"""What an engine has: `find`, `holds` and `verify` against docker and podman."""
+"""What an engine has: `find` and `prove` against docker and podman."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loader.errors import EngineRejected, ImageMismatch
 from tests.docker_engine.connecting import ABSENT, EXPECTED, connected, described
 from tests.support.archives import APP, DATABASE, tags_of_tests
 from tests.support.engines import Engine
-from tests.support.images import import_image
+from tests.support.images import holds, import_image
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -46,20 +46,20 @@ def test_find_returns_none_for_an_absent_image(engine: DockerEngine, real: Engin
     assert engine.find(APP + "1") is None
 
 
-def test_holds_and_verify_require_exactly_the_expected_images(engine: DockerEngine, real: Engine) -> None:
+def test_find_and_prove_require_exactly_the_expected_images(engine: DockerEngine, real: Engine) -> None:
     import_image(real, APP)
     import_image(real, DATABASE, seed=1)
     app, database = described(engine, APP), described(engine, DATABASE)
-    assert engine.holds([app, database])
+    assert holds(engine, [app, database])
     engine.prove([app, database])
 
     other = replace(database, reference=APP)  # the tag is there, and it is another image's
-    assert not engine.holds([database, other])
+    assert not holds(engine, [database, other])
     with pytest.raises(ImageMismatch, match=APP):
         engine.prove([database, other])
 
     absent = replace(app, reference=ABSENT)
-    assert not engine.holds([app, absent])
+    assert not holds(engine, [app, absent])
     with pytest.raises(ImageMismatch, match=ABSENT):
         engine.prove([app, absent])
 

@@ -12,7 +12,7 @@ from loader.errors import EngineRejected, Interrupted
 from tests.docker_engine.connecting import ABSENT, connected, described
 from tests.support.archives import APP, DATABASE
 from tests.support.engines import Engine
-from tests.support.images import has_image, image_id, import_image, remove_image, save_images
+from tests.support.images import has_image, holds, image_id, import_image, remove_image, save_images
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -27,7 +27,7 @@ def test_several_saved_images_can_be_loaded(engine: DockerEngine, real: Engine) 
     assert len(tar) > 1
     for reference in (APP, DATABASE):
         remove_image(real, reference)
-    assert not engine.holds(images)
+    assert not holds(engine, images)
 
     signs: list[int] = []
     engine.load(iter(tar), signs.append)

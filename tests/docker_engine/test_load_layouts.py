@@ -16,7 +16,7 @@ from tests.docker_engine.connecting import authenticated
 from tests.support.archives import APP, DATABASE, tags_of_tests
 from tests.support.engines import Engine
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer, seal
-from tests.support.images import unnamed_images
+from tests.support.images import holds, unnamed_images
 
 pytest_plugins = ("tests.support.unlock_fixtures",)
 
@@ -39,7 +39,7 @@ def test_layouts_are_loaded_as_exactly_the_images_of_the_archive(
     """The second layout leaves out its only layer, because the first one has brought it."""
     with open_archive(seal(tmp_path / "images.enc", HANDMADE)) as archive:
         load_all(engine, authenticated(archive))
-        assert engine.holds(archive.head.images)
+        assert holds(engine, archive.head.images)
     for image in HANDMADE:
         found = engine.find(image.image.reference)
         assert found is not None

@@ -13,11 +13,11 @@ from loader.docker_engine import DockerEngine
 from loader.settings import Settings
 from loader.unlock.delivery import image_delivery
 from loader.unlock.images import Loading
-from loader.unlock.plan import look_up_images, make_plan
+from loader.unlock.plan import described, look_up_images, make_plan
 from tests.support.archives import remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT
-from tests.support.images import saved_images
+from tests.support.images import holds, saved_images
 from tests.support.inventory import Inventory, id_in
 
 CALL_SECONDS = 60
@@ -31,13 +31,13 @@ def unlock(archive_path: Path, mode: str) -> None:
     paths = {"IMAGES_PATH": str(archive_path), "MODEL_CACHE_DIR": str(models)}
     settings = Settings.from_env({**paths, "UNLOCK_MODE": mode})
     with open_archive(archive_path) as archive:
-        found = look_up_images(engine, archive)
+        found = look_up_images(engine, archive.head)
         assert not any(image.present for image in found)
-        plan = make_plan(settings, engine, archive, found)
+        plan = make_plan(settings, archive, found, engine, described(engine))
         with image_delivery(settings, archive, plan.layouts, lambda: None) as delivery:
             delivery.prepare(FRAGMENT, lambda _: None)
             Loading(engine, archive.head, plan.layouts, delivery).run(lambda _: None)
-        assert make_plan(settings, engine, archive, look_up_images(engine, archive)).done
+        assert all(image.present for image in look_up_images(engine, archive.head))
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def nothing_else_appears(engine: Engine, images: Sequence[Image]) -> Iterator[No
 def assert_exact(engine: Engine, images: Sequence[Image], directory: Path) -> None:
     """Require that the engine of DOCKER_HOST has exactly these images, can use them, and can give them back whole."""
     loader_engine = DockerEngine(CALL_SECONDS)
-    assert loader_engine.holds(images)
+    assert holds(loader_engine, images)
     for image in images:
         found = loader_engine.find(image.reference)
         assert found is not None

@@ -11,7 +11,7 @@ import pytest
 
 from loader.binary_split import identify, open_archive
 from loader.crypto.archive import archive_start
-from loader.crypto.archive_seals import MAX_SIGNATURES, Signature
+from loader.crypto.json_header import MAX_SIGNATURES, Signature
 from loader.crypto.signatures import SigningKey, is_valid
 from loader.errors import ArchiveCorrupt, DiskSpace, UntrustedPublisher, ValidationFailed
 from loader.packing.pack import Wishes, pack

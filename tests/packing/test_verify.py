@@ -10,7 +10,8 @@ import pytest
 from loader.binary_split import open_archive
 from loader.crypto.archive import archive_start
 from loader.crypto.archive_head import GZIP, PLAIN, Blob, Head, StoredHead
-from loader.crypto.archive_seals import Seals, Signature
+from loader.crypto.archive_seals import Seals
+from loader.crypto.json_header import Signature
 from loader.errors import ArchiveCorrupt, ArchiveNotFound, KeyMismatch, UntrustedPublisher
 from loader.packing.sign import sign
 from loader.packing.verify import document, read_index, verify

@@ -21,6 +21,7 @@ LAYERS = (
         "background",
         "errors",
         "fetch_at",
+        "setting_values",
         "settings",
         "last_events",
         "logs",

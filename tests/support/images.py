@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import tarfile
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -16,6 +17,8 @@ from urllib.parse import urlencode
 import docker
 import docker.errors
 
+from loader.crypto.archive_head import Image
+from loader.docker_engine import DockerEngine
 from loader.references import full_reference
 from tests.support.engines import CALL_SECONDS, Engine
 from tests.support.http_probe import connect
@@ -23,6 +26,12 @@ from tests.support.http_probe import connect
 MIB = 1024 * 1024
 MESSAGE_BYTES = 1_000
 FILES = {"etc/motd": b"a device image made by the tests\n", "app/model.txt": b"weights\n"}
+
+
+def holds(engine: DockerEngine, expected: Iterable[Image]) -> bool:
+    """Return whether every expected image is in the engine under its name, as the plan of an unlock looks for it."""
+    found = ((image, engine.find(image.reference)) for image in expected)
+    return all(present is not None and present.is_image_of(image) for image, present in found)
 
 
 def rootfs_tar(*, random_mib: int = 0, seed: int = 0) -> bytes:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader.crypto.archive import ArchiveIndex, archive_start
-from loader.crypto.archive_seals import Seals, Signature
+from loader.crypto.archive_seals import Seals
+from loader.crypto.json_header import Signature
 from loader.crypto.signatures import SigningKey
 from tests.support.archive_parts import Parts
 from tests.support.archives import APP

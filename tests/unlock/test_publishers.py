@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from loader.crypto.archive_head import StoredHead
-from loader.crypto.archive_seals import Signature
+from loader.crypto.json_header import Signature
 from loader.crypto.signatures import SigningKey
 from tests.support.archive_parts import Parts
 from tests.support.archives import APP

@@ -15,7 +15,8 @@ from loader.docker_engine import DockerEngine, EngineDescription, Store
 from loader.errors import DeviceFault, DiskSpace, LoaderError, StorageError
 from loader.files import INODES_HINT
 from loader.settings import Settings
-from loader.unlock.plan import UnlockPlan, plan_unlock
+from loader.unlock.plan import UnlockPlan
+from loader.unlock.preview import plan_unlock
 from loader.unlock.room import JOURNAL_SIZE, STREAM_ADVICE, Place, Work, places, require_room
 from tests.support.archives import APP
 from tests.support.engines import Engine, engine_of

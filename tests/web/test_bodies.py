@@ -13,7 +13,6 @@ from tests.support.sites import BareSite, FaultySite
 LIMIT = 64 * 1024
 JSON = {"Content-Type": "application/json"}
 NO_JSON = [b"", b"{", b"{'a': 1}", b"\xff\xff", b"[" * 60_000, b"1" * 5_000, b"{}{}", b"\x00"]
-NOT_JSON_TYPES = [None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"]
 PATHS = ("/login", "/load/x", "/unlock")
 
 

@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from loader.web.page import OPENAPI_PATH
 from loader.web.replies import STATUS_BY_CODE, title_of
-from loader.web.schemas import StatusResponse
+from loader.web.service_schemas import StatusResponse
 from tests.support.http_calls import call
 from tests.support.sites import BareSite
 from tests.web.described import DOCUMENT, require_valid

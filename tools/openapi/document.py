@@ -20,7 +20,7 @@ from loader.settings import Settings
 from loader.version import VERSION
 from loader.web.guard import ASKING_PATHS, PROBED_PATHS
 from loader.web.replies import title_of
-from loader.web.schemas import MODEL_PATTERN, NAME_PATTERN
+from loader.web.request_schemas import MODEL_PATTERN, NAME_PATTERN
 
 from . import problems
 from .examples import FILENAME, REQUEST_ID

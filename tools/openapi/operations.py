@@ -7,33 +7,29 @@ from typing import Any
 
 from marshmallow import Schema
 
-from loader.web.schemas import (
-    FOLDER_PATTERN,
-    MAX_FOLDER_LENGTH,
+from loader.web.model_schemas import (
     CacheClearResponse,
     CacheListResponse,
     CacheVerifyResponse,
-    FetchRequest,
-    FetchResponse,
-    FetchStatusResponse,
-    HealthResponse,
-    LoadRequest,
-    LockResponse,
-    LoginRequest,
     ModelsResponse,
-    OkResponse,
-    Problem,
-    PublishedResponse,
-    ReadyResponse,
-    ReleasesResponse,
-    StatusResponse,
+    UploadOffsetResponse,
+)
+from loader.web.release_schemas import FetchResponse, FetchStatusResponse, PublishedResponse, ReleasesResponse
+from loader.web.request_schemas import (
+    FOLDER_PATTERN,
+    MAX_FOLDER_LENGTH,
+    FetchRequest,
+    LoadRequest,
+    LoginRequest,
+    UnlockRequest,
+)
+from loader.web.service_schemas import HealthResponse, LockResponse, OkResponse, Problem, ReadyResponse, StatusResponse
+from loader.web.unlock_schemas import (
     UnlockBackResponse,
     UnlockOutcome,
     UnlockPlanResponse,
-    UnlockRequest,
     UnlockResponse,
     UnlockStatusResponse,
-    UploadOffsetResponse,
 )
 from loader.web.upload_form import DEFAULT_FOLDER, FILE_NAMES
 from loader.web.uploads import OFFSET_HEADER, PREFIX_HEADER

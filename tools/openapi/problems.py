@@ -8,7 +8,7 @@ from typing import Any
 
 from loader.errors import BY_CODE, CallerError, LoaderError, TooEarly
 from loader.web.replies import STATUS_BY_CODE, title_of
-from loader.web.schemas import Problem
+from loader.web.service_schemas import Problem
 
 WITH_RETRY_AFTER = frozenset(code for code, kind in BY_CODE.items() if issubclass(kind, TooEarly))
 

@@ -1,1 +1,1 @@
-"""Tests of `loader.unlock.plan`."""
+"""Tests of `loader.unlock.plan` and `loader.unlock.preview`."""

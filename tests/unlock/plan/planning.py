@@ -8,7 +8,8 @@ from pathlib import Path
 from loader.docker_engine import DockerEngine, EngineDescription, EngineImage, Store
 from loader.errors import LoaderError
 from loader.settings import Settings
-from loader.unlock.plan import UnlockPlan, plan_unlock
+from loader.unlock.plan import UnlockPlan
+from loader.unlock.preview import plan_unlock
 from tests.support.handmade_image import HandmadeImage, HandmadeLayer
 
 MIB = 1 << 20

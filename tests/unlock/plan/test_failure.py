@@ -11,10 +11,11 @@ import pytest
 from loader.docker_engine import EngineImage
 from loader.errors import ArchiveNotFound, EngineUnavailable
 from loader.settings import Settings
-from loader.unlock import plan as plan_module
+from loader.unlock import preview
 from loader.unlock.checks import PlannedFailure
 from loader.unlock.journal import JOURNAL_NAME, Former, Journal, JournalFile
-from loader.unlock.plan import UnlockPlan, plan_unlock
+from loader.unlock.plan import UnlockPlan, make_plan
+from loader.unlock.preview import plan_unlock
 from loader.unlock.release_mark import MARK_NAME, KnownRelease, ReleaseMark
 from loader.unlock.remembered import remember
 from tests.support.handmade_image import seal
@@ -93,13 +94,12 @@ def test_the_failure_is_the_first_check_that_fails(
 
 def test_room_is_the_last_check(device: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real disks of this check are those of tests/unlock/test_disk.py."""
-    whole = plan_module._plan
 
     def full(*arguments: object) -> UnlockPlan:
-        made = whole(*arguments)  # type: ignore[arg-type]  # handed on
+        made = make_plan(*arguments)  # type: ignore[arg-type]  # handed on
         return dataclasses.replace(made, places=tuple(dataclasses.replace(each, free=0) for each in made.places))
 
-    monkeypatch.setattr(plan_module, "_plan", full)
+    monkeypatch.setattr(preview, "make_plan", full)
     assert code_of(device, EMPTY) == "DISK_SPACE"
     assert code_of(device, having(found(APP), found(DATABASE))) is None
     assert code_of(incomplete(device), EMPTY) == "ARCHIVE_INCOMPLETE"

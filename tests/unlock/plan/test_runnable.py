@@ -33,7 +33,7 @@ class ProvingEngine(KnownEngine):
 
 def proven(path: Path, engine: ProvingEngine) -> tuple[PlannedImage, ...]:
     with open_archive(path) as archive:
-        return runnable_images(engine, look_up_images(engine, archive))
+        return runnable_images(engine, look_up_images(engine, archive.head))
 
 
 def having(app: EngineImage, *broken: Image) -> ProvingEngine:
@@ -54,7 +54,7 @@ def test_a_present_image_that_the_engine_cannot_run_is_loaded_again(path: Path) 
 def test_an_image_whose_layers_take_no_room_is_present_once_it_is_proven(path: Path) -> None:
     empty = replace(STORED, unpacked=False)
     with open_archive(path) as archive:
-        assert [image.present for image in look_up_images(having(empty), archive)] == [False, True]
+        assert [image.present for image in look_up_images(having(empty), archive.head)] == [False, True]
     assert [image.present for image in proven(path, having(empty))] == [True, True]
     assert [image.present for image in proven(path, having(empty, APP.image))] == [False, True]
 
@@ -79,7 +79,7 @@ def test_nothing_is_proven_where_the_engine_tells_enough(path: Path, app: Engine
 def test_an_image_that_will_be_undone_is_not_proven(path: Path) -> None:
     engine = having(replace(STORED, unpacked=False))
     with open_archive(path) as archive:
-        looked_up = look_up_images(engine, archive, {(APP.image.reference, STORED.id)})
+        looked_up = look_up_images(engine, archive.head, {(APP.image.reference, STORED.id)})
     assert [(image.present, image.found is None) for image in looked_up] == [(False, True), (True, False)]
     assert runnable_images(engine, looked_up) == looked_up
     assert engine.asked == []

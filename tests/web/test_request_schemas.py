@@ -7,7 +7,7 @@ import json
 import pytest
 from marshmallow import ValidationError
 
-from loader.web.schemas import check_folder, check_name
+from loader.web.request_schemas import check_folder, check_name
 from tests.support.http_calls import call, form, load, part, post_form, post_json, upload
 from tests.support.sites import Site
 
