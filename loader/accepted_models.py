@@ -2,8 +2,8 @@
 
     {"models": {"day/detector.onnx": {"serial": 7, "created": "2026-03-01T12:00:00Z", "content": "<64 hex digits>"}}}
 
-Only models with a valid signature get into it. Whoever may write to the directory can erase it, which permits an older
-edition, but only one that is signed as well.
+Only models with a valid signature get into it. A program that may write to the directory can erase it, which permits an
+older edition, but only one that is signed as well.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Probes:
             self._data.token_secret()
             os.statvfs(self._data.resources)
         except (OSError, DataDirectoryError) as error:
-            # For the log only, because whoever asks need not know where the files are.
+            # For the log only, because a client need not know where the files are.
             logger.warning("not healthy: %s", ascii(str(error)))
             raise ServiceUnavailable("The state of this server cannot be read; its log says why.") from error
         response = jsonify(status="ok")

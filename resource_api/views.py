@@ -23,7 +23,7 @@ from resource_api.problems import NotPublisherError
 from resource_api.storage.interface import Storage
 
 LOGIN_BYTES = 16 << 10
-# For the whole body, because a byte now and then must not hold a thread for ever.
+# For the whole body, because a byte now and then must not hold a thread forever.
 LOGIN_SECONDS = 10
 _CHECK = re.compile(r"[0-9a-f]{16}")
 

@@ -24,7 +24,7 @@ SPARE_SECONDS = 30.0
 SLOWEST_RATE = 4096.0
 # How often a call that waits looks whether it must end.
 CHECK_SECONDS = 0.5
-# A lock ends only older calls. Otherwise whoever locks the loader in time would keep a rejected login from being
+# A lock ends only older calls. Otherwise a client that locks the loader in time would keep a rejected login from being
 # counted.
 PUNCTUAL_SECONDS = 5.0
 

@@ -21,7 +21,7 @@ def rewrap(archive: Path, key_file: Path, new_key: Path, output: Path | None) ->
     """Seal ARCHIVE with another key fragment.
 
     Without -o, only the new head is written: a file of some KB beside ARCHIVE, with the suffix .head instead of .enc.
-    Whoever had the former fragment can still read the blobs.
+    Everybody who had the former fragment can still read the blobs.
     """
     file = None if output is None else require_replaceable(output, key_file, new_key)
     written = rewrap_archive(archive, read_fragment(key_file), read_fragment(new_key), file, ProgressBar)

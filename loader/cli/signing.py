@@ -29,7 +29,7 @@ def new_key(keyfile: Path, sealed: bool) -> None:
     """Make a random Ed25519 key that only its owner can read: KEYFILE, which must not exist.
 
     Prints the line for the file PUBLISHER_KEYS of the devices, in which the publisher has the name of KEYFILE. Keep
-    KEYFILE off devices, and away from whoever has the key fragment.
+    KEYFILE off devices, and away from everybody who has the key fragment.
 
     A passphrase comes from the terminal, or is one line of standard input.
     """

@@ -60,7 +60,7 @@ class SigningKey:
 
 
 def is_valid(signature: Signature, what: Signable) -> bool:
-    """Return whether the owner of the signature's key has signed this, whoever that is."""
+    """Return whether the owner of the signature's key has signed this. Does not say whether that key is trusted."""
     try:
         # Crypto accepts keys of small order, under which everybody can sign.
         require_sound(signature.key)

@@ -103,7 +103,7 @@ def _run_audited(run: FetchRun, origin: logs.Origin) -> None:
         audit.size = run.right_of_way.received
         code, reason = (failure.code, str(failure)) if failure is not None else (None, None)
         note(run.settings.model_cache_dir, audit.write("ok" if failure is None else "failed", code, reason))
-        # After the audit line, because whoever reads that the run has ended may look for it.
+        # After the audit line, because a client that reads that the run has ended may look for it.
         _end(failure)
 
 

@@ -1,6 +1,7 @@
 """A big part of which no byte is released before it is proven to be the one that a signed small part names.
 
-The tags of the segments do not prove it: whoever may load a model has its key, and can seal other bytes under it.
+The tags of the segments do not prove it: every account that may load a model has its key, and can seal
+other bytes under it.
 """
 
 from __future__ import annotations

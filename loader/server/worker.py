@@ -207,7 +207,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """End without waiting for connections; threads that run a request or an unlock still end first.
 
         The event loop does it, because this signal handler may interrupt the thread pool while it starts a thread.
-        gunicorn's own would then wait for a lock of the pool for ever, or leave a thread that never ends.
+        gunicorn's own would then wait for a lock of the pool forever, or leave a thread that never ends.
         """
         self._told_to_quit = True
         self.handle_exit(sig, frame)

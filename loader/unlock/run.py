@@ -306,7 +306,7 @@ def _run_unlock(run: UnlockRun) -> None:
             _make_room(run, plan)
             fell_back = _load(run, plan, archive, delivery)
         remember(run.settings.model_cache_dir, archive.index.stored, _pace(run, plan, fell_back=fell_back))
-        # Before the state, because whoever reads `ready` may rely on the mark.
+        # Before the state, because a client that reads `ready` may rely on the mark.
         note_ready(run.settings.model_cache_dir, mark, release, proven=True)
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
 

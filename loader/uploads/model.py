@@ -166,7 +166,7 @@ def _next_edition(present: int) -> Edition:
     """
     now = datetime.now(UTC)
     serial = max(int(now.timestamp() * 1000), present + 1)
-    # Whoever made a serial that nothing can follow wanted to block the name, which only replacing it undoes.
+    # A serial that nothing can follow was made to block the name; only replacing it undoes that.
     serial = serial if serial < INTEGER_LIMIT else int(now.timestamp() * 1000)
     return Edition(serial, now.isoformat(timespec="seconds").replace("+00:00", "Z"))
 

@@ -3,7 +3,8 @@
 DIR/uploads/{id}/content      its parts, with notes of them beside it: see `directory_parts`; renamed at the end
 DIR/uploads/{id}/upload.json  name, size, sizes of parts, user and expiry; written last and removed first
 
-Whoever changes one of these directories, or relies on its parts, holds a lock on it, and who adds one, on DIR/uploads.
+A process that changes one of these directories, or relies on its parts, holds a lock on it. One that adds a directory
+holds a lock on DIR/uploads.
 """
 
 import errno
@@ -89,7 +90,7 @@ class DirectoryUploads:
         """Return where to put parts, as `interface.Uploads` says: at this API."""
         for number in numbers:
             upload.begin_of(number)
-        # No Content-MD5, which takes either side 1.5 s a GiB; whoever loads the object compares its own digest.
+        # No Content-MD5, because it takes either side 1.5 s a GiB, and devices compare the digest of the object anyway.
         headers = ["Authorization", "Content-Length"]
         return [PartAddress(number, f"/uploads/{upload.id}/parts/{number}", headers) for number in numbers]
 

@@ -1,7 +1,7 @@
 """Two storages as one: big parts and image blobs in one of them, everything else in the other.
 
 Small parts and heads are what a device lacks, so they stay where only this server gets: what is in the big storage is
-worthless alone, and whoever has its credentials has none for the small one.
+worthless alone, and its credentials give no access to the small one.
 """
 
 import re

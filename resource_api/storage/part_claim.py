@@ -1,6 +1,6 @@
-"""Claims on the parts of an upload: whoever has one writes the part at its place, in a file that other writers share.
+"""Claims on the parts of an upload: the owner of one writes the part at its place, in a file that other writers share.
 
-A claim is an empty file. Removing it takes the claim away from its writer, in whatever process that runs.
+A claim is an empty file. Removing it takes the claim away from its writer, in any process.
 """
 
 import fcntl

@@ -1,7 +1,7 @@
 """Presigned URLs: AWS signature version 4 in the query, path style. This module does no input or output.
 
-Whoever has such a URL may make one kind of request with it until it expires, and needs no key. See "Authenticating
-Requests: Using Query Parameters (AWS Signature Version 4)" in the API reference of Amazon S3.
+A client that has such a URL may make one kind of request with it until it expires, and needs no key. See
+"Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" in the API reference of Amazon S3.
 """
 
 import hashlib

@@ -130,6 +130,22 @@ def test_the_services_are_not_started_before_the_unlock(manager: UserManager, tm
     poll((tmp_path / "started").exists, SECONDS, "it tries again without a limit")
 
 
+def test_the_start_of_the_device_does_not_wait_for_the_unlock(manager: UserManager, tmp_path: Path) -> None:
+    """A script in place of the loader, which waits until a file is there."""
+    ready = script(tmp_path / "ready", f"touch {tmp_path}/waits\nuntil [ -e {tmp_path}/unlocked ]; do sleep 0.1; done")
+    install(manager, tmp_path, tmp_path, ready, script(tmp_path / "compose", f"touch {tmp_path}/started"))
+    (manager.units / "multi-user.target").write_text("[Unit]\nDescription=The start of the device\n")
+    manager.call("enable", PATH.name, SERVICE.name)
+    manager.call("start", "multi-user.target")
+    poll((tmp_path / "waits").exists, SECONDS, "the unit waits for the unlock")
+    states = [manager.state(unit) for unit in ("multi-user.target", PATH.name, SERVICE.name)]
+    assert states == ["active", "active", "activating"]
+    assert not (tmp_path / "started").exists()
+    (tmp_path / "unlocked").touch()
+    poll((tmp_path / "started").exists, SECONDS, "the services start")
+    poll(lambda: manager.state(SERVICE.name) == "inactive", SECONDS, "the unit has ended")
+
+
 @pytest.mark.long
 def test_an_unlock_and_an_update_start_the_services(
     manager: UserManager, unlock_device: UnlockDevice, docker: Engine, tmp_path: Path

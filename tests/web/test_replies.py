@@ -268,8 +268,11 @@ def test_both_servers_have_the_same_titles() -> None:
 
 def test_a_stopped_engine_has_its_code(tmp_path: Path) -> None:
     with bare_site(tmp_path / "engine", EXPECTED_IMAGES="azaion/app") as running:
-        reply = post_json(running.url, "/unlock", {"email": "a", "password": "b"})
-        assert reply.problem(503, "ENGINE_UNAVAILABLE")["retryable"] is True
+        for reply in (
+            post_json(running.url, "/unlock", {"email": "a", "password": "b"}),
+            call(running.url, "GET", "/unlock/plan"),
+        ):
+            assert reply.problem(503, "ENGINE_UNAVAILABLE")["retryable"] is True
 
 
 def test_a_refusing_engine_has_its_code(tmp_path: Path) -> None:

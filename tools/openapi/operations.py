@@ -204,7 +204,7 @@ OPERATIONS = {
     "images.cancel": Operation(reply=json_of(FetchResponse, examples.FETCH)),
     "unlock.plan": Operation(
         reply=json_of(UnlockPlanResponse, examples.UNLOCK_PLAN),
-        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "UNTRUSTED_PUBLISHER", "BUSY", *DISK, "ENGINE_REJECTED"),
+        codes=("ARCHIVE_NOT_FOUND", "ARCHIVE_CORRUPT", "UNTRUSTED_PUBLISHER", "BUSY", *DISK, *ENGINE),
     ),
     "unlock.back": Operation(
         reply=json_of(UnlockBackResponse, examples.UNLOCK_BACK),

@@ -21,7 +21,8 @@ start() {{
 case "$*" in
     daemon-reload) ;;
     "enable --now azaion-loader") systemd-analyze verify --man=no /etc/systemd/system/azaion-loader.service ;;
-    "enable --now azaion-services.path azaion-services.service")
+    "enable azaion-services.service") ;;
+    "enable --now azaion-services.path")
         systemd-analyze verify --man=no /etc/systemd/system/azaion-services.{{path,service}} ;;
     "stop azaion-loader") stop ;;
     "start azaion-loader") start ;;

@@ -5,9 +5,11 @@ A section without a stage is run as it is, and its commands must succeed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from loader.version import VERSION
 from tests.project.operations.field import OPERATOR, PASSWORD, Field
 
 
@@ -107,11 +109,11 @@ def _with_package(field: Field) -> None:
     field.unlocked("1.4")
     field.sandbox.run(f"rm -rf /srv/azaion-loader; mkdir -p /srv/azaion-loader; : > requirements.lock; {_ENV}")
     field.sandbox.run(
-        "info=azaion_loader-1.5.dist-info; mkdir -p $info; cd $info\n"
-        "printf 'Metadata-Version: 2.1\\nName: azaion-loader\\nVersion: 1.5\\n' > METADATA\n"
+        f"info=azaion_loader-{VERSION}.dist-info; mkdir -p $info; cd $info\n"
+        f"printf 'Metadata-Version: 2.1\\nName: azaion-loader\\nVersion: {VERSION}\\n' > METADATA\n"
         "printf 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n' > WHEEL\n"
         "printf '%s,,\\n' $info/METADATA $info/WHEEL $info/RECORD > RECORD; cd ..\n"
-        "python3 -m zipfile -c azaion_loader-1.5-py3-none-any.whl $info"
+        f"python3 -m zipfile -c azaion_loader-{VERSION}-py3-none-any.whl $info"
     )
 
 
@@ -136,7 +138,9 @@ STAGES = {
         prepare=_script(_ENV),
     ),
     "Started after the unlock": Stage(prepare=_script(_UNIT)),
-    "Updating the loader": Stage((r"Successfully installed azaion-loader-1\.5", "unlocked|ready"), _with_package),
+    "Updating the loader": Stage(
+        (f"Successfully installed azaion-loader-{re.escape(VERSION)}", "unlocked|ready"), _with_package
+    ),
     "Before an unlock": Stage(
         (r"release 1\.4, made", "missing", "fits"), lambda field: field.device("1.4"), codes=(2,)
     ),
@@ -175,7 +179,7 @@ STAGES = {
         (r"HTTP/1\.1 401", "NOT_LOGGED_IN"), _script("azaion-loader lock")
     ),
     "What is going on at this moment?": Stage((r"^login: ", r'"state": ?"idle"'), lambda field: field.device("1.4")),
-    "How do I stop an unlock?": Stage(("locked",)),
+    "How do I stop an unlock?": Stage(("no unlock runs",)),
     "How do I stop a fetch?": Stage(("no fetch runs",)),
     "Which version and which settings does the loader run with?": Stage((r"^\d+\.\d+", "https://api.example")),
     "Is the clock right?": Stage((r"UTC", r"[Dd]ate: .* GMT")),
