@@ -11,6 +11,7 @@ import click
 
 from resource_api.cli_audit import audit
 from resource_api.cli_data import data_argument
+from resource_api.cli_output import output_has_failed
 from resource_api.cli_users import user
 from resource_api.data_directory import DataDirectory, DataDirectoryError
 from resource_api.fragments import SERIAL_LIMIT, Fragments
@@ -27,6 +28,8 @@ class _OneLineErrors(click.Group):
         except DataDirectoryError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
+            if isinstance(error, BrokenPipeError) or (error.filename is None and output_has_failed()):
+                raise
             place = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{place}{error.strerror}") from error
 

@@ -156,9 +156,8 @@ class DirectoryUploads:
         with tempfile.TemporaryFile(dir=self._temporary) as file:
             for piece in pieces:
                 file.write(piece)
-            file.flush()
             with self._locked(upload):
-                self._parts(upload).copy(part, file.fileno())
+                self._parts(upload).copy(part, file)
                 self._parts(upload).mark(part)
 
     def _parts(self, upload: Upload) -> DirectoryParts:
@@ -172,7 +171,7 @@ class DirectoryUploads:
                 held.enter_context(_lock(self._root / upload.id))
             except FileNotFoundError as error:
                 raise UploadMissingError from error
-            if self._read(upload.id) is None:
+            if not (self._root / upload.id / _RECORD).exists():
                 raise UploadMissingError
             yield
 

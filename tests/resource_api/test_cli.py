@@ -1,5 +1,6 @@
 """The command line, and the files that it creates."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -179,3 +180,37 @@ def test_every_command_has_a_help_text(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["init DIR", "user list DIR", "user list DIR --json", "--version", "--help"])
+def test_an_output_on_a_full_disk_is_an_error_of_one_line(root: Path, command: str, unbuffered: str) -> None:
+    assert run("user", "add", root, EMAIL, stdin="password\n").exit_code == 0
+    arguments = command.replace("DIR", str(root)).split()
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "resource_api", *arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    place = "" if unbuffered and "DIR" in command else "standard output cannot be written: "
+    assert (done.returncode, done.stderr) == (1, f"Error: {place}No space left on device\n")
+
+
+def test_an_output_whose_reader_has_gone_is_no_traceback(root: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "resource_api", "init", root],
+        cwd=REPOSITORY,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")

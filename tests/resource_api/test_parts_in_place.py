@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import BinaryIO
 from unittest.mock import Mock
 
 import pytest
 
-from resource_api.atomic import sync_directory
 from resource_api.data_directory import DataDirectory
-from resource_api.storage import directory_parts
 from resource_api.storage.directory_uploads import MIN_PART_BYTES, DirectoryUploads
 from resource_api.storage.interface import DiskFullError, Upload, UploadRefusedError
 from resource_api.storage.upload_rules import OBJECT_BYTES
@@ -39,14 +38,15 @@ def uploads(data: DataDirectory) -> DirectoryUploads:
 @pytest.fixture
 def no_copy(monkeypatch: pytest.MonkeyPatch) -> Callable[[OSError], None]:
     """A function that makes every copy of a part write half of it and fail."""
-    real = os.copy_file_range
 
     def fail_with(error: OSError) -> None:
-        def half(source: int, target: int, count: int, *offsets: int) -> int:
-            real(source, target, count // 2, *offsets)
+        def half(source: BinaryIO, target: BinaryIO, _: int) -> None:
+            content = source.read()
+            target.write(content[: len(content) // 2])
+            target.flush()
             raise error
 
-        monkeypatch.setattr(os, "copy_file_range", half)
+        monkeypatch.setattr(shutil, "copyfileobj", half)
 
     return fail_with
 
@@ -90,21 +90,21 @@ def test_a_mark_is_surely_gone_before_its_bytes_change(
 ) -> None:
     upload = uploads.create("a", LAST, EMAIL)
     put(uploads, upload, 1, b"x" * LAST)
-    steps: list[str] = []
-    copy, sync = os.copy_file_range, sync_directory
+    marks, steps = data.uploads / upload.id / "marks", []
+    copy, sync = shutil.copyfileobj, os.fdatasync
 
-    def noted_copy(*arguments: int) -> int:
+    def noted_copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
         steps.append("copy")
-        return copy(*arguments)
+        copy(source, target, length)
 
-    def noted_sync(folder: Path) -> None:
-        assert folder == data.uploads / upload.id
-        assert sorted(path.name for path in folder.iterdir()) == ["content", "upload.json"]
-        steps.append("sync")
-        sync(folder)
+    def noted_sync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), marks.stat()):
+            assert not any(marks.read_bytes())
+            steps.append("sync")
+        sync(descriptor)
 
-    monkeypatch.setattr(os, "copy_file_range", noted_copy)
-    monkeypatch.setattr(directory_parts, "sync_directory", noted_sync)
+    monkeypatch.setattr(shutil, "copyfileobj", noted_copy)
+    monkeypatch.setattr(os, "fdatasync", noted_sync)
     put(uploads, upload, 1, SECOND)
     assert steps == ["sync", "copy"]
 
@@ -125,11 +125,7 @@ def test_a_new_part_is_written_once(
         uploads.put_part(upload, 1, LAST, None, cut())
     assert uploads.parts(upload) == []
     put(uploads, upload, 1, SECOND)
-    assert sorted(path.name for path in (data.uploads / upload.id).iterdir()) == [
-        f"1.{LAST}.{md5(SECOND)}",
-        "content",
-        "upload.json",
-    ]
+    assert sorted(path.name for path in (data.uploads / upload.id).iterdir()) == ["content", "marks", "upload.json"]
 
 
 def test_a_part_is_on_the_disk_before_its_mark(
@@ -236,4 +232,50 @@ def test_a_part_of_another_size_than_was_said_leaves_its_neighbour(
     assert [part.etag for part in uploads.parts(upload)] == [*before, md5(SECOND)]
     etag = put(uploads, upload, 1, b"o" * MIN_PART_BYTES)
     uploads.complete(upload, {1: etag, 2: md5(SECOND)})
+    assert (data.resources / "a").read_bytes() == b"o" * MIN_PART_BYTES + SECOND
+
+
+def test_the_cost_of_a_part_does_not_depend_on_the_number_of_parts(
+    uploads: DirectoryUploads, data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request lists the folder, and reads some marks."""
+    upload = uploads.create("a", 300 * MIN_PART_BYTES, EMAIL)
+    bytes_read = [0] * 200
+    read = os.pread
+
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        content = read(descriptor, size, offset)
+        bytes_read[number] += len(content)
+        return content
+
+    monkeypatch.setattr(os, "pread", counted)
+    for number in range(200):
+        put(uploads, upload, number + 1, b"x" * MIN_PART_BYTES)
+    assert bytes_read[199] == bytes_read[99]
+    assert sorted(path.name for path in (data.uploads / upload.id).iterdir()) == ["content", "marks", "upload.json"]
+
+
+@pytest.mark.parametrize("is_there", [(1, 32), (32, 1), (33, 32), (64, 32)], ids=str)
+def test_a_large_part_replaces_whatever_it_overlaps(uploads: DirectoryUploads, is_there: tuple[int, int]) -> None:
+    """`is_there` has the number and the size, in smallest parts, of the part before; the later one is (32, 32)."""
+    upload = uploads.create("a", 100 * MIN_PART_BYTES, EMAIL)
+    number, count = is_there
+    put(uploads, upload, number, b"x" * (count * MIN_PART_BYTES))
+    put(uploads, upload, 32, b"y" * (32 * MIN_PART_BYTES))
+    stays = [(number, count)] if number == 64 else []
+    parts = [(part.number, part.size // MIN_PART_BYTES) for part in uploads.parts(upload)]
+    assert parts == [(32, 32), *stays]
+
+
+def test_marks_that_a_power_cut_has_shortened_are_parts_that_are_not_there(
+    uploads: DirectoryUploads, data: DataDirectory
+) -> None:
+    upload = uploads.create("a", MIN_PART_BYTES + LAST, EMAIL)
+    first = put(uploads, upload, 1, b"o" * MIN_PART_BYTES)
+    second = put(uploads, upload, 2, SECOND)
+    marks = data.uploads / upload.id / "marks"
+    os.truncate(marks, marks.stat().st_size - 9)
+    assert [part.etag for part in uploads.parts(upload)] == [first]
+    assert put(uploads, upload, 2, SECOND) == second
+    uploads.complete(upload, {1: first, 2: second})
     assert (data.resources / "a").read_bytes() == b"o" * MIN_PART_BYTES + SECOND
