@@ -40,6 +40,8 @@ MIB = 1 << 20
 # More than the buffers of a connection hold.
 CONTENT = bytes(range(256)) * (48 * MIB // 256)
 LATEST = "azaion-loader:latest"
+# The document names the version of today as the new one.
+OLDER = "0.1.0"
 
 
 def install(directory: Path, version: str) -> None:
@@ -81,15 +83,15 @@ def switch(manager: UserManager, root: Path) -> None:
 def test_a_new_version_beside_the_old_takes_its_place_while_a_load_ends(tmp_path: Path) -> None:
     root, device, url = tmp_path / "srv", tmp_path / "device", f"http://127.0.0.1:{free_port()}"
     device.mkdir()
-    for version in ("1.4", "1.5"):
+    for version in (OLDER, VERSION):
         install(root / version, version)
-    (root / ".venv").symlink_to("1.4")
+    (root / ".venv").symlink_to(OLDER)
     with ResourceApiServer(tmp_path) as api, user_manager() as manager:
         api.add_user(EMAIL, PASSWORD, Role.PUBLISHER)
         (manager.units / UNIT.name).write_text(unit(root, device, url, api.url))
         manager.call("daemon-reload")
         manager.call("start", "azaion-loader")
-        assert call(url, "GET", "/status").json()["version"] == "1.4"
+        assert call(url, "GET", "/status").json()["version"] == OLDER
         assert post_json(url, "/login", CREDENTIALS).status == 200
         assert upload(url, "day", "model", CONTENT).status == 200
         connection = http.client.HTTPConnection(url.removeprefix("http://"))
@@ -105,7 +107,7 @@ def test_a_new_version_beside_the_old_takes_its_place_while_a_load_ends(tmp_path
 
         poll(lambda: http_status(url, "/health") == 200, SECONDS, "the new version responds")
         status = call(url, "GET", "/status").json()
-        assert (status["version"], status["authenticated"]) == ("1.5", False)
+        assert (status["version"], status["authenticated"]) == (VERSION, False)
         assert status["cache"]["entries"] == 1
         manager.call("stop", "azaion-loader")
 
