@@ -13,9 +13,11 @@ from time import monotonic, sleep
 
 import pytest
 
+from tests.support.debian_root import cache
 from tests.support.loader_server import REPOSITORY
 from tests.support.missing import missing
 from tests.support.processes import clean_env
+from tests.support.swift_store import swift_environment
 from tools.soak.__main__ import verdict
 from tools.soak.models import Models
 from tools.soak.tally import LOST, Tally
@@ -37,7 +39,7 @@ def soak(scratch: Path, minutes: str) -> subprocess.CompletedProcess[str]:
     """Run the soak for this many minutes, and return the finished process."""
     return subprocess.run(
         [sys.executable, "-m", "tools.soak"],
-        env=clean_env(scratch, TMPDIR=str(scratch), SOAK_MINUTES=minutes),
+        env=clean_env(scratch, TMPDIR=str(scratch), SOAK_MINUTES=minutes, XDG_CACHE_HOME=str(cache().parent)),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -49,6 +51,7 @@ def soak(scratch: Path, minutes: str) -> subprocess.CompletedProcess[str]:
 def test_a_short_soak_finds_no_violation_and_leaves_no_file(scratch: Path) -> None:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         missing("docker engine", "a private dockerd needs root and dockerd")
+    swift_environment()  # here, because its installation would leave files in TMPDIR
     done = soak(scratch, TEN_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, verdict = done.stdout.splitlines()

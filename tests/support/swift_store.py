@@ -7,13 +7,12 @@ older than those of the project.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +21,7 @@ import requests
 from resource_api.storage.s3_bucket import Bucket
 from resource_api.storage.s3_client import StoreClient
 from resource_api.storage.s3_signature import KeyPair, Signer
+from tests.support.debian_root import cache
 from tests.support.http_probe import http_status
 from tests.support.missing import missing
 from tests.support.processes import ManagedProcess, clean_env, free_port
@@ -138,11 +138,10 @@ def swift_environment() -> Path:
         missing("OpenStack Swift", str(exc))
 
 
-@cache
+@functools.cache
 def _made() -> Path:
     """Return the virtual environment, which one process makes while the others wait."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "azaion-loader"
-    place.mkdir(parents=True, exist_ok=True)
+    place = cache()
     identity = f"{REQUIREMENTS.read_text()}{sys.version}{sys.base_prefix}"
     root = place / f"swift-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     with root.with_suffix(".lock").open("w") as lock:
