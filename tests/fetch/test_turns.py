@@ -88,3 +88,23 @@ def test_a_source_whose_turn_ended_is_asked_again(tmp_path: Path, monkeypatch: p
     api = Place(nothing, nothing)
     download(tmp_path, monkeypatch, source, api)
     assert (source.asked, api.asked) == (2, 0)
+
+
+class OneTurnOfTheSource(Pace):
+    """It is the turn of the API, but for the moment of the second look."""
+
+    looks = 0
+    is_trial = False
+
+    @property
+    def asks_source(self) -> bool:
+        self.looks += 1
+        return self.looks == 2
+
+
+def test_an_api_whose_turn_ended_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another download gives the turn to the source and back, between this one's start and its failure."""
+    monkeypatch.setattr(blobs_module, "Pace", OneTurnOfTheSource)
+    source, api = Place(nothing, nothing), Place(nothing, nothing)
+    download(tmp_path, monkeypatch, source, api)
+    assert (source.asked, api.asked) == (0, 1)
