@@ -21,20 +21,29 @@ FOLDER = "bench"
 NAME = "model.bin"
 
 
-def upload(work: Workload) -> Result:
-    """Compare POST /upload with PUT of the same bytes straight to the resource API and to nginx, which store in memory.
+def upload(work: Workload) -> list[Result]:
+    """Compare POST /upload with PUT of the same bytes straight to the resource API and to nginx.
 
-    On a device their disks are those of other machines; here all would wait for one, and whoever writes less would win.
-    Each finds its place empty, so that nobody has to ask for more memory than the round before.
+    Device and server have a disk each, but here is only one: if both wrote to it, whoever writes less would win. So one
+    of them stores in memory, in the first table the servers and in the second one the loader. Each finds its place
+    empty, so that nobody has to ask for more memory than the round before.
     """
     with ExitStack() as running:
-        place = running.enter_context(work.place("upload"))
-        elsewhere = Path(running.enter_context(TemporaryDirectory(prefix="loader-bench-", dir=MEMORY)))
-        api = running.enter_context(resource_api(elsewhere / "api"))
-        server = running.enter_context(loader(place / "loader", api))
-        peers = [partial(_resource_api, work, api), partial(_nginx, work, running, elsewhere)]
-        ours = _loader(work, server, api, place / "loader" / "models")
-        return compare("upload a model", work.rounds, ours, peers)
+        disk = running.enter_context(work.place("upload"))
+        memory = Path(running.enter_context(TemporaryDirectory(prefix="loader-bench-", dir=MEMORY)))
+        return [
+            _compared("upload a model, to servers that store in memory", work, disk / "device", memory / "servers"),
+            _compared("upload a model, to servers that store on the disk", work, memory / "device", disk / "servers"),
+        ]
+
+
+def _compared(title: str, work: Workload, device: Path, servers: Path) -> Result:
+    servers.mkdir()
+    with ExitStack() as running:
+        api = running.enter_context(resource_api(servers / "api"))
+        server = running.enter_context(loader(device, api))
+        peers = [partial(_resource_api, work, api), partial(_nginx, work, running, servers)]
+        return compare(title, work.rounds, _loader(work, server, api, device / "models"), peers)
 
 
 def _loader(work: Workload, server: LoaderServer, api: ResourceApiServer, cache: Path) -> Contender:
