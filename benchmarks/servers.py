@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from benchmarks.measure import Missing
-from benchmarks.peers import require_program
+from benchmarks.peers import REPOSITORY, require_program
 from resource_api.accounts import Role
 from resource_api.device_secrets import new_secret
 from tests.support.engines import Engine, docker_engine
@@ -101,12 +101,14 @@ def api_token(api: ResourceApiServer) -> str:
 
 
 @contextmanager
-def loader(directory: Path, api: ResourceApiServer, **env: str) -> Iterator[LoaderServer]:
-    """Run the loader under gunicorn, logged in at `api`; `env` is further configuration."""
+def loader(
+    directory: Path, api: ResourceApiServer, repository: Path = REPOSITORY, **env: str
+) -> Iterator[LoaderServer]:
+    """Run the loader of `repository` under gunicorn, logged in at `api`; `env` is further configuration."""
     directory.mkdir()
     paths = {"IMAGES_PATH": str(directory / "images.enc"), "MODEL_CACHE_DIR": str(directory / "models")}
     configuration = {"RESOURCE_API_URL": api.url, **paths, **env}
-    with LoaderServer(directory, configuration) as server:
+    with LoaderServer(directory, configuration, repository=repository) as server:
         login = requests.post(f"{server.url}/login", json={"email": EMAIL, "password": SECRET}, timeout=CALL_SECONDS)
         login.raise_for_status()
         yield server

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from benchmarks.measure import Contender, compare, p50_and_p99
 from benchmarks.peers import REPOSITORY, python
@@ -58,7 +60,8 @@ class Clients:
 def small_loads(work: Workload) -> list[Result | Figures]:
     """Compare loads of a 64 KiB model by 16 clients with a slot each with as many GETs of the model from nginx.
 
-    A second loader asks for the signature of the model.
+    A second loader asks for the signature of the model. A third one is that of the checkout OTHER_CHECKOUT, if it is set,
+    so that a change is measured beside the version before.
     """
     with ExitStack() as running:
         place = running.enter_context(work.place("small-loads"))
@@ -75,6 +78,11 @@ def small_loads(work: Workload) -> list[Result | Figures]:
             Clients(f"loader with MAX_TRANSFERS={CLIENTS}", server.url, "POST", PATH),
             Clients("the same with PUBLISHER_KEYS", strict.url, "POST", PATH),
         ]
+        if other := os.environ.get("OTHER_CHECKOUT"):
+            other_api = running.enter_context(resource_api(place / "other-api"))
+            older = running.enter_context(loader(place / "other", other_api, Path(other), **slots))
+            small_model(older.url, work)
+            measured.append(Clients("loader of OTHER_CHECKOUT", older.url, "POST", PATH))
 
         def theirs() -> Contender:
             web = running.enter_context(nginx(place / "nginx"))
@@ -83,7 +91,7 @@ def small_loads(work: Workload) -> list[Result | Figures]:
             return measured[-1].contender()
 
         title = f"{REQUESTS} loads of 64 KiB, {CLIENTS} clients"
-        whole = compare(title, work.rounds, measured[0].contender(), [measured[1].contender, theirs])
+        whole = compare(title, work.rounds, measured[0].contender(), [*(each.contender for each in measured[1:]), theirs])
     figures = [figure for clients in measured for figure in clients.figures(work.rounds)]
     return [whole, Figures(f"{title}: rate, and time of a single one", tuple(figures), ())]
 

@@ -25,10 +25,12 @@ class LoaderServer:
 
     `env` is its whole environment. Without LOADER_BIND it listens on a free port of 127.0.0.1; with HASTE some of its
     timeouts are shorter (see `hasty_gunicorn`). `gunicorn_args` are added to the command. Files in `directory` collect
-    its output. The end of the `with` block stops it.
+    its output. Its code is that of `repository`. The end of the `with` block stops it.
     """
 
-    def __init__(self, directory: Path, env: Mapping[str, str], *gunicorn_args: str) -> None:
+    def __init__(
+        self, directory: Path, env: Mapping[str, str], *gunicorn_args: str, repository: Path = REPOSITORY
+    ) -> None:
         self._places = [Path(env[name]) for name in ("MODEL_CACHE_DIR", "TMPDIR") if name in env]
         if "IMAGES_PATH" in env:
             self._places.append(Path(env["IMAGES_PATH"]).parent)
@@ -41,7 +43,7 @@ class LoaderServer:
             [sys.executable, "-m", "gunicorn", "-c", configuration, *gunicorn_args, "wsgi:app"],
             directory,
             env=clean_env(directory, **{**env, "LOADER_BIND": bind}),
-            cwd=REPOSITORY,
+            cwd=repository,
         )
         try:
             self.process.wait_until(lambda: http_status(self.url, "/health") == 200, READY_SECONDS, "/health is 200")
