@@ -13,7 +13,7 @@ from loader import logs
 from loader.api_client import get_api_client
 from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
-from loader.errors import Busy, LoaderError
+from loader.errors import UNEXPECTED, Busy, LoaderError
 from loader.last_events import login_audited, note
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
@@ -399,5 +399,5 @@ def _failure_recorded() -> Iterator[None]:
         _unlock.set(UnlockState.ERROR, str(exc), failure=Failure.of(exc))
     except Exception:
         log.exception("unlock failed because of an unexpected error")
-        unexpected = LoaderError("The loader itself failed; its log says why.")
+        unexpected = LoaderError(UNEXPECTED)
         _unlock.set(UnlockState.ERROR, str(unexpected), failure=Failure.of(unexpected))
