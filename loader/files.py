@@ -329,6 +329,16 @@ def write_whole(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_durable(path: Path, data: bytes) -> None:
+    """Write `data` as `write_whole` does, so that it stays after a power cut. Make the directory if it is missing.
+
+    Raises OSError.
+    """
+    make_private_directory(path.parent)
+    write_whole(path, data)
+    sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Wait until the names in a directory are on the disk, where the file system can do that. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

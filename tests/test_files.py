@@ -34,6 +34,7 @@ from loader.files import (
     sync_directory,
     synced_along,
     write_at,
+    write_durable,
     write_large,
     write_whole,
 )
@@ -328,6 +329,18 @@ def test_write_whole_on_a_full_disk_keeps_the_old_file_and_leaves_no_other(disk:
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
     assert sorted(os.listdir(disk)) == ["file", "filler"]  # noqa: PTH208  # hidden files count
+
+
+def test_write_durable_makes_the_directory_and_syncs_the_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "file"
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(files, "sync_directory", lambda directory: synced.append((directory, path.exists())))
+    write_durable(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert synced == [(path.parent, True)]
 
 
 def test_write_whole_to_the_path_of_a_directory_leaves_no_file(tmp_path: Path) -> None:

@@ -17,16 +17,7 @@ from pathlib import Path
 from loader.crypto.archive_head import Release, StoredHead
 from loader.crypto.json_header import exactly, is_text, require
 from loader.errors import CorruptCiphertext, Rollback
-from loader.files import (
-    LOST,
-    NotRegular,
-    make_private_directory,
-    read_small,
-    remove_unfinished,
-    storage,
-    sync_directory,
-    write_whole,
-)
+from loader.files import LOST, NotRegular, read_small, remove_unfinished, storage, write_durable
 from loader.unlock.remembered import ProvenRelease, Remembered
 
 log = logging.getLogger(__name__)
@@ -161,9 +152,7 @@ def note_ready(directory: Path, mark: ReleaseMark, release: KnownRelease, *, pro
         return
     path = directory / MARK_NAME
     try:
-        make_private_directory(directory)
-        write_whole(path, after.to_bytes())
-        sync_directory(directory)
+        write_durable(path, after.to_bytes())
     except OSError as exc:
         log.warning("the newest release could not be noted at %s: %s", path, exc.strerror)
 
