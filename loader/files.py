@@ -1,4 +1,4 @@
-"""Files: sent in pieces, written whole or not at all, and their failures as errors of the loader."""
+"""Files: opened, read and written in pieces, replaced whole or not at all; and what a failing disk raises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
+from loader.errors import DeviceFault, DiskSpace, StorageError
 
 SEND_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
@@ -116,34 +116,6 @@ def read_small(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data
-
-
-class FilePieces:
-    """An open file, or a range of one, as the body of a request, which can be sent again from its first byte.
-
-    `checkpoint` is called before each piece. A failing disk raises StorageError, so that it is not taken for a failing
-    connection.
-    """
-
-    def __init__(
-        self, file: BinaryIO, path: Path, checkpoint: Checkpoint = lambda: None, begin: int = 0, end: int | None = None
-    ) -> None:
-        """Take the bytes from offset `begin` to `end`; None means the end of the file."""
-        self._file = file
-        self._path = path
-        self._checkpoint = checkpoint
-        self._begin = begin
-        self._end = end
-
-    def __len__(self) -> int:
-        return (os.fstat(self._file.fileno()).st_size if self._end is None else self._end) - self._begin
-
-    def __iter__(self) -> Iterator[memoryview]:
-        """Yield pieces of at most 1 MiB, each a view that is valid until the next one is asked for."""
-        with storage(self._path, 0):
-            for piece in read_pieces(self._file, self._begin, len(self)):
-                self._checkpoint()
-                yield piece
 
 
 def read_pieces(file: BinaryIO, begin: int, size: int) -> Iterator[memoryview]:

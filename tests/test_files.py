@@ -1,4 +1,4 @@
-"""The functions of `loader.files`: sending in pieces, writing a whole file or nothing, and errors of disks."""
+"""The functions of `loader.files`: reading and writing in pieces, writing a whole file or nothing, errors of disks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from unittest.mock import Mock
 import pytest
 
 from loader import files
-from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
+from loader.errors import DiskSpace, LoaderError, StorageError
 from loader.files import (
     SEND_SIZE,
     SYNC_SIZE,
     WRITE_SIZE,
-    FilePieces,
     Unreadable,
     make_private_directory,
     punch_hole,
@@ -43,7 +42,6 @@ from tests.support.small_disk import fill, make_read_only, small_disk
 MIB = 1 << 20
 BLOCK_SIZE = 1 << 16  # the largest block of a usual file system
 WAIT_SECONDS = 30.0
-SURELY_UNREADABLE = Path("/proc/self/mem")  # Nothing is mapped at its start, so a read fails with EIO.
 
 
 @pytest.fixture
@@ -51,55 +49,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 2 MiB and return its directory."""
     with small_disk(tmp_path / "disk", 2 * MIB) as directory:
         yield directory
-
-
-@pytest.mark.parametrize("size", [0, 1, SEND_SIZE - 1, SEND_SIZE, SEND_SIZE + 1, 3 * SEND_SIZE])
-def test_each_iteration_yields_the_whole_file_in_pieces(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(os.urandom(size))
-    with path.open("rb") as file:
-        pieces = FilePieces(file, path)
-        assert len(pieces) == size
-        assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
-        assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
-        assert all(0 < len(piece) <= SEND_SIZE for piece in pieces)
-
-
-def test_a_checkpoint_runs_before_each_piece_and_can_stop_the_iteration(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(bytes(3 * SEND_SIZE))
-    calls = 0
-
-    def stop_at_third_call() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise Interrupted("enough")
-
-    with path.open("rb") as file:
-        pieces = iter(FilePieces(file, path, stop_at_third_call))
-        next(pieces)
-        next(pieces)
-        with pytest.raises(Interrupted):
-            next(pieces)
-
-
-def test_a_read_error_while_sending_raises_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FilePieces, "__len__", lambda _: 1)  # a file of /proc has no size
-    with SURELY_UNREADABLE.open("rb", buffering=0) as file, pytest.raises(StorageError, match="/proc/self/mem"):
-        next(iter(FilePieces(file, SURELY_UNREADABLE)))
-
-
-@pytest.mark.parametrize("left", [0, 1, SEND_SIZE, SEND_SIZE + 1])
-def test_a_file_that_is_cut_while_it_is_sent_raises_storage_error(tmp_path: Path, left: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(bytes(3 * SEND_SIZE))
-    with path.open("rb") as file:
-        pieces = iter(FilePieces(file, path))
-        next(pieces)
-        os.truncate(path, left)
-        with pytest.raises(StorageError, match=r"file cannot be used"):
-            list(pieces)
 
 
 @pytest.mark.parametrize("begin", [0, 1, SEND_SIZE - 1])
