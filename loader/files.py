@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
-import functools
 import glob
-import io
 import os
 import stat
 import sys
@@ -17,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from loader.errors import DeviceFault, DiskSpace, StorageError
 
@@ -26,11 +23,6 @@ WRITE_SIZE = 1 << 17
 SYNC_SIZE = 16 << 20
 # Gets how many bytes were read or written.
 OnBytes = Callable[[int], None]
-# <linux/falloc.h>
-FALLOC_FL_KEEP_SIZE = 1
-FALLOC_FL_PUNCH_HOLE = 2
-# <linux/fs.h>
-FICLONE = 0x40049409
 # The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
@@ -199,36 +191,6 @@ def synced_along(file: BinaryIO, on_written: OnBytes) -> Iterator[OnBytes]:
     yield written
     if syncing is not None:
         syncing.result()
-
-
-def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
-    """Free the disk space of `size` bytes, which then read as zeros. Do nothing where the system cannot do it.
-
-    Only whole blocks of the file system are freed: see FALLOC_FL_PUNCH_HOLE in fallocate(2).
-    """
-    if (fallocate := _fallocate()) is not None:
-        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-        fallocate(file.fileno(), mode, ctypes.c_int64(offset), ctypes.c_int64(size))
-
-
-def clone(source: BinaryIO | io.FileIO, target: BinaryIO) -> bool:
-    """Make the empty file `target` a copy of `source` that shares its disk space, and return whether that was done.
-
-    Only some file systems do it, Btrfs and XFS among them, and only for two files of their own: see FICLONE in
-    ioctl_ficlone(2).
-    """
-    with suppress(OSError):
-        fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
-        return True
-    return False
-
-
-@functools.cache
-def _fallocate() -> Any:
-    """Return the function of the C library with 64-bit offsets, or None if it has none."""
-    library = ctypes.CDLL(None)
-    # musl has one function, whose offsets have 64 bits. glibc has both, and the first has 32 on processors of 32 bits.
-    return getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
 
 
 @contextmanager
