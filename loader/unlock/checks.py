@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loader.binary_split import Archive
+from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveNotFound, EngineUnavailable, LoaderError
 from loader.settings import Settings
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
@@ -30,6 +31,15 @@ class PlannedFailure:
 def no_archive(settings: Settings) -> ArchiveNotFound:
     """Return the error of an unlock that has neither an archive nor images that need none."""
     return ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
+
+
+def are_expected_there(settings: Settings, engine: DockerEngine) -> bool:
+    """Return whether the engine has an image under each reference of EXPECTED_IMAGES, of which there must be some.
+
+    Raises the errors of `DockerEngine.find`.
+    """
+    references = settings.expected_references
+    return bool(references) and all(engine.find(reference) is not None for reference in references)
 
 
 def first_failure(

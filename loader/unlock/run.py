@@ -156,13 +156,7 @@ def start_unlock(
         return UnlockAnswer(_unlock.record, started=False)
     archive = identify(settings.images_path)
     if archive is None:
-        undone = make_rollback(settings, engine).recover(_refuse_to_wait)
-        proven = require_images_without_archive(settings, engine)
-        if undone and any(
-            (image.reference, new) in undone for image in _remembered(settings).images for new in image.ids
-        ):
-            _refuse_to_wait()
-        return UnlockAnswer(_unlock.try_ready(proven=proven), started=False)
+        return UnlockAnswer(_ready_without_archive(settings, engine), started=False)
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _exchanging.locked():
@@ -179,6 +173,15 @@ def start_unlock(
             with _failure_recorded():
                 threading.Thread(target=_run_audited, args=(run, logs.Origin.current()), name="unlock").start()
         return UnlockAnswer(_unlock.record, starts)
+
+
+def _ready_without_archive(settings: Settings, engine: DockerEngine) -> UnlockRecord:
+    """Set `ready` if the expected images are in the engine, and return the record. Raises what `start_unlock` does."""
+    undone = make_rollback(settings, engine).recover(_refuse_to_wait)
+    proven = require_images_without_archive(settings, engine)
+    if undone and any((image.reference, new) in undone for image in _remembered(settings).images for new in image.ids):
+        _refuse_to_wait()
+    return _unlock.try_ready(proven=proven)
 
 
 def go_back(settings: Settings, engine: DockerEngine) -> Exchange:
