@@ -26,7 +26,6 @@ from loader.settings import Settings
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.release_mark import ReleaseMark
-from loader.unlock.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +110,7 @@ def _download_head(run: FetchRun) -> FetchedHead:
                 raise
             log.info("the head of release %s did not come, retry in %.2f s: %s", run.version, wait, exc)
             pause(wait, run.interrupter.checkpoint)
-    directory = run.settings.model_cache_dir
-    mark = ReleaseMark.read(directory, Remembered.read_if_sound(directory))
+    mark = ReleaseMark.read(run.settings.model_cache_dir)
     head.require_acceptable(run.version, run.settings.publisher_keys, mark)
     run.state.note(head.index.head.release)
     return head

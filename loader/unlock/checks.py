@@ -9,7 +9,6 @@ from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveNotFound, EngineUnavailable, LoaderError
 from loader.settings import Settings
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
-from loader.unlock.remembered import Remembered
 from loader.unlock.room import Place, require_room
 
 
@@ -54,10 +53,9 @@ def first_failure(
 
     `done` says that all images are there, and `unavailable` that the engine does not tell.
     """
-    directory = settings.model_cache_dir
     try:
         archive.require_version(settings.api_version)
-        mark = ReleaseMark.read(directory, Remembered.read_if_sound(directory))
+        mark = ReleaseMark.read(settings.model_cache_dir)
         mark.require_not_older(KnownRelease.of(archive.index.stored), None)
         if unavailable is not None:
             return PlannedFailure.of(unavailable)

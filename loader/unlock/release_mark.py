@@ -67,12 +67,16 @@ class ReleaseMark:
     is_stored: bool = field(default=False, compare=False)
 
     @classmethod
-    def read(cls, directory: Path, remembered: Remembered) -> ReleaseMark:
+    def read(cls, directory: Path, remembered: Remembered | None = None) -> ReleaseMark:
         """Return the mark in `directory`. The present and the previous release count if their serials are greater.
 
         So they do if the file is absent or, with a warning in the log, damaged: to refuse every release then would stop
         a device in the field, and nobody who could also remove the file. Raises StorageError if it cannot be read now.
+
+        `remembered` is what `directory` remembers, for a caller that has read it already.
         """
+        if remembered is None:
+            remembered = Remembered.read_if_sound(directory)
         mark = _read(directory / MARK_NAME)
         heads = [each for each in (remembered.present, remembered.previous) if each is not None]
         for known in map(_known, heads):

@@ -288,7 +288,7 @@ def _run_unlock(run: UnlockRun) -> None:
         run.audit.version = archive.head.release.version
         archive.require_publisher(run.settings.publisher_keys)
         archive.require_version(run.settings.api_version)
-        mark, release = _release_mark(run.settings), KnownRelease.of(archive.index.stored)
+        mark, release = ReleaseMark.read(run.settings.model_cache_dir), KnownRelease.of(archive.index.stored)
         mark.require_not_older(release, run.allow_older)
         undone = run.interrupter.call(lambda: run.rollback.recover(run.interrupter.checkpoint))
         images, proven = run.interrupter.call(lambda: _look_up(run.settings, run.engine, archive, undone))
@@ -312,10 +312,6 @@ def _run_unlock(run: UnlockRun) -> None:
         # Before the state, because a client that reads `ready` may rely on the mark.
         note_ready(run.settings.model_cache_dir, mark, release, proven=True)
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
-
-
-def _release_mark(settings: Settings) -> ReleaseMark:
-    return ReleaseMark.read(settings.model_cache_dir, _remembered(settings))
 
 
 def _pace(run: UnlockRun, plan: UnlockPlan, *, fell_back: bool) -> Pace | None:
