@@ -18,7 +18,7 @@ from typing import Any
 
 from loader.crypto.json_header import exactly, is_integer, is_text, is_time, require
 from loader.errors import CorruptCiphertext, LoaderError
-from loader.files import make_private_directory, read_small, storage, sync_directory, write_whole
+from loader.files import read_small, storage, write_durable
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +91,7 @@ class AcceptedModels:
     def _write(self) -> None:
         document = {"models": {path: asdict(mark) for path, mark in self._marks.items()}}
         with storage(self._path, 0):
-            make_private_directory(self._path.parent)
-            write_whole(self._path, json.dumps(document).encode())
-            sync_directory(self._path.parent)
+            write_durable(self._path, json.dumps(document).encode())
 
 
 def _read(path: Path) -> dict[str, Mark]:

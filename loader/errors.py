@@ -16,6 +16,9 @@ from collections.abc import Callable
 # A function that returns while the work may go on, and raises a LoaderError when it must stop.
 Checkpoint = Callable[[], None]
 
+# What callers are told of an exception that nobody foresaw.
+UNEXPECTED = "The loader itself failed; its log says why."
+
 
 class LoaderError(Exception):
     """The loader itself failed; its log says why.

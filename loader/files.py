@@ -1,13 +1,10 @@
-"""Files: sent in pieces, written whole or not at all, and their failures as errors of the loader."""
+"""Files: opened, read and written in pieces, replaced whole or not at all; and what a failing disk raises."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
-import functools
 import glob
-import io
 import os
 import stat
 import sys
@@ -17,20 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from loader.errors import Checkpoint, DeviceFault, DiskSpace, StorageError
+from loader.errors import DeviceFault, DiskSpace, StorageError
 
 SEND_SIZE = 1 << 20
 WRITE_SIZE = 1 << 17
 SYNC_SIZE = 16 << 20
 # Gets how many bytes were read or written.
 OnBytes = Callable[[int], None]
-# <linux/falloc.h>
-FALLOC_FL_KEEP_SIZE = 1
-FALLOC_FL_PUNCH_HOLE = 2
-# <linux/fs.h>
-FICLONE = 0x40049409
 # The suffix that `tempfile` adds. It is matched exactly, because a file of the operator may have a similar name.
 TEMPORARY_SUFFIX = "[a-z0-9_]" * 8
 INODES_HINT = "Remove files from that disk, many small ones, because their number is what counts; then try again."
@@ -118,34 +110,6 @@ def read_small(path: Path, limit: int) -> bytes:
     return data
 
 
-class FilePieces:
-    """An open file, or a range of one, as the body of a request, which can be sent again from its first byte.
-
-    `checkpoint` is called before each piece. A failing disk raises StorageError, so that it is not taken for a failing
-    connection.
-    """
-
-    def __init__(
-        self, file: BinaryIO, path: Path, checkpoint: Checkpoint = lambda: None, begin: int = 0, end: int | None = None
-    ) -> None:
-        """Take the bytes from offset `begin` to `end`; None means the end of the file."""
-        self._file = file
-        self._path = path
-        self._checkpoint = checkpoint
-        self._begin = begin
-        self._end = end
-
-    def __len__(self) -> int:
-        return (os.fstat(self._file.fileno()).st_size if self._end is None else self._end) - self._begin
-
-    def __iter__(self) -> Iterator[memoryview]:
-        """Yield pieces of at most 1 MiB, each a view that is valid until the next one is asked for."""
-        with storage(self._path, 0):
-            for piece in read_pieces(self._file, self._begin, len(self)):
-                self._checkpoint()
-                yield piece
-
-
 def read_pieces(file: BinaryIO, begin: int, size: int) -> Iterator[memoryview]:
     """Yield `size` bytes from offset `begin` on, in pieces of at most 1 MiB; each is valid until the next is taken.
 
@@ -229,36 +193,6 @@ def synced_along(file: BinaryIO, on_written: OnBytes) -> Iterator[OnBytes]:
         syncing.result()
 
 
-def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
-    """Free the disk space of `size` bytes, which then read as zeros. Do nothing where the system cannot do it.
-
-    Only whole blocks of the file system are freed: see FALLOC_FL_PUNCH_HOLE in fallocate(2).
-    """
-    if (fallocate := _fallocate()) is not None:
-        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-        fallocate(file.fileno(), mode, ctypes.c_int64(offset), ctypes.c_int64(size))
-
-
-def clone(source: BinaryIO | io.FileIO, target: BinaryIO) -> bool:
-    """Make the empty file `target` a copy of `source` that shares its disk space, and return whether that was done.
-
-    Only some file systems do it, Btrfs and XFS among them, and only for two files of their own: see FICLONE in
-    ioctl_ficlone(2).
-    """
-    with suppress(OSError):
-        fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
-        return True
-    return False
-
-
-@functools.cache
-def _fallocate() -> Any:
-    """Return the function of the C library with 64-bit offsets, or None if it has none."""
-    library = ctypes.CDLL(None)
-    # musl has one function, whose offsets have 64 bits. glibc has both, and the first has 32 on processors of 32 bits.
-    return getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
-
-
 @contextmanager
 def storage(path: Path, needed: int) -> Iterator[None]:
     """Raise DiskSpace for an OSError of the block that says that the disk is full, and StorageError for any other.
@@ -327,6 +261,16 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with replacement(path) as file:
         file.write(data)
+
+
+def write_durable(path: Path, data: bytes) -> None:
+    """Write `data` as `write_whole` does, so that it stays after a power cut. Make the directory if it is missing.
+
+    Raises OSError.
+    """
+    make_private_directory(path.parent)
+    write_whole(path, data)
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

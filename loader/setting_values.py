@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from loader.files import open_regular
 from loader.publisher_keys import PublisherKeys
+from loader.references import is_version
 
 # More than any private key of Ed25519 in the format PEM.
 MAX_KEY_FILE_SIZE = 4096
@@ -54,8 +55,7 @@ def switch(value: str) -> bool:
 
 def tag(value: str) -> str:
     """Return the tag of an image."""
-    # The tag grammar of an image reference (OCI distribution specification, "Pulling manifests").
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", value):
+    if not is_version(value):
         raise ValueError("must be an image tag")
     return value
 

@@ -10,7 +10,7 @@ from flask import Response, g, jsonify, request
 from werkzeug.exceptions import BadRequest, LengthRequired
 
 from resource_api.accounts import User
-from resource_api.connection import limit_reading
+from resource_api.bodies import json_body
 from resource_api.storage.interface import Upload, Uploads
 from resource_api.storage.upload_rules import PARTS
 
@@ -41,7 +41,7 @@ class UploadViews:
     def create(self) -> Response:
         """Handle POST /uploads."""
         user = self._publishers.require_publisher()
-        match _json_body():
+        match json_body(BODY_BYTES, BODY_SECONDS):
             case {"name": str(name), "size": int(size)} if not isinstance(size, bool):
                 g.object = name
                 upload = self._uploads.create(name, size, user.email)
@@ -112,18 +112,8 @@ def _described(upload: Upload) -> dict[str, Any]:
     }
 
 
-def _json_body() -> object:
-    """Return the JSON of the request. Raises BadRequest, UnsupportedMediaType and RequestEntityTooLarge."""
-    request.max_content_length = BODY_BYTES
-    limit_reading(BODY_SECONDS)
-    try:
-        return request.get_json()
-    except RecursionError as error:
-        raise BadRequest("The body is nested too deeply.") from error
-
-
 def _list_of_parts() -> list[Any]:
-    match _json_body():
+    match json_body(BODY_BYTES, BODY_SECONDS):
         case {"parts": list(parts)} if len(parts) <= PARTS:
             return parts
     raise BadRequest(f'The body has to be an object with the list "parts", of at most {PARTS}.')

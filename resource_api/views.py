@@ -5,18 +5,12 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from flask import Response, g, jsonify, request
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    LengthRequired,
-    NotFound,
-    RequestTimeout,
-    Unauthorized,
-)
+from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, NotFound, Unauthorized
 
 from resource_api.accounts import Authenticator, Role, User
-from resource_api.conditional import READ_BYTES, conditional_response
-from resource_api.connection import limit_reading, require_client
+from resource_api.bodies import body_pieces, json_body
+from resource_api.conditional import conditional_response
+from resource_api.connection import require_client
 from resource_api.data_directory import DataDirectory
 from resource_api.fragments import Fragments, check_of
 from resource_api.problems import NotPublisherError
@@ -123,8 +117,8 @@ class Views:
         return Response(status=204)
 
     def pieces_of(self, user: User, size: int) -> Iterator[bytes]:
-        """Yield the request body. Raises what `_body_pieces` raises, and Unauthorized."""
-        yield from _body_pieces(size)
+        """Yield the request body. Raises what `body_pieces` raises, and Unauthorized."""
+        yield from body_pieces(size)
         # A user who was disabled during an upload must not replace what the fleet runs. A token that has expired since
         # is no reason to refuse it, because the loader would send everything again.
         if not self._authenticator.is_unchanged(user):
@@ -154,13 +148,7 @@ def _credentials() -> tuple[str, str]:
 
     Raises BadRequest, UnsupportedMediaType, or RequestEntityTooLarge if the body exceeds LOGIN_BYTES.
     """
-    request.max_content_length = LOGIN_BYTES
-    limit_reading(LOGIN_SECONDS)
-    try:
-        body = request.get_json()
-    except RecursionError as error:
-        raise BadRequest("The body is nested too deeply.") from error
-    match body:
+    match json_body(LOGIN_BYTES, LOGIN_SECONDS):
         case {"email": str(email), "password": str(password)} if _is_text(email) and _is_text(password):
             return email, password
     raise BadRequest('The body has to be an object with the strings "email" and "password".')
@@ -180,25 +168,6 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _body_pieces(size: int) -> Iterator[bytes]:
-    """Yield the request body in pieces. Raises BadRequest if it is shorter than `size`, RequestTimeout if it stalls.
-
-    The function counts the bytes, because gunicorn ends a truncated body as if it were complete.
-    """
-    missing = size
-    while missing:
-        try:
-            piece = request.stream.read(min(missing, READ_BYTES))
-        except TimeoutError as error:
-            raise RequestTimeout("The upload stalled.") from error
-        except OSError as error:
-            raise BadRequest("The upload was cut.") from error
-        if not piece:
-            raise BadRequest(f"The upload was cut: {missing} of {size} bytes are missing.")
-        missing -= len(piece)
-        yield piece
 
 
 def _without_caching(response: Response) -> Response:

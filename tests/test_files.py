@@ -1,8 +1,7 @@
-"""The functions of `loader.files`: sending in pieces, writing a whole file or nothing, and errors of disks."""
+"""The functions of `loader.files`: reading and writing in pieces, writing a whole file or nothing, errors of disks."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -11,22 +10,19 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from loader import files
-from loader.errors import DiskSpace, Interrupted, LoaderError, StorageError
+from loader.errors import DiskSpace, LoaderError, StorageError
 from loader.files import (
     SEND_SIZE,
     SYNC_SIZE,
     WRITE_SIZE,
-    FilePieces,
     Unreadable,
     make_private_directory,
-    punch_hole,
     read_pieces,
     remove_unfinished,
     replacement,
@@ -34,15 +30,14 @@ from loader.files import (
     sync_directory,
     synced_along,
     write_at,
+    write_durable,
     write_large,
     write_whole,
 )
 from tests.support.small_disk import fill, make_read_only, small_disk
 
 MIB = 1 << 20
-BLOCK_SIZE = 1 << 16  # the largest block of a usual file system
 WAIT_SECONDS = 30.0
-SURELY_UNREADABLE = Path("/proc/self/mem")  # Nothing is mapped at its start, so a read fails with EIO.
 
 
 @pytest.fixture
@@ -50,55 +45,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 2 MiB and return its directory."""
     with small_disk(tmp_path / "disk", 2 * MIB) as directory:
         yield directory
-
-
-@pytest.mark.parametrize("size", [0, 1, SEND_SIZE - 1, SEND_SIZE, SEND_SIZE + 1, 3 * SEND_SIZE])
-def test_each_iteration_yields_the_whole_file_in_pieces(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(os.urandom(size))
-    with path.open("rb") as file:
-        pieces = FilePieces(file, path)
-        assert len(pieces) == size
-        assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
-        assert b"".join(bytes(piece) for piece in pieces) == path.read_bytes()
-        assert all(0 < len(piece) <= SEND_SIZE for piece in pieces)
-
-
-def test_a_checkpoint_runs_before_each_piece_and_can_stop_the_iteration(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(bytes(3 * SEND_SIZE))
-    calls = 0
-
-    def stop_at_third_call() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise Interrupted("enough")
-
-    with path.open("rb") as file:
-        pieces = iter(FilePieces(file, path, stop_at_third_call))
-        next(pieces)
-        next(pieces)
-        with pytest.raises(Interrupted):
-            next(pieces)
-
-
-def test_a_read_error_while_sending_raises_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FilePieces, "__len__", lambda _: 1)  # a file of /proc has no size
-    with SURELY_UNREADABLE.open("rb", buffering=0) as file, pytest.raises(StorageError, match="/proc/self/mem"):
-        next(iter(FilePieces(file, SURELY_UNREADABLE)))
-
-
-@pytest.mark.parametrize("left", [0, 1, SEND_SIZE, SEND_SIZE + 1])
-def test_a_file_that_is_cut_while_it_is_sent_raises_storage_error(tmp_path: Path, left: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(bytes(3 * SEND_SIZE))
-    with path.open("rb") as file:
-        pieces = iter(FilePieces(file, path))
-        next(pieces)
-        os.truncate(path, left)
-        with pytest.raises(StorageError, match=r"file cannot be used"):
-            list(pieces)
 
 
 @pytest.mark.parametrize("begin", [0, 1, SEND_SIZE - 1])
@@ -163,60 +109,6 @@ def test_no_two_writes_of_write_at_share_a_page(tmp_path: Path, monkeypatch: pyt
     with (tmp_path / "file").open("w+b", buffering=0) as file:
         write_at(file.fileno(), bytes(2 * WRITE_SIZE), 100)
     assert places == [(100, WRITE_SIZE - 100), (WRITE_SIZE, WRITE_SIZE), (2 * WRITE_SIZE, 100)]
-
-
-@pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, MIB), (MIB, 2 * MIB), (2 * MIB, MIB + 5), (0, 3 * MIB + 5)])
-def test_a_hole_frees_its_blocks_and_reads_as_zeros(tmp_path: Path, offset: int, size: int) -> None:
-    content = os.urandom(3 * MIB + 5)
-    with (tmp_path / "file").open("w+b", buffering=0) as file:
-        file.write(content)
-        before = os.fstat(file.fileno())
-        punch_hole(file, offset, size)
-        after = os.fstat(file.fileno())
-        assert os.pread(file.fileno(), len(content) + 1, 0) == (
-            content[:offset] + bytes(min(size, len(content) - offset)) + content[offset + size :]
-        )
-    assert after.st_size == before.st_size
-    assert (before.st_blocks - after.st_blocks) * 512 >= size - size % BLOCK_SIZE
-
-
-@pytest.fixture
-def fresh_lookup() -> Iterator[None]:
-    """The C library is asked anew in this test, and after it."""
-    files._fallocate.cache_clear()
-    yield
-    files._fallocate.cache_clear()
-
-
-def use_library(monkeypatch: pytest.MonkeyPatch, library: object) -> None:
-    monkeypatch.setattr("loader.files.ctypes.CDLL", lambda _: library)
-
-
-@pytest.mark.usefixtures("fresh_lookup")
-def test_a_hole_is_made_with_the_one_function_that_musl_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_library(monkeypatch, SimpleNamespace(fallocate=ctypes.CDLL(None).fallocate64))
-    with (tmp_path / "file").open("w+b", buffering=0) as file:
-        file.write(os.urandom(MIB))
-        before = os.fstat(file.fileno())
-        punch_hole(file, 0, MIB)
-        assert (before.st_blocks - os.fstat(file.fileno()).st_blocks) * 512 >= MIB - BLOCK_SIZE
-        assert file.seek(0) == 0
-        assert file.read() == bytes(MIB)
-
-
-@pytest.mark.usefixtures("fresh_lookup")
-@pytest.mark.parametrize("lacking", ["the file system", "the C library"])
-def test_punch_hole_does_nothing_without_support_for_holes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    if lacking == "the C library":
-        use_library(monkeypatch, SimpleNamespace())
-    # A file that is open only for reading refuses the call like a file system without support for holes.
-    with path.open("rb" if lacking == "the file system" else "r+b") as file:
-        punch_hole(file, 0, 4)
-    assert path.read_bytes() == b"content"
 
 
 def test_disk_space_names_the_path_and_the_needed_and_free_bytes(disk: Path) -> None:
@@ -328,6 +220,18 @@ def test_write_whole_on_a_full_disk_keeps_the_old_file_and_leaves_no_other(disk:
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
     assert sorted(os.listdir(disk)) == ["file", "filler"]  # noqa: PTH208  # hidden files count
+
+
+def test_write_durable_makes_the_directory_and_syncs_the_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "file"
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(files, "sync_directory", lambda directory: synced.append((directory, path.exists())))
+    write_durable(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert synced == [(path.parent, True)]
 
 
 def test_write_whole_to_the_path_of_a_directory_leaves_no_file(tmp_path: Path) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from loader.cli.client import LoaderClient
 from loader.cli.output import json_option, loader_option, print_result, size_text
-from loader.cli.watch import watch
-from loader.errors import Interrupted, LoaderProblem
+from loader.cli.watch import require_ended_well, watch
 
 REPORT = "/images/fetch"
 # A fetch in the state `idle` is one that ended because the loader was restarted.
@@ -48,17 +46,10 @@ def fetch(version: str | None, source: str | None, wait: bool, cancel: bool, loa
         print_result(started, f"release {started['version']}: {started['state']}")
         return
     report = watch(loader, REPORT, ENDS, GOES_ON)
-    _require_fetched(report)
+    require_ended_well(report, "fetched", "fetch")
     print_result(report, f"release {report['version']}: fetched, {size_text(report['bytes_done'])}; unlock to use it")
 
 
 def _absolute(source: str) -> str:
     """Return a source as the loader takes it: paths of the command are relative to its own directory."""
     return source if source.startswith(("http://", "https://")) else str(Path(source).absolute())
-
-
-def _require_fetched(report: dict[str, Any]) -> None:
-    if report["state"] != "fetched":
-        detail = report["error"] or "The loader was restarted during the fetch."
-        code, retryable = report["code"] or Interrupted.code, report["retryable"] is not False
-        raise LoaderProblem(code, detail, report["hint"], retryable=retryable)

@@ -19,8 +19,8 @@ from loader.cli.output import (
     size_text,
 )
 from loader.cli.password import read_password
-from loader.cli.watch import watch
-from loader.errors import ArchiveFault, ArchiveNotFound, Busy, DeviceFault, Interrupted, LoaderProblem, kind_of
+from loader.cli.watch import require_ended_well, watch
+from loader.errors import ArchiveFault, ArchiveNotFound, Busy, DeviceFault, LoaderProblem, kind_of
 
 # An unlock in the state `idle` is one that ended because the loader was restarted.
 ENDS = ("ready", "error", "idle")
@@ -95,10 +95,7 @@ def unlock(email: str | None, plan: bool, allow_older: bool, cancel: bool, loade
     credentials = {"email": email, "password": read_password()}
     started = loader.post("/unlock", {**credentials, **permitted})["started"]
     status = watch(loader, "/unlock/status", ENDS, GOES_ON)
-    if status["state"] != "ready":
-        detail = status["error"] or "The loader was restarted during the unlock."
-        code, retryable = status["code"] or Interrupted.code, status["retryable"] is not False
-        raise LoaderProblem(code, detail, status["hint"], retryable=retryable)
+    require_ended_well(status, "ready", "unlock")
     if not status["proven"] and not json_wanted():
         click.echo(f"warning: {NOT_PROVEN}", err=True)
     if not (started and _has_logged_in(status)):

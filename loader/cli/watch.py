@@ -10,6 +10,7 @@ import click
 
 from loader.cli.client import LoaderClient
 from loader.cli.output import bar_text, bars_wanted, draw_bar, json_wanted, waiting_text
+from loader.errors import Interrupted, LoaderProblem
 
 POLL_SECONDS = 0.25
 # After this time without a byte, a bar tells what is going on in place of a rate of nothing.
@@ -27,6 +28,14 @@ def watch(loader: LoaderClient, path: str, ends: Container[str], goes_on: str) -
         if not json_wanted():
             click.echo(f"\n{goes_on}", err=True)
         raise
+
+
+def require_ended_well(report: dict[str, Any], end: str, job: str) -> None:
+    """Raise the error of a job, which a sentence calls `job`, unless its last report has the state `end`."""
+    if report["state"] != end:
+        detail = report["error"] or f"The loader was restarted during the {job}."
+        code, retryable = report["code"] or Interrupted.code, report["retryable"] is not False
+        raise LoaderProblem(code, detail, report["hint"], retryable=retryable)
 
 
 def _watch(loader: LoaderClient, path: str, ends: Container[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from loader import logs
 from loader.api_client import get_api_client, user
-from loader.errors import Busy, LoaderError
+from loader.errors import UNEXPECTED, Busy, LoaderError
 from loader.fetch.right_of_way import RightOfWay
 from loader.fetch.state import STEPS, FetchRecord, FetchState, _FetchStateHolder
 from loader.fetch.steps import FetchRun, run_fetch
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 # After how many seconds a caller should try again while another release is fetched.
 BUSY_SECONDS = 60
 BUSY_HINT = "Wait for that release, or cancel its fetch; then try again."
-UNEXPECTED = "The loader itself failed; its log says why."
 AGAIN_HINT = "Start the fetch again; it goes on where it stopped."
 
 _fetch = _FetchStateHolder()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ from loader.fetch.sources import source_of
 from loader.fetch.state import FetchState, _FetchStateHolder
 from loader.files import OnBytes, free_bytes, remove_if_there, storage
 from loader.install import alone, install, open_installed, tidy
-from loader.patience import Patience
+from loader.patience import Patience, pause
 from loader.published import published_head
 from loader.settings import Settings
 from loader.unlock.interrupter import Interrupter
 from loader.unlock.progress import UnlockProgress
 from loader.unlock.release_mark import ReleaseMark
-from loader.unlock.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +34,6 @@ ASKING = "waiting for the resource API at {}"
 CHECKING = "comparing what is on this device with its digests"
 DOWNLOADING = "waiting for the resource API at {}, or for loads of models, which go first"
 INSTALLING = "comparing the blobs with their digests, and putting the release in its place"
-# How often a wait looks whether it must end.
-CHECK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -113,19 +109,11 @@ def _download_head(run: FetchRun) -> FetchedHead:
             if wait is None:
                 raise
             log.info("the head of release %s did not come, retry in %.2f s: %s", run.version, wait, exc)
-            _sleep(run, wait)
-    directory = run.settings.model_cache_dir
-    mark = ReleaseMark.read(directory, Remembered.read_if_sound(directory))
+            pause(wait, run.interrupter.checkpoint)
+    mark = ReleaseMark.read(run.settings.model_cache_dir)
     head.require_acceptable(run.version, run.settings.publisher_keys, mark)
     run.state.note(head.index.head.release)
     return head
-
-
-def _sleep(run: FetchRun, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while (rest := end - time.monotonic()) > 0:
-        run.interrupter.checkpoint()
-        time.sleep(min(rest, CHECK_SECONDS))
 
 
 def _prepare(run: FetchRun, head: FetchedHead) -> Stock | None:

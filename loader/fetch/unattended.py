@@ -19,7 +19,6 @@ from loader.install import open_installed
 from loader.published import published_head
 from loader.settings import Settings
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
-from loader.unlock.remembered import Remembered
 from loader.unlock.run import unlock_record
 from loader.unlock_state import AT_REST as UNLOCK_AT_REST
 
@@ -103,8 +102,7 @@ class UnattendedFetch:
 
         So an operator who went back on purpose keeps the older release. Without an archive the newest may come again.
         """
-        directory = self._settings.model_cache_dir
-        mark = ReleaseMark.read(directory, Remembered.read_if_sound(directory))
+        mark = ReleaseMark.read(self._settings.model_cache_dir)
         release = KnownRelease.of(index.stored)
         with ExitStack() as opened:
             installed = open_installed(self._settings.images_path, opened)

@@ -7,7 +7,7 @@ import time
 from contextlib import closing, suppress
 
 from loader.crypto.pieces import PieceHash
-from loader.errors import ApiError, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
+from loader.errors import UNEXPECTED, ApiError, ApiUnreachable, DiskSpace, LoaderError, ResourceCorrupt
 from loader.model_cache.part_file import Fetch, PartInUse, skip
 from loader.patience import Patience
 
@@ -55,7 +55,7 @@ class Download:
             self._end(exc)
         except Exception:
             log.exception("the download of %s failed with an unexpected error", self.label)
-            self._end(LoaderError("The loader itself failed; its log says why."))
+            self._end(LoaderError(UNEXPECTED))
 
     def _append_all(self) -> None:
         furthest, patience = self.file.available, Patience(self._patience_seconds)

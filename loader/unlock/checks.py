@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loader.binary_split import Archive
+from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveNotFound, EngineUnavailable, LoaderError
 from loader.settings import Settings
 from loader.unlock.release_mark import KnownRelease, ReleaseMark
-from loader.unlock.remembered import Remembered
 from loader.unlock.room import Place, require_room
 
 
@@ -32,6 +32,15 @@ def no_archive(settings: Settings) -> ArchiveNotFound:
     return ArchiveNotFound(f"There is no archive at {settings.images_path}, and its images are not in the engine.")
 
 
+def are_expected_there(settings: Settings, engine: DockerEngine) -> bool:
+    """Return whether the engine has an image under each reference of EXPECTED_IMAGES, of which there must be some.
+
+    Raises the errors of `DockerEngine.find`.
+    """
+    references = settings.expected_references
+    return bool(references) and all(engine.find(reference) is not None for reference in references)
+
+
 def first_failure(
     settings: Settings,
     archive: Archive,
@@ -44,10 +53,9 @@ def first_failure(
 
     `done` says that all images are there, and `unavailable` that the engine does not tell.
     """
-    directory = settings.model_cache_dir
     try:
         archive.require_version(settings.api_version)
-        mark = ReleaseMark.read(directory, Remembered.read_if_sound(directory))
+        mark = ReleaseMark.read(settings.model_cache_dir)
         mark.require_not_older(KnownRelease.of(archive.index.stored), None)
         if unavailable is not None:
             return PlannedFailure.of(unavailable)

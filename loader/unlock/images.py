@@ -1,4 +1,4 @@
-"""The images of an unlock in the engine: loaded, proven, and remembered after a success."""
+"""The images of an unlock in the engine: loaded and proven; and those that must be there where no archive is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loader.errors import (
 )
 from loader.oci import Layout
 from loader.settings import Settings
-from loader.unlock.checks import no_archive
+from loader.unlock.checks import are_expected_there, no_archive
 from loader.unlock.delivery import Delivery
 from loader.unlock.layers import Base, whole
 from loader.unlock.remembered import Remembered
@@ -189,11 +189,7 @@ def require_images_without_archive(settings: Settings, engine: DockerEngine) -> 
     Busy while another caller has the images proven, and the errors of `DockerEngine.can_run`.
     """
     remembered = Remembered.read_if_sound(settings.model_cache_dir).images
-    if remembered:
-        present = _can_run_all(engine, remembered)
-    else:
-        references = settings.expected_references
-        present = bool(references) and all(engine.find(reference) is not None for reference in references)
+    present = _can_run_all(engine, remembered) if remembered else are_expected_there(settings, engine)
     if not present:
         raise no_archive(settings)
     return bool(remembered)

@@ -17,13 +17,12 @@ from typing import Any
 
 from loader.files import (
     NotRegular,
-    make_private_directory,
     read_small,
     remove_if_there,
     remove_unfinished,
     storage,
     sync_directory,
-    write_whole,
+    write_durable,
 )
 from loader.references import LOADER_DOMAIN, is_full_reference
 from loader.unlock.remembered import REMEMBERED_LIMIT, Remembered
@@ -169,9 +168,7 @@ class JournalFile:
         """Replace the journal, so that it survives a power cut. Raises StorageError or DiskSpace."""
         data = json.dumps(journal.document(), ensure_ascii=False).encode()
         with storage(self._path, len(data)):
-            make_private_directory(self._path.parent)
-            write_whole(self._path, data)
-            sync_directory(self._path.parent)
+            write_durable(self._path, data)
 
     def remove(self) -> None:
         """Remove the journal, so that it does not come back after a power cut, when it would undo what was proven.

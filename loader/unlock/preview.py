@@ -8,7 +8,7 @@ from loader.binary_split import Archive, open_archive
 from loader.docker_engine import DockerEngine
 from loader.errors import ArchiveNotFound, EngineUnavailable
 from loader.settings import Settings
-from loader.unlock.checks import first_failure, no_archive
+from loader.unlock.checks import are_expected_there, first_failure, no_archive
 from loader.unlock.journal import JournalFile
 from loader.unlock.obstacles import obstacles
 from loader.unlock.plan import PlannedImage, UnlockPlan, described, look_up_images, make_plan
@@ -58,8 +58,7 @@ def _without_archive(settings: Settings, engine: DockerEngine) -> UnlockPlan:
         images = look_up_images(engine, remembered.head, JournalFile(settings.model_cache_dir).undone())
         present = all(image.present for image in images)
     else:
-        references = settings.expected_references
-        present = bool(references) and all(engine.find(reference) is not None for reference in references)
+        present = are_expected_there(settings, engine)
     if not present:
         raise no_archive(settings)
     return UnlockPlan(

@@ -17,16 +17,7 @@ from pathlib import Path
 from loader.crypto.archive_head import Release, StoredHead
 from loader.crypto.json_header import exactly, is_text, require
 from loader.errors import CorruptCiphertext, Rollback
-from loader.files import (
-    LOST,
-    NotRegular,
-    make_private_directory,
-    read_small,
-    remove_unfinished,
-    storage,
-    sync_directory,
-    write_whole,
-)
+from loader.files import LOST, NotRegular, read_small, remove_unfinished, storage, write_durable
 from loader.unlock.remembered import ProvenRelease, Remembered
 
 log = logging.getLogger(__name__)
@@ -76,12 +67,16 @@ class ReleaseMark:
     is_stored: bool = field(default=False, compare=False)
 
     @classmethod
-    def read(cls, directory: Path, remembered: Remembered) -> ReleaseMark:
+    def read(cls, directory: Path, remembered: Remembered | None = None) -> ReleaseMark:
         """Return the mark in `directory`. The present and the previous release count if their serials are greater.
 
         So they do if the file is absent or, with a warning in the log, damaged: to refuse every release then would stop
         a device in the field, and nobody who could also remove the file. Raises StorageError if it cannot be read now.
+
+        `remembered` is what `directory` remembers, for a caller that has read it already.
         """
+        if remembered is None:
+            remembered = Remembered.read_if_sound(directory)
         mark = _read(directory / MARK_NAME)
         heads = [each for each in (remembered.present, remembered.previous) if each is not None]
         for known in map(_known, heads):
@@ -161,9 +156,7 @@ def note_ready(directory: Path, mark: ReleaseMark, release: KnownRelease, *, pro
         return
     path = directory / MARK_NAME
     try:
-        make_private_directory(directory)
-        write_whole(path, after.to_bytes())
-        sync_directory(directory)
+        write_durable(path, after.to_bytes())
     except OSError as exc:
         log.warning("the newest release could not be noted at %s: %s", path, exc.strerror)
 

@@ -13,7 +13,7 @@ from typing import Any
 from loader.crypto.archive_head import Head, Image, StoredHead
 from loader.crypto.json_header import JSON_MAX_SIZE, LENGTH_SIZE
 from loader.errors import CorruptCiphertext, LoaderError, StorageError
-from loader.files import make_private_directory, read_small, remove_unfinished, storage, sync_directory, write_whole
+from loader.files import read_small, remove_unfinished, storage, write_durable
 from loader.unlock.room import Work
 from loader.unlock_state import STEPS
 
@@ -179,9 +179,7 @@ class Remembered:
         path = directory / REMEMBERED_NAME
         data = json.dumps(self.document(), ensure_ascii=False).encode()
         with storage(path, len(data)):
-            make_private_directory(directory)
-            write_whole(path, data)
-            sync_directory(directory)
+            write_durable(path, data)
 
 
 NOTHING = Remembered()

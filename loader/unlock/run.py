@@ -13,7 +13,7 @@ from loader import logs
 from loader.api_client import get_api_client
 from loader.binary_split import Archive, identify, open_archive
 from loader.docker_engine import DockerEngine
-from loader.errors import Busy, LoaderError
+from loader.errors import UNEXPECTED, Busy, LoaderError
 from loader.last_events import login_audited, note
 from loader.login_throttle import LoginThrottle
 from loader.settings import Settings
@@ -156,13 +156,7 @@ def start_unlock(
         return UnlockAnswer(_unlock.record, started=False)
     archive = identify(settings.images_path)
     if archive is None:
-        undone = make_rollback(settings, engine).recover(_refuse_to_wait)
-        proven = require_images_without_archive(settings, engine)
-        if undone and any(
-            (image.reference, new) in undone for image in _remembered(settings).images for new in image.ids
-        ):
-            _refuse_to_wait()
-        return UnlockAnswer(_unlock.try_ready(proven=proven), started=False)
+        return UnlockAnswer(_ready_without_archive(settings, engine), started=False)
     again = _unlock.is_ready_for(archive) and _are_lost(settings, engine)
     with _starting:
         if _exchanging.locked():
@@ -179,6 +173,15 @@ def start_unlock(
             with _failure_recorded():
                 threading.Thread(target=_run_audited, args=(run, logs.Origin.current()), name="unlock").start()
         return UnlockAnswer(_unlock.record, starts)
+
+
+def _ready_without_archive(settings: Settings, engine: DockerEngine) -> UnlockRecord:
+    """Set `ready` if the expected images are in the engine, and return the record. Raises what `start_unlock` does."""
+    undone = make_rollback(settings, engine).recover(_refuse_to_wait)
+    proven = require_images_without_archive(settings, engine)
+    if undone and any((image.reference, new) in undone for image in _remembered(settings).images for new in image.ids):
+        _refuse_to_wait()
+    return _unlock.try_ready(proven=proven)
 
 
 def go_back(settings: Settings, engine: DockerEngine) -> Exchange:
@@ -285,7 +288,7 @@ def _run_unlock(run: UnlockRun) -> None:
         run.audit.version = archive.head.release.version
         archive.require_publisher(run.settings.publisher_keys)
         archive.require_version(run.settings.api_version)
-        mark, release = _release_mark(run.settings), KnownRelease.of(archive.index.stored)
+        mark, release = ReleaseMark.read(run.settings.model_cache_dir), KnownRelease.of(archive.index.stored)
         mark.require_not_older(release, run.allow_older)
         undone = run.interrupter.call(lambda: run.rollback.recover(run.interrupter.checkpoint))
         images, proven = run.interrupter.call(lambda: _look_up(run.settings, run.engine, archive, undone))
@@ -309,10 +312,6 @@ def _run_unlock(run: UnlockRun) -> None:
         # Before the state, because a client that reads `ready` may rely on the mark.
         note_ready(run.settings.model_cache_dir, mark, release, proven=True)
         _unlock.set(UnlockState.READY, archive=archive.identity, proven=True)
-
-
-def _release_mark(settings: Settings) -> ReleaseMark:
-    return ReleaseMark.read(settings.model_cache_dir, _remembered(settings))
 
 
 def _pace(run: UnlockRun, plan: UnlockPlan, *, fell_back: bool) -> Pace | None:
@@ -399,5 +398,5 @@ def _failure_recorded() -> Iterator[None]:
         _unlock.set(UnlockState.ERROR, str(exc), failure=Failure.of(exc))
     except Exception:
         log.exception("unlock failed because of an unexpected error")
-        unexpected = LoaderError("The loader itself failed; its log says why.")
+        unexpected = LoaderError(UNEXPECTED)
         _unlock.set(UnlockState.ERROR, str(unexpected), failure=Failure.of(unexpected))

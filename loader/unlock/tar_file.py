@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from loader.errors import StorageError
-from loader.files import FileIdentity, punch_hole, read_pieces, remove_if_there, storage, write_large
+from loader.files import FileIdentity, read_pieces, remove_if_there, storage, write_large
 
 log = logging.getLogger(__name__)
 
 CHANGED_HINT = "Make sure that no other program writes to that file, and try again."
 # A hole starts at a multiple of this, so that a block that two pieces share is freed with the second of them.
 BLOCK_SIZE = 4096
+# <linux/falloc.h>
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
 
 
 class TarFile:
@@ -96,6 +101,24 @@ class TarFile:
     def _require_unchanged(self, file: BinaryIO) -> None:
         if FileIdentity.of(os.fstat(file.fileno())) != self._identity:
             raise self.changed()
+
+
+def punch_hole(file: BinaryIO, offset: int, size: int) -> None:
+    """Free the disk space of `size` bytes, which then read as zeros. Do nothing where the system cannot do it.
+
+    Only whole blocks of the file system are freed: see FALLOC_FL_PUNCH_HOLE in fallocate(2).
+    """
+    if (fallocate := _fallocate()) is not None:
+        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        fallocate(file.fileno(), mode, ctypes.c_int64(offset), ctypes.c_int64(size))
+
+
+@functools.cache
+def _fallocate() -> Any:
+    """Return the function of the C library with 64-bit offsets, or None if it has none."""
+    library = ctypes.CDLL(None)
+    # musl has one function, whose offsets have 64 bits. glibc has both, and the first has 32 on processors of 32 bits.
+    return getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
 
 
 def remove_tar(path: Path) -> None:

@@ -18,9 +18,10 @@ from loader.crypto.sealed_spool import SealedSpool
 from loader.crypto.segments import ciphertext_size
 from loader.crypto.signatures import SigningKey
 from loader.errors import Checkpoint, CorruptCiphertext, ResourceNotFound
-from loader.files import FilePieces, storage
+from loader.files import storage
 from loader.model_cache.cache import ModelCache
 from loader.patience import persist
+from loader.uploads.body import FilePieces
 from loader.uploads.sender import PartSender
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import BinaryIO, Self
 from loader import logs
 from loader.api_client.uploads import PartsRefused, UploadLost, Uploads
 from loader.errors import ApiError, ApiUnreachable, Checkpoint
-from loader.files import FilePieces
 from loader.patience import Patience, pause
+from loader.uploads.body import FilePieces
 from loader.uploads.current import CurrentSession
 from loader.uploads.parts import Part
 from loader.uploads.session import Link, Session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from flask import Blueprint
 from marshmallow import ValidationError
@@ -14,14 +14,16 @@ from loader.logs import failures_audited
 from loader.published import head_path, published_objects, published_versions
 from loader.settings import Settings
 from loader.unlock.remembered import ProvenRelease, Remembered
-from loader.unlock_state import ProgressReport
 from loader.web.bodies import json_body
 from loader.web.guard import TransferSlots
-from loader.web.release_schemas import FetchResponse, FetchStatusResponse, PublishedResponse, ReleasesResponse
+from loader.web.release_schemas import (
+    FetchResponse,
+    FetchStatusResponse,
+    PublishedResponse,
+    ReleasesResponse,
+    report_of,
+)
 from loader.web.request_schemas import FetchRequest, check_version
-
-# The fields of a progress report before the first run.
-_NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
 
 
 def blueprint(settings: Settings, loaded: Callable[[], int | None], slots: TransferSlots) -> Blueprint:
@@ -59,18 +61,8 @@ def blueprint(settings: Settings, loaded: Callable[[], int | None], slots: Trans
     def fetch_report() -> dict[str, object]:
         """Return the state and the progress of the fetch, and what to do if it failed."""
         record, progress = fetch_status()
-        failure = record.failure
-        report = {
-            "state": record.state,
-            "version": record.version,
-            "release": record.release,
-            "error": record.error,
-            "code": failure.code if failure is not None else None,
-            "retryable": failure.retryable if failure is not None else None,
-            "hint": failure.hint if failure is not None else None,
-            **(asdict(progress) if progress is not None else _NO_PROGRESS),
-        }
-        return dict(FetchStatusResponse().dump(report))
+        fetched = {"state": record.state, "version": record.version, "release": record.release}
+        return dict(FetchStatusResponse().dump({**fetched, **report_of(record, progress)}))
 
     @routes.post("/images/fetch/cancel")
     def cancel() -> dict[str, object]:

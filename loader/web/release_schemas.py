@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from dataclasses import fields as fields_of
+
 from marshmallow import Schema, fields, validate
 
-from loader.fetch.state import STEPS, FetchState
+from loader.fetch.state import STEPS, FetchRecord, FetchState
+from loader.unlock_state import ProgressReport, UnlockRecord
 from loader.web.request_schemas import HEAD_PATTERN
 
 _TIME = {"format": "date-time"}
+# The fields of a progress report before the first run.
+_NO_PROGRESS = {field.name: None for field in fields_of(ProgressReport)}
 
 
 class Release(Schema):
@@ -54,6 +60,18 @@ class Report(Schema):
     started_at = fields.String(required=True, allow_none=True, metadata=_TIME)
     updated_at = fields.String(required=True, allow_none=True, metadata=_TIME)
     duration_seconds = fields.Dict(keys=fields.String(), values=fields.Float(), required=True, allow_none=True)
+
+
+def report_of(record: FetchRecord | UnlockRecord, progress: ProgressReport | None) -> dict[str, object]:
+    """Return the fields of `Report`, and `step`, of a background job. `progress` is None before its first run."""
+    failure = record.failure
+    return {
+        "error": record.error,
+        "code": failure.code if failure is not None else None,
+        "retryable": failure.retryable if failure is not None else None,
+        "hint": failure.hint if failure is not None else None,
+        **(asdict(progress) if progress is not None else _NO_PROGRESS),
+    }
 
 
 class FetchResponse(Schema):

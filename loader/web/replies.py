@@ -10,6 +10,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from loader.errors import (
+    UNEXPECTED,
     BodyTruncated,
     CallerError,
     CrossOrigin,
@@ -147,7 +148,7 @@ def _http_problem(error: HTTPException) -> Response:
 def _unforeseen_problem(error: Exception) -> Response:
     log.error("a request failed with an unexpected exception", exc_info=error)
     _drain()
-    return problem("INTERNAL", 500, "The loader itself failed; its log says why.", hint=LoaderError.hint)
+    return problem("INTERNAL", 500, UNEXPECTED, hint=LoaderError.hint)
 
 
 def _drain(seconds: float = DRAIN_SECONDS) -> None:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 
 from loader import api_client
 from loader.crypto.model_parts import ResourceName
-from loader.errors import LoaderError
+from loader.errors import UNEXPECTED, LoaderError
 from loader.logs import Audit, failures_audited
 from loader.resources import Plaintext, ResourceStore
 from loader.web.bodies import check_path, json_body
@@ -76,7 +76,7 @@ class PlaintextBody:
             self._failure = exc
             raise
         except Exception:
-            self._failure = LoaderError("The loader itself failed; its log says why.")
+            self._failure = LoaderError(UNEXPECTED)
             log.exception("%s is cut after %d bytes", self._audit.file, self.plaintext.sent)
             raise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from flask import Blueprint
 
@@ -15,9 +15,10 @@ from loader.unattended_login import UnattendedLogin
 from loader.unlock.remembered import ProvenRelease
 from loader.unlock.run import Credentials, go_back, interrupt, start_unlock, unlock_status
 from loader.unlock.shared_plan import SharedPlan
-from loader.unlock_state import AT_REST, ProgressReport, UnlockRecord
+from loader.unlock_state import AT_REST, UnlockRecord
 from loader.web.bodies import json_body
 from loader.web.guard import client_address
+from loader.web.release_schemas import report_of
 from loader.web.request_schemas import UnlockRequest
 from loader.web.unlock_schemas import (
     UnlockBackResponse,
@@ -26,9 +27,6 @@ from loader.web.unlock_schemas import (
     UnlockResponse,
     UnlockStatusResponse,
 )
-
-# The fields of a progress report before the first run.
-_NO_PROGRESS = {field.name: None for field in fields(ProgressReport)}
 
 
 def blueprint(
@@ -55,16 +53,7 @@ def blueprint(
     def status() -> dict[str, object]:
         """Return the state and the progress of the unlock, and what to do if it failed."""
         record, progress = unlock_status()
-        failure = record.failure
-        report = {
-            **_outcome(record),
-            "error": record.error,
-            "code": failure.code if failure is not None else None,
-            "retryable": failure.retryable if failure is not None else None,
-            "hint": failure.hint if failure is not None else None,
-            **(asdict(progress) if progress is not None else _NO_PROGRESS),
-        }
-        return dict(UnlockStatusResponse().dump(report))
+        return dict(UnlockStatusResponse().dump({**_outcome(record), **report_of(record, progress)}))
 
     @routes.post("/unlock/cancel")
     def cancel() -> dict[str, object]:

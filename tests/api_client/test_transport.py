@@ -13,7 +13,7 @@ from loader import logs
 from loader.api_client.client import ApiClient
 from loader.api_client.redirects import MAX_REDIRECTS
 from loader.errors import ApiProtocol
-from loader.files import FilePieces
+from loader.uploads.body import FilePieces
 from tests.api_client.conftest import TIMEOUTS
 from tests.support.faulty_api import CHECK, Fault, FaultyApi
 from tests.support.http_calls import EMAIL, PASSWORD

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from loader.errors import ArchiveCorrupt, DiskSpace, LoaderError, StorageError
-from loader.files import clone
-from loader.install import install
+from loader.install import clone, install
 from tests.install.device import Device
 from tests.packing.packs import contents, unwatched
 from tests.support.missing import missing

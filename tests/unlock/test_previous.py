@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from loader.crypto.archive_head import Head, StoredHead
 from loader.errors import EngineRejected, NoWayBack, StorageError
+from loader.files import write_durable
 from loader.settings import Settings
 from loader.unlock.previous import drop_previous, exchange, freed_without, keep_present, pin_of
 from loader.unlock.remembered import NOTHING, REMEMBERED_NAME, ProvenRelease, Remembered
@@ -124,16 +125,19 @@ def test_a_kill_at_any_write_leaves_one_release(
     device = Device(tmp_path)
     left = [after]
 
-    def killed(*_: object) -> None:
+    def kill_if_due() -> None:
         left[0] -= 1
         if left[0] < 0:
             device.engine.calls_left = 0
             raise Killed
 
+    def write(path: Path, data: bytes) -> None:
+        kill_if_due()
+        write_durable(path, data)
+        kill_if_due()
+
     with monkeypatch.context() as patch, suppress(Killed):
-        # Both come right before a file of that module is written for good, or right after.
-        patch.setattr(f"{file}.make_private_directory", killed)
-        patch.setattr(f"{file}.sync_directory", killed)
+        patch.setattr(f"{file}.write_durable", write)
         device.go_back()
     device.start()
     assert device.releases() in {(1, 2), (2, 1)}
@@ -146,7 +150,7 @@ def test_a_disk_that_takes_the_note_later_gets_it_then(tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("loader.unlock.remembered.write_whole", full)
+        patch.setattr("loader.unlock.remembered.write_durable", full)
         device.go_back()
         assert device.rollback.is_due
     poll(lambda: not device.rollback.is_due, WAIT_SECONDS, "the journal is gone")

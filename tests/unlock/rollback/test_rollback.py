@@ -225,7 +225,7 @@ def test_without_a_note_that_all_is_proven_the_journal_goes_before_the_pins(
     with device.guarded():
         for name, image in moved.items():
             device.engine.put(name, image)
-        monkeypatch.setattr("loader.unlock.journal.write_whole", full)
+        monkeypatch.setattr("loader.unlock.journal.write_durable", full)
         device.engine.calls_left, device.engine.ends_with = 2, gone()  # in the middle of the pins
     device.start()
     assert {name: device.engine.names.get(name) for name in moved} == moved
@@ -244,7 +244,7 @@ def test_a_disk_that_takes_no_note_of_the_end_makes_the_unlock_fail(
     def unlock(patch: pytest.MonkeyPatch) -> None:
         with device.guarded():
             device.engine.put(REFERENCES[0], image_id(8))
-            patch.setattr("loader.unlock.journal.write_whole", fail)
+            patch.setattr("loader.unlock.journal.write_durable", fail)
             patch.setattr("loader.unlock.journal.remove_if_there", fail)
 
     with monkeypatch.context() as patch, pytest.raises(StorageError):

@@ -219,7 +219,7 @@ def test_a_journal_that_cannot_be_synced_does_not_end_the_watch(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("loader.unlock.journal.sync_directory", fail)
+        patch.setattr("loader.files.sync_directory", fail)
         with pytest.raises(StorageError):
             device.unlock([])
     device.engine.put(*LOADED[0])
