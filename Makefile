@@ -61,7 +61,7 @@ openapi: $(READY) ## Write loader/web/openapi.json and the tables of error codes
 PICTURES := build/screenshots
 
 pictures: $(READY) ## Make the pictures of the page in docs/images again
-	$(PYTEST) tests/browser/test_looks.py --numprocesses=0 --basetemp=/tmp/azaion-pictures
+	CI_OUTPUT=$(CURDIR)/build $(PYTEST) tests/browser/test_looks.py --numprocesses=0 --basetemp=/tmp/azaion-pictures
 	cp $(PICTURES)/running-light-1280.png docs/images/page-1280.png
 	cp $(PICTURES)/running-light-360.png docs/images/page-360.png
 	cp $(PICTURES)/listed-dark-768.png docs/images/page-768.png

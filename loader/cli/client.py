@@ -19,7 +19,7 @@ from loader.cli.address import LoaderAddress
 from loader.errors import LoaderError, LoaderProblem, LoaderUnreachable
 
 TIMEOUT_SECONDS = 30.0
-# For a patient request while its bytes move. The loader gives up the resource API earlier, after six attempts.
+# For a patient request while its bytes move. By default the loader gives up the resource API earlier (API_PATIENCE).
 SILENCE_SECONDS = 600.0
 CERTIFICATE_HINT = "Say with --ca which certificates to trust, and compare the clock and the host name with theirs."
 

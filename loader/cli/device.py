@@ -63,8 +63,8 @@ def login(email: str, loader: LoaderClient) -> None:
 def lock(loader: LoaderClient) -> None:
     """Make the loader forget the login and end everything that uses it.
 
-    Running loads, uploads and unlocks end. Loads and uploads are refused until the next login. Images that are
-    unlocked stay.
+    Running loads, uploads, fetches and unlocks end. Loads, uploads and fetches are refused until the next login.
+    Images that are unlocked stay.
     """
     print_result(loader.post("/lock"), "locked")
 

@@ -57,8 +57,8 @@ def log(files: tuple[Path, ...], since: datetime) -> None:
       journalctl --output=cat --unit azaion-loader | azaion-loader log
       docker compose logs --no-log-prefix loader | azaion-loader log
 
-    There is a line for each start, login, lock, load, upload, fetch, unlock and way back, also if it was refused. Times
-    are in UTC.
+    There is a line for each start, login, lock, load, upload, fetch, unlock, cancel and way back, also if it was
+    refused. Times are in UTC.
     """
     try:
         lines = [line for line in _all_lines(files) if line.when >= since]

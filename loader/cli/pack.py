@@ -66,7 +66,7 @@ def _platform(_ctx: click.Context, _param: click.Parameter, platform: str | None
 @click.option(
     "--serial",
     type=click.IntRange(0, INTEGER_LIMIT - 1),
-    help="Number that grows with each release; by default the seconds since 1970.",
+    help="Number that grows with each release; by default the seconds since 1970, but more than that of --base.",
 )
 @click.option("--base", type=file_to_read, help="Archive of an earlier release, whose sealed layers stay as they are.")
 @click.option(

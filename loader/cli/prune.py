@@ -22,10 +22,10 @@ from loader.unlock.old_versions import OldName, OldVersions, find_old_versions, 
 def prune(yes: bool, previous: bool) -> None:
     """Show which old versions of unlocked images the engine has, or remove them.
 
-    Old is a tag of an image of the last unlock that neither that unlock nor the archive at IMAGES_PATH names. What a
-    container uses stays, and other images are not touched. The images of the previous release stay without --previous,
-    also if an old tag of them goes. The command needs the environment variables of the loader: DOCKER_HOST,
-    IMAGES_PATH, MODEL_CACHE_DIR and EXPECTED_IMAGES.
+    Old is a tag of an image of the last unlock that neither that unlock, the archive at IMAGES_PATH nor EXPECTED_IMAGES
+    names. What a container uses stays, and other images are not touched. The images of the previous release stay
+    without --previous, also if an old tag of them goes. The command needs the environment variables of the loader:
+    DOCKER_HOST, IMAGES_PATH, MODEL_CACHE_DIR, EXPECTED_IMAGES and API_VERSION.
     """
     settings = environment_settings()
     engine = DockerEngine(settings.engine_timeout)

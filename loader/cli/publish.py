@@ -33,7 +33,7 @@ def publish(archive: Path, email: str, api: str | None, alias: str | None) -> No
     publisher's account, and no key. Prompts for the password on a terminal, and reads it as one line of standard input
     elsewhere.
 
-    A release whose serial is not higher than that of the published one of its version is refused.
+    A release that is not the published one of its version is refused unless its serial is higher.
     """
     settings = logged_in(email, api)
     with open_archive(archive) as opened:
