@@ -174,7 +174,7 @@ def test_an_upload_that_is_replaced_never_ends_after_the_later_one(*, is_deaf: b
 def test_whole_files_are_stored_without_their_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "KEEP_SECONDS", 0.0)
     models = {f"x{number}": Model() for number in range(MAX_LEFT + 2)}
-    uploads = KeptUploads(lambda filename, *rest: models[filename].store(filename, *rest))
+    uploads = KeptUploads(lambda filename, form, wanted: models[filename].store(filename, form, wanted))
     for filename, model in models.items():
         name = ResourceName("m", filename)
         connection = send_whole(uploads, b"whole", name)
