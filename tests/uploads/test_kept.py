@@ -41,8 +41,8 @@ class Model:
 
     def __init__(self) -> None:
         self.content = b""
-        self.is_deaf = self.is_stored = False
-        self.arrived, self.may_end = threading.Event(), threading.Event()
+        self.is_deaf = False
+        self.arrived, self.may_end, self.stored = threading.Event(), threading.Event(), threading.Event()
 
     def store(self, _: str, form: UploadForm, wanted: Checkpoint) -> Stored:
         for piece in form.file_pieces():
@@ -52,7 +52,7 @@ class Model:
         while not self.may_end.wait(LOOK_SECONDS):
             if not self.is_deaf:
                 wanted()
-        self.is_stored = True
+        self.stored.set()
         return NAME, len(self.content)
 
 
@@ -185,4 +185,4 @@ def test_whole_files_are_stored_without_their_clients(monkeypatch: pytest.Monkey
     for filename, model in models.items():
         assert uploads.place(ResourceName("m", filename)) == Place(len(b"whole"), complete=False)
         model.may_end.set()
-        poll(lambda model=model: model.is_stored, SECONDS, "it is stored")
+        assert model.stored.wait(SECONDS)
