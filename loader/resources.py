@@ -186,9 +186,9 @@ class ResourceStore:
             self._distrusted.discard(big.digest)
         return self._plaintext(model, span, checkpoint)
 
-    def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
+    def store(self, filename: str, form: UploadForm, wanted: Checkpoint = lambda: None) -> tuple[ResourceName, int]:
         """Encrypt the file of `form` while it arrives and upload it; see `ModelUploads.store`."""
-        return self._uploads.store(filename, form)
+        return self._uploads.store(filename, form, wanted)
 
     def _trusted_model(self, name: ResourceName) -> Model:
         try:

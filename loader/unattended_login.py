@@ -59,14 +59,18 @@ class Account:
     def read(cls, path: Path) -> Account:
         """Read the file at `path`: the e-mail in the first line, the password in the second. Raises StorageError.
 
-        Nobody else may have access to it. systemd keeps credentials in a directory of the service, and permits the
-        user there by an access control list, which looks like a permission of the group.
+        It must belong to root or to the user of this process, because any other owner could make the loader log in as
+        somebody else, and nobody else may have access to it. systemd keeps credentials in a directory of the service,
+        and permits the user there by an access control list, which looks like a permission of the group.
         """
         try:
             with os.fdopen(open_regular(path, follow=True), "rb") as file:
                 status, data = os.fstat(file.fileno()), file.read(MAX_SIZE + 1)
         except OSError as exc:
             raise StorageError(f"CREDENTIALS_FILE {path} cannot be read: {exc.strerror}.", hint=HINT) from exc
+        if status.st_uid not in (0, os.geteuid()):
+            owner = f"belongs to the user {status.st_uid}, not to root or to the user of the loader"
+            raise StorageError(f"CREDENTIALS_FILE {path} {owner}.", hint=HINT)
         by_systemd = str(path.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
         if status.st_mode & (stat.S_IRWXO | (stat.S_IWGRP if by_systemd else stat.S_IRWXG)):
             mode = stat.S_IMODE(status.st_mode)

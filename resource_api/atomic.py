@@ -17,16 +17,28 @@ def replacing(target: Path, temporary_directory: Path) -> Iterator[BinaryIO]:
     at the end, so that a failed block leaves no directories either. `temporary_directory` must be on the same file
     system as `target`. Raises OSError.
     """
-    descriptor, name = tempfile.mkstemp(dir=temporary_directory)
+    descriptor, temporary = _locked_file(temporary_directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # `remove_leftovers` keeps locked files
             yield file
             file.flush()
-            move(Path(name), file.fileno(), target)
+            move(temporary, file.fileno(), target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _locked_file(temporary_directory: Path) -> tuple[int, Path]:
+    """Create a file that `remove_leftovers` keeps while it is open."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=temporary_directory)
+        # Without a lock nothing is removed, because `remove_leftovers` needs one as well.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        # Another process took it for a leftover before it was locked.
+        os.close(descriptor)
 
 
 def move(source: Path, descriptor: int, target: Path) -> None:
@@ -47,10 +59,13 @@ def remove(path: Path) -> None:
 
 
 def remove_leftovers(temporary_directory: Path) -> None:
-    """Remove the files that killed processes left in `temporary_directory`; keep files that are being written."""
+    """Remove the files that killed processes left in `temporary_directory`; keep files that are being written.
+
+    A file that cannot be removed stays. Raises OSError if the directory cannot be read.
+    """
     for path in temporary_directory.iterdir():
-        # Skip a file that another process has finished, removed or locked since the listing.
-        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+        # Another process may have finished, removed or locked the file since the listing.
+        with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 

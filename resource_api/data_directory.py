@@ -7,10 +7,10 @@ DIR/users.json         0600  e-mail -> hash of the password, role, whether disab
 DIR/token-secret       0600  signs the tokens; replacing it makes all tokens invalid
 DIR/key-fragments.json 0600  the key fragments; absent until `key new`, `key set` or `key add`
 DIR/minimum-serial     0600  the smallest serial of a release that devices may unlock; absent until `key minimum`
-DIR/tmp/               0700  unfinished small files
+DIR/tmp/               0700  unfinished small files; what killed processes left goes with the next change
 STORAGE/resources/     0700  the objects, in their folders
 STORAGE/uploads/       0700  resumable uploads that are not expired; on the same file system, too
-STORAGE/tmp/           0700  unfinished files; on the same file system as resources/
+STORAGE/tmp/           0700  unfinished files; on the same file system as resources/; emptied at each start
 """
 
 import errno
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from resource_api.atomic import replacing
+from resource_api.atomic import remove_leftovers, replacing
 
 TOKEN_SECRET_BYTES = 32
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES)
@@ -102,11 +102,13 @@ class DataDirectory:
         return secret
 
     def write_private(self, path: Path, content: bytes) -> None:
-        """Replace the small file `path` with `content`; the new file has mode 0600.
+        """Replace the small file `path` with `content`; the new file has mode 0600. Remove what killed processes left.
 
         Raises OSError, and DataDirectoryError if the directory is read-only on this host.
         """
         try:
+            # Here, because a server may have the directory read-only, and then empties only that of its objects.
+            remove_leftovers(self._unfinished)
             with replacing(path, self._unfinished) as file:
                 file.write(content)
         except OSError as error:

@@ -3,7 +3,7 @@
     {digest}.big       a whole big part; the name exists only once its digest is verified
     {digest}.partial   the start of a big part, which a download resumes after any interruption
     {digest}.pieces    the SHA-256 of each piece of 1 MiB of that part: right if the SHA-256 of the file is the digest
-    .upload-*          a running upload; removed at the start of the loader
+    .upload-*          a running upload; removed at the start of the loader, as unfinished .pieces are
 
 All files have mode 0600, and none has plaintext. The modification time of a whole part is the time of its last use.
 """
@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from loader.crypto.pieces import DIGEST_SIZE, PIECE_SIZE
 from loader.files import (
+    TEMPORARY_SUFFIX,
     free_bytes,
     make_private_directory,
     open_regular,
@@ -138,7 +139,9 @@ class CacheDirectory(PartDirectory):
 
     def remove_leftovers(self) -> None:
         """Remove what an earlier process left that was killed during a write. Never raises."""
-        for path in self.path.glob(f"{UPLOAD_PREFIX}*"):
+        # The next write of the same digests would remove these, but a part that is gone has none.
+        unfinished = self.path.glob(f".*.pieces.{TEMPORARY_SUFFIX}")
+        for path in (*self.path.glob(f"{UPLOAD_PREFIX}*"), *unfinished):
             with suppress(OSError):
                 path.unlink()
         for path in self.path.glob("*.pieces"):

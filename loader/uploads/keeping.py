@@ -44,9 +44,9 @@ class KeptUploads:
         """Begin an upload, in the place of one that is kept. The folder of `form` was read."""
         upload = KeptUpload(name, form)
         turn = upload.take_turn()
-        upload.start(self._store)
         with self._lock:
-            former = self._uploads.pop(name, None)
+            former = self._uploads.get(name)
+            upload.start(self._store, former)
             self._uploads[name] = upload
         if former is not None:
             former.drop()

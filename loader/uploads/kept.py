@@ -14,7 +14,7 @@ from loader import logs
 from loader.api_client import get_api_client
 from loader.background import start_daemon
 from loader.crypto.model_parts import ResourceName
-from loader.errors import BodyTruncated, LoaderError, NotLoggedIn, UploadMismatch
+from loader.errors import BodyTruncated, Checkpoint, LoaderError, NotLoggedIn, UploadMismatch
 from loader.uploads.model import UploadForm
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ CHECK_SECONDS = 0.5
 
 Stored = tuple[ResourceName, int]
 # `ModelUploads.store`.
-Store = Callable[[str, UploadForm], Stored]
+Store = Callable[[str, UploadForm, Checkpoint], Stored]
 
 
 class KeptUpload:
@@ -49,20 +49,24 @@ class KeptUpload:
         self._changed = threading.Condition()
         self._turn: Turn | None = None
         self._left = time.monotonic()
+        self._former: KeptUpload | None = None
         self._stored: Future[Stored]
 
-    def start(self, store: Store) -> None:
-        """Start the thread that stores the model."""
+    def start(self, store: Store, former: KeptUpload | None) -> None:
+        """Start the thread that stores the model, in the place of `former`."""
+        self._former = former
         request_id = logs.current_request_id()
 
         def work() -> Stored:
             with logs.request_id(request_id):
                 try:
-                    return store(self._name.filename, self)
+                    return store(self._name.filename, self, self._require_wanted)
                 except LoaderError as exc:
                     # There may be no connection left that could tell anybody.
                     log.info("the upload of %s ended after %d bytes: %s", self._name.path, self.offset, exc)
                     raise
+                finally:
+                    self._former = None
 
         self._stored = start_daemon(work, "kept upload")
         self._stored.add_done_callback(lambda _: self._notify())
@@ -83,8 +87,12 @@ class KeptUpload:
 
     @property
     def left(self) -> float | None:
-        """Since when no connection has the turn, by the monotonic clock; None while one has it."""
-        return self._left if self._turn is None else None
+        """Since when it needs its client, by the monotonic clock.
+
+        None while a connection has the turn, or while the whole file is being stored.
+        """
+        is_alone = self._whole and not self._stored.done()
+        return self._left if self._turn is None and not is_alone else None
 
     def take_turn(self) -> Turn:
         """Let a new connection bring the next pieces."""
@@ -111,14 +119,20 @@ class KeptUpload:
         """End the turn of this connection, or of any."""
         with self._changed:
             if turn in (None, self._turn):
-                self._turn, self._left = None, time.monotonic()
+                # In this order, because `left` is asked without the lock.
+                self._left = time.monotonic()
+                self._turn = None
                 self._changed.notify_all()
 
     def drop(self) -> None:
-        """Let the thread give up."""
+        """Let the thread give up, also if the whole file is there."""
         with self._changed:
             self._dropped = True
             self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until the thread has ended."""
+        self._stored.exception()
 
     def bring(self, turn: Turn, pieces: Iterable[bytes]) -> None:
         """Hand pieces to the thread, and raise why it has failed, if it has.
@@ -164,7 +178,9 @@ class KeptUpload:
             yield piece
 
     def folder_at_end(self) -> str:
-        """Return the folder."""
+        """Return the folder once the replaced upload has ended, because its last request could replace this model."""
+        if self._former is not None:
+            self._former.wait()
         return self._name.folder
 
     def _next_piece(self) -> bytes | None:
@@ -179,10 +195,10 @@ class KeptUpload:
     def _require_wanted(self) -> None:
         self._checkpoint()
         if get_api_client().user != self._user:
-            raise NotLoggedIn("Another user has logged in since the upload began.")
+            raise NotLoggedIn("The login with which the upload began has ended.")
         if self._dropped:
             raise BodyTruncated("The upload has made room for another one.")
-        if self._turn is None and time.monotonic() - self._left > KEEP_SECONDS:
+        if (left := self.left) is not None and time.monotonic() - left > KEEP_SECONDS:
             raise BodyTruncated(f"The client has not come back for {KEEP_SECONDS:.0f} s.")
 
     def _require_open(self, turn: Turn) -> bool:

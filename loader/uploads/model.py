@@ -76,13 +76,19 @@ class ModelUploads:
         self._patience = patience
         self._signing_key = signing_key
 
-    def store(self, filename: str, form: UploadForm) -> tuple[ResourceName, int]:
+    def store(self, filename: str, form: UploadForm, wanted: Checkpoint = lambda: None) -> tuple[ResourceName, int]:
         """Encrypt the file of `form` while it arrives, split it and upload both parts. Return its name and its size.
 
         The big part is sent while it is encrypted if the API takes uploads in parts, otherwise once the whole form has
         been read. It stays in the cache. Raises NotLoggedIn, DiskSpace, StorageError, ApiFault and what `form` raises.
+        Before each request it raises what `wanted` raises.
         """
-        checkpoint = get_api_client().checkpoint()
+        logged_in = get_api_client().checkpoint()
+
+        def checkpoint() -> None:
+            logged_in()
+            wanted()
+
         with self._cache.upload(form.length) as file, ExitStack() as sending:
 
             def begin(name: ResourceName, object_name: str, size: int) -> _BigObject:

@@ -169,6 +169,13 @@ def test_digests_without_a_part_go_at_the_start(cache: ModelCache, warm: Path) -
     assert list(warm.parent.iterdir()) == []
 
 
+def test_unfinished_digests_go_at_the_start(cache: ModelCache, warm: Path) -> None:
+    unfinished = warm.with_name(f".{pieces(warm).name}.a_c4efgh")
+    unfinished.touch()
+    cache.remove_leftovers()
+    assert set(warm.parent.iterdir()) == {warm, pieces(warm)}
+
+
 def test_a_part_is_proven_while_it_comes_once_its_digests_are_known(
     cache: ModelCache, warm: Path, part: MemoryPart
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.support.archives import APP, remove_all_images
 from tests.support.engines import Engine
 from tests.support.handmade_image import FRAGMENT, HandmadeImage, seal
 from tests.support.http_calls import call, post_json
+from tests.support.missing import missing
 from tests.support.processes import free_port, poll
 from tests.support.resource_api_server import ResourceApiServer
 from tests.support.unlocking import EMAIL, PASSWORD, READY, Operator, UnlockDevice
@@ -38,6 +40,7 @@ pytest_plugins = ("tests.support.unlock_fixtures",)
 
 IMAGE = HandmadeImage(APP)
 SECONDS = 60.0
+USER, STRANGER = 10001, 65534
 WAITS = "The loader waits to log in and unlock by itself."
 
 
@@ -73,6 +76,20 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(StorageError, match=f"has mode {mode:04o}: others may have access"):
         Account.read(write(tmp_path / "account", mode=mode))
+
+
+@pytest.mark.parametrize("user", [0, USER])
+def test_the_file_of_another_user_is_refused(credentials: Path, monkeypatch: pytest.MonkeyPatch, user: int) -> None:
+    if os.geteuid() != 0:
+        missing("files of several users", "giving a file away needs root")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    for owner in {0, user}:
+        os.chown(credentials, owner, -1)
+        assert Account.read(credentials).email == EMAIL
+    os.chown(credentials, STRANGER, -1)
+    told = f"CREDENTIALS_FILE {credentials} belongs to the user {STRANGER}, not to root or to the user of the loader"
+    with pytest.raises(StorageError, match=told):
+        Account.read(credentials)
 
 
 def test_a_credential_of_systemd_may_be_readable_for_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,16 @@ import hashlib
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
 
+from loader.background import start_daemon
 from loader.crypto.model_parts import ResourceName
-from loader.errors import BodyTruncated, LoaderError
+from loader.errors import BodyTruncated, Checkpoint, LoaderError
 from loader.uploads import keeping, kept
-from loader.uploads.keeping import KeptUploads, Place
+from loader.uploads.keeping import MAX_LEFT, KeptUploads, Place
 from loader.uploads.kept import Stored, Turn
 from loader.uploads.model import UploadForm
 from tests.support.processes import poll
@@ -22,6 +24,7 @@ NAME = ResourceName("m", "x")
 BEGIN, REST = b"ab", [b"c", b"d"]
 ROUNDS = 300
 SECONDS = 10
+LOOK_SECONDS = 0.01
 
 
 class FirstForm:
@@ -34,16 +37,22 @@ class FirstForm:
 
 
 class Model:
-    """Stores the model in memory, and waits until it may end."""
+    """Stores the model in memory, and waits until it may end. One that is deaf does not ask whether it is wanted."""
 
     def __init__(self) -> None:
         self.content = b""
-        self.may_end = threading.Event()
+        self.is_deaf = False
+        self.arrived, self.may_end, self.stored = threading.Event(), threading.Event(), threading.Event()
 
-    def store(self, _: str, form: UploadForm) -> Stored:
+    def store(self, _: str, form: UploadForm, wanted: Checkpoint) -> Stored:
         for piece in form.file_pieces():
             self.content += piece
-        self.may_end.wait()
+        form.folder_at_end()
+        self.arrived.set()
+        while not self.may_end.wait(LOOK_SECONDS):
+            if not self.is_deaf:
+                wanted()
+        self.stored.set()
         return NAME, len(self.content)
 
 
@@ -123,3 +132,57 @@ def test_a_connection_waits_for_the_model_until_its_client_comes_back() -> None:
     with resumed(uploads) as turn:
         model.may_end.set()
         assert turn.finish() == (NAME, len(BEGIN))
+
+
+def send_whole(uploads: KeptUploads, content: bytes, name: ResourceName = NAME) -> Future[Stored]:
+    """Begin an upload and bring all of it. Return what its connection will get."""
+    turn = uploads.begin(name, FirstForm())  # type: ignore[arg-type]  # the rest of the form is never read
+    turn.bring([content])
+
+    def finish() -> Stored:
+        with turn:
+            return turn.finish()
+
+    return start_daemon(finish, "connection")
+
+
+@pytest.mark.parametrize("is_deaf", [False, True], ids=["that asks", "in its last request"])
+def test_an_upload_that_is_replaced_never_ends_after_the_later_one(*, is_deaf: bool) -> None:
+    older, newer = Model(), Model()
+    older.is_deaf = is_deaf
+    newer.may_end.set()
+    order: list[bytes] = []
+
+    def store(filename: str, form: UploadForm, wanted: Checkpoint) -> Stored:
+        model = next(unused)
+        stored = model.store(filename, form, wanted)
+        order.append(model.content)
+        return stored
+
+    unused, uploads = iter((older, newer)), KeptUploads(store)
+    first = send_whole(uploads, b"older")
+    assert older.arrived.wait(SECONDS)
+    second = send_whole(uploads, b"newer")
+    poll(lambda: newer.content == b"newer", SECONDS, "the later file is read")
+    if is_deaf:
+        older.may_end.set()
+    assert second.result(SECONDS) == (NAME, len(b"newer"))
+    assert isinstance(first.exception(SECONDS), BodyTruncated) is not is_deaf
+    assert order == ([b"older", b"newer"] if is_deaf else [b"newer"])
+
+
+def test_whole_files_are_stored_without_their_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "KEEP_SECONDS", 0.0)
+    models = {f"x{number}": Model() for number in range(MAX_LEFT + 2)}
+    uploads = KeptUploads(lambda filename, form, wanted: models[filename].store(filename, form, wanted))
+    for filename, model in models.items():
+        name = ResourceName("m", filename)
+        connection = send_whole(uploads, b"whole", name)
+        assert model.arrived.wait(SECONDS)
+        # The client asks, and does not come back.
+        uploads.place(name)
+        assert isinstance(connection.exception(SECONDS), BodyTruncated)
+    for filename, model in models.items():
+        assert uploads.place(ResourceName("m", filename)) == Place(len(b"whole"), complete=False)
+        model.may_end.set()
+        assert model.stored.wait(SECONDS)

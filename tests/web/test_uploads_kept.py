@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,23 @@ def test_another_file_begins_anew(site: KeptSite) -> None:
     poll(lambda: len(site.api.removed) == 1, SECONDS, "the first upload is removed at the API")
     assert load(site.url, "m", "x").body == other
     poll(lambda: debris(site.models) == [], SECONDS, "the first upload is removed from the cache")
+
+
+def test_a_file_that_is_replaced_is_not_published_although_it_has_arrived(site: KeptSite) -> None:
+    small, other = "/resources/m/x.small", CONTENT[::-1]
+    site.api.answer("GET", small, Fault(404, silent=True), Fault(404))
+    with ThreadPoolExecutor(2) as pool:
+        older = pool.submit(site.go_on, 0)
+        poll(lambda: site.api.requests("GET", small), SECONDS, "the big part is stored")
+        sent = len(site.api.parts_sent())
+        newer = pool.submit(site.go_on, 0, other)
+        poll(lambda: len(site.api.parts_sent()) > sent, SECONDS, "the other file arrives")
+        site.api.resume()
+        older.result().problem(400, "BODY_TRUNCATED")
+        assert newer.result().status == 200
+    assert len(site.api.requests("PUT", small)) == 1
+    site.api.answer("GET", small)
+    assert load(site.url, "m", "x").body == other
 
 
 def test_a_model_without_an_upload_has_no_offset(site: KeptSite) -> None:
