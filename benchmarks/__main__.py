@@ -78,7 +78,8 @@ def main(names: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | 
     Runs the benchmarks that the NAMEs select, in the given order, or all benchmarks if there is no NAME.
 
     BENCH_MIB (default 1024) sets the size of the data and BENCH_ROUNDS (default 5) the number of rounds; both also
-    override --quick. TMPDIR selects the disk. The times of single runs go to standard error, the tables to standard
+    override --quick. TMPDIR selects the disk. OTHER_CHECKOUT is a directory with another version of this repository,
+    whose loader small-loads measures as well. The times of single runs go to standard error, the tables to standard
     output.
     """
     if svg_file is not None and names and "scale" not in names:

@@ -101,10 +101,17 @@ def api_token(api: ResourceApiServer) -> str:
 
 
 @contextmanager
-def loader(
-    directory: Path, api: ResourceApiServer, repository: Path = REPOSITORY, **env: str
+def loader(directory: Path, api: ResourceApiServer, **env: str) -> Iterator[LoaderServer]:
+    """Run the loader under gunicorn, logged in at `api`; `env` is further configuration."""
+    with loader_of(REPOSITORY, directory, api, env) as server:
+        yield server
+
+
+@contextmanager
+def loader_of(
+    repository: Path, directory: Path, api: ResourceApiServer, env: Mapping[str, str]
 ) -> Iterator[LoaderServer]:
-    """Run the loader of `repository` under gunicorn, logged in at `api`; `env` is further configuration."""
+    """Run the loader whose code is in `repository`, like `loader`."""
     directory.mkdir()
     paths = {"IMAGES_PATH": str(directory / "images.enc"), "MODEL_CACHE_DIR": str(directory / "models")}
     configuration = {"RESOURCE_API_URL": api.url, **paths, **env}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measure import Contender, compare, p50_and_p99
 from benchmarks.peers import REPOSITORY, python
-from benchmarks.servers import loader, nginx, resource_api
+from benchmarks.servers import loader, loader_of, nginx, resource_api
 from benchmarks.tables import Figure, Figures, Result
 from benchmarks.workload import Workload
 from tests.support.http_calls import upload
@@ -60,8 +60,8 @@ class Clients:
 def small_loads(work: Workload) -> list[Result | Figures]:
     """Compare loads of a 64 KiB model by 16 clients with a slot each with as many GETs of the model from nginx.
 
-    A second loader asks for the signature of the model. A third one is that of the checkout OTHER_CHECKOUT, if it is set,
-    so that a change is measured beside the version before.
+    A second loader asks for the signature of the model. If OTHER_CHECKOUT names a directory with another version, its
+    loader is measured, too.
     """
     with ExitStack() as running:
         place = running.enter_context(work.place("small-loads"))
@@ -80,7 +80,7 @@ def small_loads(work: Workload) -> list[Result | Figures]:
         ]
         if other := os.environ.get("OTHER_CHECKOUT"):
             other_api = running.enter_context(resource_api(place / "other-api"))
-            older = running.enter_context(loader(place / "other", other_api, Path(other), **slots))
+            older = running.enter_context(loader_of(Path(other), place / "other", other_api, slots))
             small_model(older.url, work)
             measured.append(Clients("loader of OTHER_CHECKOUT", older.url, "POST", PATH))
 
@@ -91,7 +91,9 @@ def small_loads(work: Workload) -> list[Result | Figures]:
             return measured[-1].contender()
 
         title = f"{REQUESTS} loads of 64 KiB, {CLIENTS} clients"
-        whole = compare(title, work.rounds, measured[0].contender(), [*(each.contender for each in measured[1:]), theirs])
+        whole = compare(
+            title, work.rounds, measured[0].contender(), [*(each.contender for each in measured[1:]), theirs]
+        )
     figures = [figure for clients in measured for figure in clients.figures(work.rounds)]
     return [whole, Figures(f"{title}: rate, and time of a single one", tuple(figures), ())]
 
