@@ -13,7 +13,6 @@ from loader.crypto.model_parts import Edition, ResourceName, SmallPart
 from loader.errors import CorruptCiphertext, ResourceCorrupt, ResourceNotFound, Rollback, UntrustedPublisher
 from loader.model_cache.cache import ModelCache
 from loader.model_trust import ModelTrust
-from loader.resources import Model
 
 # Small parts that are on their way at a time, because the answers of a satellite link take long and not much of it.
 AT_A_TIME = 8
@@ -23,8 +22,8 @@ AT_A_TIME = 8
 class ListedModel:
     """A model. `cached` says whether a load needs nothing but the small part.
 
-    `size` in bytes, `edition` and `digest` (see `Model`) are None if the small part is damaged. `code` is that of the
-    error with which a load is refused, None if none is known beforehand.
+    `size` in bytes, `edition` and `identity` (see `SmallPart`) are None if the small part is damaged. `code` is that of
+    the error with which a load is refused, None if none is known beforehand.
     """
 
     name: ResourceName
@@ -32,7 +31,7 @@ class ListedModel:
     code: str | None
     size: int | None = None
     edition: Edition | None = None
-    digest: str | None = None
+    identity: str | None = None
 
 
 class ModelList:
@@ -66,9 +65,7 @@ class ModelList:
             return ListedModel(name, cached=False, code=ResourceCorrupt.code)
         cached = small.big is None or self._cache.has(small.big, name.path)
         # Without the small part, because the keys and the heads of all models must not be in memory at a time.
-        return ListedModel(
-            name, cached, self._refusal(name, small), small.size, small.edition, Model(name, small).digest
-        )
+        return ListedModel(name, cached, self._refusal(name, small), small.size, small.edition, small.identity)
 
     def _refusal(self, name: ResourceName, small: SmallPart) -> str | None:
         try:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -43,11 +42,6 @@ class Model:
     def size(self) -> int:
         """The size of the plaintext in bytes."""
         return self.small.size
-
-    @cached_property
-    def digest(self) -> str:
-        """64 hex digits that name this very edition: see `NamedModel.digest`."""
-        return self.small.named(self.name).digest
 
 
 # Says which bytes of a model to load. None loads no byte, so that the big part is not opened or downloaded.

@@ -40,8 +40,7 @@ class Response(io.RawIOBase):
 
         Raises ApiUnreachable if the body is cut or stalls.
         """
-        piece = self._peeked[: len(buffer)] or self._read_piece(len(buffer))
-        self._peeked = self._peeked[len(piece) :]
+        piece = self._next_piece(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
 
@@ -54,7 +53,7 @@ class Response(io.RawIOBase):
         """Return the whole body and close. Raises ApiProtocol if it has more than `limit` bytes."""
         with self:
             body = bytearray()
-            while piece := self.read(min(limit + 1 - len(body), 1 << 20)):
+            while piece := self._next_piece(min(limit + 1 - len(body), 1 << 20)):
                 body += piece
                 deadlines.extend(len(piece))
                 if len(body) > limit:
@@ -69,6 +68,11 @@ class Response(io.RawIOBase):
             # This closes the connection too, unless the last byte has been read and the pool has it back.
             self._raw.close()
         super().close()
+
+    def _next_piece(self, size: int) -> bytes:
+        piece = self._peeked[:size] or self._read_piece(size)
+        self._peeked = self._peeked[len(piece) :]
+        return piece
 
     def _read_piece(self, size: int) -> bytes:
         try:

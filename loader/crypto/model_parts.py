@@ -169,6 +169,11 @@ class SmallPart:
     header: bytes = field(repr=False)
     signatures: tuple[Signature, ...]
 
+    @property
+    def identity(self) -> str:
+        """64 hex digits that each upload has of its own: the SHA-256 of the header, which has a new key each time."""
+        return hashlib.sha256(self.header).hexdigest()
+
     def to_bytes(self) -> bytes:
         """Return the object as it is stored."""
         seals = write_json({"signatures": signature_documents(self.signatures)}, SEALS_MAX_SIZE)

@@ -107,6 +107,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._without_head: dict[int, _Connection] = {}
         self._lingering: dict[ClientSocket, float] = {}
         self._requests = 0
+        self._threads = int(self.cfg.threads)
         self._told_to_quit = False
         super().init_process()
 
@@ -174,7 +175,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         conn.data_ready = True
 
     def _serve(self, conn: Any, *, urgent: bool) -> None:
-        if not urgent and self._requests >= self.cfg.threads + MAX_WAITING_REQUESTS:
+        if not urgent and self._requests >= self._threads + MAX_WAITING_REQUESTS:
             with suppress(OSError):
                 conn.sock.send(BUSY)
             self.nr_conns -= 1

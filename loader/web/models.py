@@ -81,7 +81,7 @@ def _entry(listed: ListedModel) -> dict[str, object]:
         "size": listed.size,
         "serial": edition and edition.serial,
         "created": edition and edition.created,
-        "etag": listed.digest and quote_etag(listed.digest),
+        "etag": listed.identity and quote_etag(listed.identity),
         "cached": listed.cached,
         "code": listed.code,
         "hint": listed.code and hint_of(listed.code),
@@ -97,14 +97,14 @@ def _wanted(model: Model) -> Span | None:
 
 def _is_known(model: Model) -> bool:
     """Return whether the client has this very edition."""
-    return request.if_none_match.contains_weak(model.digest)
+    return request.if_none_match.contains_weak(model.small.identity)
 
 
 def _range_of(model: Model) -> Span | None:
     """Return the range of the model that the request asks for; None for all of it. Raises RangeNotSatisfiable."""
     only_if = request.headers.get("If-Range")
     # A weak ETag or a date does not prove that the client has bytes of this very edition, so it gets all of them.
-    if only_if is not None and only_if.strip() != quote_etag(model.digest):
+    if only_if is not None and only_if.strip() != quote_etag(model.small.identity):
         return None
     return _span(request.headers.get("Range", ""), model.size)
 

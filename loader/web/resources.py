@@ -44,7 +44,7 @@ def streamed(body: PlaintextBody) -> Response:
     """Return the response with a plaintext."""
     response = Response(body, mimetype="application/octet-stream")
     response.content_length = body.plaintext.size
-    response.set_etag(body.plaintext.model.digest)
+    response.set_etag(body.plaintext.model.small.identity)
     # Forbid proxies to buffer or cache the response, because plaintext must not reach their disks.
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
