@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parents[1]
 RELEASES = ("trixie", "forky")
 # What Python, tools/setup.sh and the fast tests start, and the library that tink and greenlet need.
 PACKAGES = (
-    "python3,python3-venv,ca-certificates,openssl,procps,iproute2,git,curl,make,mount,age,libstdc++6,nginx,xfsprogs,e2fsprogs,skopeo"
+    "python3,python3-venv,ca-certificates,openssl,procps,iproute2,git,curl,make,mount,age,libstdc++6,nginx,xfsprogs,"
+    "e2fsprogs,skopeo,gcc,libc6-dev"
 )
 PYTEST = ("-m", "not heavy", "--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 
