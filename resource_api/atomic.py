@@ -65,7 +65,8 @@ def remove_leftovers(temporary_directory: Path) -> None:
     """
     for path in temporary_directory.iterdir():
         # Another process may have finished, removed or locked the file since the listing.
-        with suppress(OSError), path.open("rb") as file:
+        # Open for writing, because NFS gives no exclusive lock otherwise.
+        with suppress(OSError), path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 

@@ -30,6 +30,8 @@ class KeptUploads:
         """`store` is called for each upload in a thread of its own."""
         self._store = store
         self._uploads: dict[ResourceName, KeptUpload] = {}
+        # All whose threads run, also those that were replaced or dropped, in the order in which they began.
+        self._running: list[tuple[ResourceName, KeptUpload]] = []
         self._lock = threading.Lock()
 
     def place(self, name: ResourceName) -> Place:
@@ -46,7 +48,9 @@ class KeptUploads:
         turn = upload.take_turn()
         with self._lock:
             former = self._uploads.get(name)
-            upload.start(self._store, former)
+            self._running = [each for each in self._running if not each[1].done]
+            upload.start(self._store, [earlier for other, earlier in self._running if other == name])
+            self._running.append((name, upload))
             self._uploads[name] = upload
         if former is not None:
             former.drop()
@@ -70,10 +74,17 @@ class KeptUploads:
             return self._uploads.get(name)
 
     def _drop_some(self) -> None:
-        """Drop uploads that have ended, and of too many without a client those that are complete or were left first."""
+        """Drop uploads that have ended, and some of too many without a client.
+
+        First go those that are complete, then those that need their client, in the order in which they were left.
+        """
         with self._lock:
             self._uploads = {name: upload for name, upload in self._uploads.items() if not upload.ended}
-            left = [(not upload.complete, at, name) for name, upload in self._uploads.items() if (at := upload.left)]
-            left.sort(key=lambda each: each[:2])
+            left = [
+                (not upload.complete, upload.goes_alone, at, name)
+                for name, upload in self._uploads.items()
+                if (at := upload.left)
+            ]
+            left.sort(key=lambda each: each[:3])
             for *_, name in left[: max(0, len(left) - MAX_LEFT)]:
                 self._uploads.pop(name).drop()

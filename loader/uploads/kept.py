@@ -6,8 +6,8 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from typing import Self
 
 from loader import logs
@@ -49,12 +49,12 @@ class KeptUpload:
         self._changed = threading.Condition()
         self._turn: Turn | None = None
         self._left = time.monotonic()
-        self._former: KeptUpload | None = None
+        self._earlier: Sequence[KeptUpload] = ()
         self._stored: Future[Stored]
 
-    def start(self, store: Store, former: KeptUpload | None) -> None:
-        """Start the thread that stores the model, in the place of `former`."""
-        self._former = former
+    def start(self, store: Store, earlier: Sequence[KeptUpload]) -> None:
+        """Start the thread that stores the model, once those of the `earlier` uploads of it have ended."""
+        self._earlier = earlier
         request_id = logs.current_request_id()
 
         def work() -> Stored:
@@ -66,7 +66,7 @@ class KeptUpload:
                     log.info("the upload of %s ended after %d bytes: %s", self._name.path, self.offset, exc)
                     raise
                 finally:
-                    self._former = None
+                    self._earlier = ()
 
         self._stored = start_daemon(work, "kept upload")
         self._stored.add_done_callback(lambda _: self._notify())
@@ -74,7 +74,7 @@ class KeptUpload:
     @property
     def complete(self) -> bool:
         """Whether the model is stored."""
-        return self._stored.done() and self._stored.exception() is None
+        return self.done and self._stored.exception() is None
 
     @property
     def ended(self) -> bool:
@@ -86,13 +86,19 @@ class KeptUpload:
         return self._failed
 
     @property
-    def left(self) -> float | None:
-        """Since when it needs its client, by the monotonic clock.
+    def done(self) -> bool:
+        """Whether its thread has ended, so that it sends nothing any more."""
+        return self._stored.done()
 
-        None while a connection has the turn, or while the whole file is being stored.
-        """
-        is_alone = self._whole and not self._stored.done()
-        return self._left if self._turn is None and not is_alone else None
+    @property
+    def left(self) -> float | None:
+        """Since when no connection has the turn, by the monotonic clock; None while one has it."""
+        return self._left if self._turn is None else None
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether it needs no client any more, because the whole file is being stored."""
+        return self._whole and not self.done
 
     def take_turn(self) -> Turn:
         """Let a new connection bring the next pieces."""
@@ -130,9 +136,11 @@ class KeptUpload:
             self._dropped = True
             self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Wait until the thread has ended."""
-        self._stored.exception()
+    def wait(self, checkpoint: Checkpoint) -> None:
+        """Wait until the thread has ended. Raises what `checkpoint` raises."""
+        while not self.done:
+            checkpoint()
+            wait([self._stored], timeout=CHECK_SECONDS)
 
     def bring(self, turn: Turn, pieces: Iterable[bytes]) -> None:
         """Hand pieces to the thread, and raise why it has failed, if it has.
@@ -178,9 +186,9 @@ class KeptUpload:
             yield piece
 
     def folder_at_end(self) -> str:
-        """Return the folder once the replaced upload has ended, because its last request could replace this model."""
-        if self._former is not None:
-            self._former.wait()
+        """Return the folder once all earlier uploads have ended, whose last requests could replace this model."""
+        for upload in self._earlier:
+            upload.wait(self._require_wanted)
         return self._name.folder
 
     def _next_piece(self) -> bytes | None:
@@ -198,7 +206,8 @@ class KeptUpload:
             raise NotLoggedIn("The login with which the upload began has ended.")
         if self._dropped:
             raise BodyTruncated("The upload has made room for another one.")
-        if (left := self.left) is not None and time.monotonic() - left > KEEP_SECONDS:
+        left = self.left
+        if left is not None and not self.goes_alone and time.monotonic() - left > KEEP_SECONDS:
             raise BodyTruncated(f"The client has not come back for {KEEP_SECONDS:.0f} s.")
 
     def _require_open(self, turn: Turn) -> bool:
@@ -210,7 +219,7 @@ class KeptUpload:
 
     @property
     def _failed(self) -> bool:
-        return self._stored.done() and self._stored.exception() is not None
+        return self.done and self._stored.exception() is not None
 
     def _notify(self) -> None:
         with self._changed:

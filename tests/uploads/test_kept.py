@@ -171,9 +171,39 @@ def test_an_upload_that_is_replaced_never_ends_after_the_later_one(*, is_deaf: b
     assert order == ([b"older", b"newer"] if is_deaf else [b"newer"])
 
 
+def test_the_last_of_many_waits_for_each_that_may_still_publish() -> None:
+    older, unread, waits, newest = (Model() for _ in range(4))
+    older.is_deaf = True
+    waits.may_end.set()
+    newest.may_end.set()
+    order: list[bytes] = []
+
+    def store(filename: str, form: UploadForm, wanted: Checkpoint) -> Stored:
+        model = next(unused)
+        stored = model.store(filename, form, wanted)
+        order.append(model.content)
+        return stored
+
+    unused, uploads = iter((older, unread, waits, newest)), KeptUploads(store)
+    first = send_whole(uploads, b"older")
+    assert older.arrived.wait(SECONDS)
+    # It ends long before the first one, because its file is not whole.
+    second = start_daemon(uploads.begin(NAME, FirstForm()).finish, "connection")  # type: ignore[arg-type]  # only begun
+    third = send_whole(uploads, b"waits")
+    assert isinstance(second.exception(SECONDS), BodyTruncated)
+    poll(lambda: waits.content == b"waits", SECONDS, "the third file is read")
+    fourth = send_whole(uploads, b"newest")
+    assert isinstance(third.exception(SECONDS), BodyTruncated)
+    poll(lambda: newest.content == b"newest", SECONDS, "the fourth file is read")
+    older.may_end.set()
+    assert first.result(SECONDS) == (NAME, len(b"older"))
+    assert fourth.result(SECONDS) == (NAME, len(b"newest"))
+    assert order == [b"older", b"newest"]
+
+
 def test_whole_files_are_stored_without_their_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "KEEP_SECONDS", 0.0)
-    models = {f"x{number}": Model() for number in range(MAX_LEFT + 2)}
+    models = {f"x{number}": Model() for number in range(MAX_LEFT)}
     uploads = KeptUploads(lambda filename, form, wanted: models[filename].store(filename, form, wanted))
     for filename, model in models.items():
         name = ResourceName("m", filename)
@@ -186,3 +216,17 @@ def test_whole_files_are_stored_without_their_clients(monkeypatch: pytest.Monkey
         assert uploads.place(ResourceName("m", filename)) == Place(len(b"whole"), complete=False)
         model.may_end.set()
         assert model.stored.wait(SECONDS)
+
+
+def test_of_too_many_whole_files_the_one_that_was_left_first_is_dropped() -> None:
+    models = {f"x{number}": Model() for number in range(MAX_LEFT + 1)}
+    uploads = KeptUploads(lambda filename, form, wanted: models[filename].store(filename, form, wanted))
+    for filename, model in models.items():
+        name = ResourceName("m", filename)
+        send_whole(uploads, b"whole", name)
+        assert model.arrived.wait(SECONDS)
+        uploads.place(name)
+    places = [uploads.place(ResourceName("m", filename)).offset for filename in models]
+    assert places == [0, *[len(b"whole")] * MAX_LEFT]
+    for model in models.values():
+        model.may_end.set()
