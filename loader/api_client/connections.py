@@ -41,45 +41,55 @@ SOCKET_OPTIONS = (
 
 
 class PlainSocket(socket.socket):
-    """A socket that obeys the deadline of the present call."""
+    """A socket that obeys the deadline of the present call.
 
-    def recv_into(self, *args: Any) -> int:
-        return _within_deadline(self, partial(super().recv_into, *args))
-
-    def send(self, *args: Any) -> int:
-        return _within_deadline(self, partial(super().send, *args))
-
-
-class TlsSocket(ssl.SSLSocket):
-    """The same with TLS. A handshake has one timeout as a whole."""
-
-    def recv_into(self, *args: Any) -> int:
-        return _within_deadline(self, partial(super().recv_into, *args))
-
-    def send(self, *args: Any) -> int:
-        return _within_deadline(self, partial(super().send, *args))
-
-
-def _within_deadline(sock: socket.socket, operation: Callable[[], int]) -> int:
-    """Return what `operation` returns; it can be repeated after a TimeoutError, as TCP and TLS allow it.
-
-    Raises TimeoutError after the timeout of the socket, and Late.
+    It waits in steps, which are shorter than the timeout that was set. The socket keeps the timeout of a step, because
+    each change is a system call that gives the GIL to another thread.
     """
-    limit, silence = deadlines.present(), sock.gettimeout()
-    if limit is None or silence is None:
-        return operation()
-    silent_at = time.monotonic() + silence
-    try:
+
+    _silence: float | None = None
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Let each operation wait for `value` seconds of silence; None is for ever."""
+        if value is None or value != self._silence:
+            self._silence = value
+            super().settimeout(value)
+
+    def gettimeout(self) -> float | None:
+        return self._silence
+
+    def recv_into(self, *args: Any) -> int:
+        return self._within_deadline(partial(super().recv_into, *args))
+
+    def send(self, *args: Any) -> int:
+        return self._within_deadline(partial(super().send, *args))
+
+    def _within_deadline(self, operation: Callable[[], int]) -> int:
+        """Return what `operation` returns; it can be repeated after a TimeoutError, as TCP and TLS allow it.
+
+        Raises TimeoutError after the timeout of the socket, and Late.
+        """
+        limit, silence = deadlines.present(), self._silence
+        if limit is None or silence is None:
+            self._set_step(silence)
+            return operation()
+        silent_at = time.monotonic() + silence
         while True:
             rest = max(silent_at - time.monotonic(), 1e-3)
-            sock.settimeout(min(limit.left(), rest, deadlines.CHECK_SECONDS))
+            self._set_step(min(limit.left(), rest, deadlines.CHECK_SECONDS))
             try:
                 return operation()
             except TimeoutError:
                 if time.monotonic() >= silent_at:
                     raise
-    finally:
-        sock.settimeout(silence)
+
+    def _set_step(self, seconds: float | None) -> None:
+        if super().gettimeout() != seconds:
+            super().settimeout(seconds)
+
+
+class TlsSocket(PlainSocket, ssl.SSLSocket):
+    """The same with TLS. A handshake has one timeout as a whole."""
 
 
 class PlainConnection(HTTPConnection):
