@@ -64,6 +64,7 @@ def test_missing_rights_on_the_certificates_are_told(tmp_path: Path, monkeypatch
         DockerEngine(1).find(APP)
 
 
+@pytest.mark.heavy
 def test_a_full_disk_of_the_engine_during_a_save_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with small_disk(tmp_path / "disk", 64 * MIB) as disk, engine_of("docker_engine", disk / "data") as real:
         import_image(real, APP, random_mib=8)

@@ -257,6 +257,7 @@ def packed_size(archive: Path) -> tuple[int, int]:
     return layout.size, sum(head.blob[layer].size for layer in layout.layers)
 
 
+@pytest.mark.heavy
 def test_an_engine_disk_that_fills_up_during_a_load_is_reported(
     unlock_device: UnlockDevice, tmp_path: Path, slow_api: FaultyApi
 ) -> None:
