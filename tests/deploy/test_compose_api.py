@@ -50,6 +50,11 @@ def test_a_server_has_its_state_read_only_no_network_and_time_to_stop(service: s
     assert int(described["stop_grace_period"].removesuffix("s")) > gunicorn_conf.graceful_timeout
 
 
+def test_a_new_volume_is_filled_by_one_container_at_a_time() -> None:
+    starts = [SERVICES[service].get("depends_on", []) for service in SERVERS]
+    assert starts == [[], [SERVERS[0]]]
+
+
 def test_with_a_store_the_servers_are_in_the_network_of_the_store_only() -> None:
     (network,) = WITH_STORE["networks"].values()
     assert network["internal"] is True
