@@ -146,12 +146,9 @@ def send_whole(uploads: KeptUploads, content: bytes, name: ResourceName = NAME) 
     return start_daemon(finish, "connection")
 
 
-@pytest.mark.parametrize("is_deaf", [False, True], ids=["that asks", "in its last request"])
-def test_an_upload_that_is_replaced_never_ends_after_the_later_one(*, is_deaf: bool) -> None:
-    older, newer = Model(), Model()
-    older.is_deaf = is_deaf
-    newer.may_end.set()
-    order: list[bytes] = []
+def kept_in_turn(*models: Model) -> tuple[KeptUploads, list[bytes]]:
+    """Return uploads that use one model after the other, and the contents in the order in which they are stored."""
+    unused, order = iter(models), list[bytes]()
 
     def store(filename: str, form: UploadForm, wanted: Checkpoint) -> Stored:
         model = next(unused)
@@ -159,7 +156,15 @@ def test_an_upload_that_is_replaced_never_ends_after_the_later_one(*, is_deaf: b
         order.append(model.content)
         return stored
 
-    unused, uploads = iter((older, newer)), KeptUploads(store)
+    return KeptUploads(store), order
+
+
+@pytest.mark.parametrize("is_deaf", [False, True], ids=["that asks", "in its last request"])
+def test_an_upload_that_is_replaced_never_ends_after_the_later_one(*, is_deaf: bool) -> None:
+    older, newer = Model(), Model()
+    older.is_deaf = is_deaf
+    newer.may_end.set()
+    uploads, order = kept_in_turn(older, newer)
     first = send_whole(uploads, b"older")
     assert older.arrived.wait(SECONDS)
     second = send_whole(uploads, b"newer")
@@ -176,15 +181,7 @@ def test_the_last_of_many_waits_for_each_that_may_still_publish() -> None:
     older.is_deaf = True
     waits.may_end.set()
     newest.may_end.set()
-    order: list[bytes] = []
-
-    def store(filename: str, form: UploadForm, wanted: Checkpoint) -> Stored:
-        model = next(unused)
-        stored = model.store(filename, form, wanted)
-        order.append(model.content)
-        return stored
-
-    unused, uploads = iter((older, unread, waits, newest)), KeptUploads(store)
+    uploads, order = kept_in_turn(older, unread, waits, newest)
     first = send_whole(uploads, b"older")
     assert older.arrived.wait(SECONDS)
     # It ends long before the first one, because its file is not whole.
