@@ -24,9 +24,9 @@ NAME = "model.bin"
 def upload(work: Workload) -> list[Result]:
     """Compare POST /upload with PUT of the same bytes straight to the resource API and to nginx.
 
-    Device and server have a disk each, but here is only one: if both wrote to it, whoever writes less would win. So one
-    of them stores in memory, in the first table the servers and in the second one the loader. Each finds its place
-    empty, so that nobody has to ask for more memory than the round before.
+    Device and server have a disk each, but here is only one: if both wrote to it, the one that writes less would win.
+    So one of them stores in memory, in the first table the servers and in the second one the loader. Each finds its
+    place empty, so that none needs more memory than in the round before.
     """
     with ExitStack() as running:
         disk = running.enter_context(work.place("upload"))

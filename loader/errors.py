@@ -16,7 +16,7 @@ from collections.abc import Callable
 # A function that returns while the work may go on, and raises a LoaderError when it must stop.
 Checkpoint = Callable[[], None]
 
-# What callers are told of an exception that nobody foresaw.
+# The text of the error that a caller gets for an unexpected exception.
 UNEXPECTED = "The loader itself failed; its log says why."
 
 

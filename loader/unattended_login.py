@@ -43,7 +43,10 @@ LONGEST_WAIT = 60.0
 _RANDOM = random.SystemRandom()
 
 WAITS = " The loader waits to log in and unlock by itself."
-HINT = "Make CREDENTIALS_FILE a file of two lines, e-mail and password, that only the user of the loader can read."
+HINT = (
+    "Make CREDENTIALS_FILE a file of two lines, e-mail and password, that belongs to the user of the loader or to "
+    "root, and that nobody else can read."
+)
 REFUSED_HINT = "Correct the account in CREDENTIALS_FILE; the loader does not try it again before that file changes."
 
 
